@@ -1,1 +1,4 @@
 //! weightd
+
+pub mod desired;
+pub mod model;

@@ -1,0 +1,298 @@
+use std::{collections::BTreeMap, fmt};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, MapAccess},
+};
+use serde_json::value::RawValue;
+
+use super::{Reason, Weights};
+use crate::model::{ServerName, Weight};
+
+/// A document as somebody wrote it, valid.
+#[derive(Debug)]
+pub struct Document {
+    /// What it asks for.
+    pub kind: Kind,
+    /// Whether it may pass the guards.
+    pub force: bool,
+    /// Who wrote it.
+    pub by: Option<String>,
+    /// Why.
+    pub reason: Option<String>,
+    /// When; for people.
+    pub at: Option<String>,
+    /// Fields this version does not know, kept as they were written.
+    pub unknown: BTreeMap<String, Box<RawValue>>,
+}
+
+/// The instruction a document carries.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A weight for each named server.
+    Weights(Weights),
+    /// Stop managing the backend.
+    Release,
+}
+
+impl Document {
+    /// Reads a document from the bytes of a value.
+    ///
+    /// # Errors
+    /// The [`Reason`] it is refused for.
+    pub fn parse(value: &[u8]) -> Result<Self, Reason> {
+        if value.is_empty() {
+            return Err(Reason::Empty);
+        }
+        if value.len() > Reason::MAX_VALUE {
+            return Err(Reason::TooLarge(value.len()));
+        }
+        let text = std::str::from_utf8(value).map_err(|_| Reason::NotUtf8)?;
+        let raw: Raw = serde_json::from_str(text).map_err(|error| Reason::Malformed(error.to_string()))?;
+        raw.check()
+    }
+}
+
+/// The fields of a document, each at most once, before they are weighed against each other.
+#[derive(Default)]
+struct Raw {
+    v: Option<u64>,
+    weights: Option<UniqueWeights>,
+    split: Option<de::IgnoredAny>,
+    release: Option<bool>,
+    force: Option<bool>,
+    by: Option<Option<String>>,
+    reason: Option<Option<String>>,
+    at: Option<Option<String>>,
+    unknown: BTreeMap<String, Box<RawValue>>,
+}
+
+impl Raw {
+    fn check(self) -> Result<Document, Reason> {
+        // The version comes first: a later one may have changed what all else means.
+        match self.v {
+            None | Some(1) => {}
+            Some(other) => return Err(Reason::Version(other)),
+        }
+        let kind = match (self.weights, self.split, self.release) {
+            (None, None, None) => return Err(Reason::NoInstruction),
+            (Some(UniqueWeights(weights)), None, None) if weights.is_empty() => return Err(Reason::EmptyWeights),
+            (Some(UniqueWeights(weights)), None, None) if weights.len() > Reason::MAX_SERVERS => {
+                return Err(Reason::TooManyServers(weights.len()));
+            }
+            (Some(UniqueWeights(weights)), None, None) => Kind::Weights(weights),
+            (None, Some(_), None) => return Err(Reason::SplitUnsupported),
+            (None, None, Some(true)) => Kind::Release,
+            (None, None, Some(false)) => {
+                return Err(Reason::Malformed("`release` can only be true".to_owned()));
+            }
+            _ => return Err(Reason::TwoInstructions),
+        };
+        Ok(Document {
+            kind,
+            force: self.force.unwrap_or(false),
+            by: self.by.flatten(),
+            reason: self.reason.flatten(),
+            at: self.at.flatten(),
+            unknown: self.unknown,
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Raw {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+
+        /// Takes the value of a known field, refusing a second one: which of two should count is a guess.
+        fn once<'de, A: MapAccess<'de>, T: Deserialize<'de>>(
+            slot: &mut Option<T>,
+            name: &'static str,
+            map: &mut A,
+        ) -> Result<(), A::Error> {
+            if slot.is_some() {
+                return Err(de::Error::duplicate_field(name));
+            }
+            *slot = Some(map.next_value()?);
+            Ok(())
+        }
+
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = Raw;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Raw, A::Error> {
+                let mut raw = Raw::default();
+                while let Some(field) = map.next_key::<String>()? {
+                    match field.as_str() {
+                        "v" => once(&mut raw.v, "v", &mut map)?,
+                        "weights" => once(&mut raw.weights, "weights", &mut map)?,
+                        "split" => once(&mut raw.split, "split", &mut map)?,
+                        "release" => once(&mut raw.release, "release", &mut map)?,
+                        "force" => once(&mut raw.force, "force", &mut map)?,
+                        "by" => once(&mut raw.by, "by", &mut map)?,
+                        "reason" => once(&mut raw.reason, "reason", &mut map)?,
+                        "at" => once(&mut raw.at, "at", &mut map)?,
+                        _ => {
+                            let value = map.next_value()?;
+                            if raw.unknown.contains_key(&field) {
+                                return Err(de::Error::custom(format_args!("duplicate field `{field}`")));
+                            }
+                            raw.unknown.insert(field, value);
+                        }
+                    }
+                }
+                Ok(raw)
+            }
+        }
+
+        deserializer.deserialize_map(Visitor)
+    }
+}
+
+/// A JSON object of weights in which no server stands twice.
+struct UniqueWeights(Weights);
+
+impl<'de> Deserialize<'de> for UniqueWeights {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = UniqueWeights;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of server names and weights")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<UniqueWeights, A::Error> {
+                let mut weights = Weights::new();
+                while let Some(server) = map.next_key::<ServerName>()? {
+                    let weight: Weight = map.next_value()?;
+                    if weights.contains_key(&server) {
+                        return Err(de::Error::custom(format_args!("server `{server}` stands twice")));
+                    }
+                    weights.insert(server, weight);
+                }
+                Ok(UniqueWeights(weights))
+            }
+        }
+
+        deserializer.deserialize_map(Visitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reason(text: &str) -> Reason {
+        Document::parse(text.as_bytes()).expect_err(text)
+    }
+
+    fn weights(text: &str) -> Vec<(String, u16)> {
+        match Document::parse(text.as_bytes()).expect(text).kind {
+            Kind::Weights(weights) => weights.into_iter().map(|(s, w)| (s.to_string(), w.get())).collect(),
+            Kind::Release => panic!("{text} is a release"),
+        }
+    }
+
+    #[test]
+    fn a_full_document_is_read() {
+        let text = r#"{"v": 1, "weights": {"green": 10, "blue": 90}, "by": "alice", "reason": "10 % canary",
+                       "at": "2026-11-21T10:00:00Z", "force": true, "ticket": {"id": 1.10}}"#;
+        assert_eq!(weights(text), [("blue".to_owned(), 90), ("green".to_owned(), 10)]);
+        let document = Document::parse(text.as_bytes()).unwrap();
+        assert!(document.force);
+        assert_eq!(document.by.as_deref(), Some("alice"));
+        assert_eq!(document.unknown["ticket"].get(), r#"{"id": 1.10}"#, "unknown fields are kept to the letter");
+    }
+
+    #[test]
+    fn the_least_document_is_read() {
+        assert_eq!(weights(r#"{"weights":{"a":0}}"#), [("a".to_owned(), 0)]);
+        assert_eq!(Document::parse(br#"{"release":true}"#).unwrap().kind, Kind::Release);
+        assert_eq!(Document::parse(br#"{"release":true,"by":null}"#).unwrap().by, None);
+    }
+
+    #[test]
+    fn a_number_that_is_no_weight_is_refused() {
+        for number in [
+            "-1",
+            "257",
+            "1.5",
+            "1e2",
+            "\"50\"",
+            "\"50%\"",
+            "50%",
+            "+5",
+            "007",
+            "null",
+            "true",
+            "[]",
+            "18446744073709551616",
+        ] {
+            let text = format!(r#"{{"weights":{{"blue":{number}}}}}"#);
+            assert!(matches!(reason(&text), Reason::Malformed(_)), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_haproxy_cannot_have_is_refused() {
+        for name in ["a;b", "a\\nb", "a b", "#1", "@1", "", "a/b", "\\u202e", "\\u0000"] {
+            let text = format!(r#"{{"weights":{{"{name}":1}}}}"#);
+            assert!(matches!(reason(&text), Reason::Malformed(_)), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_given_twice_is_refused() {
+        for text in [
+            r#"{"weights":{"a":1,"a":1}}"#,
+            r#"{"weights":{"a":1},"weights":{"b":1}}"#,
+            r#"{"weights":{"a":1},"v":1,"v":1}"#,
+            r#"{"weights":{"a":1},"by":null,"by":"x"}"#,
+            r#"{"weights":{"a":1},"x":1,"x":2}"#,
+        ] {
+            assert!(matches!(reason(text), Reason::Malformed(_)), "{text}");
+        }
+    }
+
+    #[test]
+    fn exactly_one_instruction_is_wanted() {
+        assert_eq!(reason("{}"), Reason::NoInstruction);
+        assert_eq!(reason(r#"{"by":"x"}"#), Reason::NoInstruction);
+        assert_eq!(reason(r#"{"weights":{}}"#), Reason::EmptyWeights);
+        assert_eq!(reason(r#"{"weights":{"a":1},"release":true}"#), Reason::TwoInstructions);
+        assert_eq!(reason(r#"{"weights":{"a":1},"split":{"a*":1}}"#), Reason::TwoInstructions);
+        assert_eq!(reason(r#"{"split":{},"release":true}"#), Reason::TwoInstructions);
+        assert_eq!(reason(r#"{"split":{"a*":1}}"#), Reason::SplitUnsupported);
+        assert!(matches!(reason(r#"{"release":false}"#), Reason::Malformed(_)));
+    }
+
+    #[test]
+    fn another_version_is_refused_before_anything_else() {
+        assert_eq!(reason(r#"{"v":2,"weights":{"a":1}}"#), Reason::Version(2));
+        assert_eq!(reason(r#"{"v":0,"weights":{"a":1}}"#), Reason::Version(0));
+        assert_eq!(reason(r#"{"v":2,"percent":{}}"#), Reason::Version(2));
+    }
+
+    #[test]
+    fn what_is_no_json_object_is_refused() {
+        assert_eq!(reason(""), Reason::Empty);
+        assert_eq!(Document::parse(&[0xff, 0xfe]).unwrap_err(), Reason::NotUtf8);
+        let deep = "[".repeat(10_000);
+        for text in ["null", "50", "[]", "\"x\"", "{", "{}x", "not json", deep.as_str(), "\u{feff}{}"] {
+            assert!(matches!(reason(text), Reason::Malformed(_)), "{text}");
+        }
+        assert_eq!(reason(&" ".repeat(Reason::MAX_VALUE + 1)), Reason::TooLarge(Reason::MAX_VALUE + 1));
+    }
+
+    #[test]
+    fn more_servers_than_a_backend_can_have_are_refused() {
+        let servers: Vec<_> = (0..=Reason::MAX_SERVERS).map(|n| format!("\"s{n}\":1")).collect();
+        let text = format!("{{\"weights\":{{{}}}}}", servers.join(","));
+        assert_eq!(reason(&text), Reason::TooManyServers(Reason::MAX_SERVERS + 1));
+    }
+}

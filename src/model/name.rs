@@ -1,0 +1,150 @@
+use std::{borrow::Borrow, fmt, sync::Arc};
+
+use serde::{Serialize, Serializer};
+
+use super::Escaped;
+
+/// A name that HAProxy would not take, and why.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidName {
+    /// There is nothing there.
+    #[error("a name is empty")]
+    Empty,
+    /// Longer than [`MAX_LEN`] bytes.
+    #[error("the name `{}` has {len} bytes, more than {MAX_LEN}", Escaped(.name))]
+    TooLong {
+        /// The name as it came.
+        name: String,
+        /// Its length in bytes.
+        len: usize,
+    },
+    /// Holds a character outside `[A-Za-z0-9_.:-]`.
+    #[error("the name `{}` contains `{}`; HAProxy's names are made of A-Z a-z 0-9 _ . : -", Escaped(.name), .found.escape_debug())]
+    Character {
+        /// The name as it came.
+        name: String,
+        /// The first character that does not belong.
+        found: char,
+    },
+}
+
+/// The longest name taken, in bytes. HAProxy has no limit of its own but the line it reads; this one keeps
+/// a command with two names far below the 4 KiB that a line to the runtime API may have here.
+const MAX_LEN: usize = 255;
+
+/// HAProxy's own rule for identifiers: `[A-Za-z0-9_.:-]+`. It leaves no room for what its command line
+/// would read as something else: `;`, a blank, a line end, `/`, a leading `#` or `@`.
+fn check(name: &str) -> Result<(), InvalidName> {
+    if name.is_empty() {
+        return Err(InvalidName::Empty);
+    }
+    if let Some(found) = name.chars().find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | ':' | '-'))) {
+        return Err(InvalidName::Character { name: name.to_owned(), found });
+    }
+    if name.len() > MAX_LEN {
+        return Err(InvalidName::TooLong { name: name.to_owned(), len: name.len() });
+    }
+    Ok(())
+}
+
+macro_rules! name {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// Takes `name` if HAProxy could have it.
+            ///
+            /// # Errors
+            /// [`InvalidName`] says which rule it breaks.
+            pub fn new(name: &str) -> Result<Self, InvalidName> {
+                check(name)?;
+                Ok(Self(Arc::from(name)))
+            }
+
+            /// The name as HAProxy writes it.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(&self.0, f)
+            }
+        }
+
+        impl Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let name = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+                Self::new(&name).map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+
+name! {
+    /// The name of a HAProxy backend (a `backend` or `listen` section).
+    BackendName
+}
+
+name! {
+    /// The name of a server within its backend.
+    ServerName
+}
+
+/// The candidate that somebody who wrote `wrong` most likely meant, if one is close enough to be worth saying.
+pub fn nearest<'a>(wrong: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    candidates
+        .into_iter()
+        .map(|candidate| (strsim::jaro_winkler(wrong, candidate), candidate))
+        .filter(|(similarity, _)| *similarity > 0.75)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, candidate)| candidate)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_haproxy_are_taken() {
+        for name in ["blue", "app-1.example:8080", "_x", "A.B-c_d:9"] {
+            assert_eq!(BackendName::new(name).unwrap().as_str(), name);
+        }
+    }
+
+    #[test]
+    fn what_the_runtime_api_would_read_as_something_else_is_refused() {
+        for name in ["a;b", "a b", "a\nb", "#1", "@1", "a/b", "a\0", "a\u{202e}", "ä", "<<", "a\\b", "a%"] {
+            assert!(matches!(ServerName::new(name), Err(InvalidName::Character { .. })), "{name:?}");
+        }
+        assert_eq!(ServerName::new(""), Err(InvalidName::Empty));
+        assert!(matches!(ServerName::new(&"x".repeat(10_000)), Err(InvalidName::TooLong { .. })));
+    }
+
+    #[test]
+    fn a_slip_gets_a_suggestion_and_a_stranger_none() {
+        assert_eq!(nearest("gren", ["blue", "green"]), Some("green"));
+        assert_eq!(nearest("zzz", ["blue", "green"]), None);
+    }
+}

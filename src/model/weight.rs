@@ -1,0 +1,124 @@
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// A server's weight as HAProxy counts it: a whole number from 0 to 256. At 0 a server gets no new traffic
+/// but what is pinned to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Weight(u16);
+
+/// A number that is no weight.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a weight is a whole number from 0 to 256, written without quotes, sign or percent")]
+pub struct InvalidWeight;
+
+impl Weight {
+    /// No new traffic.
+    pub const ZERO: Self = Self(0);
+    /// The greatest weight HAProxy takes (`SRV_UWGHT_MAX`).
+    pub const MAX: Self = Self(256);
+
+    /// Takes `value` if it lies in 0..=256; never clamps.
+    ///
+    /// # Errors
+    /// [`InvalidWeight`] for anything greater.
+    pub fn new(value: u64) -> Result<Self, InvalidWeight> {
+        u16::try_from(value).ok().filter(|v| *v <= Self::MAX.0).map(Self).ok_or(InvalidWeight)
+    }
+
+    /// Reads a weight the way JSON writes a whole number: no sign, no leading zero, no fraction, no quotes.
+    /// White space around it is allowed, as JSON allows it.
+    ///
+    /// # Errors
+    /// [`InvalidWeight`] for everything else.
+    pub fn parse(text: &str) -> Result<Self, InvalidWeight> {
+        serde_json::from_str(text).map_err(|_| InvalidWeight)
+    }
+
+    /// Whether it is 0.
+    pub const fn is_zero(self) -> bool {
+        self.0 == 0
+    }
+
+    /// The number.
+    pub const fn get(self) -> u16 {
+        self.0
+    }
+}
+
+impl fmt::Display for Weight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl Serialize for Weight {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u16(self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Weight {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+
+        // Only whole numbers without a sign reach `visit_u64`; all else meets the default, which is an error.
+        impl de::Visitor<'_> for Visitor {
+            type Value = Weight;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a weight: a whole number from 0 to 256, written without quotes, sign or percent")
+            }
+
+            fn visit_u64<E: de::Error>(self, value: u64) -> Result<Weight, E> {
+                Weight::new(value).map_err(|_| E::invalid_value(de::Unexpected::Unsigned(value), &self))
+            }
+        }
+
+        deserializer.deserialize_u64(Visitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_numbers_from_0_to_256_are_weights() {
+        for n in 0..=256u64 {
+            assert_eq!(Weight::parse(&n.to_string()).unwrap().get(), u16::try_from(n).unwrap());
+        }
+        assert_eq!(Weight::parse(" 50\n"), Ok(Weight(50)));
+    }
+
+    #[test]
+    fn nothing_else_is_and_nothing_is_clamped() {
+        let not = [
+            "",
+            " ",
+            "-1",
+            "-0",
+            "257",
+            "65536",
+            "18446744073709551616",
+            "1.5",
+            "1e2",
+            "1.0",
+            "\"50\"",
+            "50%",
+            "+5",
+            "007",
+            "null",
+            "true",
+            "NaN",
+            "0x10",
+            "50 50",
+            "[50]",
+            "{}",
+            "５",
+        ];
+        for text in not {
+            assert_eq!(Weight::parse(text), Err(InvalidWeight), "{text:?}");
+        }
+    }
+}
