@@ -1,0 +1,295 @@
+//! What is: the servers of one backend as HAProxy reports them.
+//!
+//! Owns what a row of `show servers state` and of `show stat` means: which weight is the truth, and which
+//! server counts as usable. Must never do I/O and never decide what should change.
+//!
+//! The truth is `srv_uweight` of `show servers state`, the weight somebody set. `show stat` reports the
+//! effective weight, which differs during slowstart and, in some versions, in maintenance.
+
+use std::collections::BTreeMap;
+
+use crate::model::{BackendName, ServerName, Weight};
+
+/// One row of `show servers state`, as far as it matters here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ServerRow<'a> {
+    /// `be_name`.
+    pub backend: &'a str,
+    /// `srv_name`.
+    pub server: &'a str,
+    /// `srv_addr`; `-` for a slot without an address.
+    pub address: &'a str,
+    /// `srv_op_state`: 0 stopped, 1 starting (slowstart), 2 running, 3 stopping.
+    pub op_state: u8,
+    /// `srv_admin_state`: bits for maintenance and drain, see [`ADMIN_MASK`].
+    pub admin_state: u8,
+    /// `srv_uweight`: the weight somebody set.
+    pub weight: Weight,
+    /// `srv_iweight`: the weight of the configuration.
+    pub initial: Weight,
+    /// `srv_check_status`: up to 2 no check has ended in this process.
+    pub check_status: u8,
+    /// `srv_check_state`: bit [`CHECK_ENABLED`] says that the server is checked.
+    pub check_state: u16,
+}
+
+/// Any of: maintenance forced, inherited, from the configuration, for want of a DNS answer (0x01, 0x02, 0x04,
+/// 0x20, 0x40); drain forced, inherited (0x08, 0x10).
+pub const ADMIN_MASK: u8 = 0x7f;
+/// Maintenance because a name has no address: an empty slot of a `server-template`.
+const ADMIN_NO_ADDRESS: u8 = 0x20;
+/// `CHK_ST_ENABLED`.
+pub const CHECK_ENABLED: u16 = 0x04;
+/// `HCHK_STATUS_START`: results are above it.
+const CHECK_STARTED: u8 = 2;
+
+/// What `show stat` says about a backend and that `show servers state` does not: read once per process.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Roles {
+    /// `algo` of the backend's row; empty where HAProxy does not say.
+    pub algorithm: String,
+    /// The servers that are not plain active ones.
+    pub servers: BTreeMap<ServerName, Role>,
+}
+
+/// What is special about a server.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Role {
+    /// `bck`: takes traffic only when all active servers are down.
+    pub backup: bool,
+    /// `tracked`: the server whose health this one takes.
+    pub tracked: Option<(BackendName, ServerName)>,
+}
+
+impl Roles {
+    /// Whether the algorithm is known to take any weight while running. `source`, `uri`, `hdr` and the like
+    /// are dynamic only with `hash-type consistent`, which HAProxy does not report; `static-rr` never is;
+    /// `random` is reported as `unknown`.
+    pub fn known_dynamic(&self) -> bool {
+        matches!(self.algorithm.as_str(), "roundrobin" | "leastconn" | "first" | "random")
+    }
+}
+
+/// What is known of a server's health.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Health {
+    /// Runs, by a check of this process or because nothing checks it.
+    Up,
+    /// Does not run.
+    Down,
+    /// Is checked, but no check has ended in this process; what the process before it last said, if anything.
+    Unproven(Option<bool>),
+}
+
+/// A server as HAProxy reports it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server {
+    /// Its name.
+    pub name: ServerName,
+    /// The weight somebody set: the truth.
+    pub weight: Weight,
+    /// The weight of the configuration.
+    pub initial: Weight,
+    /// What is known of its health.
+    pub health: Health,
+    /// In maintenance or drain.
+    pub administered: bool,
+    /// A slot without an address: no server yet.
+    pub slot: bool,
+    /// Takes traffic only when all active servers are down.
+    pub backup: bool,
+}
+
+impl Server {
+    /// Whether it could take new traffic if its weight were above 0. `above_zero` says whether it already
+    /// is: that decides for a server whose health nobody knows.
+    pub fn usable(&self, above_zero: bool) -> bool {
+        !self.backup
+            && !self.administered
+            && !self.slot
+            && match self.health {
+                Health::Up | Health::Unproven(Some(true)) => true,
+                Health::Down | Health::Unproven(Some(false)) => false,
+                Health::Unproven(None) => above_zero,
+            }
+    }
+}
+
+/// The servers of one backend, in HAProxy's order.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Observed {
+    /// Its servers.
+    pub servers: Vec<Server>,
+    /// Whether the algorithm is known to take any weight while running.
+    pub known_dynamic: bool,
+}
+
+impl Observed {
+    /// Puts together what HAProxy says now and what was known before.
+    ///
+    /// `before` is the last observation, of this process or the one before it: its health stands in where
+    /// this process has not checked yet. `tracked` tells the health of a server that others track.
+    pub fn new(
+        rows: &[ServerRow<'_>],
+        roles: Option<&Roles>,
+        before: Option<&Self>,
+        tracked: &dyn Fn(&BackendName, &ServerName) -> Option<Health>,
+    ) -> Self {
+        let servers = rows
+            .iter()
+            .enumerate()
+            .filter_map(|(at, row)| {
+                // Rows keep their order, so the server before is nearly always at the same place.
+                let before = before.and_then(|b| match b.servers.get(at) {
+                    Some(server) if server.name.as_str() == row.server => Some(server),
+                    _ => b.servers.iter().find(|s| s.name.as_str() == row.server),
+                });
+                let name = match before {
+                    Some(server) => server.name.clone(),
+                    // A name outside HAProxy's own rule cannot come from HAProxy, nor could it be sent back.
+                    None => ServerName::new(row.server).ok()?,
+                };
+                let role = roles.and_then(|r| r.servers.get(&name));
+                Some(Server {
+                    weight: row.weight,
+                    initial: row.initial,
+                    health: health(row, role, before.map(|s| s.health), tracked),
+                    administered: row.admin_state & ADMIN_MASK != 0,
+                    slot: row.admin_state & ADMIN_NO_ADDRESS != 0 || row.address == "-",
+                    backup: role.is_some_and(|r| r.backup),
+                    name,
+                })
+            })
+            .collect();
+        Self { servers, known_dynamic: roles.is_some_and(Roles::known_dynamic) }
+    }
+
+    /// The server of that name.
+    pub fn server(&self, name: &ServerName) -> Option<&Server> {
+        self.servers.iter().find(|s| s.name == *name)
+    }
+
+    /// Whether any server could take traffic, were its weight above 0.
+    pub fn any_usable(&self) -> bool {
+        self.servers.iter().any(|s| s.usable(!s.weight.is_zero()))
+    }
+
+    /// Whether any server is usable and above 0: whether new traffic has somewhere to go.
+    pub fn any_serving(&self) -> bool {
+        self.servers.iter().any(|s| !s.weight.is_zero() && s.usable(true))
+    }
+}
+
+fn health(
+    row: &ServerRow<'_>,
+    role: Option<&Role>,
+    before: Option<Health>,
+    tracked: &dyn Fn(&BackendName, &ServerName) -> Option<Health>,
+) -> Health {
+    if !matches!(row.op_state, 1 | 2) {
+        return Health::Down;
+    }
+    let unproven = || match before {
+        Some(Health::Up) => Health::Unproven(Some(true)),
+        Some(Health::Down) => Health::Unproven(Some(false)),
+        Some(Health::Unproven(known)) => Health::Unproven(known),
+        None => Health::Unproven(None),
+    };
+    if let Some((backend, server)) = role.and_then(|r| r.tracked.as_ref()) {
+        // HAProxy hands a tracked server's fall down at once, but not that it was never checked.
+        return match tracked(backend, server) {
+            Some(Health::Up) => Health::Up,
+            Some(Health::Down) => Health::Down,
+            Some(Health::Unproven(Some(known))) => Health::Unproven(Some(known)),
+            Some(Health::Unproven(None)) | None => unproven(),
+        };
+    }
+    if row.check_state & CHECK_ENABLED != 0 && row.check_status <= CHECK_STARTED { unproven() } else { Health::Up }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(server: &str) -> ServerRow<'_> {
+        ServerRow {
+            backend: "app",
+            server,
+            address: "127.0.0.1",
+            op_state: 2,
+            admin_state: 0,
+            weight: Weight::MAX,
+            initial: Weight::MAX,
+            check_status: 6,
+            check_state: CHECK_ENABLED,
+        }
+    }
+
+    fn observe(row: ServerRow<'_>, before: Option<&Observed>) -> Observed {
+        Observed::new(&[row], None, before, &|_, _| None)
+    }
+
+    #[test]
+    fn a_running_server_is_usable_and_a_stopped_or_stopping_one_is_not() {
+        for (op_state, usable) in [(0, false), (1, true), (2, true), (3, false)] {
+            assert_eq!(observe(ServerRow { op_state, ..row("a") }, None).any_usable(), usable, "{op_state}");
+        }
+    }
+
+    #[test]
+    fn maintenance_and_drain_make_a_server_unusable() {
+        for bit in 0..7 {
+            assert!(!observe(ServerRow { admin_state: 1 << bit, ..row("a") }, None).any_usable(), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn a_server_without_a_check_result_counts_only_if_it_is_above_zero_already() {
+        let fresh = ServerRow { check_status: 1, ..row("a") };
+        assert!(observe(fresh, None).any_usable());
+        assert!(!observe(ServerRow { weight: Weight::ZERO, ..fresh }, None).any_usable());
+        let unchecked = ServerRow { check_state: 0, weight: Weight::ZERO, ..fresh };
+        assert!(observe(unchecked, None).any_usable(), "nothing checks it: it runs");
+    }
+
+    #[test]
+    fn the_health_of_the_process_before_stands_in_until_the_first_check() {
+        let fresh = ServerRow { check_status: 1, ..row("a") };
+        let down = observe(ServerRow { op_state: 0, ..row("a") }, None);
+        let after = observe(fresh, Some(&down));
+        assert!(!after.any_usable());
+        assert!(!observe(fresh, Some(&after)).any_usable(), "and over a second reload");
+        assert!(observe(row("a"), Some(&after)).any_usable(), "until a check has ended");
+        let up = observe(row("a"), None);
+        assert!(observe(ServerRow { weight: Weight::ZERO, ..fresh }, Some(&up)).any_usable());
+    }
+
+    #[test]
+    fn a_tracking_server_has_the_health_of_the_tracked_one() {
+        let tracked = (BackendName::new("other").unwrap(), ServerName::new("x").unwrap());
+        let role = Role { backup: false, tracked: Some(tracked) };
+        let roles = Roles { algorithm: String::new(), servers: [(ServerName::new("a").unwrap(), role)].into() };
+        let unchecked = ServerRow { check_state: 0, weight: Weight::ZERO, ..row("a") };
+        for (health, usable) in [
+            (Some(Health::Up), true),
+            (Some(Health::Down), false),
+            (Some(Health::Unproven(Some(true))), true),
+            (Some(Health::Unproven(Some(false))), false),
+            (Some(Health::Unproven(None)), false),
+            (None, false),
+        ] {
+            let observed = Observed::new(&[unchecked], Some(&roles), None, &|_, _| health);
+            assert_eq!(observed.any_usable(), usable, "{health:?}");
+        }
+    }
+
+    #[test]
+    fn backups_and_empty_slots_never_count() {
+        let roles = Roles {
+            algorithm: "roundrobin".to_owned(),
+            servers: [(ServerName::new("a").unwrap(), Role { backup: true, tracked: None })].into(),
+        };
+        assert!(!Observed::new(&[row("a")], Some(&roles), None, &|_, _| None).any_usable());
+        assert!(!observe(ServerRow { address: "-", ..row("a") }, None).any_usable());
+    }
+}

@@ -1,0 +1,157 @@
+//! What will change: the difference between accepted and observed, as ordered stages.
+//!
+//! Owns which weights are sent and in which order. Must never do I/O, never touch a server that the accepted
+//! state does not name, and never let a backend pass through a moment in which a raise that failed leaves it
+//! without a server.
+//!
+//! HAProxy runs the rest of a line after an error, and a static algorithm refuses a raise while it accepts
+//! the 0 that belongs to it. So raises come first, and what goes down shares a line with them only where the
+//! algorithm is known to take any weight; otherwise it waits in a second stage until a read-back has shown
+//! that the raises took.
+
+use std::fmt;
+
+use crate::{
+    desired::Desired,
+    model::{BackendName, ServerName, Weight},
+    observed::Observed,
+};
+
+/// One weight to set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// The server.
+    pub server: ServerName,
+    /// Its weight as observed.
+    pub from: Weight,
+    /// Its weight as accepted.
+    pub to: Weight,
+}
+
+/// What will be sent to one backend.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Plan {
+    /// In order. A stage is sent only when the one before it was read back as done.
+    pub stages: Vec<Vec<Change>>,
+    /// Changes that are due but must not be sent, and why.
+    pub withheld: Option<(Withheld, Vec<Change>)>,
+}
+
+/// Why changes that are due are not sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Withheld {
+    /// No server of the backend is usable: only raises are sent.
+    #[error("no server of the backend is usable, so no weight is lowered")]
+    NothingUsable,
+    /// The servers that should take the traffic are not in this HAProxy's configuration: absence is no
+    /// instruction to stop all others.
+    #[error("no server that this HAProxy has would be left above weight 0, so none is set to 0")]
+    NothingLeft,
+}
+
+/// The most bytes of commands that a stage may need if it mixes raises and decreases: it must fit one line
+/// of 4 KiB together with its read-back, since only a line is known to run to its end.
+const MAX_MIXED_BYTES: usize = 3 * 1024;
+
+/// What `set server / weight 256;` needs beside the two names, in bytes.
+const COMMAND_BYTES: usize = 24;
+
+impl Plan {
+    /// Whether HAProxy is as accepted.
+    pub fn is_empty(&self) -> bool {
+        self.stages.is_empty() && self.withheld.is_none()
+    }
+
+    /// All changes that will be sent, in their order.
+    pub fn changes(&self) -> impl Iterator<Item = &Change> {
+        self.stages.iter().flatten()
+    }
+}
+
+/// Plans what turns `observed` into `accepted` on the backend of that name.
+pub fn plan(backend: &BackendName, accepted: &Desired, observed: &Observed) -> Plan {
+    let mut raises = Vec::new();
+    let mut decreases = Vec::new();
+    for server in &observed.servers {
+        let Some(&to) = accepted.weights.get(&server.name) else { continue };
+        let change = Change { server: server.name.clone(), from: server.weight, to };
+        match to.cmp(&server.weight) {
+            std::cmp::Ordering::Greater => raises.push(change),
+            std::cmp::Ordering::Less => decreases.push(change),
+            std::cmp::Ordering::Equal => {}
+        }
+    }
+
+    let mut withheld = None;
+    if !accepted.force && !decreases.is_empty() {
+        if !observed.any_usable() {
+            withheld = Some((Withheld::NothingUsable, std::mem::take(&mut decreases)));
+        } else if !any_left(accepted, observed) {
+            let (zeros, rest) = decreases.into_iter().partition(|c: &Change| c.to.is_zero());
+            decreases = rest;
+            withheld = Some((Withheld::NothingLeft, zeros));
+        }
+    }
+
+    let bytes: usize = raises
+        .iter()
+        .chain(&decreases)
+        .map(|c| backend.as_str().len() + c.server.as_str().len() + COMMAND_BYTES)
+        .sum();
+    let together = observed.known_dynamic && bytes <= MAX_MIXED_BYTES;
+    let stages = if together {
+        raises.append(&mut decreases);
+        vec![raises]
+    } else {
+        vec![raises, decreases]
+    };
+    Plan { stages: stages.into_iter().filter(|stage| !stage.is_empty()).collect(), withheld }
+}
+
+/// Whether a server that takes traffic by itself would be above 0 afterwards, whatever its health.
+fn any_left(accepted: &Desired, observed: &Observed) -> bool {
+    observed
+        .servers
+        .iter()
+        .filter(|s| !s.backup && !s.slot)
+        .any(|s| !accepted.weights.get(&s.name).copied().unwrap_or(s.weight).is_zero())
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} → {}", self.server, self.from, self.to)
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_empty() {
+            return f.write_str("nothing to do");
+        }
+        for (at, stage) in self.stages.iter().enumerate() {
+            if at > 0 {
+                f.write_str("; then ")?;
+            }
+            list(f, stage)?;
+        }
+        if let Some((why, changes)) = &self.withheld {
+            if !self.stages.is_empty() {
+                f.write_str("; ")?;
+            }
+            f.write_str("withheld: ")?;
+            list(f, changes)?;
+            write!(f, " ({why})")?;
+        }
+        Ok(())
+    }
+}
+
+fn list(f: &mut fmt::Formatter<'_>, changes: &[Change]) -> fmt::Result {
+    for (at, change) in changes.iter().enumerate() {
+        if at > 0 {
+            f.write_str(", ")?;
+        }
+        fmt::Display::fmt(change, f)?;
+    }
+    Ok(())
+}
