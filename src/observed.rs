@@ -21,8 +21,8 @@ pub struct ServerRow<'a> {
     pub address: &'a str,
     /// `srv_op_state`: 0 stopped, 1 starting (slowstart), 2 running, 3 stopping.
     pub op_state: u8,
-    /// `srv_admin_state`: bits for maintenance and drain, see [`ADMIN_MASK`].
-    pub admin_state: u8,
+    /// `srv_admin_state`: bits for the kinds of maintenance and drain; 0 is neither.
+    pub admin_state: u32,
     /// `srv_uweight`: the weight somebody set.
     pub weight: Weight,
     /// `srv_iweight`: the weight of the configuration.
@@ -33,11 +33,8 @@ pub struct ServerRow<'a> {
     pub check_state: u16,
 }
 
-/// Any of: maintenance forced, inherited, from the configuration, for want of a DNS answer (0x01, 0x02, 0x04,
-/// 0x20, 0x40); drain forced, inherited (0x08, 0x10).
-pub const ADMIN_MASK: u8 = 0x7f;
 /// Maintenance because a name has no address: an empty slot of a `server-template`.
-const ADMIN_NO_ADDRESS: u8 = 0x20;
+const ADMIN_NO_ADDRESS: u32 = 0x20;
 /// `CHK_ST_ENABLED`.
 pub const CHECK_ENABLED: u16 = 0x04;
 /// `HCHK_STATUS_START`: results are above it.
@@ -154,7 +151,7 @@ impl Observed {
                     weight: row.weight,
                     initial: row.initial,
                     health: health(row, role, before.map(|s| s.health), tracked),
-                    administered: row.admin_state & ADMIN_MASK != 0,
+                    administered: row.admin_state != 0,
                     slot: row.admin_state & ADMIN_NO_ADDRESS != 0 || row.address == "-",
                     backup: role.is_some_and(|r| r.backup),
                     name,

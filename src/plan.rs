@@ -93,11 +93,8 @@ pub fn plan(backend: &BackendName, accepted: &Desired, observed: &Observed) -> P
         }
     }
 
-    let bytes: usize = raises
-        .iter()
-        .chain(&decreases)
-        .map(|c| backend.as_str().len() + c.server.as_str().len() + COMMAND_BYTES)
-        .sum();
+    let bytes: usize =
+        raises.iter().chain(&decreases).map(|c| backend.as_str().len() + c.server.as_str().len() + COMMAND_BYTES).sum();
     let together = observed.known_dynamic && bytes <= MAX_MIXED_BYTES;
     let stages = if together {
         raises.append(&mut decreases);

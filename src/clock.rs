@@ -1,0 +1,28 @@
+//! The one clock of the shell: turns tokio's time into the [`Moment`]s that pure code takes.
+
+use tokio::time::Instant;
+
+use crate::model::Moment;
+
+/// Counts from when it was made.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock {
+    start: Instant,
+}
+
+impl Clock {
+    /// Starts counting.
+    pub fn start() -> Self {
+        Self { start: Instant::now() }
+    }
+
+    /// Now.
+    pub fn now(&self) -> Moment {
+        Moment::after_start(self.start.elapsed())
+    }
+
+    /// The moment as tokio's timers want it.
+    pub fn instant(&self, at: Moment) -> Instant {
+        self.start + at.since(Moment::default())
+    }
+}

@@ -1,0 +1,446 @@
+//! Consul's HTTP API, as far as it is used: the KV store.
+
+use std::{sync::Mutex, time::Duration};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use reqwest::{Method, RequestBuilder, Response, StatusCode, Url, header::HeaderValue, redirect::Policy};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Address,
+    settings::{Settings, TokenError},
+};
+use crate::{
+    desired::{BadResponse, Entry},
+    model::Escaped,
+};
+
+/// The most bytes of an answer.
+pub const MAX_RESPONSE: usize = 16 * 1024 * 1024;
+/// How long a request that does not block may take. A Consul without a leader answers after 7 s.
+pub const DEADLINE: Duration = Duration::from_secs(10);
+/// What a blocking query may take beyond its `wait` and Consul's jitter of `wait`/16.
+const BLOCKING_SLACK: Duration = Duration::from_secs(5);
+/// How long connecting may take.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(3);
+/// The most operations of one transaction: Consul takes 64, and some room is left.
+pub const MAX_TXN: usize = 62;
+
+/// Why Consul gave no usable answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ConsulError {
+    /// No connection, or it broke.
+    #[error("Consul at {address} cannot be reached")]
+    Unreachable {
+        /// Where it should be.
+        address: Address,
+        /// What the HTTP client says.
+        #[source]
+        source: reqwest::Error,
+    },
+    /// Connected, but no full answer in time.
+    #[error("Consul at {0} did not answer in time")]
+    Timeout(Address),
+    /// 401 or 403.
+    #[error("Consul denies it: {}", Escaped(.0))]
+    Denied(String),
+    /// 429 or any 5xx: it cannot now, and may later.
+    #[error("Consul answered {0}: {text}", text = Escaped(.1))]
+    Unavailable(StatusCode, String),
+    /// `X-Consul-KnownLeader: false`.
+    #[error("Consul has no leader, so its answer may be out of date")]
+    NoLeader,
+    /// Any other status.
+    #[error("unexpected answer {0}: {text}", text = Escaped(.1))]
+    Status(StatusCode, String),
+    /// No `X-Consul-Index`, or none that is a number above 0.
+    #[error("the answer has no X-Consul-Index; it is not Consul's KV that answers")]
+    NoIndex,
+    /// More than [`MAX_RESPONSE`] bytes.
+    #[error("the answer has more than {MAX_RESPONSE} bytes")]
+    TooLarge,
+    /// The answer is not JSON of the KV store.
+    #[error("the answer is not the KV store's JSON")]
+    Json(#[source] serde_json::Error),
+    /// The answer is JSON, but not Consul's.
+    #[error("the answer is not what was asked for")]
+    BadResponse(#[source] BadResponse),
+    /// The token cannot be read.
+    #[error("the ACL token cannot be read")]
+    Token(#[source] TokenError),
+    /// The HTTP client cannot be made.
+    #[error("the HTTP client cannot be set up")]
+    Setup(#[source] reqwest::Error),
+}
+
+impl ConsulError {
+    /// A short word for status and metrics.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Unreachable { .. } | Self::Setup(_) => "unreachable",
+            Self::Timeout(_) => "timeout",
+            Self::Denied(_) => "denied",
+            Self::Unavailable(..) => "unavailable",
+            Self::NoLeader => "no_leader",
+            Self::Status(..) => "status",
+            Self::NoIndex => "no_index",
+            Self::TooLarge => "too_large",
+            Self::Json(_) | Self::BadResponse(_) => "bad_response",
+            Self::Token(_) => "token",
+        }
+    }
+
+    /// What to do about it.
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            Self::Unreachable { .. } | Self::Timeout(_) | Self::Setup(_) => {
+                "see whether the Consul agent runs, and check `address` in [consul] or CONSUL_HTTP_ADDR"
+            }
+            Self::Denied(_) => "give the token `key_prefix \"<root>weights/\" { policy = \"read\" }`, or mend the token",
+            Self::Unavailable(..) | Self::NoLeader => "see `consul operator raft list-peers`; it is tried again",
+            Self::Status(..) | Self::NoIndex | Self::Json(_) | Self::BadResponse(_) => {
+                "check that `address` in [consul] or CONSUL_HTTP_ADDR is a Consul agent and no proxy in front of it"
+            }
+            Self::TooLarge => "remove large or foreign keys below <root>weights/",
+            Self::Token(_) => "check `token_file` in [consul] or CONSUL_HTTP_TOKEN_FILE, and who may read the file",
+        }
+    }
+}
+
+/// Asks Consul to wait for a change.
+#[derive(Debug, Clone, Copy)]
+pub struct Blocking {
+    /// The index to wait beyond; at least 1.
+    pub index: u64,
+    /// How long at most. Consul adds up to a sixteenth.
+    pub wait: Duration,
+}
+
+/// All keys below a prefix, as one answer had them.
+#[derive(Debug)]
+pub struct Listing {
+    /// `X-Consul-Index`.
+    pub index: u64,
+    /// `X-Consul-Results-Filtered-By-ACLs`: keys may be missing.
+    pub filtered: bool,
+    body: Vec<u8>,
+}
+
+impl Listing {
+    /// The keys; none where the prefix has none.
+    ///
+    /// # Errors
+    /// [`ConsulError::Json`].
+    pub fn entries(&self) -> Result<Vec<Entry<'_>>, ConsulError> {
+        if self.body.is_empty() { Ok(Vec::new()) } else { serde_json::from_slice(&self.body).map_err(ConsulError::Json) }
+    }
+}
+
+/// An operation of a transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Operation {
+    /// Sets `key` if its `ModifyIndex` still is `index`; 0 means that it must not exist.
+    Cas {
+        /// The key.
+        key: String,
+        /// Its new value.
+        value: Vec<u8>,
+        /// Its `ModifyIndex` as read.
+        index: u64,
+    },
+    /// Deletes `key` if its `ModifyIndex` still is `index`.
+    DeleteCas {
+        /// The key.
+        key: String,
+        /// Its `ModifyIndex` as read.
+        index: u64,
+    },
+    /// Fails the transaction unless the `ModifyIndex` of `key` still is `index`.
+    CheckIndex {
+        /// The key.
+        key: String,
+        /// Its `ModifyIndex` as read.
+        index: u64,
+    },
+    /// Fails the transaction if `key` exists.
+    CheckNotExists {
+        /// The key.
+        key: String,
+    },
+}
+
+/// What became of a transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Committed {
+    /// All of it happened.
+    Yes,
+    /// None of it: somebody else was faster. What Consul says.
+    Conflict(String),
+}
+
+/// A Consul agent.
+#[derive(Debug)]
+pub struct Client {
+    http: reqwest::Client,
+    base: String,
+    settings: Settings,
+    token: Mutex<Option<SecretString>>,
+}
+
+impl Client {
+    /// A client of the agent that `settings` name. Reads the token; connects only when used.
+    ///
+    /// # Errors
+    /// [`ConsulError::Token`], [`ConsulError::Setup`].
+    pub fn new(settings: Settings) -> Result<Self, ConsulError> {
+        // No proxy from the environment and no redirect: a token goes to the agent that was named, and to
+        // nobody else.
+        let mut builder = reqwest::Client::builder()
+            .no_proxy()
+            .redirect(Policy::none())
+            .connect_timeout(CONNECT_DEADLINE)
+            .user_agent(concat!("weightd/", env!("CARGO_PKG_VERSION")));
+        let base = match &settings.address {
+            Address::Http { base } => base.clone(),
+            Address::Unix(path) => {
+                builder = builder.unix_socket(path.as_path());
+                "http://localhost".to_owned()
+            }
+        };
+        let token = settings.token.read().map_err(ConsulError::Token)?;
+        Ok(Self { http: builder.build().map_err(ConsulError::Setup)?, base, settings, token: Mutex::new(token) })
+    }
+
+    /// Where it is.
+    pub fn address(&self) -> &Address {
+        &self.settings.address
+    }
+
+    /// Reads the token again: its file may have been replaced.
+    ///
+    /// # Errors
+    /// [`ConsulError::Token`]; the token read before stays.
+    pub fn reload_token(&self) -> Result<(), ConsulError> {
+        let token = self.settings.token.read().map_err(ConsulError::Token)?;
+        *self.lock_token() = token;
+        Ok(())
+    }
+
+    fn lock_token(&self) -> std::sync::MutexGuard<'_, Option<SecretString>> {
+        // Nothing can panic while it is held, and a token is whole or not there.
+        self.token.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Lists all keys below `prefix`; with `blocking`, once they differ or its time is over.
+    ///
+    /// # Errors
+    /// [`ConsulError`].
+    pub async fn list(&self, prefix: &str, blocking: Option<Blocking>) -> Result<Listing, ConsulError> {
+        let mut parameters = vec![("recurse", String::new())];
+        let mut deadline = DEADLINE;
+        if let Some(Blocking { index, wait }) = blocking {
+            parameters.push(("index", index.to_string()));
+            parameters.push(("wait", format!("{}ms", wait.as_millis())));
+            deadline = wait + wait / 16 + BLOCKING_SLACK;
+        }
+        let request = self.request(Method::GET, &format!("/v1/kv/{prefix}"), &parameters)?.timeout(deadline);
+        let response = self.send(request).await?;
+        let status = response.status();
+        let header = |name: &str| response.headers().get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
+        let leader = header("x-consul-knownleader");
+        let filtered = header("x-consul-results-filtered-by-acls").is_some_and(|v| v == "true");
+        let index = header("x-consul-index").and_then(|v| v.parse::<u64>().ok()).filter(|index| *index > 0);
+        let body = self.body(response).await?;
+        match status {
+            StatusCode::OK | StatusCode::NOT_FOUND => {}
+            other => return Err(refused(other, &body)),
+        }
+        // A 404 without an index is some other server's: Consul's says from where to wait for the first key.
+        let index = index.ok_or(ConsulError::NoIndex)?;
+        if leader.is_some_and(|v| v == "false") {
+            return Err(ConsulError::NoLeader);
+        }
+        let body = if status == StatusCode::NOT_FOUND { Vec::new() } else { body };
+        Ok(Listing { index, filtered, body })
+    }
+
+    /// Sets `key` if its `ModifyIndex` still is `index`, 0 meaning that it must not exist. False if
+    /// somebody else was faster.
+    ///
+    /// # Errors
+    /// [`ConsulError`]. A write whose answer was lost may have happened.
+    pub async fn put(&self, key: &str, value: Vec<u8>, index: u64) -> Result<bool, ConsulError> {
+        let request = self
+            .request(Method::PUT, &format!("/v1/kv/{key}"), &[("cas", index.to_string())])?
+            .body(value)
+            .timeout(DEADLINE);
+        let response = self.send(request).await?;
+        let status = response.status();
+        let body = self.body(response).await?;
+        match (status, body.trim_ascii()) {
+            (StatusCode::OK, b"true") => Ok(true),
+            (StatusCode::OK, b"false") => Ok(false),
+            (other, _) => Err(refused(other, &body)),
+        }
+    }
+
+    /// Carries out all of `operations`, at most [`MAX_TXN`] of them, or none.
+    ///
+    /// # Errors
+    /// [`ConsulError`]. A write whose answer was lost may have happened.
+    pub async fn transact(&self, operations: &[Operation]) -> Result<Committed, ConsulError> {
+        let body: Vec<_> = operations.iter().map(WireOperation::from).collect();
+        let body = serde_json::to_vec(&body).map_err(ConsulError::Json)?;
+        let request = self.request(Method::PUT, "/v1/txn", &[])?.body(body).timeout(DEADLINE);
+        let response = self.send(request).await?;
+        let status = response.status();
+        let body = self.body(response).await?;
+        match status {
+            StatusCode::OK => Ok(Committed::Yes),
+            StatusCode::CONFLICT => {
+                let outcome: TxnOutcome = serde_json::from_slice(&body).map_err(ConsulError::Json)?;
+                let what = outcome.errors.into_iter().map(|e| e.what).collect::<Vec<_>>().join("; ");
+                // A transaction that a policy forbids is refused like one that came too late.
+                if what.contains("Permission denied") {
+                    Err(ConsulError::Denied(what))
+                } else {
+                    Ok(Committed::Conflict(what))
+                }
+            }
+            other => Err(refused(other, &body)),
+        }
+    }
+
+    fn request(&self, method: Method, path: &str, parameters: &[(&str, String)]) -> Result<RequestBuilder, ConsulError> {
+        let text = format!("{}{path}", self.base);
+        // Both parts were checked when they were configured; what does not parse all the same is refused.
+        let mut url = Url::parse(&text)
+            .map_err(|error| ConsulError::Status(StatusCode::BAD_REQUEST, format!("{text}: {error}")))?;
+        {
+            let mut query = url.query_pairs_mut();
+            for (name, value) in parameters {
+                if value.is_empty() {
+                    query.append_key_only(name);
+                } else {
+                    query.append_pair(name, value);
+                }
+            }
+            let scope = [
+                ("dc", &self.settings.datacenter),
+                ("ns", &self.settings.namespace),
+                ("partition", &self.settings.partition),
+            ];
+            for (name, value) in scope {
+                if let Some(value) = value {
+                    query.append_pair(name, value);
+                }
+            }
+        }
+        if url.query() == Some("") {
+            url.set_query(None);
+        }
+        let mut request = self.http.request(method, url);
+        if let Some(token) = &*self.lock_token() {
+            // The token is checked to be visible ASCII when it is read.
+            if let Ok(mut value) = HeaderValue::from_str(token.expose_secret()) {
+                value.set_sensitive(true);
+                request = request.header("X-Consul-Token", value);
+            }
+        }
+        if let Some(auth) = &self.settings.auth {
+            let auth = auth.expose_secret();
+            let (user, password) = auth.split_once(':').map_or((auth, None), |(user, pass)| (user, Some(pass)));
+            request = request.basic_auth(user, password);
+        }
+        Ok(request)
+    }
+
+    async fn send(&self, request: RequestBuilder) -> Result<Response, ConsulError> {
+        request.send().await.map_err(|error| self.failed(error))
+    }
+
+    /// Reads a body piece by piece, so that one that is too large is given up before it is held.
+    async fn body(&self, mut response: Response) -> Result<Vec<u8>, ConsulError> {
+        let announced = response.content_length().and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
+        if announced > MAX_RESPONSE {
+            return Err(ConsulError::TooLarge);
+        }
+        let mut body = Vec::with_capacity(announced);
+        while let Some(chunk) = response.chunk().await.map_err(|error| self.failed(error))? {
+            if body.len() + chunk.len() > MAX_RESPONSE {
+                return Err(ConsulError::TooLarge);
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body)
+    }
+
+    fn failed(&self, error: reqwest::Error) -> ConsulError {
+        let address = self.settings.address.clone();
+        if error.is_timeout() && !error.is_connect() {
+            ConsulError::Timeout(address)
+        } else {
+            // The URL says nothing that the address does not.
+            ConsulError::Unreachable { address, source: error.without_url() }
+        }
+    }
+}
+
+fn refused(status: StatusCode, body: &[u8]) -> ConsulError {
+    let text = String::from_utf8_lossy(&body[..body.len().min(1024)]).trim().to_owned();
+    match status {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => ConsulError::Denied(text),
+        StatusCode::TOO_MANY_REQUESTS => ConsulError::Unavailable(status, text),
+        _ if status.is_server_error() => ConsulError::Unavailable(status, text),
+        _ => ConsulError::Status(status, text),
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct WireKv<'a> {
+    verb: &'static str,
+    key: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    index: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct WireOperation<'a> {
+    #[serde(rename = "KV")]
+    kv: WireKv<'a>,
+}
+
+impl<'a> From<&'a Operation> for WireOperation<'a> {
+    fn from(operation: &'a Operation) -> Self {
+        let kv = match operation {
+            Operation::Cas { key, value, index } => {
+                WireKv { verb: "cas", key, value: Some(BASE64.encode(value)), index: Some(*index) }
+            }
+            Operation::DeleteCas { key, index } => {
+                WireKv { verb: "delete-cas", key, value: None, index: Some(*index) }
+            }
+            Operation::CheckIndex { key, index } => {
+                WireKv { verb: "check-index", key, value: None, index: Some(*index) }
+            }
+            Operation::CheckNotExists { key } => WireKv { verb: "check-not-exists", key, value: None, index: None },
+        };
+        Self { kv }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct TxnOutcome {
+    #[serde(default)]
+    errors: Vec<TxnError>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct TxnError {
+    what: String,
+}

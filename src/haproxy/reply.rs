@@ -1,0 +1,355 @@
+//! What HAProxy answers, read strictly: frames, and the tables in them.
+//!
+//! Pure functions over text. Columns are found by their names, never by position; what does not parse is an
+//! error, never a guess.
+
+use std::{collections::HashMap, ops::Range};
+
+use crate::{
+    model::{BackendName, ServerName, Weight},
+    observed::{Role, Roles, ServerRow},
+};
+
+/// An answer that is not what HAProxy gives.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadReply {
+    /// Fewer or more frames than commands: truncated, or not the commands' answers at all.
+    #[error("expected {expected} replies, found {found}")]
+    Frames {
+        /// One for each command.
+        expected: usize,
+        /// What came.
+        found: usize,
+    },
+    /// A line or column that should be there is not.
+    #[error("`{command}` lacks `{wanted}`")]
+    Lacks {
+        /// The command that was answered.
+        command: &'static str,
+        /// What is missing.
+        wanted: &'static str,
+    },
+    /// A value that cannot be read.
+    #[error("`{command}` has an unreadable `{column}`")]
+    Value {
+        /// The command that was answered.
+        command: &'static str,
+        /// The column.
+        column: &'static str,
+    },
+    /// `show servers state` in a format other than 1.
+    #[error("`show servers state` has a format other than 1")]
+    Format,
+}
+
+/// Splits an answer into exactly `expected` frames: each is some lines and an empty one.
+///
+/// # Errors
+/// [`BadReply::Frames`] if there are more or fewer. Then nothing is known of what ran, and only reading the
+/// weights back tells.
+pub fn frames(text: &str, expected: usize) -> Result<Vec<Range<usize>>, BadReply> {
+    let mut frames = Vec::with_capacity(expected);
+    let mut at = 0;
+    while at < text.len() {
+        if text[at..].starts_with('\n') {
+            frames.push(at..at);
+            at += 1;
+        } else if let Some(length) = text[at..].find("\n\n") {
+            frames.push(at..at + length);
+            at += length + 2;
+        } else {
+            // No empty line at the end: cut off, or an old version's error text that lacks it.
+            return Err(BadReply::Frames { expected, found: frames.len() });
+        }
+    }
+    if frames.len() == expected { Ok(frames) } else { Err(BadReply::Frames { expected, found: frames.len() }) }
+}
+
+/// Which process answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Info {
+    /// `Version`.
+    pub version: String,
+    /// `Pid`.
+    pub pid: u32,
+    /// `Uptime_sec`, in seconds.
+    pub uptime: u64,
+    /// `Stopping`: an old process that still answers after a reload.
+    pub stopping: bool,
+    /// `Nbproc`: more than 1 means that this socket speaks for one of several processes.
+    pub processes: u32,
+}
+
+/// Reads `show info`.
+///
+/// # Errors
+/// [`BadReply`] if it is not HAProxy's.
+pub fn info(frame: &str) -> Result<Info, BadReply> {
+    const COMMAND: &str = "show info";
+    let field = |name: &str| frame.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+    let lacks = |wanted| BadReply::Lacks { command: COMMAND, wanted };
+    if field("Name") != Some("HAProxy") {
+        return Err(lacks("Name: HAProxy"));
+    }
+    let number = |name: &'static str| -> Result<u64, BadReply> {
+        field(name)
+            .ok_or(BadReply::Lacks { command: COMMAND, wanted: name })?
+            .parse()
+            .map_err(|_| BadReply::Value { command: COMMAND, column: name })
+    };
+    Ok(Info {
+        version: field("Version").ok_or_else(|| lacks("Version"))?.to_owned(),
+        pid: u32::try_from(number("Pid")?).map_err(|_| BadReply::Value { command: COMMAND, column: "Pid" })?,
+        uptime: number("Uptime_sec")?,
+        stopping: field("Stopping").is_some_and(|v| v != "0"),
+        processes: field("Nbproc").and_then(|v| v.parse().ok()).unwrap_or(1),
+    })
+}
+
+/// What came of reading the servers of a backend.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ServersState<'a> {
+    /// Its servers, in order.
+    Servers(Vec<ServerRow<'a>>),
+    /// HAProxy has no such backend.
+    NoBackend,
+}
+
+/// Reads `show servers state <backend>`.
+///
+/// # Errors
+/// [`BadReply`] if it is not HAProxy's.
+pub fn servers_state(frame: &str) -> Result<ServersState<'_>, BadReply> {
+    const COMMAND: &str = "show servers state";
+    if frame.starts_with("Can't find backend") || frame.starts_with("No such backend") {
+        return Ok(ServersState::NoBackend);
+    }
+    let mut lines = frame.lines();
+    if lines.next() != Some("1") {
+        return Err(BadReply::Format);
+    }
+    let header: Vec<&str> = lines
+        .next()
+        .and_then(|line| line.strip_prefix("# "))
+        .ok_or(BadReply::Lacks { command: COMMAND, wanted: "header" })?
+        .split_ascii_whitespace()
+        .collect();
+    let column = |wanted: &'static str| {
+        header.iter().position(|name| *name == wanted).ok_or(BadReply::Lacks { command: COMMAND, wanted })
+    };
+    let (backend, server, address) = (column("be_name")?, column("srv_name")?, column("srv_addr")?);
+    let (op_state, admin_state) = (column("srv_op_state")?, column("srv_admin_state")?);
+    let (weight, initial) = (column("srv_uweight")?, column("srv_iweight")?);
+    let (check_status, check_state) = (column("srv_check_status")?, column("srv_check_state")?);
+
+    let mut rows = Vec::new();
+    let mut fields: Vec<&str> = Vec::with_capacity(header.len());
+    for line in lines {
+        fields.clear();
+        fields.extend(line.split_ascii_whitespace());
+        let text =
+            |at: usize, column| fields.get(at).copied().ok_or(BadReply::Lacks { command: COMMAND, wanted: column });
+        rows.push(ServerRow {
+            backend: text(backend, "be_name")?,
+            server: text(server, "srv_name")?,
+            address: text(address, "srv_addr")?,
+            op_state: value(text(op_state, "srv_op_state")?, "srv_op_state")?,
+            admin_state: value(text(admin_state, "srv_admin_state")?, "srv_admin_state")?,
+            weight: to_weight(text(weight, "srv_uweight")?, "srv_uweight")?,
+            initial: to_weight(text(initial, "srv_iweight")?, "srv_iweight")?,
+            check_status: value(text(check_status, "srv_check_status")?, "srv_check_status")?,
+            check_state: value(text(check_state, "srv_check_state")?, "srv_check_state")?,
+        });
+    }
+    Ok(ServersState::Servers(rows))
+}
+
+fn value<T: std::str::FromStr>(text: &str, column: &'static str) -> Result<T, BadReply> {
+    text.parse().map_err(|_| BadReply::Value { command: "show servers state", column })
+}
+
+fn to_weight(text: &str, column: &'static str) -> Result<Weight, BadReply> {
+    Weight::new(value(text, column)?).map_err(|_| BadReply::Value { command: "show servers state", column })
+}
+
+/// Reads `show stat <backend> 6 -1`. A backend that is disabled has no rows and so no roles.
+///
+/// # Errors
+/// [`BadReply`] if it is not HAProxy's.
+pub fn roles(frame: &str) -> Result<Option<Roles>, BadReply> {
+    const COMMAND: &str = "show stat";
+    let mut lines = frame.lines();
+    let header = lines
+        .next()
+        .and_then(|line| line.strip_prefix("# "))
+        .ok_or(BadReply::Lacks { command: COMMAND, wanted: "header" })?;
+    let columns: HashMap<&str, usize> = header.split(',').enumerate().map(|(at, name)| (name, at)).collect();
+    let column =
+        |wanted: &'static str| columns.get(wanted).copied().ok_or(BadReply::Lacks { command: COMMAND, wanted });
+    let (server, kind, backup) = (column("svname")?, column("type")?, column("bck")?);
+    let (tracked, algorithm) = (column("tracked")?, column("algo")?);
+
+    let mut roles = None::<Roles>;
+    let mut servers = Vec::new();
+    for line in lines {
+        let fields = csv_fields(line);
+        let text =
+            |at: usize, column| fields.get(at).copied().ok_or(BadReply::Lacks { command: COMMAND, wanted: column });
+        match text(kind, "type")? {
+            "1" => {
+                text(algorithm, "algo")?.clone_into(&mut roles.get_or_insert_default().algorithm);
+            }
+            "2" => {
+                let role = Role {
+                    backup: text(backup, "bck")? == "1",
+                    tracked: text(tracked, "tracked")?.split_once('/').and_then(|(backend, server)| {
+                        Some((BackendName::new(backend).ok()?, ServerName::new(server).ok()?))
+                    }),
+                };
+                let name = text(server, "svname")?;
+                let name =
+                    ServerName::new(name).map_err(|_| BadReply::Value { command: COMMAND, column: "svname" })?;
+                servers.push((name, role));
+            }
+            _ => {}
+        }
+    }
+    if let Some(roles) = &mut roles {
+        roles.servers.extend(servers.into_iter().filter(|(_, role)| *role != Role::default()));
+    }
+    Ok(roles)
+}
+
+/// The fields of a line of HAProxy's CSV: quoted where they hold a comma or a quote, never across lines.
+fn csv_fields(line: &str) -> Vec<&str> {
+    let mut fields = Vec::with_capacity(100);
+    let (mut start, mut quoted) = (0, false);
+    for (at, byte) in line.bytes().enumerate() {
+        match byte {
+            b'"' => quoted = !quoted,
+            b',' if !quoted => {
+                fields.push(&line[start..at]);
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    fields.push(&line[start..]);
+    fields
+}
+
+/// Why HAProxy did not set a weight.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The backend vanished meanwhile.
+    #[error("HAProxy has no such backend")]
+    NoBackend,
+    /// The server vanished meanwhile.
+    #[error("HAProxy has no such server")]
+    NoServer,
+    /// The backend is disabled, or the process that answers is an old one after a reload.
+    #[error("the backend is disabled")]
+    Disabled,
+    /// The algorithm takes only 0 and the configured weight while running.
+    #[error("the backend's balance algorithm is static: it takes only 0 and the configured weight while running")]
+    StaticAlgorithm,
+    /// The socket is not of level admin.
+    #[error("the socket's level does not permit it")]
+    Denied,
+    /// A text that is not known.
+    #[error("HAProxy answered {0:?}")]
+    Other(String),
+}
+
+/// Reads the answer to `set server … weight`: empty is success.
+///
+/// # Errors
+/// The [`Refusal`].
+pub fn set_weight(frame: &str) -> Result<(), Refusal> {
+    match frame {
+        "" => Ok(()),
+        f if f.starts_with("No such backend") => Err(Refusal::NoBackend),
+        f if f.starts_with("No such server") => Err(Refusal::NoServer),
+        f if f.starts_with("Proxy is disabled") => Err(Refusal::Disabled),
+        f if f.starts_with("Backend is using a static LB algorithm") => Err(Refusal::StaticAlgorithm),
+        f if f.starts_with("Permission denied") => Err(Refusal::Denied),
+        other => Err(Refusal::Other(other.chars().take(200).collect())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STATE: &str = "1\n# be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_uweight srv_iweight \
+        srv_time_since_last_change srv_check_status srv_check_result srv_check_health srv_check_state srv_agent_state \
+        bk_f_forced_id srv_f_forced_id srv_fqdn srv_port srvrecord srv_use_ssl srv_check_port srv_check_addr \
+        srv_agent_addr srv_agent_port\n\
+        3 rr 1 s1 127.0.0.1 2 0 7 100 2 6 3 4 6 0 0 0 - 23201 - 0 0 - - 0\n\
+        3 rr 2 s2 127.0.0.1 0 8 0 1 2 6 3 4 6 0 0 0 - 23201 - 0 0 - - 0";
+
+    #[test]
+    fn servers_are_read_by_the_names_of_the_columns() {
+        let ServersState::Servers(rows) = servers_state(STATE).unwrap() else { panic!() };
+        assert_eq!(rows.len(), 2);
+        assert_eq!((rows[0].server, rows[0].weight.get(), rows[0].initial.get()), ("s1", 7, 100));
+        assert_eq!((rows[1].op_state, rows[1].admin_state, rows[1].check_status), (0, 8, 6));
+        assert_eq!(servers_state("Can't find backend."), Ok(ServersState::NoBackend));
+    }
+
+    #[test]
+    fn a_state_that_cannot_be_read_is_an_error() {
+        assert_eq!(servers_state(""), Err(BadReply::Format));
+        assert_eq!(servers_state("2\n# x"), Err(BadReply::Format));
+        let renamed = STATE.replace("srv_uweight", "other");
+        assert!(matches!(servers_state(&renamed), Err(BadReply::Lacks { wanted: "srv_uweight", .. })));
+        let high = STATE.replace(" 7 100 ", " 300 100 ");
+        assert!(matches!(servers_state(&high), Err(BadReply::Value { column: "srv_uweight", .. })));
+        let short = STATE.replace("127.0.0.1 0 8", "");
+        assert!(servers_state(&short).is_err());
+    }
+
+    #[test]
+    fn frames_are_counted_exactly() {
+        let text = "\nNo such server.\n\n\n11 (initial 100)\n\n";
+        let found: Vec<&str> = frames(text, 4).unwrap().into_iter().map(|range| &text[range]).collect();
+        assert_eq!(found, ["", "No such server.", "", "11 (initial 100)"]);
+        for (text, expected) in [("", 1), ("\n", 2), ("\n\n", 1), ("garbage", 1), ("x\n", 1), ("a\n\nb\n", 2)] {
+            assert!(frames(text, expected).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn info_tells_the_process() {
+        let frame = "Name: HAProxy\nVersion: 2.6.12-1+deb12u4\nNbproc: 1\nPid: 77\nUptime_sec: 12\nStopping: 0\nnode: x";
+        let info = info(frame).unwrap();
+        assert_eq!((info.pid, info.uptime, info.stopping, info.version.as_str()), (77, 12, false, "2.6.12-1+deb12u4"));
+        assert!(super::info("220 smtp.example ready").is_err());
+        assert!(super::info(&frame.replace("Pid: 77", "Pid: x")).is_err());
+    }
+
+    #[test]
+    fn roles_are_read_past_quoted_fields() {
+        let frame = "# pxname,svname,bck,type,last_chk,tracked,algo,\n\
+            app,blue,0,2,\"a, \"\"b\"\"\",,,\n\
+            app,spare,1,2,,,,\n\
+            app,follower,0,2,,other/x,,\n\
+            app,BACKEND,0,1,,,roundrobin,";
+        let roles = roles(frame).unwrap().unwrap();
+        assert!(roles.known_dynamic());
+        assert_eq!(roles.servers.len(), 2);
+        assert!(roles.servers["spare"].backup);
+        assert_eq!(roles.servers["follower"].tracked.as_ref().unwrap().1.as_str(), "x");
+        assert_eq!(super::roles("# pxname,svname,bck,type,tracked,algo,").unwrap(), None, "a disabled backend");
+        assert!(super::roles("Permission denied").is_err());
+    }
+
+    #[test]
+    fn refusals_are_told_apart() {
+        assert_eq!(set_weight(""), Ok(()));
+        assert_eq!(set_weight("Proxy is disabled."), Err(Refusal::Disabled));
+        let stat = "Backend is using a static LB algorithm and only accepts weights '0%' and '100%'.";
+        assert_eq!(set_weight(stat), Err(Refusal::StaticAlgorithm));
+        assert_eq!(set_weight("news"), Err(Refusal::Other("news".to_owned())));
+    }
+}
