@@ -1,0 +1,35 @@
+# The tests and the demo talk to a real HAProxy and a real Consul; see
+# tests/servers.sh for where those come from.
+
+CARGO ?= cargo
+# Where cargo puts what it builds, as cargo itself is told.
+BUILD = $(or $(CARGO_TARGET_DIR),target)/debug
+
+.DEFAULT_GOAL := help
+.PHONY: help servers test demo lint
+
+# What there is to make.
+help:
+	@echo 'make servers        have haproxy and consul at target/servers/bin/'
+	@echo 'make test           run all tests; ARGS="..." goes to cargo test'
+	@echo 'make demo           run the demo; KEEP=1 leaves it running'
+	@echo 'make lint           formatting, clippy and the documentation'
+
+# The programs the tests and the demo start.
+servers:
+	@tests/servers.sh
+
+# All tests, or those that ARGS names.
+test: servers
+	$(CARGO) test --locked $(ARGS)
+
+# The same profile as the tests, so that little is left to build after them.
+demo: servers
+	$(CARGO) build --locked --bins --example demo
+	$(BUILD)/examples/demo $(if $(filter 1,$(KEEP)),--keep)
+
+# What a change has to pass besides the tests.
+lint:
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --no-deps --locked --document-private-items
