@@ -1,0 +1,330 @@
+//! Follows one prefix of Consul KV with a blocking query, for ever.
+//!
+//! Owns the rules of the query: which index to wait beyond, when to read without waiting, how fast to go,
+//! what an answer that is no answer means. Publishes what Consul says; must never decide what that changes,
+//! and must never turn a failed or empty read into an instruction.
+
+use std::{pin::Pin, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, sleep_until},
+};
+use tracing::{info, warn};
+
+use super::{
+    client::{Blocking, Client, ConsulError, Listing},
+    pace::{EVERY, EVERY_EMPTY, Pace},
+};
+use crate::{
+    clock::Clock,
+    desired::{Decoder, DesiredState, Rejected, Source},
+    model::{BackendName, Escaped, Moment},
+    retry::Backoff,
+};
+
+/// Shortest and longest pause after an error. Jittered, so that a fleet does not come back as one.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
+/// How often a plain read looks past the blocked query: a query that is blocked while a snapshot is restored
+/// never learns of it.
+const PLAIN_READ_EVERY: Duration = Duration::from_secs(30);
+/// The most rejected keys that one read logs by name.
+const MAX_LOGGED: usize = 100;
+
+/// What the watch has to say about the desired state.
+#[derive(Debug, Clone, Default)]
+pub enum Feed {
+    /// The first read has not ended.
+    #[default]
+    Waiting,
+    /// The first read failed: what lies on disk is all there is.
+    Unavailable,
+    /// What Consul said last. Stays in force when later reads fail.
+    State {
+        /// The desired state.
+        state: Arc<DesiredState>,
+        /// When the answer that brought it was complete.
+        read_at: Moment,
+    },
+}
+
+/// How the connection to Consul is.
+#[derive(Debug, Clone, Default)]
+pub struct Link {
+    /// Since when and why there is no usable answer; none while it follows.
+    pub held: Option<Held>,
+    /// When the last good answer came.
+    pub last_read: Option<Moment>,
+    /// `X-Consul-Index` of it.
+    pub index: u64,
+    /// Whether it said that there is no key.
+    pub empty: bool,
+    /// Whether Consul said that ACLs hid keys.
+    pub filtered: bool,
+    /// Good answers so far.
+    pub reads: u64,
+    /// Requests sent so far.
+    pub requests: u64,
+    /// Failed requests so far, by reason.
+    pub errors: std::collections::BTreeMap<&'static str, u64>,
+}
+
+/// Why Consul's answer cannot be used at the moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// A short word.
+    pub reason: &'static str,
+    /// A sentence.
+    pub detail: String,
+    /// What to do about it.
+    pub remedy: &'static str,
+    /// Since when.
+    pub since: Moment,
+}
+
+/// The watch of one prefix.
+#[derive(Debug)]
+pub struct Watch {
+    client: Arc<Client>,
+    prefix: String,
+    wait: Duration,
+    clock: Clock,
+    decoder: Decoder,
+    index: u64,
+    pace: Pace,
+    published: Option<Arc<DesiredState>>,
+    feed: watch::Sender<Feed>,
+    link: watch::Sender<Link>,
+}
+
+type Reading = Pin<Box<dyn Future<Output = Result<Listing, ConsulError>> + Send>>;
+
+impl Watch {
+    /// A watch of `prefix`, which ends in a slash. Each query blocks for `wait` at most.
+    pub fn new(
+        client: Arc<Client>,
+        prefix: String,
+        wait: Duration,
+        clock: Clock,
+        feed: watch::Sender<Feed>,
+        link: watch::Sender<Link>,
+    ) -> Self {
+        let decoder = Decoder::new(prefix.clone());
+        Self {
+            client,
+            prefix,
+            wait,
+            clock,
+            decoder,
+            index: 0,
+            pace: Pace::default(),
+            published: None,
+            feed,
+            link,
+        }
+    }
+
+    /// Follows the prefix until it is dropped. Leaves a query that is blocked behind only then: the agent
+    /// keeps its slot until its time is over.
+    pub async fn run(mut self) {
+        let mut backoff = Backoff::new(BACKOFF.0, BACKOFF.1);
+        loop {
+            let empty = self.published.as_ref().is_some_and(|state| state.backends.is_empty() && state.stray.is_empty());
+            sleep(self.pace.take(if empty { EVERY_EMPTY } else { EVERY }, self.clock.now())).await;
+            match self.follow().await {
+                Ok(()) => backoff.reset(),
+                Err(error) => {
+                    self.failed(&error);
+                    sleep(backoff.next()).await;
+                }
+            }
+        }
+    }
+
+    /// Reads once without blocking and publishes what comes.
+    ///
+    /// # Errors
+    /// [`ConsulError`]; nothing is published then.
+    pub async fn read_once(&mut self) -> Result<(), ConsulError> {
+        self.index = 0;
+        self.count_request();
+        let listing = self.client.list(&self.prefix, None).await?;
+        self.take(&listing)
+    }
+
+    /// One query, blocking once the index is known, with plain reads past it while it blocks.
+    async fn follow(&mut self) -> Result<(), ConsulError> {
+        let mut query = self.ask(self.index);
+        let mut plain: Option<Reading> = None;
+        let mut overtaken = false;
+        let mut plain_at = self.next_plain();
+        loop {
+            tokio::select! {
+                answer = &mut query => {
+                    // A plain read still under way may be older than this answer: it ends here, unused.
+                    let listing = answer?;
+                    if overtaken || listing.index < self.index {
+                        // Either this answer is from before the index went back, or it tells that it did.
+                        // Which of two histories is the present one, only a read from nothing tells.
+                        self.decoder.forget();
+                        self.index = 0;
+                        return Ok(());
+                    }
+                    return self.take(&listing);
+                }
+                answer = async { plain.as_mut().expect("polled only while there is one").await }, if plain.is_some() => {
+                    plain = None;
+                    plain_at = self.next_plain();
+                    match answer {
+                        Ok(listing) => {
+                            if listing.index < self.index {
+                                self.decoder.forget();
+                                overtaken = true;
+                            }
+                            self.take(&listing)?;
+                        }
+                        // The query itself will tell soon, with its own deadline; but a token must be mended now.
+                        Err(error) => self.failed(&error),
+                    }
+                }
+                () = sleep_until(plain_at), if plain.is_none() => plain = Some(self.ask(0)),
+            }
+        }
+    }
+
+    fn ask(&self, index: u64) -> Reading {
+        self.count_request();
+        let blocking = (index > 0).then_some(Blocking { index, wait: self.wait });
+        let (client, prefix) = (Arc::clone(&self.client), self.prefix.clone());
+        Box::pin(async move { client.list(&prefix, blocking).await })
+    }
+
+    fn count_request(&self) {
+        self.link.send_if_modified(|link| {
+            link.requests += 1;
+            false
+        });
+    }
+
+    fn next_plain(&self) -> Instant {
+        // Jittered by a quarter, so that a fleet spreads.
+        let jitter = Backoff::new(Duration::from_millis(1), PLAIN_READ_EVERY / 4).jitter();
+        Instant::now() + PLAIN_READ_EVERY - PLAIN_READ_EVERY / 8 + jitter
+    }
+
+    /// Decodes an answer and publishes what differs.
+    fn take(&mut self, listing: &Listing) -> Result<(), ConsulError> {
+        let read_at = self.clock.now();
+        let state = self.decoder.decode(listing.index, &listing.entries()?).map_err(ConsulError::BadResponse)?;
+        self.index = listing.index;
+        let empty = state.backends.is_empty() && state.stray.is_empty();
+        self.link.send_modify(|link| {
+            if let Some(held) = link.held.take() {
+                info!(
+                    after_seconds = read_at.since(held.since).as_secs(),
+                    index = listing.index,
+                    "Consul answers again"
+                );
+            }
+            if empty && (!link.empty || link.reads == 0) {
+                warn!(prefix = self.prefix, "there is no key below the prefix, or the token may not read any");
+            }
+            if listing.filtered && !link.filtered {
+                warn!(prefix = self.prefix, "the token may not read all keys below the prefix");
+            }
+            link.last_read = Some(read_at);
+            link.index = listing.index;
+            link.empty = empty;
+            link.filtered = listing.filtered;
+            link.reads += 1;
+        });
+        let before = self.published.as_deref();
+        let same = before.is_some_and(|b| {
+            b.backends == state.backends && b.stray == state.stray && b.unknown_fields == state.unknown_fields
+        });
+        if !same {
+            tell_of_rejected(before, &state);
+            let state = Arc::new(state);
+            self.published = Some(Arc::clone(&state));
+            self.feed.send_replace(Feed::State { state, read_at });
+        }
+        Ok(())
+    }
+
+    fn failed(&mut self, error: &ConsulError) {
+        // After an error the index proves nothing: the next read does not wait.
+        self.index = 0;
+        let now = self.clock.now();
+        let detail = format!("{:#}", Chain(error));
+        self.link.send_modify(|link| {
+            *link.errors.entry(error.reason()).or_default() += 1;
+            let since = link.held.as_ref().map_or(now, |held| held.since);
+            let news = link.held.as_ref().is_none_or(|held| held.reason != error.reason());
+            if news {
+                warn!(
+                    reason = error.reason(),
+                    error = detail,
+                    hint = error.remedy(),
+                    "Consul gives no usable answer; what was accepted stays in force"
+                );
+            }
+            link.held = Some(Held { reason: error.reason(), detail, remedy: error.remedy(), since });
+        });
+        if matches!(error, ConsulError::Denied(_))
+            && let Err(error) = self.client.reload_token()
+        {
+            warn!(error = %Chain(&error), "cannot read the token again");
+        }
+        self.feed.send_if_modified(|feed| {
+            let first = matches!(feed, Feed::Waiting);
+            if first {
+                *feed = Feed::Unavailable;
+            }
+            first
+        });
+    }
+}
+
+/// Logs what is newly refused, each key once.
+fn tell_of_rejected(before: Option<&DesiredState>, state: &DesiredState) {
+    let was = |backend: &BackendName| match before.and_then(|b| b.backends.get(backend)) {
+        Some(Source::Rejected(rejected)) => Some(rejected),
+        _ => None,
+    };
+    let rejected = state.backends.iter().filter_map(|(backend, source)| match source {
+        Source::Rejected(rejected) if was(backend) != Some(rejected) => Some(rejected),
+        _ => None,
+    });
+    let stray = state.stray.iter().filter(|rejected| !before.is_some_and(|b| b.stray.contains(rejected)));
+    let mut news = rejected.chain(stray);
+    for rejected in news.by_ref().take(MAX_LOGGED) {
+        let Rejected { key, index, reason } = &**rejected;
+        warn!(key = %Escaped(key), index, error = %reason, hint = reason.remedy(), "refused; what was accepted stays in force");
+    }
+    let more = news.count() + (state.stray_total - state.stray.len());
+    if more > 0 {
+        warn!(more, "more keys are refused");
+    }
+    for (backend, fields) in &state.unknown_fields {
+        if before.and_then(|b| b.unknown_fields.get(backend)) != Some(fields) {
+            let fields = fields.join(", ");
+            info!(%backend, fields = %Escaped(&fields), "the document has fields that this version does not know");
+        }
+    }
+}
+
+/// An error with all that caused it, on one line.
+#[derive(Debug)]
+pub struct Chain<'a>(pub &'a (dyn std::error::Error + 'static));
+
+impl std::fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut source = self.0.source();
+        while let Some(cause) = source {
+            write!(f, ": {cause}")?;
+            source = cause.source();
+        }
+        Ok(())
+    }
+}
