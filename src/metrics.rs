@@ -98,7 +98,8 @@ impl Metrics {
             consul_read_age.clone(),
         );
         let weight_changes = register!("weight_changes", "Weights set and read back, by why");
-        let drift_corrections = register!("drift_corrections", "Times a backend was corrected that somebody else had changed");
+        let drift_corrections =
+            register!("drift_corrections", "Times a backend was corrected that somebody else had changed");
         let haproxy_errors = register!("haproxy_errors", "Exchanges with HAProxy that failed, by reason");
         let haproxy_processes = register!("haproxy_processes", "HAProxy processes seen: one more for each reload");
         let persist_errors = register!("state_persist_errors", "Times the state could not be written to disk");
@@ -187,7 +188,8 @@ impl Metrics {
                 let label = ByReason { haproxy: instance.name.clone(), reason };
                 self.backend_reasons.get_or_create(&label).set(i64::try_from(with).unwrap_or(i64::MAX));
             }
-            let rejected = instance.backends.iter().filter(|b| b.reasons.iter().any(|r| r.reason == "rejected")).count();
+            let rejected =
+                instance.backends.iter().filter(|b| b.reasons.iter().any(|r| r.reason == "rejected")).count();
             let rejected = rejected + instance.stray_total;
             self.rejected_keys.get_or_create(&name).set(i64::try_from(rejected).unwrap_or(i64::MAX));
         }
@@ -202,6 +204,6 @@ fn by(haproxy: &str) -> ByInstance {
 }
 
 /// Brings a counter up to what was counted elsewhere.
-fn catch_up(counter: &Counter, counted: u64) {
-    counter.inc_by(counted.saturating_sub(counter.get()));
+fn catch_up(counter: &Counter, to: u64) {
+    counter.inc_by(to.saturating_sub(counter.get()));
 }

@@ -6,8 +6,8 @@
 
 pub mod backend;
 pub mod contention;
-mod event;
-mod exchange;
+pub mod event;
+pub mod exchange;
 pub mod reasons;
 pub mod reconciler;
 pub mod task;

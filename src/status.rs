@@ -187,11 +187,15 @@ fn instance_status(instance: &Instance, consul: &str, now: Moment) -> InstanceSt
             .iter()
             .map(|(name, backend)| backend_status(name, backend, reconciler.orphaned(name, backend), now))
             .collect(),
-        stray: state.map_or(&[][..], |s| &s.stray).iter().map(|rejected| StrayStatus {
-            key: Escaped(&rejected.key).to_string(),
-            reason: rejected.reason.to_string(),
-            remedy: rejected.reason.remedy(),
-        }).collect(),
+        stray: state
+            .map_or(&[][..], |s| &s.stray)
+            .iter()
+            .map(|rejected| StrayStatus {
+                key: Escaped(&rejected.key).to_string(),
+                reason: rejected.reason.to_string(),
+                remedy: rejected.reason.remedy(),
+            })
+            .collect(),
         stray_total: state.map_or(0, |s| s.stray_total),
     }
 }
@@ -281,14 +285,17 @@ fn servers(backend: &Backend) -> Vec<ServerStatus> {
     }
     for server in &backend.observed.servers {
         let name = &server.name;
-        servers.insert(name, ServerStatus {
-            server: name.clone(),
-            desired: desired(name),
-            accepted: accepted(name),
-            observed: Some(server.weight),
-            configured: Some(server.initial),
-            usable: server.usable(!server.weight.is_zero()),
-        });
+        servers.insert(
+            name,
+            ServerStatus {
+                server: name.clone(),
+                desired: desired(name),
+                accepted: accepted(name),
+                observed: Some(server.weight),
+                configured: Some(server.initial),
+                usable: server.usable(!server.weight.is_zero()),
+            },
+        );
     }
     servers.into_values().collect()
 }

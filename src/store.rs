@@ -38,6 +38,7 @@ pub struct StoredBackend {
 
 /// Whose state it is. State that was accepted under another key means nothing here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Key {
     /// Consul's datacenter, if one is configured.
     pub datacenter: Option<String>,
@@ -53,6 +54,7 @@ pub struct Key {
 
 /// The first line of the file.
 #[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Header {
     schema: u32,
     crc32: u32,
@@ -103,7 +105,8 @@ impl Store {
     /// The file for `key` in `folder`. Its name holds the instance, and a sum of the whole key, so that
     /// going back to a former root finds what was accepted under it.
     pub fn new(folder: &Path, key: Key) -> Self {
-        let parts = [&key.datacenter, &key.namespace, &key.partition].map(|part| part.as_deref().unwrap_or("").to_owned());
+        let parts =
+            [&key.datacenter, &key.namespace, &key.partition].map(|part| part.as_deref().unwrap_or("").to_owned());
         let sum = crc32fast::hash(format!("{parts:?}{:?}{:?}", key.root, key.instance).as_bytes());
         Self { path: folder.join(format!("{}-{sum:08x}.state", key.instance)), key }
     }
@@ -205,7 +208,11 @@ mod tests {
         assert_eq!(store.load().unwrap(), Stored::default());
         store.save(&some()).unwrap();
         assert_eq!(store.load().unwrap(), some());
-        assert_eq!(Store::new(folder.path(), key("b/")).load().unwrap(), Stored::default(), "another root's is another");
+        assert_eq!(
+            Store::new(folder.path(), key("b/")).load().unwrap(),
+            Stored::default(),
+            "another root's is another"
+        );
     }
 
     #[test]

@@ -1,1 +1,3 @@
+//! weightctl.
+
 fn main() {}

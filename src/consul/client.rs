@@ -7,10 +7,7 @@ use reqwest::{Method, RequestBuilder, Response, StatusCode, Url, header::HeaderV
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 
-use super::{
-    Address,
-    settings::{Settings, TokenError},
-};
+use super::{Address, Settings, token::TokenError};
 use crate::{
     desired::{BadResponse, Entry},
     model::Escaped,
@@ -97,7 +94,9 @@ impl ConsulError {
             Self::Unreachable { .. } | Self::Timeout(_) | Self::Setup(_) => {
                 "see whether the Consul agent runs, and check `address` in [consul] or CONSUL_HTTP_ADDR"
             }
-            Self::Denied(_) => "give the token `key_prefix \"<root>weights/\" { policy = \"read\" }`, or mend the token",
+            Self::Denied(_) => {
+                "give the token `key_prefix \"<root>weights/\" { policy = \"read\" }`, or mend the token"
+            }
             Self::Unavailable(..) | Self::NoLeader => "see `consul operator raft list-peers`; it is tried again",
             Self::Status(..) | Self::NoIndex | Self::Json(_) | Self::BadResponse(_) => {
                 "check that `address` in [consul] or CONSUL_HTTP_ADDR is a Consul agent and no proxy in front of it"
@@ -133,7 +132,11 @@ impl Listing {
     /// # Errors
     /// [`ConsulError::Json`].
     pub fn entries(&self) -> Result<Vec<Entry<'_>>, ConsulError> {
-        if self.body.is_empty() { Ok(Vec::new()) } else { serde_json::from_slice(&self.body).map_err(ConsulError::Json) }
+        if self.body.is_empty() {
+            Ok(Vec::new())
+        } else {
+            serde_json::from_slice(&self.body).map_err(ConsulError::Json)
+        }
     }
 }
 
@@ -185,14 +188,24 @@ pub struct Client {
     http: reqwest::Client,
     base: String,
     settings: Settings,
-    token: Mutex<Option<SecretString>>,
+    token: Mutex<Token>,
+}
+
+/// The ACL token as last read.
+#[derive(Debug, Default)]
+struct Token {
+    /// Whether it was read at all.
+    read: bool,
+    /// What was found; none where none is configured.
+    value: Option<SecretString>,
 }
 
 impl Client {
-    /// A client of the agent that `settings` name. Reads the token; connects only when used.
+    /// A client of the agent that `settings` name. Connects, and reads the token, only when used: whoever
+    /// writes the token's file may be later.
     ///
     /// # Errors
-    /// [`ConsulError::Token`], [`ConsulError::Setup`].
+    /// [`ConsulError::Setup`].
     pub fn new(settings: Settings) -> Result<Self, ConsulError> {
         // No proxy from the environment and no redirect: a token goes to the agent that was named, and to
         // nobody else.
@@ -208,8 +221,7 @@ impl Client {
                 "http://localhost".to_owned()
             }
         };
-        let token = settings.token.read().map_err(ConsulError::Token)?;
-        Ok(Self { http: builder.build().map_err(ConsulError::Setup)?, base, settings, token: Mutex::new(token) })
+        Ok(Self { http: builder.build().map_err(ConsulError::Setup)?, base, settings, token: Mutex::default() })
     }
 
     /// Where it is.
@@ -222,12 +234,19 @@ impl Client {
     /// # Errors
     /// [`ConsulError::Token`]; the token read before stays.
     pub fn reload_token(&self) -> Result<(), ConsulError> {
-        let token = self.settings.token.read().map_err(ConsulError::Token)?;
-        *self.lock_token() = token;
+        let value = self.settings.token.read().map_err(ConsulError::Token)?;
+        *self.lock_token() = Token { read: true, value };
         Ok(())
     }
 
-    fn lock_token(&self) -> std::sync::MutexGuard<'_, Option<SecretString>> {
+    fn token(&self) -> Result<Option<SecretString>, ConsulError> {
+        if !self.lock_token().read {
+            self.reload_token()?;
+        }
+        Ok(self.lock_token().value.clone())
+    }
+
+    fn lock_token(&self) -> std::sync::MutexGuard<'_, Token> {
         // Nothing can panic while it is held, and a token is whole or not there.
         self.token.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
@@ -312,7 +331,12 @@ impl Client {
         }
     }
 
-    fn request(&self, method: Method, path: &str, parameters: &[(&str, String)]) -> Result<RequestBuilder, ConsulError> {
+    fn request(
+        &self,
+        method: Method,
+        path: &str,
+        parameters: &[(&str, String)],
+    ) -> Result<RequestBuilder, ConsulError> {
         let text = format!("{}{path}", self.base);
         // Both parts were checked when they were configured; what does not parse all the same is refused.
         let mut url = Url::parse(&text)
@@ -341,7 +365,7 @@ impl Client {
             url.set_query(None);
         }
         let mut request = self.http.request(method, url);
-        if let Some(token) = &*self.lock_token() {
+        if let Some(token) = self.token()? {
             // The token is checked to be visible ASCII when it is read.
             if let Ok(mut value) = HeaderValue::from_str(token.expose_secret()) {
                 value.set_sensitive(true);
@@ -420,9 +444,7 @@ impl<'a> From<&'a Operation> for WireOperation<'a> {
             Operation::Cas { key, value, index } => {
                 WireKv { verb: "cas", key, value: Some(BASE64.encode(value)), index: Some(*index) }
             }
-            Operation::DeleteCas { key, index } => {
-                WireKv { verb: "delete-cas", key, value: None, index: Some(*index) }
-            }
+            Operation::DeleteCas { key, index } => WireKv { verb: "delete-cas", key, value: None, index: Some(*index) },
             Operation::CheckIndex { key, index } => {
                 WireKv { verb: "check-index", key, value: None, index: Some(*index) }
             }

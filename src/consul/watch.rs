@@ -17,10 +17,11 @@ use super::{
     pace::{EVERY, EVERY_EMPTY, Pace},
 };
 use crate::{
+    chain::Chain,
     clock::Clock,
     desired::{Decoder, DesiredState, Rejected, Source},
     model::{BackendName, Escaped, Moment},
-    retry::Backoff,
+    retry::{self, Backoff},
 };
 
 /// Shortest and longest pause after an error. Jittered, so that a fleet does not come back as one.
@@ -110,18 +111,7 @@ impl Watch {
         link: watch::Sender<Link>,
     ) -> Self {
         let decoder = Decoder::new(prefix.clone());
-        Self {
-            client,
-            prefix,
-            wait,
-            clock,
-            decoder,
-            index: 0,
-            pace: Pace::default(),
-            published: None,
-            feed,
-            link,
-        }
+        Self { client, prefix, wait, clock, decoder, index: 0, pace: Pace::default(), published: None, feed, link }
     }
 
     /// Follows the prefix until it is dropped. Leaves a query that is blocked behind only then: the agent
@@ -129,7 +119,8 @@ impl Watch {
     pub async fn run(mut self) {
         let mut backoff = Backoff::new(BACKOFF.0, BACKOFF.1);
         loop {
-            let empty = self.published.as_ref().is_some_and(|state| state.backends.is_empty() && state.stray.is_empty());
+            let empty =
+                self.published.as_ref().is_some_and(|state| state.backends.is_empty() && state.stray.is_empty());
             sleep(self.pace.take(if empty { EVERY_EMPTY } else { EVERY }, self.clock.now())).await;
             match self.follow().await {
                 Ok(()) => backoff.reset(),
@@ -157,7 +148,7 @@ impl Watch {
         let mut query = self.ask(self.index);
         let mut plain: Option<Reading> = None;
         let mut overtaken = false;
-        let mut plain_at = self.next_plain();
+        let mut plain_at = next_plain();
         loop {
             tokio::select! {
                 answer = &mut query => {
@@ -174,7 +165,7 @@ impl Watch {
                 }
                 answer = async { plain.as_mut().expect("polled only while there is one").await }, if plain.is_some() => {
                     plain = None;
-                    plain_at = self.next_plain();
+                    plain_at = next_plain();
                     match answer {
                         Ok(listing) => {
                             if listing.index < self.index {
@@ -204,12 +195,6 @@ impl Watch {
             link.requests += 1;
             false
         });
-    }
-
-    fn next_plain(&self) -> Instant {
-        // Jittered by a quarter, so that a fleet spreads.
-        let jitter = Backoff::new(Duration::from_millis(1), PLAIN_READ_EVERY / 4).jitter();
-        Instant::now() + PLAIN_READ_EVERY - PLAIN_READ_EVERY / 8 + jitter
     }
 
     /// Decodes an answer and publishes what differs.
@@ -255,7 +240,7 @@ impl Watch {
         // After an error the index proves nothing: the next read does not wait.
         self.index = 0;
         let now = self.clock.now();
-        let detail = format!("{:#}", Chain(error));
+        let detail = Chain(error).to_string();
         self.link.send_modify(|link| {
             *link.errors.entry(error.reason()).or_default() += 1;
             let since = link.held.as_ref().map_or(now, |held| held.since);
@@ -285,6 +270,11 @@ impl Watch {
     }
 }
 
+/// When to read past the query next; jittered, so that a fleet spreads.
+fn next_plain() -> Instant {
+    Instant::now() + retry::jittered(PLAIN_READ_EVERY, 0.125)
+}
+
 /// Logs what is newly refused, each key once.
 fn tell_of_rejected(before: Option<&DesiredState>, state: &DesiredState) {
     let was = |backend: &BackendName| match before.and_then(|b| b.backends.get(backend)) {
@@ -310,21 +300,5 @@ fn tell_of_rejected(before: Option<&DesiredState>, state: &DesiredState) {
             let fields = fields.join(", ");
             info!(%backend, fields = %Escaped(&fields), "the document has fields that this version does not know");
         }
-    }
-}
-
-/// An error with all that caused it, on one line.
-#[derive(Debug)]
-pub struct Chain<'a>(pub &'a (dyn std::error::Error + 'static));
-
-impl std::fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut source = self.0.source();
-        while let Some(cause) = source {
-            write!(f, ": {cause}")?;
-            source = cause.source();
-        }
-        Ok(())
     }
 }

@@ -288,7 +288,7 @@ mod tests {
     fn shown(state: &DesiredState, backend: &str) -> String {
         match &state.backends[backend] {
             Source::Valid(Instruction::Weights(desired)) => {
-                desired.weights.iter().map(|(s, w)| format!("{s}={w} ")).collect::<String>()
+                desired.weights.iter().map(|(s, w)| format!("{s}={w} ")).collect::<Vec<_>>().concat()
                     + &format!("@{}", desired.index)
             }
             Source::Valid(Instruction::Release { index }) => format!("release @{index}"),

@@ -61,11 +61,16 @@ struct Raw {
     split: Option<de::IgnoredAny>,
     release: Option<bool>,
     force: Option<bool>,
-    by: Option<Option<String>>,
-    reason: Option<Option<String>>,
-    at: Option<Option<String>>,
+    by: Option<Text>,
+    reason: Option<Text>,
+    at: Option<Text>,
     unknown: BTreeMap<String, Box<RawValue>>,
 }
+
+/// A text, or a `null` that says there is none.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Text(Option<String>);
 
 impl Raw {
     fn check(self) -> Result<Document, Reason> {
@@ -91,9 +96,9 @@ impl Raw {
         Ok(Document {
             kind,
             force: self.force.unwrap_or(false),
-            by: self.by.flatten(),
-            reason: self.reason.flatten(),
-            at: self.at.flatten(),
+            by: self.by.and_then(|Text(text)| text),
+            reason: self.reason.and_then(|Text(text)| text),
+            at: self.at.and_then(|Text(text)| text),
             unknown: self.unknown,
         })
     }

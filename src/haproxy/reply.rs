@@ -147,6 +147,10 @@ pub fn servers_state(frame: &str) -> Result<ServersState<'_>, BadReply> {
     for line in lines {
         fields.clear();
         fields.extend(line.split_ascii_whitespace());
+        // A row that is cut would be read with its columns shifted.
+        if fields.len() < header.len() {
+            return Err(BadReply::Lacks { command: COMMAND, wanted: "columns of a row" });
+        }
         let text =
             |at: usize, column| fields.get(at).copied().ok_or(BadReply::Lacks { command: COMMAND, wanted: column });
         rows.push(ServerRow {
@@ -207,8 +211,7 @@ pub fn roles(frame: &str) -> Result<Option<Roles>, BadReply> {
                     }),
                 };
                 let name = text(server, "svname")?;
-                let name =
-                    ServerName::new(name).map_err(|_| BadReply::Value { command: COMMAND, column: "svname" })?;
+                let name = ServerName::new(name).map_err(|_| BadReply::Value { command: COMMAND, column: "svname" })?;
                 servers.push((name, role));
             }
             _ => {}
@@ -321,7 +324,8 @@ mod tests {
 
     #[test]
     fn info_tells_the_process() {
-        let frame = "Name: HAProxy\nVersion: 2.6.12-1+deb12u4\nNbproc: 1\nPid: 77\nUptime_sec: 12\nStopping: 0\nnode: x";
+        let frame =
+            "Name: HAProxy\nVersion: 2.6.12-1+deb12u4\nNbproc: 1\nPid: 77\nUptime_sec: 12\nStopping: 0\nnode: x";
         let info = info(frame).unwrap();
         assert_eq!((info.pid, info.uptime, info.stopping, info.version.as_str()), (77, 12, false, "2.6.12-1+deb12u4"));
         assert!(super::info("220 smtp.example ready").is_err());

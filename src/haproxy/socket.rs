@@ -32,7 +32,7 @@ pub enum ExchangeError {
     #[error("nobody listens at {0}")]
     Refused(Address),
     /// No full answer within the deadline.
-    #[error("{0} did not answer within {}", humane(*.1))]
+    #[error("{0} did not answer within {took}", took = humane(*.1))]
     Timeout(Address, Duration),
     /// Anything else the system reports.
     #[error("the exchange with {address} failed")]

@@ -1,3 +1,5 @@
+//! What happened, for the log and the counters. Pure.
+
 use std::sync::Arc;
 
 use super::{backend::Why, reasons::Reason};

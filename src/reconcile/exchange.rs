@@ -149,10 +149,7 @@ mod tests {
 
     #[test]
     fn a_look_asks_for_the_process_first_and_for_roles_before_servers() {
-        let looks = [
-            Look { backend: backend("a"), roles: true },
-            Look { backend: backend("b"), roles: false },
-        ];
+        let looks = [Look { backend: backend("a"), roles: true }, Look { backend: backend("b"), roles: false }];
         let exchanges = reads(&[backend("t")], &looks);
         assert_eq!(
             exchanges[0].line.wire(),

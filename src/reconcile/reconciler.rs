@@ -107,8 +107,8 @@ impl Reconciler {
     }
 
     /// Takes what Consul says. Only the backends that it says something new about become urgent.
-    pub fn take(&mut self, state: Arc<DesiredState>) {
-        let before = self.state.replace(Arc::clone(&state));
+    pub fn take(&mut self, state: &Arc<DesiredState>) {
+        let before = self.state.replace(Arc::clone(state));
         let before = before.as_deref();
         for (name, source) in &state.backends {
             // Objects are shared between answers, so what did not change is found by its address.

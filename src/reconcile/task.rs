@@ -22,8 +22,9 @@ use super::{
     reconciler::{Due, Look, Seen},
 };
 use crate::{
+    chain::Chain,
     clock::Clock,
-    consul::watch::{Chain, Feed},
+    consul::watch::Feed,
     haproxy::{Command, ExchangeError, Info, Line, Refusal, Runtime, reply},
     metrics::Metrics,
     model::{BackendName, Moment},
@@ -271,8 +272,7 @@ impl Task {
     }
 
     fn next_resync(&self) -> Instant {
-        let resync = self.timing.resync;
-        Instant::now() + retry::between(resync - resync / 10, resync + resync / 10)
+        Instant::now() + retry::jittered(self.timing.resync, 0.1)
     }
 
     fn take_feed(&mut self) {
@@ -288,7 +288,7 @@ impl Task {
             }
             Feed::State { state, read_at } => {
                 self.read_at = Some(read_at);
-                inner.reconciler.take(state);
+                inner.reconciler.take(&state);
             }
         }
     }
@@ -547,10 +547,7 @@ impl Task {
 }
 
 /// Why a process that answers cannot be used all the same.
-fn unusable(
-    process: &super::reconciler::Process,
-    observe_only: bool,
-) -> Option<(&'static str, String, &'static str)> {
+fn unusable(process: &super::reconciler::Process, observe_only: bool) -> Option<(&'static str, String, &'static str)> {
     if process.processes > 1 {
         return Some((
             "nbproc",

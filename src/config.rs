@@ -1,0 +1,180 @@
+//! What the person who runs this node decided.
+//!
+//! Owns the configuration file, the variables that beat it, and what both mean: everything behind
+//! [`Config::load`] is validated and in its final type. Must never start with a setting it did not
+//! understand, and must never show a secret.
+
+mod duration;
+mod error;
+mod file;
+mod log;
+mod resolve;
+
+use std::{
+    fmt,
+    fs::File,
+    io::{self, Read as _},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
+
+pub use duration::{InvalidDuration, parse as parse_duration, show as show_duration};
+pub use error::ConfigError;
+pub(crate) use log::OWN;
+pub use log::{Filter, Format, InvalidFilter, Log};
+
+pub use crate::consul::Env;
+use crate::{
+    consul::{self, Root},
+    haproxy,
+};
+
+/// Where the configuration lies when nobody says otherwise.
+pub const DEFAULT_PATH: &str = "/etc/weightd/weightd.toml";
+
+/// The most bytes a configuration file may have.
+const MAX_FILE: u64 = 1024 * 1024;
+
+/// Everything that can be set, validated.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Whether HAProxy is written to.
+    pub mode: Mode,
+    /// This node's name in the fleet: 1 to [`Config::MAX_NODE`] characters of `[A-Za-z0-9_.-]`.
+    pub node: String,
+    /// What must survive a restart lies here. Absolute.
+    pub state_dir: PathBuf,
+    /// Locks and sockets lie here. Absolute.
+    pub run_dir: PathBuf,
+    /// How to reach Consul.
+    pub consul: consul::Settings,
+    /// Under which prefix the keys lie, unless an instance has its own.
+    pub root: Root,
+    /// How long a blocking query waits: 10 s to 10 min.
+    pub wait: Duration,
+    /// How often HAProxy is looked at without a cause: 1 s to 1 h.
+    pub resync: Duration,
+    /// How often HAProxy is asked whether it is still the same process: 50 ms to 10 s.
+    pub process_poll: Duration,
+    /// Where the read-only HTTP API listens; `None` for nowhere. Port 0 means any free one.
+    pub api: Option<SocketAddr>,
+    /// What is logged, and how.
+    pub log: Log,
+    /// Each HAProxy that this node drives: at least one, with different names and addresses.
+    pub haproxy: Vec<Instance>,
+}
+
+/// One HAProxy.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Instance {
+    /// Its name in logs, metrics and files: 1 to [`Instance::MAX_NAME`] characters of `[A-Za-z0-9_.-]`.
+    pub name: String,
+    /// Where its runtime API listens.
+    pub address: haproxy::Address,
+    /// Under which prefix its keys lie.
+    pub root: Root,
+}
+
+impl Instance {
+    /// The longest name, in characters.
+    pub const MAX_NAME: usize = 64;
+}
+
+/// Whether HAProxy is written to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// Make HAProxy's weights what Consul says.
+    #[default]
+    Enforce,
+    /// Write nothing, show what would be done.
+    Observe,
+}
+
+impl FromStr for Mode {
+    type Err = UnknownChoice;
+
+    fn from_str(text: &str) -> Result<Self, UnknownChoice> {
+        choose(text, &[("enforce", Self::Enforce), ("observe", Self::Observe)])
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Enforce => "enforce",
+            Self::Observe => "observe",
+        })
+    }
+}
+
+/// A word that is none of those that can stand there.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{} is not known; {}", error::quoted(.word), error::suggest(.word, .choices))]
+pub struct UnknownChoice {
+    /// The word as it came.
+    pub word: String,
+    /// Those that can stand there.
+    pub choices: Vec<&'static str>,
+}
+
+fn choose<T: Copy>(word: &str, choices: &[(&'static str, T)]) -> Result<T, UnknownChoice> {
+    choices.iter().find(|(known, _)| *known == word).map(|(_, choice)| *choice).ok_or_else(|| UnknownChoice {
+        word: word.to_owned(),
+        choices: choices.iter().map(|(known, _)| *known).collect(),
+    })
+}
+
+impl Config {
+    /// The longest name of a node, in characters.
+    pub const MAX_NODE: usize = 128;
+
+    /// Reads the file at `path`, or the one at [`DEFAULT_PATH`] if it exists and no path was given, and lets
+    /// the environment beat it.
+    ///
+    /// The environment is: Consul's own variables (see [`consul::Layer::over_env`]), `WEIGHTD_LOG` for the
+    /// level, and systemd's `STATE_DIRECTORY` and `RUNTIME_DIRECTORY`, of which the first directory counts.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the place and says what to do. A path that was given and does not exist is one.
+    pub fn load(path: Option<&Path>, env: &Env<'_>) -> Result<Self, ConfigError> {
+        let (path, asked_for) = path.map_or((Path::new(DEFAULT_PATH), false), |path| (path, true));
+        let text = match read(path) {
+            Err(ConfigError::Read { source, .. }) if !asked_for && source.kind() == io::ErrorKind::NotFound => {
+                String::new()
+            }
+            read => read?,
+        };
+        Self::parse(path, &text, env)
+    }
+
+    /// A file with every key and its default, explained: what `--print-default-config` prints.
+    pub fn default_toml() -> String {
+        include_str!("config/default.toml").to_owned()
+    }
+
+    /// Reads `text` as if it lay at `path`.
+    fn parse(path: &Path, text: &str, env: &Env<'_>) -> Result<Self, ConfigError> {
+        let place = error::Place { path, text };
+        let file = toml::from_str(text).map_err(|error| place.malformed(error))?;
+        resolve::resolve(file, &place, env)
+    }
+}
+
+fn read(path: &Path) -> Result<String, ConfigError> {
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes))
+        .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(ConfigError::TooLarge { path: path.to_owned() });
+    }
+    String::from_utf8(bytes).map_err(|error| ConfigError::NotUtf8 {
+        path: path.to_owned(),
+        line: error::line(error.as_bytes(), error.utf8_error().valid_up_to()),
+    })
+}
+
+#[cfg(test)]
+mod tests;

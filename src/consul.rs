@@ -1,0 +1,19 @@
+//! The client of Consul.
+//!
+//! Owns where Consul is, how this program identifies itself there, and under which root its keys lie. Must
+//! never ask for stale answers, never show a token or a password in a message, and never fall back to an
+//! unencrypted connection where an encrypted one was asked for.
+
+pub mod address;
+pub mod client;
+pub mod pace;
+pub mod root;
+pub mod settings;
+pub mod token;
+pub mod watch;
+
+pub use address::Address;
+pub use client::{Client, ConsulError};
+pub use root::{Root, check_segment};
+pub use settings::{Env, Layer, Settings};
+pub use token::TokenSource;

@@ -1,0 +1,227 @@
+//! Where Consul is.
+
+use std::{fmt, path::PathBuf, str::FromStr};
+
+use reqwest::Url;
+
+use crate::model::Escaped;
+
+/// Where Consul's HTTP API listens.
+///
+/// Written as Consul's own programs take it: `host:port`, `host` (port 8500), `http://host:port`,
+/// `http://host:port/prefix`, `unix:///path`. An IPv6 address stands in brackets. As everywhere in HTTP,
+/// `http://host` means port 80.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Address {
+    /// Plain HTTP.
+    Http {
+        /// `http://host:port`, perhaps with the path of a proxy in front, without a trailing slash.
+        base: String,
+    },
+    /// A Unix stream socket of the agent.
+    Unix(PathBuf),
+}
+
+/// Text that is no address of Consul. Its text is never shown: people put passwords there.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidAddress {
+    /// Nothing there.
+    #[error("the address is empty; {FORMS}")]
+    Empty,
+    /// White space, a control character, a backslash, or anything beyond ASCII.
+    #[error("the address contains white space or a character that URLs do not have; {FORMS}")]
+    Character,
+    /// `https://`.
+    #[error("{NO_TLS}")]
+    Tls,
+    /// A scheme that is neither `http` nor `unix`.
+    #[error("the scheme `{}` is not known; {FORMS}", Escaped(.0))]
+    Scheme(String),
+    /// `user:password@`.
+    #[error(
+        "the address contains `@`; a user and a password go into `auth` of [consul] or CONSUL_HTTP_AUTH, not into the address"
+    )]
+    UserInfo,
+    /// `?` or `#`.
+    #[error("the address contains a query or a fragment; {FORMS}")]
+    Query,
+    /// A path without a scheme.
+    #[error("the address has a path but no scheme; put http:// in front of it")]
+    PathWithoutScheme,
+    /// A host or a port that cannot be.
+    #[error("the host or the port cannot be; {FORMS}")]
+    Host,
+    /// A Unix socket's path that the system cannot take.
+    #[error("the socket's path is empty or longer than {max} bytes; {FORMS}", max = Address::MAX_PATH)]
+    SocketPath,
+}
+
+const FORMS: &str = "write host:port, http://host:port or unix:///path, an IPv6 address in brackets";
+
+/// Said wherever TLS is asked for: falling back to plain HTTP would send the token in the clear.
+pub(super) const NO_TLS: &str =
+    "TLS to Consul is not supported yet; use the agent on this machine, as in http://127.0.0.1:8500 or unix:///path";
+
+impl Address {
+    /// The port that a bare host means.
+    pub const DEFAULT_PORT: u16 = 8500;
+    /// The longest path of a Unix socket, in bytes.
+    pub const MAX_PATH: usize = 107;
+}
+
+impl Default for Address {
+    /// `http://127.0.0.1:8500`.
+    fn default() -> Self {
+        Self::Http { base: format!("http://127.0.0.1:{}", Self::DEFAULT_PORT) }
+    }
+}
+
+impl FromStr for Address {
+    type Err = InvalidAddress;
+
+    fn from_str(text: &str) -> Result<Self, InvalidAddress> {
+        if text.is_empty() {
+            return Err(InvalidAddress::Empty);
+        }
+        let (scheme, rest) = text.split_once("://").map_or((None, text), |(scheme, rest)| (Some(scheme), rest));
+        if scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case("unix")) {
+            return unix(rest);
+        }
+        // The URL parser drops some of these silently and reads a backslash as a slash.
+        if !text.bytes().all(|b| b.is_ascii_graphic() && b != b'\\') {
+            return Err(InvalidAddress::Character);
+        }
+        if text.contains('@') {
+            return Err(InvalidAddress::UserInfo);
+        }
+        if text.contains(['?', '#']) {
+            return Err(InvalidAddress::Query);
+        }
+        let implied_port = match scheme.map(str::to_ascii_lowercase).as_deref() {
+            Some("http") => false,
+            Some("https") => return Err(InvalidAddress::Tls),
+            Some(_) => return Err(InvalidAddress::Scheme(scheme.unwrap_or_default().to_owned())),
+            None if rest.contains('/') => return Err(InvalidAddress::PathWithoutScheme),
+            None => !rest.rsplit(']').next().unwrap_or(rest).contains(':'),
+        };
+        // The URL parser forgives surplus slashes and a missing port behind a colon.
+        if rest.starts_with('/') || rest.split('/').next().is_some_and(|authority| authority.ends_with(':')) {
+            return Err(InvalidAddress::Host);
+        }
+        let url = Url::parse(&format!("http://{rest}")).map_err(|_| InvalidAddress::Host)?;
+        let host = url.host_str().ok_or(InvalidAddress::Host)?;
+        let port = match url.port() {
+            _ if implied_port => format!(":{}", Self::DEFAULT_PORT),
+            Some(0) => return Err(InvalidAddress::Host),
+            Some(port) => format!(":{port}"),
+            // 80, written or not.
+            None => String::new(),
+        };
+        let path = url.path().trim_end_matches('/');
+        Ok(Self::Http { base: format!("http://{host}{port}{path}") })
+    }
+}
+
+fn unix(path: &str) -> Result<Address, InvalidAddress> {
+    if path.contains(char::is_control) || path.trim() != path {
+        return Err(InvalidAddress::Character);
+    }
+    if path.is_empty() || path.len() > Address::MAX_PATH {
+        return Err(InvalidAddress::SocketPath);
+    }
+    Ok(Address::Unix(PathBuf::from(path)))
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Http { base } => f.write_str(base),
+            Self::Unix(path) => write!(f, "unix://{}", path.display()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn every_form_that_consul_takes_is_taken() {
+        let cases = [
+            ("127.0.0.1:8500", "http://127.0.0.1:8500"),
+            ("consul.example", "http://consul.example:8500"),
+            ("consul:80", "http://consul"),
+            ("[::1]", "http://[::1]:8500"),
+            ("[::1]:8501", "http://[::1]:8501"),
+            ("http://[::1]:8501", "http://[::1]:8501"),
+            ("http://h:8500", "http://h:8500"),
+            ("HTTP://H:8500/", "http://h:8500"),
+            ("http://h", "http://h"),
+            ("http://h:8500/consul/", "http://h:8500/consul"),
+            ("http://h:8500/a/b%20c", "http://h:8500/a/b%20c"),
+            ("unix:///run/consul.sock", "unix:///run/consul.sock"),
+            ("unix://consul.sock", "unix://consul.sock"),
+        ];
+        for (text, expected) in cases {
+            let address: Address = text.parse().unwrap_or_else(|e| panic!("{text}: {e}"));
+            assert_eq!(address.to_string(), expected, "{text}");
+        }
+        assert_eq!("127.0.0.1:8500".parse(), Ok(Address::default()));
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused() {
+        use InvalidAddress as E;
+        let cases = [
+            ("", E::Empty),
+            ("https://h:8501", E::Tls),
+            ("HTTPS://h", E::Tls),
+            ("ftp://h", E::Scheme("ftp".to_owned())),
+            ("://h", E::Scheme(String::new())),
+            ("http://user:secret@h", E::UserInfo),
+            ("user:secret@h:8500", E::UserInfo),
+            ("http://h?dc=a", E::Query),
+            ("http://h/#x", E::Query),
+            ("h:8500/prefix", E::PathWithoutScheme),
+            (" h:8500", E::Character),
+            ("h:85\n00", E::Character),
+            ("http://h\\x", E::Character),
+            ("http://hä", E::Character),
+            ("http://", E::Host),
+            ("http:///h", E::Host),
+            ("h:", E::Host),
+            (":8500", E::Host),
+            ("h:0", E::Host),
+            ("h:65536", E::Host),
+            ("h:8500:1", E::Host),
+            ("::1", E::Host),
+            ("[::1", E::Host),
+            ("unix://", E::SocketPath),
+            ("unix:///a\nb", E::Character),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(text.parse::<Address>(), Err(expected), "{text:?}");
+        }
+        assert_eq!(format!("unix:///{}", "x".repeat(107)).parse::<Address>(), Err(E::SocketPath));
+    }
+
+    #[test]
+    fn no_password_is_repeated() {
+        for text in ["http://user:hunter2@h", "user:hunter2@h", "https://user:hunter2@h", "hunter2:x@y://h"] {
+            let error = text.parse::<Address>().unwrap_err();
+            assert!(!format!("{error} {error:?}").contains("hunter2"), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_displayed_reads_as_the_same_address(text in "(http://|unix://|)[a-z0-9.:/\\[\\]%_~-]{0,40}") {
+            if let Ok(address) = text.parse::<Address>() {
+                let shown = address.to_string();
+                prop_assert_eq!(shown.parse::<Address>(), Ok(address), "{}", shown);
+            }
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! weightd itself: what its command line means, and how its parts are put together.
+//!
+//! Owns the wiring and the exit codes. Must never decide anything about weights.
+
+mod args;
+
+use std::{collections::HashMap, process::ExitCode, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use clap::Parser as _;
+use sd_notify::NotifyState;
+use tokio::{net::TcpListener, sync::watch, time::timeout};
+use tracing::{error, info, warn};
+
+use crate::{
+    api::{self, Node},
+    chain::Chain,
+    clock::Clock,
+    config::{Config, Mode},
+    consul::{
+        Client, Root,
+        watch::{Feed, Link, Watch},
+    },
+    lock::{Lock, LockError},
+    metrics::Metrics,
+    reconcile::{
+        Reconciler,
+        task::{Instance, Task, Timing},
+    },
+    shutdown::{Signals, Tasks},
+    store::{self, Store, Stored},
+    systemd, telemetry,
+};
+use args::Args;
+
+/// The configuration cannot be used (`EX_USAGE`).
+const EXIT_CONFIG: u8 = 64;
+/// Another weightd drives this HAProxy (`EX_TEMPFAIL`).
+const EXIT_RUNNING: u8 = 75;
+/// `--once`: not everything is as Consul says.
+const EXIT_NOT_CONVERGED: u8 = 3;
+/// How long the tasks may take to end. What they do then is write one small file.
+const STOP_DEADLINE: Duration = Duration::from_secs(5);
+
+/// The program: parses the command line, and runs until a signal.
+#[expect(clippy::print_stdout, clippy::print_stderr, reason = "before there is a log, and what was asked for")]
+pub fn main() -> ExitCode {
+    let args = Args::parse();
+    if args.print_default_config {
+        print!("{}", Config::default_toml());
+        return ExitCode::SUCCESS;
+    }
+    let config = match Config::load(args.config.as_deref(), &|name| std::env::var(name).ok()) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("weightd: {}", Chain(&error));
+            return ExitCode::from(EXIT_CONFIG);
+        }
+    };
+    if args.check {
+        println!("the configuration is valid");
+        return ExitCode::SUCCESS;
+    }
+    if let Err(error) = telemetry::init(&config.log) {
+        eprintln!("weightd: {}", Chain(&error));
+        return ExitCode::FAILURE;
+    }
+    match run(config, &args) {
+        Ok(code) => code,
+        Err(error) => {
+            error!("{error:#}");
+            if error.downcast_ref::<LockError>().is_some_and(|e| matches!(e, LockError::Held { .. })) {
+                return ExitCode::from(EXIT_RUNNING);
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(config: Config, args: &Args) -> anyhow::Result<ExitCode> {
+    let observe_only = config.mode == Mode::Observe || args.dry_run;
+    info!(version = env!("CARGO_PKG_VERSION"), node = config.node, observe_only, "weightd starts");
+    // One weightd per HAProxy. Who only looks disturbs nobody.
+    let locks = if args.dry_run {
+        Vec::new()
+    } else {
+        let take = |instance: &crate::config::Instance| Lock::take(&config.run_dir, &instance.address.to_string());
+        config.haproxy.iter().map(take).collect::<Result<Vec<_>, _>>()?
+    };
+    // One thread is enough: an exchange takes a tenth of a millisecond, and there is no hand-over to wait for.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start tokio")?;
+    let code = runtime.block_on(async {
+        let daemon = Daemon::new(config, observe_only, args.dry_run)?;
+        if args.once { Ok(daemon.once().await) } else { daemon.serve(args.dry_run).await }
+    });
+    drop(locks);
+    code
+}
+
+/// The parts, put together and not yet running.
+struct Daemon {
+    config: Config,
+    node: Arc<Node>,
+    watches: Vec<Watch>,
+    tasks: Vec<Task>,
+}
+
+impl Daemon {
+    fn new(config: Config, observe_only: bool, dry_run: bool) -> anyhow::Result<Self> {
+        let clock = Clock::start();
+        let metrics = Arc::new(Metrics::new());
+        let client = Arc::new(Client::new(config.consul.clone()).context("cannot set up the client of Consul")?);
+        // One query per prefix, however many HAProxies follow it.
+        let mut feeds: HashMap<Root, (watch::Receiver<Feed>, watch::Receiver<Link>)> = HashMap::new();
+        let (mut watches, mut instances, mut tasks) = (Vec::new(), Vec::new(), Vec::new());
+        for instance in &config.haproxy {
+            let root = &instance.root;
+            let (feed, link) = feeds.entry(root.clone()).or_insert_with(|| {
+                let (feed, feed_receiver) = watch::channel(Feed::default());
+                let (link, link_receiver) = watch::channel(Link::default());
+                let prefix = root.weights_prefix();
+                watches.push(Watch::new(Arc::clone(&client), prefix, config.wait, clock, feed, link));
+                (feed_receiver, link_receiver)
+            });
+            let store = (!observe_only).then(|| {
+                let key = store::Key {
+                    datacenter: config.consul.datacenter.clone(),
+                    namespace: config.consul.namespace.clone(),
+                    partition: config.consul.partition.clone(),
+                    root: root.as_str().to_owned(),
+                    instance: instance.name.clone(),
+                };
+                Store::new(&config.state_dir, key)
+            });
+            let stored = store.as_ref().map_or_else(Stored::default, |store| {
+                store.load().unwrap_or_else(|error| {
+                    warn!(
+                        error = %Chain(&error),
+                        "nothing is known from before; nothing is enforced before the first good read of Consul"
+                    );
+                    Stored::default()
+                })
+            });
+            let shared = Arc::new(Instance::new(
+                instance.name.clone(),
+                instance.address.clone(),
+                root.as_str().to_owned(),
+                link.clone(),
+                Reconciler::new(stored, observe_only),
+            ));
+            let timing = Timing { resync: config.resync, process_poll: config.process_poll };
+            tasks.push(Task::new(
+                Arc::clone(&shared),
+                feed.clone(),
+                timing,
+                store,
+                clock,
+                Arc::clone(&metrics),
+                observe_only,
+            ));
+            instances.push(shared);
+        }
+        let node = Arc::new(Node {
+            name: config.node.clone(),
+            mode: if observe_only { "observe" } else { "enforce" },
+            consul: client.address().to_string(),
+            instances,
+            metrics,
+            clock,
+        });
+        if dry_run {
+            info!("a dry run: nothing is set, locked, stored or served");
+        }
+        Ok(Self { config, node, watches, tasks })
+    }
+
+    /// Runs until a signal.
+    async fn serve(self, dry_run: bool) -> anyhow::Result<ExitCode> {
+        let mut signals = Signals::listen().context("cannot listen for signals")?;
+        let running = Tasks::default();
+        if let Some(address) = self.config.api.filter(|_| !dry_run) {
+            let listener = TcpListener::bind(address)
+                .await
+                .with_context(|| format!("cannot listen at {address}, `listen` in [api]"))?;
+            info!(%address, "serves /live, /ready, /metrics and /v1/status");
+            let stop = running.stop_token();
+            let router = api::router(Arc::clone(&self.node));
+            running.spawn(async move {
+                let served = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await;
+                if let Err(error) = served {
+                    error!(%error, "the local interface ended");
+                }
+            });
+        }
+        for watch in self.watches {
+            let stop = running.stop_token();
+            running.spawn(async move { stop.run_until_cancelled(watch.run()).await });
+        }
+        for task in self.tasks {
+            running.spawn(task.run(running.stop_token()));
+        }
+        systemd::notify(&[NotifyState::Ready]);
+
+        let name = signals.next().await;
+        info!(signal = name, "stopping");
+        systemd::notify(&[NotifyState::Stopping]);
+        tokio::select! {
+            stopped = timeout(STOP_DEADLINE, running.stop()) => {
+                if stopped.is_err() {
+                    warn!("not everything ended in time");
+                }
+            }
+            name = signals.next() => warn!(signal = name, "leaving at once"),
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// Reconciles once.
+    async fn once(self) -> ExitCode {
+        let mut converged = true;
+        for mut watch in self.watches {
+            if let Err(error) = watch.read_once().await {
+                error!(error = %Chain(&error), hint = error.remedy(), "Consul gives no usable answer");
+                converged = false;
+            }
+        }
+        for mut task in self.tasks {
+            converged &= task.once().await;
+        }
+        if converged { ExitCode::SUCCESS } else { ExitCode::from(EXIT_NOT_CONVERGED) }
+    }
+}

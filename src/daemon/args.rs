@@ -1,0 +1,37 @@
+use std::path::PathBuf;
+
+use clap::Parser;
+
+/// Keeps HAProxy's server weights what Consul KV says, through the runtime API, without reloads
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
+#[derive(Debug, Parser)]
+#[command(name = "weightd", version, after_help = AFTER_HELP)]
+pub(super) struct Args {
+    /// The configuration file; without it /etc/weightd/weightd.toml if there is one
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Check the configuration and exit
+    #[arg(long)]
+    pub check: bool,
+
+    /// Reconcile once and exit: 0 if everything is as Consul says, else 3
+    #[arg(long)]
+    pub once: bool,
+
+    /// Show what would be set and set nothing; takes no lock, stores and serves nothing
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Print a configuration with every key, its default and its meaning, and exit
+    #[arg(long)]
+    pub print_default_config: bool,
+}
+
+const AFTER_HELP: &str = "\
+Consul's own environment variables are honoured (CONSUL_HTTP_ADDR, CONSUL_HTTP_TOKEN, CONSUL_HTTP_TOKEN_FILE, …);
+WEIGHTD_LOG sets the log's level. The environment beats the file.
+
+Stopping weightd changes nothing in HAProxy.
+
+Exit codes: 0 ok, 1 failure, 3 not converged (--once), 64 bad configuration, 75 already running";

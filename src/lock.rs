@@ -1,0 +1,162 @@
+//! One weightd per HAProxy.
+//!
+//! Owns the lock files below the run directory. Must never remove one: between a removal and the next
+//! creation two programs could each hold the lock of a different file with the same name. A lock file that
+//! lies there says nothing; only the lock on it does, and that falls with the process that held it.
+
+use std::{
+    fs::{DirBuilder, File, OpenOptions, TryLockError},
+    io::{self, Read as _, Seek as _, Write as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+};
+
+/// The right to write to one HAProxy, held until it is dropped.
+#[derive(Debug)]
+pub struct Lock {
+    /// Closing the file releases the lock.
+    _file: File,
+    path: PathBuf,
+}
+
+/// Why the lock was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// Another process holds it.
+    #[error("another weightd{} already drives {address} (lock {})", holder(*.pid), .path.display())]
+    Held {
+        /// The HAProxy's address.
+        address: String,
+        /// The lock file.
+        path: PathBuf,
+        /// The holder's process id, as the file says.
+        pid: Option<u32>,
+    },
+    /// The directory or the file could not be created, opened, locked or written.
+    #[error("failed to take the lock {} of {address}", .path.display())]
+    Io {
+        /// The HAProxy's address.
+        address: String,
+        /// The lock file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+fn holder(pid: Option<u32>) -> String {
+    pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default()
+}
+
+/// The most bytes of a lock file that are read to name its holder.
+const MAX_CONTENT: u64 = 4096;
+
+impl Lock {
+    /// Takes the lock of the HAProxy at `address`, without waiting.
+    ///
+    /// `address` must be in its canonical spelling, as [`crate::haproxy::Address`] displays it: two spellings
+    /// are two locks. `run_dir` is created if it is missing.
+    ///
+    /// # Errors
+    /// [`LockError::Held`] if another process has it, or this one a second time; [`LockError::Io`] if the
+    /// system refuses.
+    pub fn take(run_dir: &Path, address: &str) -> Result<Self, LockError> {
+        // A hash, because an address holds slashes. Its 32 bits are ample for the few HAProxies of a machine.
+        let path = run_dir.join(format!("{:08x}.lock", crc32fast::hash(address.as_bytes())));
+        let failed = |source| LockError::Io { address: address.to_owned(), path: path.clone(), source };
+
+        DirBuilder::new().recursive(true).mode(0o755).create(run_dir).map_err(failed)?;
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let pid = pid_in(&file);
+                return Err(LockError::Held { address: address.to_owned(), path, pid });
+            }
+            Err(TryLockError::Error(source)) => return Err(failed(source)),
+        }
+        // For people, and for the message above; nothing decides by it.
+        let content = format!("{}\n{address}\n", std::process::id());
+        file.set_len(0).and_then(|()| file.rewind()).map_err(failed)?;
+        file.write_all(content.as_bytes()).map_err(failed)?;
+        Ok(Self { _file: file, path })
+    }
+
+    /// The lock file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+fn pid_in(file: &File) -> Option<u32> {
+    let mut content = String::new();
+    file.take(MAX_CONTENT).read_to_string(&mut content).ok()?;
+    content.lines().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    const ADDRESS: &str = "unix:/run/haproxy/admin.sock";
+
+    #[test]
+    fn a_second_lock_of_the_same_address_is_refused_and_names_the_holder() {
+        let dir = tempfile::tempdir().unwrap();
+        let lock = Lock::take(dir.path(), ADDRESS).unwrap();
+        let error = Lock::take(dir.path(), ADDRESS).unwrap_err();
+        let LockError::Held { address, path, pid } = &error else { panic!("{error:?}") };
+        assert_eq!(
+            (address.as_str(), path.as_path(), *pid),
+            (ADDRESS, lock.path(), Some(std::process::id())),
+            "{error}"
+        );
+        assert!(error.to_string().contains(&format!("(pid {})", std::process::id())), "{error}");
+    }
+
+    #[test]
+    fn another_address_is_another_lock() {
+        let dir = tempfile::tempdir().unwrap();
+        let _one = Lock::take(dir.path(), ADDRESS).unwrap();
+        let _two = Lock::take(dir.path(), "tcp:127.0.0.1:9999").unwrap();
+    }
+
+    #[test]
+    fn a_dropped_lock_can_be_taken_again_and_its_file_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = Lock::take(dir.path(), ADDRESS).unwrap().path().to_owned();
+        // What an earlier, longer-winded holder left behind goes.
+        std::fs::write(&path, "4294967295\nx\n".repeat(20)).unwrap();
+        let _again = Lock::take(dir.path(), ADDRESS).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), format!("{}\n{ADDRESS}\n", std::process::id()));
+    }
+
+    #[test]
+    fn the_directory_is_created_and_the_file_is_for_its_owner_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let run_dir = dir.path().join("a/b");
+        let lock = Lock::take(&run_dir, ADDRESS).unwrap();
+        assert_eq!(lock.path().parent(), Some(run_dir.as_path()));
+        assert_eq!(lock.path().metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_is_an_error_with_its_cause() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let error = Lock::take(&file, ADDRESS).unwrap_err();
+        assert!(matches!(error, LockError::Io { .. }), "{error:?}");
+        assert!(std::error::Error::source(&error).is_some());
+    }
+}
