@@ -1,0 +1,309 @@
+//! What is remembered of one backend on one HAProxy, and what each look at it decides. Pure.
+
+use std::sync::Arc;
+
+use super::{contention::Contention, reasons::Reason};
+use crate::{
+    accept::{self, Guarded, Verdict},
+    desired::{Desired, Instruction, Rejected, Source},
+    haproxy::Refusal,
+    model::{BackendName, Moment},
+    observed::{Observed, Roles},
+    plan::{self, Change, Plan, Withheld},
+};
+
+/// Why weights are changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Why {
+    /// A document was accepted.
+    Document,
+    /// The first look since weightd started.
+    Start,
+    /// A new HAProxy process: its weights are the configuration's.
+    NewProcess,
+    /// Somebody else changed them.
+    Drift,
+}
+
+impl Why {
+    /// The word for logs and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Document => "document",
+            Self::Start => "start",
+            Self::NewProcess => "new_process",
+            Self::Drift => "drift",
+        }
+    }
+}
+
+/// What Consul says about the backend now.
+#[derive(Debug, Clone, Default)]
+pub enum Key {
+    /// There is no key, or Consul has not answered since the start.
+    #[default]
+    Absent,
+    /// There is a valid document.
+    Valid,
+    /// There is something that is refused.
+    Rejected(Arc<Rejected>),
+    /// There is a release.
+    Released,
+}
+
+/// Whether this HAProxy has the backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Matched {
+    /// Not looked yet.
+    #[default]
+    Unknown,
+    /// It has.
+    Yes,
+    /// It has not, which is normal where not every HAProxy has every backend.
+    No,
+}
+
+/// How far HAProxy's weights are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Settled {
+    /// Not compared in this process yet; why it will be changed if it differs.
+    Fresh(Why),
+    /// They were as accepted once: a difference from now on is drift.
+    Converged,
+    /// They are being changed, and why.
+    Open(Why),
+}
+
+/// One backend on one HAProxy.
+#[derive(Debug)]
+pub struct Backend {
+    /// What Consul says now.
+    pub key: Key,
+    /// The last valid document, also when its key has vanished.
+    pub desired: Option<Arc<Desired>>,
+    /// The last one that passed the guards here: what is enforced.
+    pub accepted: Option<Arc<Desired>>,
+    /// Why `desired` is not `accepted`.
+    pub guarded: Option<Guarded>,
+    /// Whether HAProxy has it.
+    pub matched: Matched,
+    /// What HAProxy said last.
+    pub observed: Observed,
+    /// When it said that.
+    pub observed_at: Option<Moment>,
+    /// The roles in this process, once they were read.
+    pub roles: Option<Roles>,
+    /// Why HAProxy refused the last weight that it refused, if the read-back still differs.
+    pub refusal: Option<Refusal>,
+    /// Why changes that are due are not sent.
+    pub withheld: Option<Withheld>,
+    /// Whether somebody else keeps changing its weights.
+    pub contention: Contention,
+    /// Corrections of drift since weightd started.
+    pub drift_corrections: u64,
+    /// What a node that only observes would change.
+    pub would: Option<Plan>,
+    /// The reasons that were told of last.
+    pub told: Vec<Reason>,
+    settled: Settled,
+    differs: bool,
+}
+
+impl Default for Backend {
+    fn default() -> Self {
+        Self {
+            key: Key::Absent,
+            desired: None,
+            accepted: None,
+            guarded: None,
+            matched: Matched::Unknown,
+            observed: Observed::default(),
+            observed_at: None,
+            roles: None,
+            refusal: None,
+            withheld: None,
+            contention: Contention::default(),
+            drift_corrections: 0,
+            would: None,
+            told: Vec::new(),
+            settled: Settled::Fresh(Why::Start),
+            differs: false,
+        }
+    }
+}
+
+impl Backend {
+    /// One that is remembered from before weightd started.
+    pub fn remembered(accepted: Option<Desired>, pending: Option<Desired>) -> Self {
+        let accepted = accepted.map(Arc::new);
+        // A document that had not been accepted when weightd ended was guarded: it has to prove itself anew.
+        let guarded = pending.as_ref().map(|_| Guarded { guard: accept::Guard::Settling, usable_since: None });
+        let desired = pending.map(Arc::new).or_else(|| accepted.clone());
+        Self { desired, accepted, guarded, ..Self::default() }
+    }
+
+    /// Takes what Consul says. True if there is something to look at.
+    pub fn take(&mut self, source: Option<&Source>) -> bool {
+        match source {
+            // Absence is no instruction: a narrowed token looks exactly like a deleted prefix.
+            None => {
+                self.key = Key::Absent;
+                false
+            }
+            Some(Source::Rejected(rejected)) => {
+                self.key = Key::Rejected(Arc::clone(rejected));
+                false
+            }
+            Some(Source::Valid(Instruction::Release { .. })) => {
+                *self = Self { key: Key::Released, drift_corrections: self.drift_corrections, ..Self::default() };
+                false
+            }
+            Some(Source::Valid(Instruction::Weights(desired))) => {
+                self.key = Key::Valid;
+                if self.desired.as_deref() != Some(&**desired) {
+                    self.desired = Some(Arc::clone(desired));
+                    self.guarded = None;
+                    // Read from disk, `accepted` may be equal without being the same.
+                    return true;
+                }
+                false
+            }
+        }
+    }
+
+    /// Whether there is anything to enforce or to decide here.
+    pub fn managed(&self) -> bool {
+        self.desired.is_some() || self.accepted.is_some()
+    }
+
+    /// A new HAProxy process answers: what was read of the old one is void, but for its health.
+    pub fn new_process(&mut self) {
+        self.roles = None;
+        self.refusal = None;
+        self.contention = Contention::default();
+        self.matched = Matched::Unknown;
+        if !matches!(self.settled, Settled::Fresh(_)) {
+            self.settled = Settled::Fresh(Why::NewProcess);
+        }
+    }
+
+    /// HAProxy has no such backend.
+    pub fn unmatched(&mut self, now: Moment) {
+        self.matched = Matched::No;
+        self.observed = Observed::default();
+        self.observed_at = Some(now);
+        self.withheld = None;
+    }
+
+    /// Decides what to send, after a fresh look. Says why, and what.
+    pub fn decide(&mut self, name: &BackendName, now: Moment) -> Option<(Why, Plan)> {
+        self.withheld = None;
+        if self.matched != Matched::Yes {
+            return None;
+        }
+        self.contention.settle(now);
+        let news = self.accept(now);
+        let accepted = self.accepted.as_ref()?;
+        let plan = plan::plan(name, accepted, &self.observed);
+        self.differs = !plan.is_empty();
+        if !self.differs {
+            self.settled = Settled::Converged;
+            self.refusal = None;
+            return None;
+        }
+        let why = match self.settled {
+            _ if news => Why::Document,
+            Settled::Fresh(why) | Settled::Open(why) => why,
+            Settled::Converged => Why::Drift,
+        };
+        if news {
+            self.refusal = None;
+        }
+        self.withheld = plan.withheld.as_ref().map(|(why, _)| *why);
+        // A static algorithm stays static for as long as the process lives.
+        if self.refusal == Some(Refusal::StaticAlgorithm) {
+            return None;
+        }
+        if why == Why::Drift && !self.contention.drifted(now) {
+            return None;
+        }
+        self.settled = Settled::Open(why);
+        (!plan.stages.is_empty()).then_some((why, plan))
+    }
+
+    /// Asks the guards where there is something to decide. True if a document was accepted.
+    fn accept(&mut self, now: Moment) -> bool {
+        let Some(desired) = &self.desired else { return false };
+        if self.accepted.as_deref() == Some(&**desired) {
+            self.guarded = None;
+            return false;
+        }
+        match accept::accept(desired, self.accepted.as_deref(), &self.observed, self.guarded, now) {
+            Verdict::Accepted => {
+                self.accepted = Some(Arc::clone(desired));
+                self.guarded = None;
+                true
+            }
+            Verdict::Guarded(guarded) => {
+                self.guarded = Some(guarded);
+                false
+            }
+        }
+    }
+
+    /// Takes note of what HAProxy answered to the changes that were sent. The fresh observation is in place.
+    /// Returns the changes that were read back as done, and the next stage if it may follow.
+    pub fn applied(
+        &mut self,
+        name: &BackendName,
+        why: Why,
+        sent: &[Change],
+        refusal: Option<Refusal>,
+        now: Moment,
+    ) -> (Vec<Change>, Option<Plan>) {
+        let is = |change: &Change| self.observed.server(&change.server).is_some_and(|s| s.weight == change.to);
+        let (done, open): (Vec<Change>, Vec<Change>) = sent.iter().cloned().partition(is);
+        if why == Why::Drift && !done.is_empty() {
+            self.drift_corrections += 1;
+            self.contention.corrected(now);
+        }
+        let Some(accepted) = self.accepted.as_ref() else { return (done, None) };
+        let rest = plan::plan(name, accepted, &self.observed);
+        self.differs = !rest.is_empty();
+        if !self.differs {
+            self.settled = Settled::Converged;
+            self.refusal = None;
+            return (done, None);
+        }
+        self.refusal = refusal;
+        // The next stage rests on this one: only a read-back that shows all of it done lets it follow.
+        let next = (open.is_empty() && !rest.stages.is_empty()).then_some(rest);
+        (done, next)
+    }
+
+    /// Whether HAProxy was read back as accepted, and nothing waits to be accepted.
+    pub fn converged(&self) -> bool {
+        match self.matched {
+            Matched::Unknown => false,
+            Matched::No => true,
+            Matched::Yes => {
+                !matches!(self.settled, Settled::Fresh(_)) && !self.differs && self.accepted == self.desired
+            }
+        }
+    }
+
+    /// Whether what Consul has for it now is refused.
+    pub fn rejected(&self) -> bool {
+        matches!(self.key, Key::Rejected(_))
+    }
+
+    /// Whether the last look found weights that are not as accepted.
+    pub fn differs(&self) -> bool {
+        self.differs || matches!(self.settled, Settled::Fresh(_))
+    }
+
+    /// Whether health decides what happens next, so that it is worth looking more often.
+    pub fn awaits_health(&self) -> bool {
+        self.managed() && (self.guarded.is_some() || self.withheld == Some(Withheld::NothingUsable))
+    }
+}

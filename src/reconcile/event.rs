@@ -1,0 +1,47 @@
+use std::sync::Arc;
+
+use super::{backend::Why, reasons::Reason};
+use crate::{
+    desired::Desired,
+    model::BackendName,
+    plan::{Change, Plan},
+};
+
+/// Something that a log or a counter should know of.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// A weight was set and read back.
+    Changed {
+        /// The backend.
+        backend: BackendName,
+        /// The server and its weights.
+        change: Change,
+        /// Why.
+        why: Why,
+        /// The document it comes from.
+        accepted: Arc<Desired>,
+    },
+    /// A node that only observes would set weights.
+    Would {
+        /// The backend.
+        backend: BackendName,
+        /// Why.
+        why: Why,
+        /// What it would send.
+        plan: Plan,
+    },
+    /// Something is newly not as it should be.
+    Reason {
+        /// The backend.
+        backend: BackendName,
+        /// What.
+        reason: Reason,
+    },
+    /// It is as it should be again.
+    Cleared {
+        /// The backend.
+        backend: BackendName,
+        /// The word of the reason that is gone.
+        reason: &'static str,
+    },
+}

@@ -1,0 +1,379 @@
+//! Everything that is remembered of one HAProxy, and what to look at next. Pure: no I/O, no clock.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use super::{
+    backend::{Backend, Matched, Why},
+    event::Event,
+    reasons,
+};
+use crate::{
+    desired::DesiredState,
+    haproxy::{
+        BadReply, Info, Refusal,
+        reply::{self, ServersState},
+    },
+    model::{BackendName, Moment, ServerName},
+    observed::{Health, Observed, Roles},
+    plan::{Change, Plan},
+    store::{Stored, StoredBackend},
+};
+
+/// The most backends that one exchange looks at, so that HAProxy serves traffic between two.
+pub const MAX_BATCH: usize = 100;
+
+/// The HAProxy process that answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Process {
+    /// Its Pid.
+    pub pid: u32,
+    /// Its uptime when it last answered, in seconds.
+    pub uptime: u64,
+    /// Its version.
+    pub version: String,
+    /// What its socket permits: `admin` is needed. Empty until it was asked.
+    pub level: String,
+    /// How many processes share the configuration: 1, but for `nbproc`.
+    pub processes: u32,
+}
+
+/// What `show info` tells about the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seen {
+    /// The one known.
+    Same,
+    /// Another: all weights are the configuration's again.
+    New,
+    /// An old one that is about to end, after a reload: what it says counts no more.
+    Old,
+}
+
+/// A backend to look at, and whether its roles are wanted too.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Look {
+    /// The backend.
+    pub backend: BackendName,
+    /// Whether `show stat` is to be asked as well: once per process.
+    pub roles: bool,
+}
+
+/// What is remembered of one HAProxy.
+#[derive(Debug, Default)]
+pub struct Reconciler {
+    /// Every backend that Consul or the disk ever mentioned.
+    pub backends: BTreeMap<BackendName, Backend>,
+    /// The process that answers.
+    pub process: Option<Process>,
+    /// How many processes have answered since weightd started.
+    pub processes: u64,
+    /// What Consul said last; none before its first answer.
+    pub state: Option<Arc<DesiredState>>,
+    /// Whether anything may be enforced: from Consul's first answer on, or once it is late.
+    pub enforcing: bool,
+    /// Whether plans are only told of and never handed out.
+    pub observe_only: bool,
+    /// Whether what is remembered differs from what lies on disk.
+    pub dirty: bool,
+    urgent: BTreeSet<BackendName>,
+    sweep: BTreeSet<BackendName>,
+    /// Backends that are only read, because servers track theirs.
+    tracked: BTreeMap<BackendName, Observed>,
+    events: Vec<Event>,
+}
+
+impl Reconciler {
+    /// One that remembers what lay on disk.
+    pub fn new(stored: Stored, observe_only: bool) -> Self {
+        let backends = stored
+            .backends
+            .into_iter()
+            .map(|(name, StoredBackend { accepted, pending })| (name, Backend::remembered(accepted, pending)))
+            .collect();
+        Self { backends, observe_only, ..Self::default() }
+    }
+
+    /// What is to lie on disk.
+    pub fn to_store(&self) -> Stored {
+        let backends = self.backends.iter().filter(|(_, b)| b.managed());
+        let stored = backends.map(|(name, backend)| {
+            let accepted = backend.accepted.as_deref().cloned();
+            let pending = backend.desired.as_deref().filter(|d| backend.accepted.as_deref() != Some(*d)).cloned();
+            (name.clone(), StoredBackend { accepted, pending })
+        });
+        Stored { backends: stored.collect() }
+    }
+
+    /// Takes what Consul says. Only the backends that it says something new about become urgent.
+    pub fn take(&mut self, state: Arc<DesiredState>) {
+        let before = self.state.replace(Arc::clone(&state));
+        let before = before.as_deref();
+        for (name, source) in &state.backends {
+            // Objects are shared between answers, so what did not change is found by its address.
+            if before.is_some_and(|b| b.backends.get(name) == Some(source)) {
+                continue;
+            }
+            let backend = self.backends.entry(name.clone()).or_default();
+            let news = backend.take(Some(source));
+            self.dirty = true;
+            if news {
+                self.urgent.insert(name.clone());
+            }
+            self.tell(name);
+        }
+        let vanished: Vec<_> =
+            self.backends.keys().filter(|name| !state.backends.contains_key(*name)).cloned().collect();
+        for name in vanished {
+            if let Some(backend) = self.backends.get_mut(&name) {
+                backend.take(None);
+                if !backend.managed() {
+                    self.backends.remove(&name);
+                }
+            }
+            self.tell(&name);
+        }
+        if !self.enforcing {
+            self.enforce();
+        }
+    }
+
+    /// From now on what is accepted is enforced, whether or not Consul has answered.
+    pub fn enforce(&mut self) {
+        self.enforcing = true;
+        self.look_at_all_now();
+    }
+
+    /// Everything is looked at as soon as can be.
+    pub fn look_at_all_now(&mut self) {
+        self.sweep.clear();
+        self.urgent = self.managed().cloned().collect();
+    }
+
+    /// Everything is looked at again, in its turn.
+    pub fn resync(&mut self) {
+        self.sweep = self.managed().cloned().collect();
+    }
+
+    /// What waits for a server's health is looked at soon.
+    pub fn recheck(&mut self) {
+        let waiting = self.backends.iter().filter(|(_, b)| b.awaits_health() && b.matched != Matched::No);
+        self.urgent.extend(waiting.map(|(name, _)| name.clone()));
+    }
+
+    fn managed(&self) -> impl Iterator<Item = &BackendName> {
+        self.backends.iter().filter(|(_, b)| b.managed()).map(|(name, _)| name)
+    }
+
+    /// Tells by `show info` which process answers.
+    pub fn process(&mut self, info: &Info) -> Seen {
+        if info.stopping {
+            return Seen::Old;
+        }
+        if let Some(process) = &mut self.process
+            && process.pid == info.pid
+            && process.uptime <= info.uptime
+        {
+            process.uptime = info.uptime;
+            return Seen::Same;
+        }
+        self.process = Some(Process {
+            pid: info.pid,
+            uptime: info.uptime,
+            version: info.version.clone(),
+            level: String::new(),
+            processes: info.processes,
+        });
+        self.processes += 1;
+        self.tracked.clear();
+        for backend in self.backends.values_mut() {
+            backend.new_process();
+        }
+        self.look_at_all_now();
+        Seen::New
+    }
+
+    /// Whether something is to be looked at: at once, or in its turn.
+    pub fn due(&self) -> Option<Due> {
+        if !self.enforcing {
+            None
+        } else if !self.urgent.is_empty() {
+            Some(Due::Now)
+        } else if !self.sweep.is_empty() {
+            Some(Due::InTurn)
+        } else {
+            None
+        }
+    }
+
+    /// The next backends to look at, at most [`MAX_BATCH`]: the urgent ones first.
+    pub fn next_batch(&mut self) -> Vec<Look> {
+        let urgent = !self.urgent.is_empty();
+        let mut batch = Vec::new();
+        while batch.len() < MAX_BATCH {
+            let queue = if urgent { &mut self.urgent } else { &mut self.sweep };
+            let Some(name) = queue.pop_first() else { break };
+            self.sweep.remove(&name);
+            if let Some(backend) = self.backends.get(&name).filter(|b| b.managed()) {
+                batch.push(Look { backend: name, roles: backend.roles.is_none() });
+            }
+        }
+        batch
+    }
+
+    /// Backends that are to be read, though not managed or not in `batch`, because servers in it track theirs.
+    pub fn tracked_by(&self, batch: &[Look]) -> Vec<BackendName> {
+        let tracked: BTreeSet<&BackendName> = batch
+            .iter()
+            .filter_map(|look| self.backends.get(&look.backend)?.roles.as_ref())
+            .flat_map(|roles| roles.servers.values().filter_map(|role| Some(&role.tracked.as_ref()?.0)))
+            .collect();
+        tracked.into_iter().filter(|name| !batch.iter().any(|look| look.backend == **name)).cloned().collect()
+    }
+
+    /// The exchange did not happen: the batch is still to be looked at.
+    pub fn put_back(&mut self, batch: impl IntoIterator<Item = BackendName>) {
+        self.urgent.extend(batch);
+    }
+
+    /// Takes the roles of a backend in this process; none where it is disabled.
+    pub fn take_roles(&mut self, name: &BackendName, roles: Option<Roles>) {
+        if let Some(backend) = self.backends.get_mut(name) {
+            backend.roles = Some(roles.unwrap_or_default());
+        }
+    }
+
+    /// Takes what HAProxy says about the servers of a backend.
+    ///
+    /// # Errors
+    /// [`BadReply`] if it cannot be read; then nothing is taken.
+    pub fn observe(&mut self, name: &BackendName, frame: &str, now: Moment) -> Result<(), BadReply> {
+        let rows = match reply::servers_state(frame)? {
+            ServersState::NoBackend => {
+                if let Some(backend) = self.backends.get_mut(name) {
+                    backend.unmatched(now);
+                }
+                self.tracked.remove(name);
+                return Ok(());
+            }
+            ServersState::Servers(rows) => rows,
+        };
+        let Some(backend) = self.backends.get(name) else {
+            let observed = Observed::new(&rows, None, self.tracked.get(name), &|_, _| None);
+            self.tracked.insert(name.clone(), observed);
+            return Ok(());
+        };
+        let health = |backend: &BackendName, server: &ServerName| self.health(backend, server);
+        let observed = Observed::new(&rows, backend.roles.as_ref(), Some(&backend.observed), &health);
+        if let Some(backend) = self.backends.get_mut(name) {
+            backend.observed = observed;
+            backend.observed_at = Some(now);
+            backend.matched = Matched::Yes;
+        }
+        Ok(())
+    }
+
+    /// The health of any server that was read.
+    fn health(&self, backend: &BackendName, server: &ServerName) -> Option<Health> {
+        let observed = self.backends.get(backend).map(|b| &b.observed).filter(|o| !o.servers.is_empty());
+        Some(observed.or_else(|| self.tracked.get(backend))?.server(server)?.health)
+    }
+
+    /// Decides what to send to the backends that were just looked at.
+    pub fn decide(&mut self, batch: &[Look], now: Moment) -> Vec<(BackendName, Why, Plan)> {
+        let mut plans = Vec::new();
+        for Look { backend: name, .. } in batch {
+            let Some(backend) = self.backends.get_mut(name) else { continue };
+            let before = backend.accepted.clone();
+            let plan = backend.decide(name, now);
+            if backend.accepted != before {
+                self.dirty = true;
+            }
+            match plan {
+                Some((why, plan)) if self.observe_only => {
+                    if backend.would.as_ref() != Some(&plan) {
+                        self.events.push(Event::Would { backend: name.clone(), why, plan: plan.clone() });
+                        backend.would = Some(plan);
+                    }
+                    self.tell(name);
+                }
+                Some((why, plan)) => plans.push((name.clone(), why, plan)),
+                None => {
+                    backend.would = None;
+                    self.tell(name);
+                }
+            }
+        }
+        plans
+    }
+
+    /// Takes note of what HAProxy answered to one stage. Returns the next one if it may follow.
+    pub fn applied(
+        &mut self,
+        name: &BackendName,
+        why: Why,
+        sent: &[Change],
+        refusal: Option<Refusal>,
+        now: Moment,
+    ) -> Option<Plan> {
+        let backend = self.backends.get_mut(name)?;
+        let (done, next) = backend.applied(name, why, sent, refusal, now);
+        let accepted = backend.accepted.clone();
+        if let Some(accepted) = accepted {
+            self.events.extend(done.into_iter().map(|change| Event::Changed {
+                backend: name.clone(),
+                change,
+                why,
+                accepted: Arc::clone(&accepted),
+            }));
+        }
+        if next.is_none() {
+            self.tell(name);
+        }
+        next
+    }
+
+    /// What happened since this was last asked.
+    pub fn take_events(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.events)
+    }
+
+    /// Whether every managed backend is as Consul says, and nothing that Consul says is refused.
+    pub fn converged(&self) -> bool {
+        self.enforcing
+            && self.process.is_some()
+            && self.urgent.is_empty()
+            && self.backends.values().all(|b| !b.rejected() && (!b.managed() || b.converged()))
+            && self.state.as_ref().is_none_or(|state| state.stray.is_empty())
+    }
+
+    /// Whether Consul has answered and does not mention a backend that is still enforced.
+    pub fn orphaned(&self, name: &BackendName, backend: &Backend) -> bool {
+        backend.managed() && self.state.as_ref().is_some_and(|s| !s.backends.contains_key(name))
+    }
+
+    /// Notes which reasons of a backend are new and which are gone.
+    fn tell(&mut self, name: &BackendName) {
+        let Some(backend) = self.backends.get(name) else { return };
+        let reasons = reasons::of(backend, self.orphaned(name, backend));
+        let Some(backend) = self.backends.get_mut(name) else { return };
+        if reasons == backend.told {
+            return;
+        }
+        let gone = backend.told.iter().filter(|was| !reasons.iter().any(|is| is.reason == was.reason));
+        self.events.extend(gone.map(|was| Event::Cleared { backend: name.clone(), reason: was.reason }));
+        let news = reasons.iter().filter(|is| !backend.told.contains(is));
+        self.events.extend(news.map(|is| Event::Reason { backend: name.clone(), reason: is.clone() }));
+        backend.told = reasons;
+    }
+}
+
+/// When something is to be looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Due {
+    /// At once.
+    Now,
+    /// In its turn, paced.
+    InTurn,
+}

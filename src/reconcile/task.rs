@@ -1,0 +1,568 @@
+//! The shell around one HAProxy: the only task that talks to it.
+//!
+//! Owns when something is done, and what is done when an exchange fails. Must never decide what a weight
+//! should be.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    sync::watch,
+    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, info, warn};
+
+use super::{
+    Event, Reconciler,
+    exchange::{self, Exchange, Expect},
+    reasons::Severity,
+    reconciler::{Due, Look, Seen},
+};
+use crate::{
+    clock::Clock,
+    consul::watch::{Chain, Feed},
+    haproxy::{Command, ExchangeError, Info, Line, Refusal, Runtime, reply},
+    metrics::Metrics,
+    model::{BackendName, Moment},
+    plan::Plan,
+    retry::{self, Backoff},
+    store::Store,
+    systemd,
+};
+
+use super::backend::Why;
+
+/// How long Consul's first answer may take before what lies on disk is enforced.
+pub const FIRST_READ: Duration = Duration::from_secs(3);
+/// How often backends are looked at that wait for a server's health.
+const RECHECK_EVERY: Duration = Duration::from_secs(1);
+/// The pause between two exchanges of a resync, so that HAProxy serves traffic in between.
+const PACE: Duration = Duration::from_millis(5);
+/// Shortest and longest pause after HAProxy did not answer: the socket is local, asking is cheap.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(500));
+/// How long to wait when an old process still answers after a reload.
+const OLD_PROCESS_PAUSE: Duration = Duration::from_millis(10);
+/// How often the state file is written at most.
+const SAVE_EVERY: Duration = Duration::from_secs(1);
+
+/// What the task and those who show it share. Locked for moments only, never across an await.
+#[derive(Debug)]
+pub struct Instance {
+    /// The name from the configuration.
+    pub name: String,
+    /// Where its runtime API is.
+    pub address: crate::haproxy::Address,
+    /// The root of the keys it follows.
+    pub root: String,
+    /// How Consul is.
+    pub link: watch::Receiver<crate::consul::watch::Link>,
+    inner: Mutex<Inner>,
+}
+
+/// The part of an [`Instance`] that changes.
+#[derive(Debug)]
+pub struct Inner {
+    /// What is remembered.
+    pub reconciler: Reconciler,
+    /// Why HAProxy cannot be used, if it cannot.
+    pub down: Option<Down>,
+    /// Whether everything was reconciled once since weightd started: what `/ready` is earned by.
+    pub reconciled_once: bool,
+}
+
+/// Why HAProxy cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Down {
+    /// A short word.
+    pub reason: &'static str,
+    /// A sentence.
+    pub detail: String,
+    /// What to do about it.
+    pub remedy: &'static str,
+    /// Since when.
+    pub since: Moment,
+}
+
+impl Instance {
+    /// An instance that has not been looked at.
+    pub fn new(
+        name: String,
+        address: crate::haproxy::Address,
+        root: String,
+        link: watch::Receiver<crate::consul::watch::Link>,
+        reconciler: Reconciler,
+    ) -> Self {
+        let inner = Inner { reconciler, down: None, reconciled_once: false };
+        Self { name, address, root, link, inner: Mutex::new(inner) }
+    }
+
+    /// What is known now.
+    pub fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Whoever panicked while holding it left whole values behind: each is replaced in one step.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How often things are done.
+#[derive(Debug, Clone, Copy)]
+pub struct Timing {
+    /// How often everything is looked at again; jittered by a tenth.
+    pub resync: Duration,
+    /// How often to ask which process answers.
+    pub process_poll: Duration,
+}
+
+/// The task of one HAProxy.
+pub struct Task {
+    instance: Arc<Instance>,
+    runtime: Runtime,
+    feed: watch::Receiver<Feed>,
+    timing: Timing,
+    store: Option<Store>,
+    saving: Option<tokio::task::JoinHandle<Result<(), crate::store::StoreError>>>,
+    save_failed: bool,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+    read_at: Option<Moment>,
+    observe_only: bool,
+    /// HAProxy is down but has answered since: work that succeeds makes it up.
+    trying: bool,
+}
+
+/// Why a piece of work did not come to its end; what was to be looked at is looked at again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Failed {
+    /// HAProxy cannot be used: after a growing pause.
+    Down,
+    /// A new process answers: at once.
+    NewProcess,
+    /// An old process still answers: after a short pause.
+    OldProcess,
+}
+
+impl Task {
+    /// The task for `instance`. Without a `store`, nothing survives a restart. With `observe_only`, nothing
+    /// is ever set.
+    pub fn new(
+        instance: Arc<Instance>,
+        feed: watch::Receiver<Feed>,
+        timing: Timing,
+        store: Option<Store>,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+        observe_only: bool,
+    ) -> Self {
+        let runtime = Runtime::new(instance.address.clone());
+        Self {
+            instance,
+            runtime,
+            feed,
+            timing,
+            store,
+            saving: None,
+            save_failed: false,
+            clock,
+            metrics,
+            read_at: None,
+            observe_only,
+            trying: false,
+        }
+    }
+
+    /// Reconciles until `stop`. Leaving changes nothing in HAProxy.
+    #[tracing::instrument(skip_all, fields(haproxy = self.instance.name))]
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut poll = interval(self.timing.process_poll);
+        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut recheck = interval(RECHECK_EVERY);
+        recheck.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let first_read = sleep_until(Instant::now() + FIRST_READ);
+        tokio::pin!(first_read);
+        let mut resync_at = self.next_resync();
+        // Before this nothing is looked at in its turn, or at all.
+        let (mut in_turn_at, mut not_before) = (Instant::now(), Instant::now());
+        let mut save_at = Instant::now();
+        let mut backoff = Backoff::new(BACKOFF.0, BACKOFF.1);
+        let mut watchdog = systemd::Watchdog::from_env();
+        self.take_feed();
+        loop {
+            let (due, enforcing, usable, dirty) = self.standing();
+            let work_at = if due == Some(Due::Now) { not_before } else { in_turn_at.max(not_before) };
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                changed = self.feed.changed() => {
+                    if changed.is_err() {
+                        // The watch ends only with the daemon.
+                        stop.cancelled().await;
+                        break;
+                    }
+                    self.take_feed();
+                }
+                () = &mut first_read, if !enforcing => {
+                    info!("Consul's first answer is late; what lies on disk is enforced");
+                    self.instance.lock().reconciler.enforce();
+                }
+                _ = poll.tick() => {
+                    if self.poll().await.is_err() {
+                        poll.reset_after(backoff.next());
+                    }
+                }
+                () = sleep_until(work_at), if usable && due.is_some() => {
+                    let now = Instant::now();
+                    in_turn_at = now + PACE;
+                    match self.work().await {
+                        Ok(()) => backoff.reset(),
+                        Err(Failed::NewProcess) => {}
+                        Err(Failed::OldProcess) => not_before = now + OLD_PROCESS_PAUSE,
+                        Err(Failed::Down) => {
+                            self.trying = false;
+                            poll.reset_after(backoff.next());
+                        }
+                    }
+                }
+                () = sleep_until(resync_at) => {
+                    self.instance.lock().reconciler.resync();
+                    resync_at = self.next_resync();
+                }
+                _ = recheck.tick() => self.instance.lock().reconciler.recheck(),
+                () = sleep_until(save_at), if dirty && self.store.is_some() && self.saving.is_none() => {
+                    self.start_saving();
+                    save_at = Instant::now() + SAVE_EVERY;
+                }
+                saved = async { self.saving.as_mut().expect("polled only while there is one").await }, if self.saving.is_some() => {
+                    self.saving = None;
+                    self.saved(saved);
+                }
+            }
+            self.tell();
+            watchdog.ping();
+        }
+        self.finish().await;
+    }
+
+    /// What is due, whether anything may be enforced, whether HAProxy can be worked with, whether there is
+    /// something to save.
+    fn standing(&self) -> (Option<Due>, bool, bool, bool) {
+        let inner = self.instance.lock();
+        let reconciler = &inner.reconciler;
+        let usable = reconciler.process.is_some() && (inner.down.is_none() || self.trying);
+        (reconciler.due(), reconciler.enforcing, usable, reconciler.dirty)
+    }
+
+    /// Reconciles everything once with what the feed says now. True if all is as Consul says.
+    pub async fn once(&mut self) -> bool {
+        self.take_feed();
+        self.instance.lock().reconciler.enforce();
+        let mut outcome = self.poll().await;
+        while outcome != Err(Failed::Down) && self.standing().0.is_some() && self.standing().2 {
+            outcome = self.work().await;
+            if outcome == Err(Failed::OldProcess) {
+                sleep(OLD_PROCESS_PAUSE).await;
+            }
+        }
+        self.tell();
+        self.finish().await;
+        let inner = self.instance.lock();
+        inner.down.is_none() && inner.reconciler.converged()
+    }
+
+    fn next_resync(&self) -> Instant {
+        let resync = self.timing.resync;
+        Instant::now() + retry::between(resync - resync / 10, resync + resync / 10)
+    }
+
+    fn take_feed(&mut self) {
+        let feed = self.feed.borrow_and_update().clone();
+        let mut inner = self.instance.lock();
+        match feed {
+            Feed::Waiting => {}
+            Feed::Unavailable => {
+                if !inner.reconciler.enforcing {
+                    info!("Consul's first read failed; what lies on disk is enforced");
+                    inner.reconciler.enforce();
+                }
+            }
+            Feed::State { state, read_at } => {
+                self.read_at = Some(read_at);
+                inner.reconciler.take(state);
+            }
+        }
+    }
+
+    /// Asks which process answers.
+    async fn poll(&mut self) -> Result<(), Failed> {
+        let answer = self.ask(&Line::of([Command::ShowInfo])).await?;
+        let info = reply::info(answer.frames().next().unwrap_or_default());
+        let info = info.map_err(|source| self.down(&self.runtime.bad(source)))?;
+        self.meet(&info).await?;
+        let mut inner = self.instance.lock();
+        if inner.down.is_some() && !self.trying {
+            // Whatever it was, something may have been missed.
+            self.trying = true;
+            inner.reconciler.look_at_all_now();
+        }
+        drop(inner);
+        self.recover();
+        Ok(())
+    }
+
+    /// Takes note of the process that answers. A new one is asked what its socket permits.
+    async fn meet(&mut self, info: &Info) -> Result<Seen, Failed> {
+        let (seen, process) = {
+            let mut inner = self.instance.lock();
+            (inner.reconciler.process(info), inner.reconciler.process.clone())
+        };
+        if seen == Seen::New {
+            self.metrics.process_seen(&self.instance.name);
+            info!(pid = info.pid, version = info.version, uptime_seconds = info.uptime, "a HAProxy process answers");
+        }
+        if let Some(mut process) = process.filter(|process| process.level.is_empty()) {
+            let answer = self.ask(&Line::of([Command::ShowCliLevel])).await?;
+            answer.frames().next().unwrap_or_default().trim().clone_into(&mut process.level);
+            self.instance.lock().reconciler.process = Some(process);
+        }
+        let process = self.instance.lock().reconciler.process.clone();
+        match process.and_then(|process| unusable(&process, self.observe_only)) {
+            Some((reason, detail, remedy)) => Err(self.unusable(reason, detail, remedy)),
+            None => Ok(seen),
+        }
+    }
+
+    /// Looks at the next batch, decides, sends, reads back.
+    async fn work(&mut self) -> Result<(), Failed> {
+        let batch = self.instance.lock().reconciler.next_batch();
+        if let Err(failed) = self.look(&batch).await {
+            self.instance.lock().reconciler.put_back(batch.into_iter().map(|look| look.backend));
+            return Err(failed);
+        }
+        let plans = self.instance.lock().reconciler.decide(&batch, self.clock.now());
+        self.apply(plans).await?;
+        self.recover();
+        Ok(())
+    }
+
+    async fn look(&mut self, batch: &[Look]) -> Result<(), Failed> {
+        let tracked = self.instance.lock().reconciler.tracked_by(batch);
+        for Exchange { line, expect } in exchange::reads(&tracked, batch) {
+            let answer = self.ask(&line).await?;
+            for (frame, expect) in answer.frames().zip(&expect) {
+                match expect {
+                    Expect::Info => {
+                        let info = reply::info(frame).map_err(|source| self.down(&self.runtime.bad(source)))?;
+                        // The rest of this answer is another process's; everything is looked at anew.
+                        match self.meet(&info).await? {
+                            Seen::Same => {}
+                            Seen::New => return Err(Failed::NewProcess),
+                            Seen::Old => return Err(Failed::OldProcess),
+                        }
+                    }
+                    Expect::Roles(name) => {
+                        let roles = if frame.starts_with("# ") {
+                            reply::roles(frame).map_err(|source| self.down(&self.runtime.bad(source)))?
+                        } else {
+                            // No such backend: `show servers state` says so in its own words.
+                            continue;
+                        };
+                        self.instance.lock().reconciler.take_roles(name, roles);
+                    }
+                    Expect::Servers(name) => self.observe(name, frame)?,
+                    Expect::Set(_) | Expect::ReadBack(_) => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn observe(&self, name: &BackendName, frame: &str) -> Result<(), Failed> {
+        let observed = self.instance.lock().reconciler.observe(name, frame, self.clock.now());
+        observed.map_err(|source| self.down(&self.runtime.bad(source)))
+    }
+
+    /// Sends the plans stage by stage. A stage follows only when the one before it was read back as done.
+    async fn apply(&mut self, mut plans: Vec<(BackendName, Why, Plan)>) -> Result<(), Failed> {
+        while !plans.is_empty() {
+            let mut refusals: Vec<Option<Refusal>> = vec![None; plans.len()];
+            let mut next = Vec::new();
+            let mut read_back = 0;
+            for Exchange { line, expect } in exchange::writes(&plans) {
+                let answer = match self.ask(&line).await {
+                    Ok(answer) => answer,
+                    Err(failed) => {
+                        // What of the line ran is unknown; the next look tells.
+                        let rest = plans.drain(..).skip(read_back).map(|(name, _, _)| name);
+                        self.instance.lock().reconciler.put_back(rest);
+                        return Err(failed);
+                    }
+                };
+                for (frame, expect) in answer.frames().zip(&expect) {
+                    match *expect {
+                        Expect::Set(number) => {
+                            if let Err(refusal) = reply::set_weight(frame) {
+                                debug!(backend = %plans[number].0, error = %refusal, "a weight was refused");
+                                refusals[number] = Some(refusal);
+                            }
+                        }
+                        Expect::ReadBack(number) => {
+                            let (name, why, plan) = &plans[number];
+                            self.observe(name, frame)?;
+                            let sent = plan.stages.first().map_or(&[][..], Vec::as_slice);
+                            let refusal = refusals[number].take();
+                            let stage =
+                                self.instance.lock().reconciler.applied(name, *why, sent, refusal, self.clock.now());
+                            next.extend(stage.map(|plan| (name.clone(), *why, plan)));
+                            read_back = number + 1;
+                        }
+                        Expect::Info | Expect::Roles(_) | Expect::Servers(_) => {}
+                    }
+                }
+            }
+            plans = next;
+        }
+        Ok(())
+    }
+
+    async fn ask(&self, line: &Line) -> Result<crate::haproxy::Answer, Failed> {
+        self.runtime.ask(line).await.map_err(|error| self.down(&error))
+    }
+
+    fn down(&self, error: &ExchangeError) -> Failed {
+        self.unusable(error.reason(), Chain(error).to_string(), error.remedy())
+    }
+
+    /// Takes note of why HAProxy cannot be used; tells of it once.
+    fn unusable(&self, reason: &'static str, detail: String, remedy: &'static str) -> Failed {
+        self.metrics.haproxy_error(&self.instance.name, reason);
+        let mut inner = self.instance.lock();
+        if inner.down.as_ref().is_none_or(|down| down.reason != reason) {
+            warn!(reason, error = detail, hint = remedy, "HAProxy cannot be used; it is tried again");
+        }
+        let since = inner.down.as_ref().map_or(self.clock.now(), |down| down.since);
+        inner.down = Some(Down { reason, detail, remedy, since });
+        Failed::Down
+    }
+
+    /// HAProxy is up again once it answers and nothing is due at once any more.
+    fn recover(&mut self) {
+        let mut inner = self.instance.lock();
+        if inner.reconciler.due() == Some(Due::Now) {
+            return;
+        }
+        inner.reconciled_once |= inner.reconciler.enforcing;
+        self.trying = false;
+        if let Some(down) = inner.down.take() {
+            info!(after_seconds = self.clock.now().since(down.since).as_secs(), "HAProxy can be used again");
+        }
+    }
+
+    /// Logs and counts what happened.
+    fn tell(&self) {
+        let events = self.instance.lock().reconciler.take_events();
+        for event in events {
+            match event {
+                Event::Changed { backend, change, why, accepted } => {
+                    self.metrics.weight_changed(&self.instance.name, why);
+                    if why == Why::Document
+                        && let Some(read_at) = self.read_at
+                    {
+                        self.metrics.synced(&self.instance.name, self.clock.now().since(read_at));
+                    }
+                    info!(
+                        %backend,
+                        server = %change.server,
+                        from = change.from.get(),
+                        to = change.to.get(),
+                        why = why.as_str(),
+                        by = accepted.by.as_deref(),
+                        reason = accepted.reason.as_deref(),
+                        index = accepted.index,
+                        "weight set"
+                    );
+                }
+                Event::Would { backend, why, plan } => {
+                    info!(%backend, why = why.as_str(), %plan, "would set weights, but only observes");
+                }
+                Event::Reason { backend, reason } => {
+                    let (word, detail, hint) = (reason.reason, reason.detail, reason.remedy);
+                    match reason.severity {
+                        Severity::Info => info!(%backend, reason = word, hint, "{detail}"),
+                        Severity::Warning => warn!(%backend, reason = word, hint, "{detail}"),
+                        Severity::Error => error!(%backend, reason = word, hint, "{detail}"),
+                    }
+                }
+                Event::Cleared { backend, reason } => info!(%backend, reason, "no longer so"),
+            }
+        }
+    }
+
+    fn start_saving(&mut self) {
+        let Some(store) = self.store.clone() else { return };
+        let stored = {
+            let mut inner = self.instance.lock();
+            inner.reconciler.dirty = false;
+            inner.reconciler.to_store()
+        };
+        self.saving = Some(tokio::task::spawn_blocking(move || store.save(&stored)));
+    }
+
+    fn saved(&mut self, saved: Result<Result<(), crate::store::StoreError>, tokio::task::JoinError>) {
+        let error = match saved {
+            Ok(Ok(())) => {
+                if std::mem::take(&mut self.save_failed) {
+                    info!("the state is written to disk again");
+                }
+                return;
+            }
+            Ok(Err(error)) => Chain(&error).to_string(),
+            Err(error) => error.to_string(),
+        };
+        self.metrics.persist_failed(&self.instance.name);
+        self.instance.lock().reconciler.dirty = true;
+        if !std::mem::replace(&mut self.save_failed, true) {
+            warn!(
+                error,
+                hint = "see whether the disk is full and whether weightd may write to `state_dir`",
+                "the state cannot be written to disk; it would not survive a restart"
+            );
+        }
+    }
+
+    /// Writes what is still to be written.
+    async fn finish(&mut self) {
+        if let Some(saving) = self.saving.take() {
+            let saved = saving.await;
+            self.saved(saved);
+        }
+        if self.instance.lock().reconciler.dirty && self.store.is_some() {
+            self.start_saving();
+            if let Some(saving) = self.saving.take() {
+                let saved = saving.await;
+                self.saved(saved);
+            }
+        }
+    }
+}
+
+/// Why a process that answers cannot be used all the same.
+fn unusable(
+    process: &super::reconciler::Process,
+    observe_only: bool,
+) -> Option<(&'static str, String, &'static str)> {
+    if process.processes > 1 {
+        return Some((
+            "nbproc",
+            format!("HAProxy runs {} processes, and a socket speaks for one of them only", process.processes),
+            "use `nbthread` in place of `nbproc` in haproxy.cfg",
+        ));
+    }
+    (process.level != "admin" && !observe_only).then(|| {
+        (
+            "not_admin",
+            format!("the socket's level is {}, setting a weight needs admin", crate::model::Escaped(&process.level)),
+            "add `level admin` to the `stats socket` line in haproxy.cfg and reload HAProxy",
+        )
+    })
+}

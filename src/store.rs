@@ -1,0 +1,240 @@
+//! What survives a restart: per instance and backend, the last accepted and the last desired state.
+//!
+//! Owns the file's format and its safety: whole or not there, checked when read, never trusted when it is
+//! another schema's or another prefix's. Must never decide what a remembered state means.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    io::Write as _,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{desired::Desired, model::BackendName};
+
+/// The schema written and read.
+const SCHEMA: u32 = 1;
+
+/// What lies on disk for one instance.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Stored {
+    /// By backend.
+    pub backends: BTreeMap<BackendName, StoredBackend>,
+}
+
+/// What lies on disk for one backend.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredBackend {
+    /// What is enforced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accepted: Option<Desired>,
+    /// The last valid document, where the guards keep it back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pending: Option<Desired>,
+}
+
+/// Whose state it is. State that was accepted under another key means nothing here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Key {
+    /// Consul's datacenter, if one is configured.
+    pub datacenter: Option<String>,
+    /// Consul's namespace, if one is configured.
+    pub namespace: Option<String>,
+    /// Consul's partition, if one is configured.
+    pub partition: Option<String>,
+    /// The root of the keys.
+    pub root: String,
+    /// The name of the HAProxy instance.
+    pub instance: String,
+}
+
+/// The first line of the file.
+#[derive(Debug, Serialize, Deserialize)]
+struct Header {
+    schema: u32,
+    crc32: u32,
+    key: Key,
+}
+
+/// Why what lies on disk cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The system does not let it be read.
+    #[error("{path} cannot be read")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The system does not let it be written.
+    #[error("{path} cannot be written")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// It is damaged, or of a schema this version cannot read. It was put aside.
+    #[error("{path} is {what}; it was renamed to {aside}")]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: &'static str,
+        /// What it is called now.
+        aside: PathBuf,
+    },
+}
+
+/// The file of one instance.
+#[derive(Debug, Clone)]
+pub struct Store {
+    path: PathBuf,
+    key: Key,
+}
+
+impl Store {
+    /// The file for `key` in `folder`. Its name holds the instance, and a sum of the whole key, so that
+    /// going back to a former root finds what was accepted under it.
+    pub fn new(folder: &Path, key: Key) -> Self {
+        let parts = [&key.datacenter, &key.namespace, &key.partition].map(|part| part.as_deref().unwrap_or("").to_owned());
+        let sum = crc32fast::hash(format!("{parts:?}{:?}{:?}", key.root, key.instance).as_bytes());
+        Self { path: folder.join(format!("{}-{sum:08x}.state", key.instance)), key }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Reads it; empty where there is none.
+    ///
+    /// # Errors
+    /// [`StoreError`]. Then nothing is known, and nothing is enforced before the first good read of Consul.
+    pub fn load(&self) -> Result<Stored, StoreError> {
+        let bytes = match fs::read(&self.path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Stored::default()),
+            Err(source) => return Err(StoreError::Read { path: self.path.clone(), source }),
+        };
+        self.parse(&bytes).map_err(|what| self.put_aside(what))
+    }
+
+    fn parse(&self, bytes: &[u8]) -> Result<Stored, &'static str> {
+        const DAMAGED: &str = "damaged";
+        let end = bytes.iter().position(|b| *b == b'\n').ok_or(DAMAGED)?;
+        let (header, payload) = (&bytes[..end], &bytes[end + 1..]);
+        let header: Header = serde_json::from_slice(header).map_err(|_| DAMAGED)?;
+        if header.schema != SCHEMA {
+            return Err("of another schema");
+        }
+        if header.crc32 != crc32fast::hash(payload) {
+            return Err(DAMAGED);
+        }
+        if header.key != self.key {
+            return Err("of another prefix");
+        }
+        serde_json::from_slice(payload).map_err(|_| DAMAGED)
+    }
+
+    fn put_aside(&self, what: &'static str) -> StoreError {
+        let mut aside = self.path.clone().into_os_string();
+        aside.push(".corrupt");
+        let aside = PathBuf::from(aside);
+        match fs::rename(&self.path, &aside) {
+            Ok(()) => StoreError::Unusable { path: self.path.clone(), what, aside },
+            Err(source) => StoreError::Write { path: aside, source },
+        }
+    }
+
+    /// Replaces it in one step: a crash leaves what was there before or what is there now, never a part.
+    ///
+    /// # Errors
+    /// [`StoreError::Write`]; what was there before stays.
+    pub fn save(&self, stored: &Stored) -> Result<(), StoreError> {
+        self.write(stored).map_err(|source| StoreError::Write { path: self.path.clone(), source })
+    }
+
+    fn write(&self, stored: &Stored) -> io::Result<()> {
+        let payload = serde_json::to_vec(stored)?;
+        let header = Header { schema: SCHEMA, crc32: crc32fast::hash(&payload), key: self.key.clone() };
+        let temporary = self.path.with_extension("new");
+        if let Some(folder) = self.path.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        let mut file = fs::File::create(&temporary)?;
+        serde_json::to_writer(&file, &header)?;
+        file.write_all(b"\n")?;
+        file.write_all(&payload)?;
+        file.sync_all()?;
+        drop(file);
+        fs::rename(&temporary, &self.path)?;
+        if let Some(folder) = self.path.parent() {
+            fs::File::open(folder)?.sync_all()?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{ServerName, Weight};
+
+    fn key(root: &str) -> Key {
+        Key { datacenter: None, namespace: None, partition: None, root: root.to_owned(), instance: "edge".to_owned() }
+    }
+
+    fn some() -> Stored {
+        let weights = [(ServerName::new("blue").unwrap(), Weight::MAX)].into();
+        let desired = Desired { weights, force: false, index: 7, by: Some("a".into()), reason: None, at: None };
+        let backend = StoredBackend { accepted: Some(desired), pending: None };
+        Stored { backends: [(BackendName::new("app").unwrap(), backend)].into() }
+    }
+
+    #[test]
+    fn what_was_saved_is_loaded() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::new(folder.path(), key("a/"));
+        assert_eq!(store.load().unwrap(), Stored::default());
+        store.save(&some()).unwrap();
+        assert_eq!(store.load().unwrap(), some());
+        assert_eq!(Store::new(folder.path(), key("b/")).load().unwrap(), Stored::default(), "another root's is another");
+    }
+
+    #[test]
+    fn any_damage_is_noticed_and_put_aside() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::new(folder.path(), key("a/"));
+        store.save(&some()).unwrap();
+        let good = fs::read(store.path()).unwrap();
+        for at in 0..good.len() {
+            let mut bad = good.clone();
+            bad[at] ^= 0x10;
+            fs::write(store.path(), &bad).unwrap();
+            assert!(matches!(store.load(), Err(StoreError::Unusable { .. })), "byte {at}");
+            assert!(!store.path().exists());
+        }
+        for end in 0..good.len() {
+            fs::write(store.path(), &good[..end]).unwrap();
+            assert!(matches!(store.load(), Err(StoreError::Unusable { .. })), "cut at {end}");
+        }
+    }
+
+    #[test]
+    fn a_save_that_fails_leaves_what_was_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::new(folder.path(), key("a/"));
+        store.save(&some()).unwrap();
+        // A folder in the way of the temporary file: it cannot be written, whoever asks.
+        fs::create_dir(store.path().with_extension("new")).unwrap();
+        assert!(matches!(store.save(&Stored::default()), Err(StoreError::Write { .. })));
+        assert_eq!(store.load().unwrap(), some());
+    }
+}
