@@ -1,0 +1,25 @@
+//! Pieces of haproxy.cfg for the tests, which come after `haproxy/global.cfg`.
+
+use std::fmt::Write as _;
+
+/// A frontend on 127.0.0.1 with one backend. Its answers tell in `x-weights` which weights were in force for them.
+pub fn frontend(port: u16, backend: &str) -> String {
+    format!(
+        "frontend f_{backend}\n\
+         \x20   bind 127.0.0.1:{port}\n\
+         \x20   http-response set-header x-weights \"%[srv_uweight({backend}/blue)]/%[srv_uweight({backend}/green)]\"\n\
+         \x20   default_backend {backend}\n"
+    )
+}
+
+/// A backend with servers (name, port, configured weight). `lines` go in front of them, `options` to each server.
+pub fn backend(name: &str, lines: &[&str], servers: &[(&str, u16, u16)], options: &str) -> String {
+    let mut text = format!("backend {name}\n");
+    for line in lines {
+        let _ = writeln!(text, "    {line}");
+    }
+    for (server, port, weight) in servers {
+        let _ = writeln!(text, "    server {server} 127.0.0.1:{port} weight {weight} {options}");
+    }
+    text
+}

@@ -1,0 +1,270 @@
+//! A single Consul server.
+
+use std::{fs, path::Path, process::Output, time::Duration};
+
+use anyhow::{Context as _, bail, ensure};
+use reqwest::{Method, RequestBuilder, StatusCode};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::process::Command;
+
+use super::{Port, consul_acl, program, program::Program, weightd};
+
+/// What a Consul is started with.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options {
+    /// Keeps its data over a restart. Starting then takes about 2 s, which is the wait for an election; without, 0.1 s.
+    pub durable: bool,
+    /// Denies what no token allows; there is one management token. Implies `durable`.
+    pub acl: bool,
+}
+
+/// A running Consul. It listens on a loopback port and on a Unix socket.
+#[derive(Debug)]
+pub struct Consul {
+    program: Program,
+    port: Port,
+    _others: [Port; 2],
+    http: Http,
+    dir: TempDir,
+}
+
+impl Consul {
+    /// Starts one in memory, without ACLs.
+    pub async fn start() -> anyhow::Result<Self> {
+        Self::start_with(Options::default()).await
+    }
+
+    /// Starts one.
+    pub async fn start_with(options: Options) -> anyhow::Result<Self> {
+        let dir = tempfile::Builder::new().prefix("consul-").tempdir()?;
+        let path = program::server("consul")?;
+        let (port, server, serf) = (Port::free()?, Port::free()?, Port::free()?);
+        let mut config = json!({
+            "bind_addr": "127.0.0.1",
+            "advertise_addr": "127.0.0.1",
+            "addresses": { "http": format!("127.0.0.1 unix://{}", dir.path().join("http.sock").display()) },
+            "ports": {
+                "http": port.number(), "server": server.number(), "serf_lan": serf.number(),
+                "https": -1, "dns": -1, "grpc": -1, "serf_wan": -1,
+            },
+        });
+        if version(&path).await? >= (1, 14) {
+            // Older ones refuse a key they do not know, newer ones listen on a fixed port without it.
+            config["ports"]["grpc_tls"] = json!(-1);
+        }
+        let durable = options.durable || options.acl;
+        if durable {
+            config["server"] = json!(true);
+            config["bootstrap_expect"] = json!(1);
+            config["data_dir"] = json!(dir.path().join("data"));
+        }
+        if options.acl {
+            config["acl"] = json!({ "enabled": true, "default_policy": "deny" });
+        }
+        let own = dir.path().join("agent.json");
+        fs::write(&own, config.to_string()).context("cannot write Consul's configuration")?;
+
+        let common = Path::new(env!("CARGO_MANIFEST_DIR")).join("consul/agent.json");
+        let program = Program::new("consul", path, dir.path())
+            .args(["agent"].iter().chain((!durable).then_some(&"-dev")))
+            .args(["-config-file".as_ref(), common.as_os_str()])
+            .args(["-config-file".as_ref(), own.as_os_str()]);
+        let http = Http::new(&port)?;
+        let mut consul = Self { program, port, _others: [server, serf], http, dir };
+        consul.start_again().await?;
+        if options.acl {
+            let http = &consul.http;
+            let token = consul.program.ready("it gives a management token", async || consul_acl::bootstrap(http).await);
+            let token = token.await?;
+            consul.http.token = Some(token);
+        }
+        Ok(consul)
+    }
+
+    /// Starts it after `stop` or `kill`. A durable one has its data, another is empty and its index begins anew.
+    pub async fn start_again(&mut self) -> anyhow::Result<()> {
+        self.program.spawn()?;
+        let http = &self.http;
+        self.program.ready("it has a leader that serves", async || http.serves().await).await
+    }
+
+    /// Stops it and starts it again.
+    pub async fn restart(&mut self) -> anyhow::Result<()> {
+        self.stop().await?;
+        self.start_again().await
+    }
+
+    /// Stops it as a service manager does.
+    pub async fn stop(&mut self) -> anyhow::Result<()> {
+        // Its exit code depends on version and mode.
+        self.program.stop().await.map(drop)
+    }
+
+    /// Kills it.
+    pub async fn kill(&mut self) -> anyhow::Result<()> {
+        self.program.kill().await
+    }
+
+    /// Makes it hang: connections are accepted, since the kernel does that, and nothing is answered.
+    pub fn pause(&self) -> anyhow::Result<Paused> {
+        let pid = self.program.pid()?;
+        kill_process(pid, Signal::STOP).context("cannot stop Consul")?;
+        Ok(Paused(pid))
+    }
+
+    /// Its address on a loopback port, as in `CONSUL_HTTP_ADDR`.
+    pub fn address(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Its address on a Unix socket.
+    pub fn unix_address(&self) -> String {
+        format!("unix://{}", self.dir.path().join("http.sock").display())
+    }
+
+    /// The management token, if it has ACLs.
+    pub fn token(&self) -> Option<&str> {
+        self.http.token.as_deref()
+    }
+
+    /// Its HTTP API with the management token.
+    pub fn http(&self) -> &Http {
+        &self.http
+    }
+
+    /// All it has said so far.
+    pub fn log(&self) -> String {
+        self.program.log()
+    }
+
+    /// Runs weightctl against it, with the management token.
+    pub async fn weightctl(&self, arguments: &[&str]) -> anyhow::Result<Output> {
+        let address = self.address();
+        let mut environment = vec![("CONSUL_HTTP_ADDR", address.as_str())];
+        environment.extend(self.token().map(|token| ("CONSUL_HTTP_TOKEN", token)));
+        weightd::weightctl(&environment, arguments).await
+    }
+
+    /// Writes a key.
+    pub async fn put(&self, key: &str, value: impl Into<Vec<u8>>) -> anyhow::Result<()> {
+        let request = self.http.request(Method::PUT, &format!("kv/{key}"));
+        let answer = expect_ok(request.body(value.into())).await?;
+        ensure!(answer.trim() == "true", "Consul did not write {key}: {answer:?}");
+        Ok(())
+    }
+
+    /// Reads a key; `None` if there is none.
+    pub async fn get(&self, key: &str) -> anyhow::Result<Option<Vec<u8>>> {
+        let answer = self.http.request(Method::GET, &format!("kv/{key}?raw")).send().await?;
+        match answer.status() {
+            StatusCode::NOT_FOUND => Ok(None),
+            StatusCode::OK => Ok(Some(answer.bytes().await?.to_vec())),
+            status => bail!("reading {key}: {status}"),
+        }
+    }
+
+    /// Deletes a key.
+    pub async fn delete(&self, key: &str) -> anyhow::Result<()> {
+        expect_ok(self.http.request(Method::DELETE, &format!("kv/{key}"))).await.map(drop)
+    }
+
+    /// Deletes all keys that begin with `prefix`.
+    pub async fn delete_tree(&self, prefix: &str) -> anyhow::Result<()> {
+        expect_ok(self.http.request(Method::DELETE, &format!("kv/{prefix}?recurse"))).await.map(drop)
+    }
+
+    /// The index of a prefix, as a blocking query would get it.
+    pub async fn index(&self, prefix: &str) -> anyhow::Result<u64> {
+        let answer = self.http.request(Method::GET, &format!("kv/{prefix}?recurse")).send().await?;
+        let index = answer.headers().get("x-consul-index").context("an answer without an index")?;
+        Ok(index.to_str()?.parse()?)
+    }
+}
+
+impl Drop for Consul {
+    fn drop(&mut self) {
+        // It takes a second to end when asked to, and there is nothing to be kept.
+        let _ = self.program.signal(Signal::KILL);
+    }
+}
+
+/// A hanging Consul, until this is dropped.
+#[derive(Debug)]
+#[must_use]
+pub struct Paused(Pid);
+
+impl Drop for Paused {
+    fn drop(&mut self) {
+        // It may have been killed meanwhile.
+        let _ = kill_process(self.0, Signal::CONT);
+    }
+}
+
+/// Consul's HTTP API.
+#[derive(Debug, Clone)]
+pub struct Http {
+    client: reqwest::Client,
+    base: String,
+    token: Option<String>,
+}
+
+impl Http {
+    fn new(port: &Port) -> anyhow::Result<Self> {
+        // The proxy that some machines need to reach the network is none for loopback.
+        let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(15)).build()?;
+        Ok(Self { client, base: format!("http://127.0.0.1:{port}/v1"), token: None })
+    }
+
+    /// The same API with another token.
+    #[must_use]
+    pub fn with_token(&self, token: &str) -> Self {
+        Self { token: Some(token.to_owned()), ..self.clone() }
+    }
+
+    /// A request for `path` below `/v1/`.
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let request = self.client.request(method, format!("{}/{path}", self.base));
+        match &self.token {
+            Some(token) => request.header("X-Consul-Token", token),
+            None => request,
+        }
+    }
+
+    /// A request with a JSON body whose answer is JSON.
+    pub async fn json(&self, method: Method, path: &str, body: &Value) -> anyhow::Result<Value> {
+        let answer = expect_ok(self.request(method, path).body(body.to_string())).await?;
+        serde_json::from_str(&answer).with_context(|| format!("not JSON: {answer:?}"))
+    }
+
+    /// Fails unless there is a leader that knows it still is one.
+    async fn serves(&self) -> anyhow::Result<()> {
+        let answer = self.request(Method::GET, "kv/harness?consistent").send().await?;
+        // What is there or allowed does not matter, only that somebody decides it.
+        let decided = [StatusCode::OK, StatusCode::NOT_FOUND, StatusCode::FORBIDDEN].contains(&answer.status());
+        ensure!(decided, "{}: {}", answer.status(), answer.text().await?);
+        let leader = expect_ok(self.request(Method::GET, "status/leader")).await?;
+        ensure!(leader.trim().len() > 2, "no leader");
+        Ok(())
+    }
+}
+
+/// Sends a request and returns the body of its answer, if that is a 200.
+pub async fn expect_ok(request: RequestBuilder) -> anyhow::Result<String> {
+    let answer = request.send().await?;
+    let (status, url) = (answer.status(), answer.url().clone());
+    let body = answer.text().await?;
+    ensure!(status == StatusCode::OK, "{url}: {status}: {}", body.trim());
+    Ok(body)
+}
+
+/// Major and minor version of a Consul.
+async fn version(consul: &Path) -> anyhow::Result<(u32, u32)> {
+    let output = Command::new(consul).arg("version").output().await?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let numbers = text.lines().next().and_then(|line| line.strip_prefix("Consul v"));
+    let mut numbers = numbers.with_context(|| format!("not a version of Consul: {text:?}"))?.split('.');
+    let mut next = || numbers.next().and_then(|number| number.parse().ok()).context("not a version of Consul");
+    Ok((next()?, next()?))
+}

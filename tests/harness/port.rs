@@ -1,0 +1,54 @@
+//! Free loopback ports.
+
+use std::{
+    net::TcpListener,
+    sync::atomic::{AtomicU16, Ordering},
+};
+
+use anyhow::Context as _;
+
+/// Below the range from which Linux takes the ports of outgoing connections: between our look and the server's `bind`
+/// one of those could take the port.
+const FIRST: u16 = 10_000;
+const COUNT: u16 = 22_000;
+
+/// An address of the loopback network that no server is bound to. Whoever listens on it has the port of the same
+/// number on 127.0.0.1 to itself, as far as this harness goes: several test programs may run side by side.
+const CLAIMS: &str = "127.87.0.1";
+
+/// A port on 127.0.0.1 that nobody listens on, claimed until this is dropped.
+#[derive(Debug)]
+pub struct Port {
+    number: u16,
+    _claim: TcpListener,
+}
+
+impl Port {
+    /// Finds a free port.
+    pub fn free() -> anyhow::Result<Self> {
+        static NEXT: AtomicU16 = AtomicU16::new(0);
+        // Test programs that start at the same time begin at different places.
+        let start = (std::process::id() % 997) * 22;
+        for _ in 0..COUNT {
+            let step = NEXT.fetch_add(1, Ordering::Relaxed);
+            let offset = (start + u32::from(step)) % u32::from(COUNT);
+            let number = FIRST + u16::try_from(offset)?;
+            let Ok(claim) = TcpListener::bind((CLAIMS, number)) else { continue };
+            if TcpListener::bind(("127.0.0.1", number)).is_ok() {
+                return Ok(Self { number, _claim: claim });
+            }
+        }
+        None.context("no free port on 127.0.0.1")
+    }
+
+    /// Its number.
+    pub fn number(&self) -> u16 {
+        self.number
+    }
+}
+
+impl std::fmt::Display for Port {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.number.fmt(f)
+    }
+}

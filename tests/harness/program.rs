@@ -1,0 +1,245 @@
+//! A program that runs for as long as somebody owns it.
+
+use std::{
+    ffi::{OsStr, OsString},
+    fs::{self, OpenOptions},
+    path::{Path, PathBuf},
+    process::{ExitStatus, Stdio},
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use tokio::{
+    process::{Child, Command},
+    time::{Instant, sleep, timeout},
+};
+
+use super::PATIENCE;
+
+/// How many lines of a log go into an error.
+const TAIL: usize = 30;
+
+/// Finds a server that `make servers` provides: below the target directory this program itself lies in, else where the
+/// machine has its own.
+pub fn server(name: &str) -> anyhow::Result<PathBuf> {
+    let own = std::env::current_exe().context("where this program lies")?;
+    let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("target");
+    let built = own.ancestors().chain([project.as_path()]).map(|dir| dir.join("servers/bin"));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let installed = std::env::split_paths(&path).collect::<Vec<_>>();
+    built
+        .chain(installed)
+        .chain(["/usr/local/sbin".into(), "/usr/sbin".into()])
+        .map(|dir| dir.join(name))
+        .find(|file| file.is_file())
+        .with_context(|| format!("there is no {name} to test with: run `make servers`"))
+}
+
+/// Finds a binary of this package: beside the directory (`deps`, `examples`) of the test program or example.
+pub fn binary(name: &str) -> anyhow::Result<PathBuf> {
+    let own = std::env::current_exe().context("where this program lies")?;
+    own.ancestors()
+        .skip(1)
+        .take(2)
+        .map(|dir| dir.join(name))
+        .find(|file| file.is_file())
+        .with_context(|| format!("{name} is not built: run `cargo build --bins`"))
+}
+
+/// What to run, and the running of it. It may be started again after it has ended.
+#[derive(Debug)]
+#[must_use]
+pub struct Program {
+    name: String,
+    path: PathBuf,
+    arguments: Vec<OsString>,
+    environment: Vec<(OsString, OsString)>,
+    log: PathBuf,
+    child: Option<Child>,
+}
+
+impl Program {
+    /// A program that is not started yet. What it says goes to `<dir>/<name>.log`.
+    pub fn new(name: &str, path: PathBuf, dir: &Path) -> Self {
+        Self {
+            name: name.to_owned(),
+            path,
+            arguments: Vec::new(),
+            environment: Vec::new(),
+            log: dir.join(format!("{name}.log")),
+            child: None,
+        }
+    }
+
+    /// Adds arguments.
+    pub fn args<S: AsRef<OsStr>>(mut self, arguments: impl IntoIterator<Item = S>) -> Self {
+        self.arguments.extend(arguments.into_iter().map(|argument| argument.as_ref().to_owned()));
+        self
+    }
+
+    /// Sets a variable of its environment, which is this program's without anything of Consul's.
+    pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
+        self.environment.push((name.as_ref().to_owned(), value.as_ref().to_owned()));
+        self
+    }
+
+    /// Starts it.
+    pub fn spawn(&mut self) -> anyhow::Result<()> {
+        if let Some(child) = &mut self.child
+            && child.try_wait()?.is_none()
+        {
+            bail!("{} is already running", self.name);
+        }
+        let log = OpenOptions::new().create(true).append(true).open(&self.log);
+        let log = log.with_context(|| format!("cannot write {}", self.log.display()))?;
+        let mut command = orphan_proof(&self.path);
+        without_consul(&mut command);
+        command
+            .args(&self.arguments)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            // Its own group: Ctrl-C on the terminal is for us, and the group can be killed with all its workers.
+            .process_group(0)
+            .kill_on_drop(true);
+        let child = command.spawn().with_context(|| format!("cannot start {}", self.path.display()))?;
+        self.child = Some(child);
+        Ok(())
+    }
+
+    /// Waits until `probe` succeeds, and gives up as soon as the program has ended.
+    pub async fn ready<T>(
+        &mut self,
+        what: &str,
+        mut probe: impl AsyncFnMut() -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let error = match timeout(PATIENCE, probe()).await {
+                Ok(Ok(found)) => return Ok(found),
+                Ok(Err(error)) => error,
+                Err(_) => anyhow::anyhow!("no answer"),
+            };
+            self.check()?;
+            if Instant::now() > deadline {
+                bail!("{}: not within {PATIENCE:?}: {what}; last seen: {error:#}\n{}", self.name, self.tail());
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Fails if it is not running, with the end of its log.
+    pub fn check(&mut self) -> anyhow::Result<()> {
+        match &mut self.child {
+            None => bail!("{} is not running", self.name),
+            Some(child) => match child.try_wait()? {
+                None => Ok(()),
+                Some(status) => bail!("{} has ended: {status}\n{}", self.name, self.tail()),
+            },
+        }
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> anyhow::Result<Pid> {
+        let id = self.child.as_ref().and_then(Child::id);
+        let id = id.with_context(|| format!("{} is not running", self.name))?;
+        Pid::from_raw(id.try_into()?).context("a pid of 0")
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        kill_process(self.pid()?, signal).with_context(|| format!("cannot signal {}", self.name))
+    }
+
+    /// Asks it to end, and fails if it had to be killed.
+    pub async fn stop(&mut self) -> anyhow::Result<ExitStatus> {
+        self.signal(Signal::TERM)?;
+        // One that was stopped by SIGSTOP would take it only when continued.
+        self.signal(Signal::CONT)?;
+        if let Ok(status) = timeout(PATIENCE, self.ended()).await {
+            return status;
+        }
+        self.kill().await?;
+        bail!("{} did not end within {PATIENCE:?}\n{}", self.name, self.tail())
+    }
+
+    /// Kills it and what it started.
+    pub async fn kill(&mut self) -> anyhow::Result<()> {
+        kill_process_group(self.pid()?, Signal::KILL).with_context(|| format!("cannot kill {}", self.name))?;
+        self.ended().await.map(drop)
+    }
+
+    /// Waits until it ends by itself.
+    pub async fn ended(&mut self) -> anyhow::Result<ExitStatus> {
+        let child = self.child.as_mut().with_context(|| format!("{} is not running", self.name))?;
+        Ok(child.wait().await?)
+    }
+
+    /// All it has said so far.
+    pub fn log(&self) -> String {
+        fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+    }
+
+    /// Waits for a moment until the process is gone, since its directory goes next. For `drop`, which cannot be async.
+    fn wait_for_end(&mut self) {
+        let Some(child) = &mut self.child else { return };
+        for _ in 0..1000 {
+            if !matches!(child.try_wait(), Ok(None)) {
+                return;
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn tail(&self) -> String {
+        let log = self.log();
+        let lines = log.lines().collect::<Vec<_>>();
+        let tail = &lines[lines.len().saturating_sub(TAIL)..];
+        format!("--- the end of what {} said ---\n{}\n---", self.name, tail.join("\n"))
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // First as a service manager does it: a HAProxy whose master is killed leaves its worker to nobody.
+        let _ = self.signal(Signal::TERM);
+        for signal in [Signal::CONT, Signal::KILL] {
+            if let Ok(pid) = self.pid() {
+                let _ = kill_process_group(pid, signal);
+            }
+            self.wait_for_end();
+        }
+        show(&self.name, &self.log());
+    }
+}
+
+/// In a test, hands the log to the test runner, which shows it if the test fails.
+#[expect(clippy::print_stderr, reason = "only the macro's output is captured by the test runner")]
+fn show(name: &str, log: &str) {
+    if cfg!(test) && !log.is_empty() {
+        eprintln!("--- {name} said ---\n{log}---");
+    }
+}
+
+/// A command whose process dies with the thread that starts it. Dropping is not enough: a test program may be killed.
+fn orphan_proof(program: &Path) -> Command {
+    let setpriv = Path::new("/usr/bin/setpriv");
+    if !setpriv.exists() {
+        return Command::new(program);
+    }
+    let mut command = Command::new(setpriv);
+    command.args(["--pdeathsig", "KILL", "--"]).arg(program);
+    command
+}
+
+/// Keeps the variables for Consul of whoever runs the tests out of them.
+pub fn without_consul(command: &mut Command) {
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("CONSUL_") {
+            command.env_remove(name);
+        }
+    }
+}

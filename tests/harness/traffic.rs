@@ -1,0 +1,214 @@
+//! A steady load on a frontend, and an exact account of who answered it.
+//!
+//! There are no retries: a client of a real site would not have them for all requests either, and what a reload of
+//! HAProxy costs would be hidden by them.
+
+use std::{
+    collections::BTreeMap,
+    ops::Sub,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use anyhow::{Context as _, ensure};
+use http_body_util::{BodyExt as _, Empty};
+use hyper::{Request, body::Bytes, client::conn::http1};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    net::TcpStream,
+    task::JoinSet,
+    time::{MissedTickBehavior, interval, timeout},
+};
+
+/// How long a request may take before it counts as failed.
+const DEADLINE: Duration = Duration::from_secs(5);
+/// How many errors are kept as text.
+const KEPT_ERRORS: usize = 5;
+/// Clients of each kind.
+const CLIENTS: u32 = 4;
+
+/// Requests a second, of each kind.
+#[derive(Debug, Clone, Copy)]
+pub struct Rate {
+    /// On connections that are kept for as long as HAProxy keeps them.
+    pub kept: u32,
+    /// On a new connection each.
+    pub fresh: u32,
+}
+
+/// What happened so far, or between two looks.
+#[derive(Debug, Clone, Default)]
+pub struct Count {
+    /// Answers by their body.
+    pub bodies: BTreeMap<String, u64>,
+    /// Answers by the weights that were in force for them, which HAProxy says in `x-weights`.
+    pub weights: BTreeMap<String, u64>,
+    /// Requests answered with a 200, on kept connections.
+    pub kept: u64,
+    /// Requests answered with a 200, on new connections.
+    pub fresh: u64,
+    /// Requests with any other end.
+    pub failed: u64,
+    /// The first few reasons for those.
+    pub errors: Vec<String>,
+}
+
+impl Count {
+    /// Requests answered with a 200.
+    pub fn answered(&self) -> u64 {
+        self.kept + self.fresh
+    }
+
+    /// The part of them that `body` answered, in percent.
+    #[expect(clippy::cast_precision_loss, reason = "nobody sends 2^52 requests")]
+    pub fn percent(&self, body: &str) -> f64 {
+        let part = self.bodies.get(body).copied().unwrap_or_default();
+        100.0 * part as f64 / self.answered().max(1) as f64
+    }
+
+    /// Fails if a request did.
+    pub fn expect_no_failure(&self) -> anyhow::Result<()> {
+        ensure!(self.failed == 0, "{} requests failed: {}", self.failed, self.errors.join("; "));
+        Ok(())
+    }
+}
+
+impl Sub<&Self> for Count {
+    type Output = Self;
+
+    fn sub(mut self, earlier: &Self) -> Self {
+        for (now, before) in [(&mut self.bodies, &earlier.bodies), (&mut self.weights, &earlier.weights)] {
+            for (key, count) in before {
+                *now.entry(key.clone()).or_default() -= count;
+            }
+            now.retain(|_, count| *count > 0);
+        }
+        self.kept -= earlier.kept;
+        self.fresh -= earlier.fresh;
+        self.failed -= earlier.failed;
+        self.errors.drain(..earlier.errors.len());
+        self
+    }
+}
+
+/// Running load. It ends when this is dropped.
+#[derive(Debug)]
+pub struct Traffic {
+    count: Arc<Mutex<Count>>,
+    _clients: JoinSet<()>,
+}
+
+impl Traffic {
+    /// Starts sending requests to 127.0.0.1.
+    pub fn start(port: u16, rate: Rate) -> Self {
+        let count = Arc::new(Mutex::new(Count::default()));
+        let mut clients = JoinSet::new();
+        for (kept, rate) in [(true, rate.kept), (false, rate.fresh)] {
+            let period = Duration::from_secs(1) * CLIENTS;
+            for number in 0..if rate == 0 { 0 } else { CLIENTS } {
+                let client = Client { port, kept, connection: None, count: Arc::clone(&count) };
+                // Spread evenly, or all clients would send at the same moment.
+                let start = tokio::time::Instant::now() + period * number / CLIENTS / rate;
+                clients.spawn(client.run(start, period / rate));
+            }
+        }
+        Self { count, _clients: clients }
+    }
+
+    /// What happened since the start.
+    pub fn count(&self) -> Count {
+        self.count.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What happened since an earlier look.
+    pub fn since(&self, earlier: &Count) -> Count {
+        self.count() - earlier
+    }
+}
+
+type Connection = http1::SendRequest<Empty<Bytes>>;
+
+struct Answer {
+    body: String,
+    weights: Option<String>,
+}
+
+struct Client {
+    port: u16,
+    kept: bool,
+    connection: Option<Connection>,
+    count: Arc<Mutex<Count>>,
+}
+
+impl Client {
+    async fn run(mut self, start: tokio::time::Instant, period: Duration) {
+        let mut ticks = interval(period);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        ticks.reset_at(start);
+        loop {
+            ticks.tick().await;
+            let answer = match timeout(DEADLINE, self.request()).await {
+                Ok(answer) => answer,
+                Err(_) => Err(anyhow::anyhow!("no answer within {DEADLINE:?}")),
+            };
+            if answer.is_err() || !self.kept {
+                self.connection = None;
+            }
+            self.record(answer);
+        }
+    }
+
+    async fn request(&mut self) -> anyhow::Result<Answer> {
+        // Fails for a connection that HAProxy has closed after its last answer, which costs no request.
+        let usable = match self.connection.take() {
+            Some(mut connection) => connection.ready().await.is_ok().then_some(connection),
+            None => None,
+        };
+        let connection = match usable {
+            Some(connection) => connection,
+            None => connect(self.port).await.context("cannot connect")?,
+        };
+        let connection = self.connection.insert(connection);
+        let host = format!("127.0.0.1:{}", self.port);
+        let request = Request::get("/").header("host", host).body(Empty::new())?;
+        let answer = connection.send_request(request).await.context("no answer")?;
+        let (head, body) = answer.into_parts();
+        let body = String::from_utf8_lossy(&body.collect().await.context("no full answer")?.to_bytes()).into_owned();
+        ensure!(head.status == 200, "{}: {}", head.status, body.trim());
+        let weights = head.headers.get("x-weights").map(|weights| String::from_utf8_lossy(weights.as_bytes()).into());
+        Ok(Answer { body, weights })
+    }
+
+    fn record(&self, answer: anyhow::Result<Answer>) {
+        let mut count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
+        match answer {
+            Ok(Answer { body, weights }) => {
+                *count.bodies.entry(body).or_default() += 1;
+                if let Some(weights) = weights {
+                    *count.weights.entry(weights).or_default() += 1;
+                }
+                if self.kept {
+                    count.kept += 1;
+                } else {
+                    count.fresh += 1;
+                }
+            }
+            Err(error) => {
+                count.failed += 1;
+                if count.errors.len() < KEPT_ERRORS {
+                    let kind = if self.kept { "kept" } else { "new" };
+                    count.errors.push(format!("{kind} connection: {error:#}"));
+                }
+            }
+        }
+    }
+}
+
+async fn connect(port: u16) -> anyhow::Result<Connection> {
+    let stream = TcpStream::connect(("127.0.0.1", port)).await?;
+    stream.set_nodelay(true)?;
+    let (connection, driver) = http1::handshake(TokioIo::new(stream)).await?;
+    // It ends with the connection, and that with its owner.
+    tokio::spawn(driver);
+    Ok(connection)
+}

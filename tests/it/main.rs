@@ -1,0 +1,6 @@
+//! Integration tests, with a real Consul and a real HAProxy: one crate, so that there is one program to link.
+
+#[path = "../harness/mod.rs"]
+pub mod harness;
+
+mod servers;
