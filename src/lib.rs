@@ -6,6 +6,7 @@ pub mod chain;
 pub mod clock;
 pub mod config;
 pub mod consul;
+pub mod ctl;
 pub mod daemon;
 pub mod desired;
 pub mod haproxy;
