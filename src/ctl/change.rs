@@ -36,10 +36,6 @@ pub(super) struct Flags {
     /// Show the change and write nothing
     #[arg(long)]
     pub(super) dry_run: bool,
-    /// Let something come into being: a backend without a key in Consul, a server that its document does not
-    /// name; or begin a released backend anew
-    #[arg(long)]
-    pub(super) create: bool,
 }
 
 impl Flags {
@@ -53,9 +49,9 @@ impl Flags {
     }
 
     /// Who changes it, why and when.
-    pub(super) fn intent(&self, force: bool, env: &Env<'_>) -> Intent {
+    pub(super) fn intent(&self, force: bool, create: bool, env: &Env<'_>) -> Intent {
         let by = self.by.clone().or_else(|| user(env)).unwrap_or_else(|| "unknown".to_owned());
-        Intent { by, reason: self.reason.clone(), at: now(), force, create: self.create }
+        Intent { by, reason: self.reason.clone(), at: now(), force, create }
     }
 }
 

@@ -134,7 +134,7 @@ pub(super) fn set(
         return Err(Refusal::NoSuchServer {
             backend: backend.clone(),
             server: server.clone(),
-            known: current.weights.keys().take(8).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "),
+            known: some(&current.weights),
             nearest: nearest.map(|(name, _)| name.clone()),
         });
     }
@@ -150,6 +150,16 @@ pub(super) fn set(
         return leaves(backend, stored, current.leaves, weights);
     }
     current.document(backend, stored, &Kind::Weights(weights), intent.force, intent)
+}
+
+/// The names of the servers, the first few of them.
+fn some(weights: &Weights) -> String {
+    const SHOWN: usize = 8;
+    let mut names: Vec<_> = weights.keys().take(SHOWN).map(|name| format!("`{name}`")).collect();
+    if weights.len() > SHOWN {
+        names.push(format!("{} more", weights.len() - SHOWN));
+    }
+    names.join(", ")
 }
 
 /// Stops managing the backend; HAProxy keeps what it has.

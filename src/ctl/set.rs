@@ -41,6 +41,10 @@ pub(super) struct Args {
     /// Let it pass the guards: all servers at 0, nobody left who is up. Holds for this change alone
     #[arg(long)]
     force: bool,
+    /// Begin something: a backend without a key in Consul, a server that is not named there yet, a backend that
+    /// was released, a new document in place of one that is rejected
+    #[arg(long)]
+    create: bool,
     #[command(flatten)]
     flags: Flags,
 }
@@ -100,7 +104,7 @@ pub(super) async fn run(
     args.flags.check()?;
     let store = store()?;
     let stored = store.backend(&args.backend).await?;
-    match edit::set(&args.backend, stored.as_ref(), &asked, &args.flags.intent(args.force, env)) {
+    match edit::set(&args.backend, stored.as_ref(), &asked, &args.flags.intent(args.force, args.create, env)) {
         Ok(edit) => carry_out(format, &store, &args.backend, &edit, &args.flags).await,
         Err(refusal) => Err(store.refused(refusal).await),
     }

@@ -194,6 +194,18 @@ mod tests {
     }
 
     #[test]
+    fn what_consul_answers_decides_the_exit_code() {
+        let exit = |error| failed(error, "key \"k\" { policy = \"write\" }").exit;
+        let address = || crate::consul::Address::default();
+        assert_eq!(exit(ConsulError::NoLeader), Exit::Unreachable);
+        assert_eq!(exit(ConsulError::Timeout(address())), Exit::Unreachable);
+        let no_leader = (reqwest::StatusCode::INTERNAL_SERVER_ERROR, "No cluster leader".to_owned());
+        assert_eq!(exit(ConsulError::Unavailable(no_leader.0, no_leader.1)), Exit::Unreachable);
+        assert_eq!(exit(ConsulError::Denied("Permission denied".to_owned())), Exit::Denied);
+        assert_eq!(exit(ConsulError::NoIndex), Exit::Failure);
+    }
+
+    #[test]
     fn leaves_are_written_while_nothing_else_changes() {
         let server = |name| ServerName::new(name).unwrap();
         let write = Write::Leaves { set: vec![(server("blue"), "7".to_owned(), 5)], keep: vec![(server("green"), 6)] };
