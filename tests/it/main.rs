@@ -3,4 +3,5 @@
 #[path = "../harness/mod.rs"]
 pub mod harness;
 
+mod ctl;
 mod servers;
