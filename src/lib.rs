@@ -70,7 +70,6 @@ pub mod clock;
 pub mod config;
 pub mod consul;
 pub mod ctl;
-
 pub mod daemon;
 pub mod desired;
 pub mod haproxy;
