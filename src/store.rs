@@ -31,9 +31,12 @@ pub struct StoredBackend {
     /// What is enforced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accepted: Option<Desired>,
-    /// The last valid document, where the guards keep it back.
+    /// The last valid document, where it is not what is enforced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pending: Option<Desired>,
+    /// Whether the guards keep `pending` back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub guarded: bool,
 }
 
 /// Whose state it is. State that was accepted under another key means nothing here.
@@ -197,7 +200,7 @@ mod tests {
     fn some() -> Stored {
         let weights = [(ServerName::new("blue").unwrap(), Weight::MAX)].into();
         let desired = Desired { weights, force: false, index: 7, by: Some("a".into()), reason: None, at: None };
-        let backend = StoredBackend { accepted: Some(desired), pending: None };
+        let backend = StoredBackend { accepted: Some(desired), pending: None, guarded: false };
         Stored { backends: [(BackendName::new("app").unwrap(), backend)].into() }
     }
 

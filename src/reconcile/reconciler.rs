@@ -87,11 +87,7 @@ pub struct Reconciler {
 impl Reconciler {
     /// One that remembers what lay on disk.
     pub fn new(stored: Stored, observe_only: bool) -> Self {
-        let backends = stored
-            .backends
-            .into_iter()
-            .map(|(name, StoredBackend { accepted, pending })| (name, Backend::remembered(accepted, pending)))
-            .collect();
+        let backends = stored.backends.into_iter().map(|(name, stored)| (name, Backend::remembered(stored))).collect();
         Self { backends, observe_only, ..Self::default() }
     }
 
@@ -101,7 +97,7 @@ impl Reconciler {
         let stored = backends.map(|(name, backend)| {
             let accepted = backend.accepted.as_deref().cloned();
             let pending = backend.desired.as_deref().filter(|d| backend.accepted.as_deref() != Some(*d)).cloned();
-            (name.clone(), StoredBackend { accepted, pending })
+            (name.clone(), StoredBackend { accepted, pending, guarded: backend.guarded.is_some() })
         });
         Stored { backends: stored.collect() }
     }
@@ -285,11 +281,9 @@ impl Reconciler {
         let mut plans = Vec::new();
         for Look { backend: name, .. } in batch {
             let Some(backend) = self.backends.get_mut(name) else { continue };
-            let before = backend.accepted.clone();
+            let before = (backend.accepted.clone(), backend.guarded.is_some());
             let plan = backend.decide(name, now);
-            if backend.accepted != before {
-                self.dirty = true;
-            }
+            self.dirty |= before != (backend.accepted.clone(), backend.guarded.is_some());
             match plan {
                 Some((why, plan)) if self.observe_only => {
                     if backend.would.as_ref() != Some(&plan) {
