@@ -75,7 +75,7 @@ impl Stage {
              \x20 # reload HAProxy (its worker is now {worker})\n\
              \x20 kill -USR2 {master}\n\
              \x20 # change a weight behind weightd's back; it is put right within 10 s\n\
-             \x20 echo 'set server app/green weight 99' | curl -s --unix-socket $ADMIN telnet://haproxy\n\
+             \x20 echo 'set server app/green weight 99' | curl -s --unix-socket $ADMIN telnet://x\n\
              \x20 # Consul's own pages\n\
              \x20 {consul}/ui\n",
             log = log.display(),

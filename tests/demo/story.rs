@@ -117,7 +117,10 @@ async fn reload(stage: &mut Stage, screen: &mut Screen, green: u32) -> anyhow::R
         "weightd",
         &format!("has blue {}, green {green} back {} later", 100 - green, milliseconds(restored - answered)),
     )?;
-    screen.fact("answers", &format!("{wrong} by the weights of the file meanwhile, {} failed", count.failed))?;
+    screen.fact(
+        "answers",
+        &format!("{wrong} of {} went by the weights of the file, {} failed", count.answered(), count.failed),
+    )?;
     Ok(())
 }
 
