@@ -227,6 +227,12 @@ impl Daemon {
         for mut task in self.tasks {
             converged &= task.once().await;
         }
-        if converged { ExitCode::SUCCESS } else { ExitCode::from(EXIT_NOT_CONVERGED) }
+        if converged {
+            info!("everything is as Consul says");
+            ExitCode::SUCCESS
+        } else {
+            warn!("not everything is as Consul says");
+            ExitCode::from(EXIT_NOT_CONVERGED)
+        }
     }
 }

@@ -317,7 +317,6 @@ impl Task {
             (inner.reconciler.process(info), inner.reconciler.process.clone())
         };
         if seen == Seen::New {
-            self.metrics.process_seen(&self.instance.name);
             info!(pid = info.pid, version = info.version, uptime_seconds = info.uptime, "a HAProxy process answers");
         }
         if let Some(mut process) = process.filter(|process| process.level.is_empty()) {

@@ -264,7 +264,7 @@ async fn version(consul: &Path) -> anyhow::Result<(u32, u32)> {
     let output = Command::new(consul).arg("version").output().await?;
     let text = String::from_utf8_lossy(&output.stdout);
     let numbers = text.lines().next().and_then(|line| line.strip_prefix("Consul v"));
-    let mut numbers = numbers.with_context(|| format!("not a version of Consul: {text:?}"))?.split('.');
+    let mut numbers = numbers.with_context(|| format!("not a version of Consul: {output:?}"))?.split('.');
     let mut next = || numbers.next().and_then(|number| number.parse().ok()).context("not a version of Consul");
     Ok((next()?, next()?))
 }

@@ -155,6 +155,16 @@ impl Haproxy {
         runtime::weights(&self.socket(), backend).await
     }
 
+    /// Waits until every server of a backend has passed a health check.
+    pub async fn until_checked(&self, backend: &str) -> anyhow::Result<()> {
+        eventually(PATIENCE, "all servers pass their check", async || {
+            let checked = runtime::checked(&self.socket(), backend).await?;
+            ensure!(checked.values().all(|passed| *passed), "{checked:?}");
+            Ok(())
+        })
+        .await
+    }
+
     /// Waits until servers of a backend have the weights given, looking closely, and returns when that was seen.
     pub async fn until_weights(
         &self,
