@@ -25,7 +25,8 @@ use crate::{
     metrics::Metrics,
     reconcile::{
         Reconciler,
-        task::{Instance, Task, Timing},
+        instance::Instance,
+        task::{Task, Timing},
     },
     shutdown::{Signals, Tasks},
     store::{self, Store, Stored},
