@@ -3,4 +3,7 @@
 #[path = "../harness/mod.rs"]
 pub mod harness;
 
+mod common;
+mod hold;
 mod servers;
+mod sync;
