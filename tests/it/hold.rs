@@ -89,8 +89,15 @@ async fn a_consul_that_lost_its_data_is_no_instruction() -> anyhow::Result<()> {
 async fn a_narrowed_token_is_no_instruction() -> anyhow::Result<()> {
     let (consul, mut haproxy, mut weightd, _file, _token) = with_token().await?;
     consul.http().set_policy("node", r#"key_prefix "elsewhere/" { policy = "read" }"#).await?;
-    // A query that waits already learns of it when it is woken.
-    put(&consul, "other", 1, 2).await?;
+    // A query that is blocked already still has the old rights when it is woken; the next one waits for a write.
+    let mut weight = 0;
+    eventually(SOON, "the narrowed token is met", async || {
+        weight = (weight + 1) % 100;
+        put(&consul, "other", weight, 0).await?;
+        ensure!(weightd.backend("app").await?["orphaned"] == true, "not orphaned");
+        Ok(())
+    })
+    .await?;
     reason(&weightd, "app", "orphaned").await?;
     survives(&mut haproxy, &mut weightd).await?;
     reason(&weightd, "app", "orphaned").await?;

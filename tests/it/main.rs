@@ -4,6 +4,7 @@
 pub mod harness;
 
 mod common;
+mod guards;
 mod hold;
 mod servers;
 mod sync;

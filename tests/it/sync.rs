@@ -39,7 +39,7 @@ async fn a_document_reaches_haproxy_and_each_weight_is_logged_once() -> anyhow::
     assert_eq!(set("server=green", "from=0", "to=10", "why=document"), 1, "{}", weightd.log());
     assert_eq!(set("server=blue", "from=90", "to=50", "why=document"), 1, "{}", weightd.log());
     assert_eq!(lines(&weightd, &["weight set"]).len(), 3, "{}", weightd.log());
-    assert_eq!(weightd.metric(r#"weightd_weight_changes_total{haproxy="haproxy",why="document"}"#).await?, 3);
+    assert_eq!(metric(&weightd, "weightd_weight_changes_total", ",why=\"document\"").await?, 3);
     Ok(())
 }
 
