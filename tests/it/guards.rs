@@ -113,10 +113,9 @@ async fn a_side_that_flaps_is_not_shifted_to() -> anyhow::Result<()> {
 async fn what_was_accepted_stays_in_force_when_its_side_falls_and_is_loud() -> anyhow::Result<()> {
     let mut apps = Apps::start().await?;
     let (consul, mut haproxy, weightd) = start(&checked("app", &apps, 100, 0)).await?;
-    put(&consul, "app", 0, 100).await?;
     health(&haproxy, "app", "green", "UP").await?;
-    // A first document while no check had ended yet would have to wait for 10 s.
-    haproxy.until_weights("app", &[("blue", 0), ("green", 100)], Duration::from_secs(15)).await?;
+    put(&consul, "app", 0, 100).await?;
+    haproxy.until_weights("app", &[("blue", 0), ("green", 100)], Duration::from_secs(5)).await?;
     converged(&weightd).await?;
     apps.green.stop().await?;
     reason(&weightd, "app", "no_usable_server").await?;

@@ -104,7 +104,12 @@ async fn a_narrowed_token_is_no_instruction() -> anyhow::Result<()> {
 
     consul.http().set_policy("node", POLICY).await?;
     put(&consul, "app", 70, 30).await?;
-    becomes(&haproxy, "app", 70, 30).await?;
+    eventually(SOON, "the widened token is met", async || {
+        weight = (weight + 1) % 100;
+        put(&consul, "other", weight, 0).await?;
+        is(&haproxy, "app", 70, 30).await
+    })
+    .await?;
     state(&weightd, "app", "converged").await.map(drop)
 }
 
