@@ -3,8 +3,11 @@
 #[path = "../harness/mod.rs"]
 pub mod harness;
 
+mod algorithms;
 mod common;
+mod drift;
 mod guards;
 mod hold;
+mod input;
 mod servers;
 mod sync;
