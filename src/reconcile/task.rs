@@ -262,7 +262,18 @@ impl Task {
 
     async fn look(&mut self, batch: &[Look]) -> Result<(), Failed> {
         let tracked = self.instance.lock().reconciler.tracked_by(batch);
-        for Exchange { line, expect } in exchange::reads(&tracked, batch) {
+        self.read(&tracked, batch).await?;
+        // Roles that were read just now may name servers whose health was not.
+        let known = self.instance.lock().reconciler.tracked_by(batch);
+        if known != tracked {
+            let batch: Vec<Look> = batch.iter().map(|look| Look { roles: false, ..look.clone() }).collect();
+            self.read(&known, &batch).await?;
+        }
+        Ok(())
+    }
+
+    async fn read(&mut self, tracked: &[BackendName], batch: &[Look]) -> Result<(), Failed> {
+        for Exchange { line, expect } in exchange::reads(tracked, batch) {
             let answer = self.ask(&line).await?;
             for (frame, expect) in answer.frames().zip(&expect) {
                 match expect {
@@ -377,9 +388,7 @@ impl Task {
     fn tell(&self) {
         let events = self.instance.lock().reconciler.take_events();
         let synced = self.read_at.map(|read_at| self.clock.now().since(read_at));
-        for event in &events {
-            telling::tell(event, &self.instance.name, synced, &self.metrics);
-        }
+        telling::tell(&events, &self.instance.name, synced, &self.metrics);
     }
 
     /// Writes what is still to be written.
