@@ -46,7 +46,8 @@ async fn a_document_reaches_haproxy_and_each_weight_is_logged_once() -> anyhow::
 #[tokio::test]
 async fn leaves_reach_haproxy_and_a_missing_one_is_held() -> anyhow::Result<()> {
     let (consul, haproxy) = servers(&backend("app", 100, 0)).await?;
-    consul.put("weightd/weights/app/blue", "60").await?;
+    // As `echo 60 | consul kv put … -` leaves it.
+    consul.put("weightd/weights/app/blue", "60\n").await?;
     consul.put("weightd/weights/app/green", "40").await?;
     let _weightd = Weightd::start(&consul, &haproxy).await?;
     becomes(&haproxy, "app", 60, 40).await?;
