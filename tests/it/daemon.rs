@@ -4,7 +4,6 @@ use std::{ffi::OsStr, fs, path::Path, process::Output, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use rustix::process::Signal;
-use serde_json::json;
 use tempfile::TempDir;
 use tokio::{net::UnixDatagram, process::Command, time::timeout};
 
@@ -304,7 +303,7 @@ async fn the_token_is_never_shown() -> anyhow::Result<()> {
         } else {
             becomes(&haproxy, "app", 70, 30).await?;
         }
-        assert!(lines(&weightd, &["TRACE"]).len() > 10, "{}", weightd.log());
+        assert!(!lines(&weightd, &["TRACE"]).is_empty(), "{}", weightd.log());
         let everything = everything(&weightd).await?;
         weightd.stop().await?;
         for secret in [token, "s3cret-of-the-proxy", "b3BlcmF0b3I6czNjcmV0"] {
@@ -313,7 +312,6 @@ async fn the_token_is_never_shown() -> anyhow::Result<()> {
     }
     // Nor in what is said about a configuration that cannot be used.
     let broken = haproxy.dir().join("broken.toml");
-    fs::write(&broken, json!(good).to_string().replace('"', "") + "\n[consul]\ntoken = 5\n")?;
     for config in [format!("[consul]\ntoken = [\"{good}\"]\n"), format!("[consul]\ntokn = \"{good}\"\n")] {
         fs::write(&broken, config)?;
         let output = run(["--check".as_ref(), "--config".as_ref(), broken.as_os_str()]).await?;

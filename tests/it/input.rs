@@ -161,8 +161,8 @@ async fn a_bad_leaf_refuses_its_backend_and_no_other() -> anyhow::Result<()> {
     consul.put(&format!("weightd/weights/{folder}/"), "1").await?;
     consul.put(&format!("weightd/weights/{name}/blue%3Bx"), "1").await?;
 
-    for number in 0..LEAVES.len() {
-        let because = if LEAVES[number].is_empty() { "empty" } else { "not a weight" };
+    for (number, leaf) in LEAVES.iter().enumerate() {
+        let because = if leaf.is_empty() { "empty" } else { "not a weight" };
         refused(&weightd, &format!("bad{number}"), &format!("bad{number}/green"), because).await?;
     }
     refused(&weightd, &both, &both, "document and leaves").await?;
@@ -206,8 +206,8 @@ async fn keys_that_no_backend_can_have_are_told_of_and_hurt_nobody() -> anyhow::
             ensure!(!text.is_empty() && !text.contains(|c: char| c.is_control() || c == '\u{202e}'), "{entry}");
         }
     }
-    let log = weightd.log();
-    assert!(!log.contains(['\u{202e}', '\u{1b}', '\0']), "{log}");
+    let told = weightd.log();
+    assert!(!told.contains(['\u{202e}', '\u{1b}', '\0']), "{told}");
     assert_eq!(
         lines(&weightd, &[" WARN", "refused; what was accepted stays in force", "hint="]).len(),
         names.len() + 1
