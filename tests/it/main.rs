@@ -4,3 +4,7 @@
 pub mod harness;
 
 mod servers;
+
+pub mod fakes;
+
+pub mod wire_consul;
