@@ -6,7 +6,7 @@ use std::{sync::mpsc, time::Duration};
 
 use tokio::{
     task::{spawn_blocking, yield_now},
-    time::{advance, pause},
+    time::{advance, pause, resume},
 };
 
 pub mod consul;
@@ -54,5 +54,11 @@ impl Frozen {
         for _ in 0..64 {
             yield_now().await;
         }
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        resume();
     }
 }

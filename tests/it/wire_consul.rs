@@ -98,6 +98,26 @@ impl Following {
         self.frozen.pass(time, STEP).await;
     }
 
+    /// Lets time pass until there is no usable answer.
+    async fn until_held(&self) {
+        self.until("it is held", || self.held().is_some()).await;
+    }
+
+    /// Lets time pass until so many requests were sent.
+    async fn until_requests(&self, count: usize) {
+        self.until("more requests", || self.requests().len() >= count).await;
+    }
+
+    async fn until(&self, what: &str, reached: impl Fn() -> bool) {
+        for _ in 0..1000 {
+            if reached() {
+                return;
+            }
+            self.frozen.pass(SECOND / 20, SECOND / 20).await;
+        }
+        panic!("not within 50 s: {what}");
+    }
+
     /// What was published so far.
     #[track_caller]
     fn expect_published(&self, expected: &[u16]) {

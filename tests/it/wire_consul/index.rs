@@ -80,9 +80,7 @@ async fn a_plain_read_that_failed_does_not_make_the_late_answer_good() -> anyhow
     for fault in [Fault::status("500", 500, "rpc error"), Fault::body("a page", "<html>")] {
         let following = Following::start(Some(90)).await?;
         following.consul.next([fault]);
-        while following.held().is_none() {
-            following.pass(STEP).await;
-        }
+        following.until_held().await;
         following.consul.restore("weightd/weights/app", &document(5), 7);
         following.pass(SECOND * 8).await;
         following.expect_published(&[90, 5]);
@@ -99,9 +97,7 @@ async fn a_plain_read_that_failed_does_not_make_the_late_answer_good() -> anyhow
 async fn the_late_answer_of_a_plain_read_is_not_used() -> anyhow::Result<()> {
     let following = Following::start(Some(90)).await?;
     following.consul.next([Fault::hang()]);
-    while following.requests().len() < 3 {
-        following.pass(STEP).await;
-    }
+    following.until_requests(3).await;
     following.put(95).await;
     following.expect_published(&[90, 95]);
     following.pass(SECOND * 12).await;
