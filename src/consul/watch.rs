@@ -152,6 +152,9 @@ impl Watch {
     /// One query, blocking once the index is known, with plain reads past it while it blocks.
     async fn follow(&mut self) -> Result<(), ConsulError> {
         let mut query = self.ask(self.index);
+        // The greatest index of the history that the query waits in. Not `self.index`: a plain read that fails sets
+        // that back, and the query is none the newer for it.
+        let mut newest = self.index;
         let mut plain: Option<Reading> = None;
         let mut overtaken = false;
         let mut plain_at = next_plain();
@@ -160,7 +163,7 @@ impl Watch {
                 answer = &mut query => {
                     // A plain read still under way may be older than this answer: it ends here, unused.
                     let listing = answer?;
-                    if overtaken || listing.index < self.index {
+                    if overtaken || listing.index < newest {
                         // Either this answer is from before the index went back, or it tells that it did.
                         // Which of two histories is the present one, only a read from nothing tells.
                         self.decoder.forget();
@@ -173,10 +176,11 @@ impl Watch {
                     plain = None;
                     plain_at = next_plain();
                     let taken = answer.and_then(|listing| {
-                        if listing.index < self.index {
+                        if listing.index < newest {
                             self.decoder.forget();
                             overtaken = true;
                         }
+                        newest = listing.index;
                         self.take(&listing)
                     });
                     // The query may still be blocked for long, and is not abandoned.

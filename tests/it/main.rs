@@ -14,3 +14,7 @@ mod hold;
 mod input;
 mod servers;
 mod sync;
+
+pub mod fakes;
+
+pub mod wire_consul;
