@@ -14,10 +14,13 @@ pub mod harness;
 pub mod facts;
 pub mod floor;
 pub mod http;
+pub mod idle;
+pub mod mass;
 pub mod observer;
 pub mod one_change;
 pub mod peer;
 pub mod process;
+pub mod reload;
 pub mod setup;
 pub mod stats;
 pub mod storm;
@@ -26,20 +29,20 @@ pub mod table;
 use table::Report;
 
 /// All cases, in the order in which they run.
-const CASES: [&str; 4] = ["facts", "one-change", "among", "storm"];
+const CASES: [&str; 8] = ["facts", "one-change", "among", "storm", "reload", "mass", "first", "idle"];
 
 /// What the environment asks for.
 pub struct Options {
     cases: Vec<String>,
     rounds: Option<usize>,
     backends: Option<Vec<usize>>,
+    seconds: Option<u64>,
     json: bool,
 }
 
 impl Options {
     fn from_env() -> anyhow::Result<Self> {
         let get = |name| std::env::var(name).ok().filter(|value: &String| !value.is_empty());
-        let number = |name| get(name).map(|value| value.parse().with_context(|| format!("{name} is no number")));
         let cases = get("CASE").map_or_else(Vec::new, |cases| cases.split(',').map(str::to_owned).collect());
         if let Some(unknown) = cases.iter().find(|case| !CASES.contains(&case.as_str())) {
             bail!("there is no case {unknown}; there are {}", CASES.join(", "));
@@ -47,7 +50,8 @@ impl Options {
         let backends = get("BACKENDS").map(|list| list.split(',').map(str::parse).collect::<Result<_, _>>());
         Ok(Self {
             cases,
-            rounds: number("ROUNDS").transpose()?,
+            rounds: get("ROUNDS").map(|rounds| rounds.parse()).transpose().context("ROUNDS is no number")?,
+            seconds: get("SECONDS").map(|seconds| seconds.parse()).transpose().context("SECONDS is no number")?,
             backends: backends.transpose().context("BACKENDS is no list of numbers")?,
             json: get("JSON").is_some_and(|json| json == "1"),
         })
@@ -96,6 +100,10 @@ fn run() -> anyhow::Result<bool> {
                 "one-change" => one_change::alone(&options, &mut report).await,
                 "among" => one_change::among(&options, &mut report).await,
                 "storm" => storm::run(&options, &mut report).await,
+                "reload" => reload::run(&options, &mut report).await,
+                "mass" => mass::changed(&options, &mut report).await,
+                "first" => mass::first(&options, &mut report).await,
+                "idle" => idle::run(&options, &mut report).await,
                 _ => bail!("no such case"),
             }
         })?;

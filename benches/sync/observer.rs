@@ -68,8 +68,9 @@ pub fn weights<'a>(socket: &Path, backends: impl IntoIterator<Item = &'a str>) -
 }
 
 /// Waits until HAProxy has these weights, and tells when that was seen; none if it was not within `within`. What was
-/// once right is looked at once: the caller looks at all of them at the end.
-pub fn until(socket: &Path, expected: &Weights, within: Duration) -> anyhow::Result<Option<Instant>> {
+/// once right is looked at once: the caller looks at all of them at the end. `sparing` leaves HAProxy some time between
+/// two looks.
+pub fn until(socket: &Path, expected: &Weights, within: Duration, sparing: bool) -> anyhow::Result<Option<Instant>> {
     let deadline = Instant::now() + within;
     let mut open = expected.iter().collect::<Vec<_>>();
     let mut at = Instant::now();
@@ -82,7 +83,7 @@ pub fn until(socket: &Path, expected: &Weights, within: Duration) -> anyhow::Res
         if at > deadline {
             return Ok(None);
         }
-        if right == 0 && expected.len() > 1 {
+        if right == 0 && sparing {
             thread::sleep(PAUSE);
         }
     }
@@ -132,7 +133,7 @@ impl Observer {
                 if outbox.send(Report::Looking).is_err() {
                     return;
                 }
-                if outbox.send(Report::End(until(&socket, &expected, LOST_AFTER))).is_err() {
+                if outbox.send(Report::End(until(&socket, &expected, LOST_AFTER, expected.len() > 1))).is_err() {
                     return;
                 }
             }

@@ -165,7 +165,7 @@ impl Setup {
             setup.sides.push(Side { name, prefix, haproxy, follower, desired, socket, changed: Instant::now() });
         }
         for side in &mut setup.sides {
-            if observer::until(&side.socket, &side.desired, PATIENCE)?.is_none() {
+            if observer::until(&side.socket, &side.desired, PATIENCE, true)?.is_none() {
                 side.follower.program().check()?;
                 anyhow::bail!("{} did not follow:\n{}", side.name, side.follower.program().log());
             }
@@ -181,7 +181,9 @@ impl Setup {
         let dir = tempfile::Builder::new().prefix("bench-").tempdir()?;
         let own = std::env::current_exe().context("where this program lies")?;
         let (consul, socket) = (self.consul.address(), haproxy.socket());
-        let floor = |mode, own| Program::new("floor", own, dir.path()).args([mode, &consul, prefix]).args([&socket]);
+        let floor = |mode: &str, own| {
+            Program::new("floor", own, dir.path()).args([mode, consul.as_str(), prefix]).args([&socket])
+        };
         let mut program = match other {
             Other::Floor => floor("--floor", own),
             Other::FloorThatLooks => floor("--floor-that-looks", own),
@@ -193,17 +195,8 @@ impl Setup {
 
     /// Writes documents, many in one transaction.
     pub fn write(&mut self, prefix: &str, weights: &Weights) -> anyhow::Result<()> {
-        for part in weights.iter().collect::<Vec<_>>().chunks(TRANSACTION) {
-            let operations = part.iter().map(|(backend, weights)| {
-                self.writes += 1;
-                let value = BASE64.encode(document(weights, self.writes));
-                serde_json::json!({ "KV": { "Verb": "set", "Key": format!("{prefix}{backend}"), "Value": value } })
-            });
-            let body = serde_json::Value::from_iter(operations).to_string();
-            let answer = self.http.put("/v1/txn", body.as_bytes())?;
-            ensure!(answer.status == 200, "Consul refused: {}", String::from_utf8_lossy(&answer.body));
-        }
-        Ok(())
+        self.writes += 1;
+        write(&mut self.http, prefix, weights, self.writes)
     }
 
     /// Sets what one backend of a side should have, without writing it.
@@ -262,6 +255,20 @@ impl Setup {
         let path = format!("/v1/kv/{}?recurse", self.sides[side].prefix);
         Ok(self.http.get(&path)?.body.len())
     }
+}
+
+/// Writes documents below `prefix`, many in one transaction.
+pub fn write(http: &mut Http, prefix: &str, weights: &Weights, number: u64) -> anyhow::Result<()> {
+    for part in weights.iter().collect::<Vec<_>>().chunks(TRANSACTION) {
+        let operations = part.iter().map(|(backend, weights)| {
+            let value = BASE64.encode(document(weights, number));
+            serde_json::json!({ "KV": { "Verb": "set", "Key": format!("{prefix}{backend}"), "Value": value } })
+        });
+        let body = serde_json::Value::from_iter(operations).to_string();
+        let answer = http.put("/v1/txn", body.as_bytes())?;
+        ensure!(answer.status == 200, "Consul refused: {}", String::from_utf8_lossy(&answer.body));
+    }
+    Ok(())
 }
 
 fn put(http: &mut Http, prefix: &str, backend: &str, text: &str) -> anyhow::Result<()> {
