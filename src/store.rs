@@ -31,9 +31,12 @@ pub struct StoredBackend {
     /// What is enforced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accepted: Option<Desired>,
-    /// The last valid document, where the guards keep it back.
+    /// The last valid document, where it is not what is enforced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pending: Option<Desired>,
+    /// Whether the guards keep `pending` back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub guarded: bool,
 }
 
 /// Whose state it is. State that was accepted under another key means nothing here.
@@ -164,6 +167,11 @@ impl Store {
         self.write(stored).map_err(|source| StoreError::Write { path: self.path.clone(), source })
     }
 
+    /// The error of a write that ended in a panic.
+    pub fn interrupted(&self, why: &dyn std::fmt::Display) -> StoreError {
+        StoreError::Write { path: self.path.clone(), source: io::Error::other(why.to_string()) }
+    }
+
     fn write(&self, stored: &Stored) -> io::Result<()> {
         let payload = serde_json::to_vec(stored)?;
         let header = Header { schema: SCHEMA, crc32: crc32fast::hash(&payload), key: self.key.clone() };
@@ -197,7 +205,7 @@ mod tests {
     fn some() -> Stored {
         let weights = [(ServerName::new("blue").unwrap(), Weight::MAX)].into();
         let desired = Desired { weights, force: false, index: 7, by: Some("a".into()), reason: None, at: None };
-        let backend = StoredBackend { accepted: Some(desired), pending: None };
+        let backend = StoredBackend { accepted: Some(desired), pending: None, guarded: false };
         Stored { backends: [(BackendName::new("app").unwrap(), backend)].into() }
     }
 

@@ -29,6 +29,8 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::fro
 /// How often a plain read looks past the blocked query: a query that is blocked while a snapshot is restored
 /// never learns of it.
 const PLAIN_READ_EVERY: Duration = Duration::from_secs(30);
+/// The same after such a read failed.
+const PLAIN_READ_AFTER_ERROR: Duration = Duration::from_secs(5);
 /// The most rejected keys that one read logs by name.
 const MAX_LOGGED: usize = 100;
 
@@ -121,7 +123,11 @@ impl Watch {
         loop {
             let empty =
                 self.published.as_ref().is_some_and(|state| state.backends.is_empty() && state.stray.is_empty());
-            sleep(self.pace.take(if empty { EVERY_EMPTY } else { EVERY }, self.clock.now())).await;
+            let pause = self.pace.take(if empty { EVERY_EMPTY } else { EVERY }, self.clock.now());
+            // Even a sleep of nothing may last until the timer's next millisecond.
+            if !pause.is_zero() {
+                sleep(pause).await;
+            }
             match self.follow().await {
                 Ok(()) => backoff.reset(),
                 Err(error) => {
@@ -166,16 +172,17 @@ impl Watch {
                 answer = async { plain.as_mut().expect("polled only while there is one").await }, if plain.is_some() => {
                     plain = None;
                     plain_at = next_plain();
-                    match answer {
-                        Ok(listing) => {
-                            if listing.index < self.index {
-                                self.decoder.forget();
-                                overtaken = true;
-                            }
-                            self.take(&listing)?;
+                    let taken = answer.and_then(|listing| {
+                        if listing.index < self.index {
+                            self.decoder.forget();
+                            overtaken = true;
                         }
-                        // The query itself will tell soon, with its own deadline; but a token must be mended now.
-                        Err(error) => self.failed(&error),
+                        self.take(&listing)
+                    });
+                    // The query may still be blocked for long, and is not abandoned.
+                    if let Err(error) = taken {
+                        self.failed(&error);
+                        plain_at = Instant::now() + retry::jittered(PLAIN_READ_AFTER_ERROR, 0.5);
                     }
                 }
                 () = sleep_until(plain_at), if plain.is_none() => plain = Some(self.ask(0)),

@@ -10,6 +10,7 @@ use crate::{
     model::{BackendName, Moment},
     observed::{Observed, Roles},
     plan::{self, Change, Plan, Withheld},
+    store::StoredBackend,
 };
 
 /// Why weights are changed.
@@ -134,11 +135,11 @@ impl Default for Backend {
 
 impl Backend {
     /// One that is remembered from before weightd started.
-    pub fn remembered(accepted: Option<Desired>, pending: Option<Desired>) -> Self {
-        let accepted = accepted.map(Arc::new);
-        // A document that had not been accepted when weightd ended was guarded: it has to prove itself anew.
-        let guarded = pending.as_ref().map(|_| Guarded { guard: accept::Guard::Settling, usable_since: None });
-        let desired = pending.map(Arc::new).or_else(|| accepted.clone());
+    pub fn remembered(stored: StoredBackend) -> Self {
+        let accepted = stored.accepted.map(Arc::new);
+        // A document that was guarded when weightd ended has to prove itself anew.
+        let guarded = stored.guarded.then_some(Guarded { guard: accept::Guard::Settling, usable_since: None });
+        let desired = stored.pending.map(Arc::new).or_else(|| accepted.clone());
         Self { desired, accepted, guarded, ..Self::default() }
     }
 
@@ -263,22 +264,24 @@ impl Backend {
     ) -> (Vec<Change>, Option<Plan>) {
         let is = |change: &Change| self.observed.server(&change.server).is_some_and(|s| s.weight == change.to);
         let (done, open): (Vec<Change>, Vec<Change>) = sent.iter().cloned().partition(is);
+        let Some(accepted) = self.accepted.as_ref() else { return (done, None) };
+        let rest = plan::plan(name, accepted, &self.observed);
+        self.differs = !rest.is_empty();
+        if self.differs {
+            self.refusal = refusal;
+            // The next stage rests on this one: only a read-back that shows all of it done lets it follow.
+            if open.is_empty() && !rest.stages.is_empty() {
+                return (done, Some(rest));
+            }
+        } else {
+            self.settled = Settled::Converged;
+            self.refusal = None;
+        }
         if why == Why::Drift && !done.is_empty() {
             self.drift_corrections += 1;
             self.contention.corrected(now);
         }
-        let Some(accepted) = self.accepted.as_ref() else { return (done, None) };
-        let rest = plan::plan(name, accepted, &self.observed);
-        self.differs = !rest.is_empty();
-        if !self.differs {
-            self.settled = Settled::Converged;
-            self.refusal = None;
-            return (done, None);
-        }
-        self.refusal = refusal;
-        // The next stage rests on this one: only a read-back that shows all of it done lets it follow.
-        let next = (open.is_empty() && !rest.stages.is_empty()).then_some(rest);
-        (done, next)
+        (done, None)
     }
 
     /// Whether HAProxy was read back as accepted, and nothing waits to be accepted.

@@ -87,11 +87,7 @@ pub struct Reconciler {
 impl Reconciler {
     /// One that remembers what lay on disk.
     pub fn new(stored: Stored, observe_only: bool) -> Self {
-        let backends = stored
-            .backends
-            .into_iter()
-            .map(|(name, StoredBackend { accepted, pending })| (name, Backend::remembered(accepted, pending)))
-            .collect();
+        let backends = stored.backends.into_iter().map(|(name, stored)| (name, Backend::remembered(stored))).collect();
         Self { backends, observe_only, ..Self::default() }
     }
 
@@ -101,7 +97,7 @@ impl Reconciler {
         let stored = backends.map(|(name, backend)| {
             let accepted = backend.accepted.as_deref().cloned();
             let pending = backend.desired.as_deref().filter(|d| backend.accepted.as_deref() != Some(*d)).cloned();
-            (name.clone(), StoredBackend { accepted, pending })
+            (name.clone(), StoredBackend { accepted, pending, guarded: backend.guarded.is_some() })
         });
         Stored { backends: stored.collect() }
     }
@@ -222,14 +218,14 @@ impl Reconciler {
         batch
     }
 
-    /// Backends that are to be read, though not managed or not in `batch`, because servers in it track theirs.
+    /// Backends that are to be read before those of `batch`, managed or not, because servers in it track theirs.
     pub fn tracked_by(&self, batch: &[Look]) -> Vec<BackendName> {
         let tracked: BTreeSet<&BackendName> = batch
             .iter()
             .filter_map(|look| self.backends.get(&look.backend)?.roles.as_ref())
             .flat_map(|roles| roles.servers.values().filter_map(|role| Some(&role.tracked.as_ref()?.0)))
             .collect();
-        tracked.into_iter().filter(|name| !batch.iter().any(|look| look.backend == **name)).cloned().collect()
+        tracked.into_iter().cloned().collect()
     }
 
     /// The exchange did not happen: the batch is still to be looked at.
@@ -285,11 +281,9 @@ impl Reconciler {
         let mut plans = Vec::new();
         for Look { backend: name, .. } in batch {
             let Some(backend) = self.backends.get_mut(name) else { continue };
-            let before = backend.accepted.clone();
+            let before = (backend.accepted.clone(), backend.guarded.is_some());
             let plan = backend.decide(name, now);
-            if backend.accepted != before {
-                self.dirty = true;
-            }
+            self.dirty |= before != (backend.accepted.clone(), backend.guarded.is_some());
             match plan {
                 Some((why, plan)) if self.observe_only => {
                     if backend.would.as_ref() != Some(&plan) {

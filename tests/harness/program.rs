@@ -247,3 +247,37 @@ pub fn without_consul(command: &mut Command) {
         }
     }
 }
+
+/// A process that hangs until this is dropped.
+#[derive(Debug)]
+#[must_use]
+pub struct Paused(Pid);
+
+impl Paused {
+    /// Stops `pid`, and returns when all of its threads stand still: the signal alone lets some run on for a moment.
+    pub fn new(pid: Pid) -> anyhow::Result<Self> {
+        kill_process(pid, Signal::STOP)?;
+        let paused = Self(pid);
+        let tasks = format!("/proc/{}/task", pid.as_raw_nonzero());
+        for _ in 0..2000 {
+            let mut still = true;
+            for task in fs::read_dir(&tasks)? {
+                let stat = fs::read_to_string(task?.path().join("stat"))?;
+                // The name before the state may hold anything, but no other closing parenthesis comes after it.
+                still &= stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'));
+            }
+            if still {
+                return Ok(paused);
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        bail!("{pid:?} does not stop");
+    }
+}
+
+impl Drop for Paused {
+    fn drop(&mut self) {
+        // It may have been killed meanwhile.
+        let _ = kill_process(self.0, Signal::CONT);
+    }
+}

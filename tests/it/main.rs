@@ -3,4 +3,12 @@
 #[path = "../harness/mod.rs"]
 pub mod harness;
 
+mod algorithms;
+mod common;
+mod ctl;
+mod drift;
+mod guards;
+mod hold;
+mod input;
 mod servers;
+mod sync;
