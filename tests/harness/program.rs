@@ -5,6 +5,7 @@ use std::{
     fs::{self, OpenOptions},
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
     thread,
     time::Duration,
 };
@@ -17,6 +18,9 @@ use tokio::{
 };
 
 use super::PATIENCE;
+
+/// Keeps the logs of programs that have ended to themselves: the benchmark has no runner that would hide them.
+pub static QUIET: AtomicBool = AtomicBool::new(false);
 
 /// How many lines of a log go into an error.
 const TAIL: usize = 30;
@@ -219,7 +223,7 @@ impl Drop for Program {
 /// In a test, hands the log to the test runner, which shows it if the test fails.
 #[expect(clippy::print_stderr, reason = "only the macro's output is captured by the test runner")]
 fn show(name: &str, log: &str) {
-    if cfg!(test) && !log.is_empty() {
+    if cfg!(test) && !log.is_empty() && !QUIET.load(Ordering::Relaxed) {
         eprintln!("--- {name} said ---\n{log}---");
     }
 }
