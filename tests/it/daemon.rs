@@ -183,6 +183,33 @@ async fn a_second_weightd_on_the_same_haproxy_leaves_with_75() -> anyhow::Result
 }
 
 #[tokio::test]
+async fn a_fleet_without_a_document_is_ready() -> anyhow::Result<()> {
+    let (consul, haproxy) = servers(&backend("app", 100, 0)).await?;
+    let weightd = Weightd::start(&consul, &haproxy).await?;
+    eventually(SOON, "it is ready", async || {
+        let code = weightd.code("/ready").await?;
+        ensure!(code == 200, "{code}");
+        Ok(())
+    })
+    .await?;
+    converged(&weightd).await?;
+    let told = lines(&weightd, &[" WARN", "no key below the prefix"]).len();
+    assert_eq!(told, 1, "{}", weightd.log());
+    // Consul wakes such a query on nearly every write, which must cost little.
+    let requests =
+        async || Ok::<_, anyhow::Error>(weightd.status().await?["instances"][0]["consul"]["requests"].as_u64());
+    let before = requests().await?.unwrap_or_default();
+    let start = tokio::time::Instant::now();
+    for number in 0..300 {
+        consul.put(&format!("somewhere/else{number}"), "").await?;
+    }
+    let sent = requests().await?.unwrap_or_default() - before;
+    assert!(sent <= 6 + start.elapsed().as_secs(), "{sent} requests in {:?}", start.elapsed());
+    put(&consul, "app", 70, 30).await?;
+    becomes(&haproxy, "app", 70, 30).await
+}
+
+#[tokio::test]
 async fn ready_is_earned_and_does_not_fall_because_of_consul() -> anyhow::Result<()> {
     let (mut consul, haproxy) = servers(&backend("app", 100, 0)).await?;
     put(&consul, "app", 70, 30).await?;
