@@ -8,7 +8,10 @@ use tempfile::TempDir;
 use tokio::{net::UnixDatagram, process::Command, time::timeout};
 
 use crate::{
-    common::{A_WHILE, SOON, backend, becomes, consul_is, converged, document, is, key, lines, put, servers, stays},
+    common::{
+        A_WHILE, SOON, backend, becomes, consul_is, converged, document, haproxy_is, is, key, lines, put, servers,
+        stays,
+    },
     harness::{Consul, Haproxy, PATIENCE, Weightd, always, consul, eventually, program, weightd::Settings},
 };
 
@@ -295,6 +298,20 @@ async fn leaving_changes_nothing() -> anyhow::Result<()> {
     haproxy.set_weight_by_hand("app", "green", 7).await?;
     is(&haproxy, "app", 70, 7).await?;
     stays(&haproxy, "app", 70, 7).await
+}
+
+#[tokio::test]
+async fn it_leaves_soon_although_both_sides_hang() -> anyhow::Result<()> {
+    let (consul, haproxy) = servers(&backend("app", 100, 0)).await?;
+    put(&consul, "app", 70, 30).await?;
+    let mut weightd = Weightd::start(&consul, &haproxy).await?;
+    becomes(&haproxy, "app", 70, 30).await?;
+    let _paused = (consul.pause()?, haproxy.pause().await?);
+    haproxy_is(&weightd, 0, "down", Some("timeout")).await?;
+    let start = tokio::time::Instant::now();
+    weightd.stop().await?;
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    Ok(())
 }
 
 /// Everything that a weightd said, to anybody.
