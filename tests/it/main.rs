@@ -12,6 +12,7 @@ mod guards;
 mod haproxy_faults;
 mod hold;
 mod input;
+mod life;
 mod servers;
 mod sync;
 
