@@ -31,6 +31,8 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::fro
 const PLAIN_READ_EVERY: Duration = Duration::from_secs(30);
 /// The same after such a read failed.
 const PLAIN_READ_AFTER_ERROR: Duration = Duration::from_secs(5);
+/// The least pause after an answer: what it changes goes to HAProxy first, on the one thread that both share.
+const APPLY_FIRST: Duration = Duration::from_millis(2);
 /// The most rejected keys that one read logs by name.
 const MAX_LOGGED: usize = 100;
 
@@ -120,19 +122,24 @@ impl Watch {
     /// keeps its slot until its time is over.
     pub async fn run(mut self) {
         let mut backoff = Backoff::new(BACKOFF.0, BACKOFF.1);
+        let mut least = Duration::ZERO;
         loop {
             let empty =
                 self.published.as_ref().is_some_and(|state| state.backends.is_empty() && state.stray.is_empty());
-            let pause = self.pace.take(if empty { EVERY_EMPTY } else { EVERY }, self.clock.now());
+            let pause = self.pace.take(if empty { EVERY_EMPTY } else { EVERY }, self.clock.now()).max(least);
             // Even a sleep of nothing may last until the timer's next millisecond.
             if !pause.is_zero() {
                 sleep(pause).await;
             }
             match self.follow().await {
-                Ok(()) => backoff.reset(),
+                Ok(()) => {
+                    backoff.reset();
+                    least = APPLY_FIRST;
+                }
                 Err(error) => {
                     self.failed(&error);
                     sleep(backoff.next()).await;
+                    least = Duration::ZERO;
                 }
             }
         }
