@@ -8,3 +8,4 @@ mod servers;
 pub mod fakes;
 
 pub mod wire_consul;
+mod wire_haproxy;
