@@ -4,15 +4,19 @@
 CARGO ?= cargo
 # Where cargo puts what it builds, as cargo itself is told.
 BUILD = $(or $(CARGO_TARGET_DIR),target)/debug
+# The program that the benchmark is, by what cargo says about building it.
+BENCH = $(CARGO) bench --locked --bench sync --no-run --message-format=json | \
+	sed -n 's/.*"executable":"\([^"]*\/sync-[^"]*\)".*/\1/p'
 
 .DEFAULT_GOAL := help
-.PHONY: help servers test demo lint
+.PHONY: help servers test demo bench lint
 
 # What there is to make.
 help:
 	@echo 'make servers        have haproxy and consul at target/servers/bin/'
 	@echo 'make test           run all tests; ARGS="..." goes to cargo test'
 	@echo 'make demo           run the demo; KEEP=1 leaves it running'
+	@echo 'make bench          measure; CASE=one-change ROUNDS=50 for less, JSON=1 for programs'
 	@echo 'make lint           formatting, clippy and the documentation'
 
 # The programs the tests and the demo start.
@@ -27,6 +31,10 @@ test: servers
 demo: servers
 	$(CARGO) build --locked --bins --example demo
 	$(BUILD)/examples/demo $(if $(filter 1,$(KEEP)),--keep)
+
+# weightd is built last, as it is shipped: beside the benchmark it would get features that only tests need.
+bench: servers
+	@bench=$$($(BENCH)) && $(CARGO) build --locked --release --bins && $$bench
 
 # What a change has to pass besides the tests.
 lint:

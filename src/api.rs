@@ -10,7 +10,7 @@ use axum::{
     routing::get,
 };
 
-use crate::{clock::Clock, metrics::Metrics, reconcile::task::Instance, status};
+use crate::{clock::Clock, metrics::Metrics, reconcile::instance::Instance, status};
 
 /// What the interface shows.
 #[derive(Debug)]

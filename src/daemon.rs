@@ -25,7 +25,8 @@ use crate::{
     metrics::Metrics,
     reconcile::{
         Reconciler,
-        task::{Instance, Task, Timing},
+        instance::Instance,
+        task::{Task, Timing},
     },
     shutdown::{Signals, Tasks},
     store::{self, Store, Stored},
@@ -227,6 +228,12 @@ impl Daemon {
         for mut task in self.tasks {
             converged &= task.once().await;
         }
-        if converged { ExitCode::SUCCESS } else { ExitCode::from(EXIT_NOT_CONVERGED) }
+        if converged {
+            info!("everything is as Consul says");
+            ExitCode::SUCCESS
+        } else {
+            warn!("not everything is as Consul says");
+            ExitCode::from(EXIT_NOT_CONVERGED)
+        }
     }
 }

@@ -150,11 +150,6 @@ impl Metrics {
         self.haproxy_errors.get_or_create(&ByReason { haproxy: haproxy.to_owned(), reason }).inc();
     }
 
-    /// A process was seen for the first time.
-    pub fn process_seen(&self, haproxy: &str) {
-        self.haproxy_processes.get_or_create(&by(haproxy)).inc();
-    }
-
     /// The state could not be written.
     pub fn persist_failed(&self, haproxy: &str) {
         self.persist_errors.get_or_create(&by(haproxy)).inc();
@@ -169,6 +164,8 @@ impl Metrics {
         for instance in &status.instances {
             let name = by(&instance.name);
             let (consul, haproxy) = (&instance.consul, &instance.haproxy);
+            // What has not happened yet is a zero, not an absence: otherwise its first time shows no increase.
+            drop(self.persist_errors.get_or_create(&name));
             catch_up(&self.consul_requests.get_or_create(&name), consul.requests);
             for (reason, count) in &consul.errors {
                 let label = ByReason { haproxy: instance.name.clone(), reason };
@@ -181,6 +178,7 @@ impl Metrics {
             self.converged.get_or_create(&name).set(i64::from(instance.converged));
             let managed = instance.backends.iter().filter(|b| b.desired.is_some());
             self.backends.get_or_create(&name).set(i64::try_from(managed.count()).unwrap_or(i64::MAX));
+            catch_up(&self.haproxy_processes.get_or_create(&name), haproxy.processes_seen);
             let drift = instance.backends.iter().map(|b| b.drift_corrections).sum();
             catch_up(&self.drift_corrections.get_or_create(&name), drift);
             for reason in reasons::WORDS {

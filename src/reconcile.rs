@@ -8,9 +8,12 @@ pub mod backend;
 pub mod contention;
 pub mod event;
 pub mod exchange;
+pub mod instance;
 pub mod reasons;
 pub mod reconciler;
+pub mod saving;
 pub mod task;
+pub mod telling;
 
 pub use event::Event;
 pub use reconciler::Reconciler;

@@ -12,8 +12,8 @@ use crate::{
     model::{BackendName, Escaped, Moment, ServerName, Weight},
     reconcile::{
         backend::{Backend, Key, Matched},
+        instance::{Inner, Instance},
         reasons::{self, Reason},
-        task::{Inner, Instance},
     },
 };
 
@@ -111,7 +111,7 @@ pub struct BackendStatus {
     /// Its name.
     pub backend: BackendName,
     /// One word for how it stands: `converged`, `pending`, `guarded`, `rejected`, `orphaned`, `unmatched`,
-    /// `unsupported`, `contended` or `released`.
+    /// `unsupported`, `contended`, `released`, or `unknown` while HAProxy cannot be used.
     pub state: &'static str,
     /// Everything there is to say.
     pub reasons: Vec<Reason>,
@@ -185,7 +185,14 @@ fn instance_status(instance: &Instance, consul: &str, now: Moment) -> InstanceSt
         backends: reconciler
             .backends
             .iter()
-            .map(|(name, backend)| backend_status(name, backend, reconciler.orphaned(name, backend), now))
+            .map(|(name, backend)| {
+                let mut status = backend_status(name, backend, reconciler.orphaned(name, backend), now);
+                // What was observed before HAProxy went away proves nothing now.
+                if inner.down.is_some() && backend.managed() {
+                    status.state = "unknown";
+                }
+                status
+            })
             .collect(),
         stray: state
             .map_or(&[][..], |s| &s.stray)

@@ -167,6 +167,11 @@ impl Store {
         self.write(stored).map_err(|source| StoreError::Write { path: self.path.clone(), source })
     }
 
+    /// The error of a write that ended in a panic.
+    pub fn interrupted(&self, why: &dyn std::fmt::Display) -> StoreError {
+        StoreError::Write { path: self.path.clone(), source: io::Error::other(why.to_string()) }
+    }
+
     fn write(&self, stored: &Stored) -> io::Result<()> {
         let payload = serde_json::to_vec(stored)?;
         let header = Header { schema: SCHEMA, crc32: crc32fast::hash(&payload), key: self.key.clone() };

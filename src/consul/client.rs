@@ -281,6 +281,20 @@ impl Client {
         Ok(Listing { index, filtered, body })
     }
 
+    /// Fails with [`ConsulError::Denied`] if the token may not read `key`. A listing does not tell: it leaves
+    /// out what the token may not see.
+    ///
+    /// # Errors
+    /// [`ConsulError`].
+    pub async fn may_read(&self, key: &str) -> Result<(), ConsulError> {
+        let request = self.request(Method::GET, &format!("/v1/kv/{key}"), &[])?.timeout(DEADLINE);
+        let response = self.send(request).await?;
+        match response.status() {
+            StatusCode::OK | StatusCode::NOT_FOUND => Ok(()),
+            other => Err(refused(other, &self.body(response).await?)),
+        }
+    }
+
     /// Sets `key` if its `ModifyIndex` still is `index`, 0 meaning that it must not exist. False if
     /// somebody else was faster.
     ///

@@ -10,7 +10,7 @@ pub enum InvalidName {
     /// There is nothing there.
     #[error("a name is empty")]
     Empty,
-    /// Longer than [`MAX_LEN`] bytes.
+    /// Longer than 255 bytes.
     #[error("the name `{}` has {len} bytes, more than {MAX_LEN}", Escaped(.name))]
     TooLong {
         /// The name as it came.

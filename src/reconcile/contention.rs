@@ -41,7 +41,7 @@ impl Contention {
         }
     }
 
-    /// Clears it after [`QUIET`] without drift.
+    /// Clears it after a quarter of an hour without drift.
     pub fn settle(&mut self, now: Moment) {
         if self.contended && self.last_drift.is_none_or(|last| now.since(last) >= QUIET) {
             *self = Self::default();

@@ -8,7 +8,9 @@ use crate::{haproxy::Refusal, model::ServerName, plan::Withheld};
 /// How much a reason matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Severity {
-    /// Normal, and good to know.
+    /// Normal where not every HAProxy has every backend: for those who look.
+    Normal,
+    /// Good to know.
     Info,
     /// Somebody should look.
     Warning,
@@ -70,7 +72,7 @@ pub fn of(backend: &Backend, orphaned: bool) -> Vec<Reason> {
         Matched::Unknown => return reasons,
         Matched::No => {
             add(
-                Severity::Info,
+                Severity::Normal,
                 "unmatched_backend",
                 "this HAProxy has no backend of that name".to_owned(),
                 "nothing, if this HAProxy should not have it; else compare the names",

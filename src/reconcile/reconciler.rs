@@ -218,14 +218,14 @@ impl Reconciler {
         batch
     }
 
-    /// Backends that are to be read, though not managed or not in `batch`, because servers in it track theirs.
+    /// Backends that are to be read before those of `batch`, managed or not, because servers in it track theirs.
     pub fn tracked_by(&self, batch: &[Look]) -> Vec<BackendName> {
         let tracked: BTreeSet<&BackendName> = batch
             .iter()
             .filter_map(|look| self.backends.get(&look.backend)?.roles.as_ref())
             .flat_map(|roles| roles.servers.values().filter_map(|role| Some(&role.tracked.as_ref()?.0)))
             .collect();
-        tracked.into_iter().filter(|name| !batch.iter().any(|look| look.backend == **name)).cloned().collect()
+        tracked.into_iter().cloned().collect()
     }
 
     /// The exchange did not happen: the batch is still to be looked at.

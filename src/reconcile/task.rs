@@ -3,23 +3,22 @@
 //! Owns when something is done, and what is done when an exchange fails. Must never decide what a weight
 //! should be.
 
-use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::watch,
     time::{Instant, MissedTickBehavior, interval, sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, info, warn};
+use tracing::{debug, info, warn};
 
 use super::{
-    Event, Reconciler,
+    backend::Why,
     exchange::{self, Exchange, Expect},
-    reasons::Severity,
-    reconciler::{Due, Look, Seen},
+    instance::{Down, Instance},
+    reconciler::{Due, Look, Process, Seen},
+    saving::Saving,
+    telling,
 };
 use crate::{
     chain::Chain,
@@ -34,8 +33,6 @@ use crate::{
     systemd,
 };
 
-use super::backend::Why;
-
 /// How long Consul's first answer may take before what lies on disk is enforced.
 pub const FIRST_READ: Duration = Duration::from_secs(3);
 /// How often backends are looked at that wait for a server's health.
@@ -46,66 +43,6 @@ const PACE: Duration = Duration::from_millis(5);
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(500));
 /// How long to wait when an old process still answers after a reload.
 const OLD_PROCESS_PAUSE: Duration = Duration::from_millis(10);
-/// How often the state file is written at most.
-const SAVE_EVERY: Duration = Duration::from_secs(1);
-
-/// What the task and those who show it share. Locked for moments only, never across an await.
-#[derive(Debug)]
-pub struct Instance {
-    /// The name from the configuration.
-    pub name: String,
-    /// Where its runtime API is.
-    pub address: crate::haproxy::Address,
-    /// The root of the keys it follows.
-    pub root: String,
-    /// How Consul is.
-    pub link: watch::Receiver<crate::consul::watch::Link>,
-    inner: Mutex<Inner>,
-}
-
-/// The part of an [`Instance`] that changes.
-#[derive(Debug)]
-pub struct Inner {
-    /// What is remembered.
-    pub reconciler: Reconciler,
-    /// Why HAProxy cannot be used, if it cannot.
-    pub down: Option<Down>,
-    /// Whether everything was reconciled once since weightd started: what `/ready` is earned by.
-    pub reconciled_once: bool,
-}
-
-/// Why HAProxy cannot be used.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Down {
-    /// A short word.
-    pub reason: &'static str,
-    /// A sentence.
-    pub detail: String,
-    /// What to do about it.
-    pub remedy: &'static str,
-    /// Since when.
-    pub since: Moment,
-}
-
-impl Instance {
-    /// An instance that has not been looked at.
-    pub fn new(
-        name: String,
-        address: crate::haproxy::Address,
-        root: String,
-        link: watch::Receiver<crate::consul::watch::Link>,
-        reconciler: Reconciler,
-    ) -> Self {
-        let inner = Inner { reconciler, down: None, reconciled_once: false };
-        Self { name, address, root, link, inner: Mutex::new(inner) }
-    }
-
-    /// What is known now.
-    pub fn lock(&self) -> MutexGuard<'_, Inner> {
-        // Whoever panicked while holding it left whole values behind: each is replaced in one step.
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 /// How often things are done.
 #[derive(Debug, Clone, Copy)]
@@ -122,9 +59,7 @@ pub struct Task {
     runtime: Runtime,
     feed: watch::Receiver<Feed>,
     timing: Timing,
-    store: Option<Store>,
-    saving: Option<tokio::task::JoinHandle<Result<(), crate::store::StoreError>>>,
-    save_failed: bool,
+    saving: Option<Saving>,
     clock: Clock,
     metrics: Arc<Metrics>,
     read_at: Option<Moment>,
@@ -157,20 +92,8 @@ impl Task {
         observe_only: bool,
     ) -> Self {
         let runtime = Runtime::new(instance.address.clone());
-        Self {
-            instance,
-            runtime,
-            feed,
-            timing,
-            store,
-            saving: None,
-            save_failed: false,
-            clock,
-            metrics,
-            read_at: None,
-            observe_only,
-            trying: false,
-        }
+        let saving = store.map(|store| Saving::new(store, Arc::clone(&metrics)));
+        Self { instance, runtime, feed, timing, saving, clock, metrics, read_at: None, observe_only, trying: false }
     }
 
     /// Reconciles until `stop`. Leaving changes nothing in HAProxy.
@@ -185,7 +108,6 @@ impl Task {
         let mut resync_at = self.next_resync();
         // Before this nothing is looked at in its turn, or at all.
         let (mut in_turn_at, mut not_before) = (Instant::now(), Instant::now());
-        let mut save_at = Instant::now();
         let mut backoff = Backoff::new(BACKOFF.0, BACKOFF.1);
         let mut watchdog = systemd::Watchdog::from_env();
         self.take_feed();
@@ -230,14 +152,8 @@ impl Task {
                     resync_at = self.next_resync();
                 }
                 _ = recheck.tick() => self.instance.lock().reconciler.recheck(),
-                () = sleep_until(save_at), if dirty && self.store.is_some() && self.saving.is_none() => {
-                    self.start_saving();
-                    save_at = Instant::now() + SAVE_EVERY;
-                }
-                saved = async { self.saving.as_mut().expect("polled only while there is one").await }, if self.saving.is_some() => {
-                    self.saving = None;
-                    self.saved(saved);
-                }
+                () = async { self.saving.as_mut().expect("only polled where there is one").step(&self.instance, dirty).await },
+                    if self.saving.is_some() => {}
             }
             self.tell();
             watchdog.ping();
@@ -317,7 +233,6 @@ impl Task {
             (inner.reconciler.process(info), inner.reconciler.process.clone())
         };
         if seen == Seen::New {
-            self.metrics.process_seen(&self.instance.name);
             info!(pid = info.pid, version = info.version, uptime_seconds = info.uptime, "a HAProxy process answers");
         }
         if let Some(mut process) = process.filter(|process| process.level.is_empty()) {
@@ -347,7 +262,18 @@ impl Task {
 
     async fn look(&mut self, batch: &[Look]) -> Result<(), Failed> {
         let tracked = self.instance.lock().reconciler.tracked_by(batch);
-        for Exchange { line, expect } in exchange::reads(&tracked, batch) {
+        self.read(&tracked, batch).await?;
+        // Roles that were read just now may name servers whose health was not.
+        let known = self.instance.lock().reconciler.tracked_by(batch);
+        if known != tracked {
+            let batch: Vec<Look> = batch.iter().map(|look| Look { roles: false, ..look.clone() }).collect();
+            self.read(&known, &batch).await?;
+        }
+        Ok(())
+    }
+
+    async fn read(&mut self, tracked: &[BackendName], batch: &[Look]) -> Result<(), Failed> {
+        for Exchange { line, expect } in exchange::reads(tracked, batch) {
             let answer = self.ask(&line).await?;
             for (frame, expect) in answer.frames().zip(&expect) {
                 match expect {
@@ -461,93 +387,20 @@ impl Task {
     /// Logs and counts what happened.
     fn tell(&self) {
         let events = self.instance.lock().reconciler.take_events();
-        for event in events {
-            match event {
-                Event::Changed { backend, change, why, accepted } => {
-                    self.metrics.weight_changed(&self.instance.name, why);
-                    if why == Why::Document
-                        && let Some(read_at) = self.read_at
-                    {
-                        self.metrics.synced(&self.instance.name, self.clock.now().since(read_at));
-                    }
-                    info!(
-                        %backend,
-                        server = %change.server,
-                        from = change.from.get(),
-                        to = change.to.get(),
-                        why = why.as_str(),
-                        by = accepted.by.as_deref(),
-                        reason = accepted.reason.as_deref(),
-                        index = accepted.index,
-                        "weight set"
-                    );
-                }
-                Event::Would { backend, why, plan } => {
-                    info!(%backend, why = why.as_str(), %plan, "would set weights, but only observes");
-                }
-                Event::Reason { backend, reason } => {
-                    let (word, detail, hint) = (reason.reason, reason.detail, reason.remedy);
-                    match reason.severity {
-                        Severity::Info => info!(%backend, reason = word, hint, "{detail}"),
-                        Severity::Warning => warn!(%backend, reason = word, hint, "{detail}"),
-                        Severity::Error => error!(%backend, reason = word, hint, "{detail}"),
-                    }
-                }
-                Event::Cleared { backend, reason } => info!(%backend, reason, "no longer so"),
-            }
-        }
-    }
-
-    fn start_saving(&mut self) {
-        let Some(store) = self.store.clone() else { return };
-        let stored = {
-            let mut inner = self.instance.lock();
-            inner.reconciler.dirty = false;
-            inner.reconciler.to_store()
-        };
-        self.saving = Some(tokio::task::spawn_blocking(move || store.save(&stored)));
-    }
-
-    fn saved(&mut self, saved: Result<Result<(), crate::store::StoreError>, tokio::task::JoinError>) {
-        let error = match saved {
-            Ok(Ok(())) => {
-                if std::mem::take(&mut self.save_failed) {
-                    info!("the state is written to disk again");
-                }
-                return;
-            }
-            Ok(Err(error)) => Chain(&error).to_string(),
-            Err(error) => error.to_string(),
-        };
-        self.metrics.persist_failed(&self.instance.name);
-        self.instance.lock().reconciler.dirty = true;
-        if !std::mem::replace(&mut self.save_failed, true) {
-            warn!(
-                error,
-                hint = "see whether the disk is full and whether weightd may write to `state_dir`",
-                "the state cannot be written to disk; it would not survive a restart"
-            );
-        }
+        let synced = self.read_at.map(|read_at| self.clock.now().since(read_at));
+        telling::tell(&events, &self.instance.name, synced, &self.metrics);
     }
 
     /// Writes what is still to be written.
     async fn finish(&mut self) {
-        if let Some(saving) = self.saving.take() {
-            let saved = saving.await;
-            self.saved(saved);
-        }
-        if self.instance.lock().reconciler.dirty && self.store.is_some() {
-            self.start_saving();
-            if let Some(saving) = self.saving.take() {
-                let saved = saving.await;
-                self.saved(saved);
-            }
+        if let Some(saving) = &mut self.saving {
+            saving.finish(&self.instance).await;
         }
     }
 }
 
 /// Why a process that answers cannot be used all the same.
-fn unusable(process: &super::reconciler::Process, observe_only: bool) -> Option<(&'static str, String, &'static str)> {
+fn unusable(process: &Process, observe_only: bool) -> Option<(&'static str, String, &'static str)> {
     if process.processes > 1 {
         return Some((
             "nbproc",

@@ -4,12 +4,16 @@ use std::{fs, path::Path, process::Output, time::Duration};
 
 use anyhow::{Context as _, bail, ensure};
 use reqwest::{Method, RequestBuilder, StatusCode};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use super::{Port, consul_acl, program, program::Program, weightd};
+use super::{
+    Port, consul_acl, program,
+    program::{Paused, Program},
+    weightd,
+};
 
 /// What a Consul is started with.
 #[derive(Debug, Clone, Copy, Default)]
@@ -110,8 +114,7 @@ impl Consul {
     /// Makes it hang: connections are accepted, since the kernel does that, and nothing is answered.
     pub fn pause(&self) -> anyhow::Result<Paused> {
         let pid = self.program.pid()?;
-        kill_process(pid, Signal::STOP).context("cannot stop Consul")?;
-        Ok(Paused(pid))
+        Paused::new(pid).context("cannot stop Consul")
     }
 
     /// Its address on a loopback port, as in `CONSUL_HTTP_ADDR`.
@@ -190,18 +193,6 @@ impl Drop for Consul {
     }
 }
 
-/// A hanging Consul, until this is dropped.
-#[derive(Debug)]
-#[must_use]
-pub struct Paused(Pid);
-
-impl Drop for Paused {
-    fn drop(&mut self) {
-        // It may have been killed meanwhile.
-        let _ = kill_process(self.0, Signal::CONT);
-    }
-}
-
 /// Consul's HTTP API.
 #[derive(Debug, Clone)]
 pub struct Http {
@@ -264,7 +255,7 @@ async fn version(consul: &Path) -> anyhow::Result<(u32, u32)> {
     let output = Command::new(consul).arg("version").output().await?;
     let text = String::from_utf8_lossy(&output.stdout);
     let numbers = text.lines().next().and_then(|line| line.strip_prefix("Consul v"));
-    let mut numbers = numbers.with_context(|| format!("not a version of Consul: {text:?}"))?.split('.');
+    let mut numbers = numbers.with_context(|| format!("not a version of Consul: {output:?}"))?.split('.');
     let mut next = || numbers.next().and_then(|number| number.parse().ok()).context("not a version of Consul");
     Ok((next()?, next()?))
 }

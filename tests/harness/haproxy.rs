@@ -8,11 +8,15 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
-use super::{PATIENCE, eventually, program, program::Program, runtime};
+use super::{
+    PATIENCE, eventually, program,
+    program::{Paused, Program},
+    runtime,
+};
 
 /// Between two looks where the time until something is seen is the result.
 const CLOSE_LOOK: Duration = Duration::from_millis(1);
@@ -130,8 +134,7 @@ impl Haproxy {
     /// Makes the worker hang: it accepts connections, since the kernel does, and answers nothing.
     pub async fn pause(&self) -> anyhow::Result<Paused> {
         let pid = self.pid().await?;
-        kill_process(pid, Signal::STOP).context("cannot stop HAProxy's worker")?;
-        Ok(Paused(pid))
+        Paused::new(pid).context("cannot stop HAProxy's worker")
     }
 
     /// The master's process id, to which signals go.
@@ -153,6 +156,16 @@ impl Haproxy {
     /// The weights of a backend's servers.
     pub async fn weights(&self, backend: &str) -> anyhow::Result<BTreeMap<String, u32>> {
         runtime::weights(&self.socket(), backend).await
+    }
+
+    /// Waits until every server of a backend has passed a health check.
+    pub async fn until_checked(&self, backend: &str) -> anyhow::Result<()> {
+        eventually(PATIENCE, "all servers pass their check", async || {
+            let checked = runtime::checked(&self.socket(), backend).await?;
+            ensure!(checked.values().all(|passed| *passed), "{checked:?}");
+            Ok(())
+        })
+        .await
     }
 
     /// Waits until servers of a backend have the weights given, looking closely, and returns when that was seen.
@@ -198,17 +211,5 @@ pub async fn until_weights(
             bail!("{backend} has not {expected:?} within {within:?}; last seen: {seen:?}");
         }
         sleep(CLOSE_LOOK).await;
-    }
-}
-
-/// A worker that hangs until this is dropped.
-#[derive(Debug)]
-#[must_use]
-pub struct Paused(Pid);
-
-impl Drop for Paused {
-    fn drop(&mut self) {
-        // It may have been killed meanwhile.
-        let _ = kill_process(self.0, Signal::CONT);
     }
 }

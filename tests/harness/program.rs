@@ -5,6 +5,7 @@ use std::{
     fs::{self, OpenOptions},
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
     thread,
     time::Duration,
 };
@@ -17,6 +18,9 @@ use tokio::{
 };
 
 use super::PATIENCE;
+
+/// Keeps the logs of programs that have ended to themselves: the benchmark has no runner that would hide them.
+pub static QUIET: AtomicBool = AtomicBool::new(false);
 
 /// How many lines of a log go into an error.
 const TAIL: usize = 30;
@@ -219,7 +223,7 @@ impl Drop for Program {
 /// In a test, hands the log to the test runner, which shows it if the test fails.
 #[expect(clippy::print_stderr, reason = "only the macro's output is captured by the test runner")]
 fn show(name: &str, log: &str) {
-    if cfg!(test) && !log.is_empty() {
+    if cfg!(test) && !log.is_empty() && !QUIET.load(Ordering::Relaxed) {
         eprintln!("--- {name} said ---\n{log}---");
     }
 }
@@ -241,5 +245,39 @@ pub fn without_consul(command: &mut Command) {
         if name.to_string_lossy().starts_with("CONSUL_") {
             command.env_remove(name);
         }
+    }
+}
+
+/// A process that hangs until this is dropped.
+#[derive(Debug)]
+#[must_use]
+pub struct Paused(Pid);
+
+impl Paused {
+    /// Stops `pid`, and returns when all of its threads stand still: the signal alone lets some run on for a moment.
+    pub fn new(pid: Pid) -> anyhow::Result<Self> {
+        kill_process(pid, Signal::STOP)?;
+        let paused = Self(pid);
+        let tasks = format!("/proc/{}/task", pid.as_raw_nonzero());
+        for _ in 0..2000 {
+            let mut still = true;
+            for task in fs::read_dir(&tasks)? {
+                let stat = fs::read_to_string(task?.path().join("stat"))?;
+                // The name before the state may hold anything, but no other closing parenthesis comes after it.
+                still &= stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'));
+            }
+            if still {
+                return Ok(paused);
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        bail!("{pid:?} does not stop");
+    }
+}
+
+impl Drop for Paused {
+    fn drop(&mut self) {
+        // It may have been killed meanwhile.
+        let _ = kill_process(self.0, Signal::CONT);
     }
 }

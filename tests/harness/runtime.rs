@@ -34,21 +34,33 @@ pub async fn info(socket: &Path, field: &str) -> anyhow::Result<String> {
     value.map(str::to_owned).with_context(|| format!("no {field} in {info:?}"))
 }
 
-/// The weights of a backend's servers as a person would set them, from `show servers state`.
+/// The weights of a backend's servers as a person would set them.
 pub async fn weights(socket: &Path, backend: &str) -> anyhow::Result<BTreeMap<String, u32>> {
+    let weights = server_state(socket, backend, "srv_uweight").await?;
+    weights.into_iter().map(|(server, weight)| Ok((server, weight.parse()?))).collect()
+}
+
+/// Whether each server of a backend has passed a health check in this process.
+pub async fn checked(socket: &Path, backend: &str) -> anyhow::Result<BTreeMap<String, bool>> {
+    let results = server_state(socket, backend, "srv_check_result").await?;
+    Ok(results.into_iter().map(|(server, result)| (server, result == "3")).collect())
+}
+
+/// One column of `show servers state`, by server.
+async fn server_state(socket: &Path, backend: &str, column: &str) -> anyhow::Result<BTreeMap<String, String>> {
     let state = command(socket, &format!("show servers state {backend}")).await?;
     let mut lines = state.lines();
     ensure!(lines.next() == Some("1"), "not a servers state: {state:?}");
     let header = lines.next().and_then(|line| line.strip_prefix("# ")).context("no header")?;
     let columns = header.split(' ').collect::<Vec<_>>();
-    let column = |name| columns.iter().position(|column| *column == name).context("a column is missing");
-    let (name, weight) = (column("srv_name")?, column("srv_uweight")?);
+    let place = |name| columns.iter().position(|known| *known == name).with_context(|| format!("no column {name}"));
+    let (name, value) = (place("srv_name")?, place(column)?);
     lines
         .filter(|line| !line.is_empty())
         .map(|line| {
             let row = line.split(' ').collect::<Vec<_>>();
             ensure!(row.len() == columns.len(), "a row of another shape: {line:?}");
-            Ok((row[name].to_owned(), row[weight].parse()?))
+            Ok((row[name].to_owned(), row[value].to_owned()))
         })
         .collect()
 }

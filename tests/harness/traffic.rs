@@ -22,7 +22,7 @@ use tokio::{
 
 /// How long a request may take before it counts as failed.
 const DEADLINE: Duration = Duration::from_secs(5);
-/// How many errors are kept as text.
+/// How many different errors are kept as text.
 const KEPT_ERRORS: usize = 5;
 /// Clients of each kind.
 const CLIENTS: u32 = 4;
@@ -49,7 +49,7 @@ pub struct Count {
     pub fresh: u64,
     /// Requests with any other end.
     pub failed: u64,
-    /// The first few reasons for those.
+    /// The first few different reasons for those.
     pub errors: Vec<String>,
 }
 
@@ -174,7 +174,7 @@ impl Client {
         let answer = connection.send_request(request).await.context("no answer")?;
         let (head, body) = answer.into_parts();
         let body = String::from_utf8_lossy(&body.collect().await.context("no full answer")?.to_bytes()).into_owned();
-        ensure!(head.status == 200, "{}: {}", head.status, body.trim());
+        ensure!(head.status == 200, "{}", head.status);
         let weights = head.headers.get("x-weights").map(|weights| String::from_utf8_lossy(weights.as_bytes()).into());
         Ok(Answer { body, weights })
     }
@@ -195,9 +195,10 @@ impl Client {
             }
             Err(error) => {
                 count.failed += 1;
-                if count.errors.len() < KEPT_ERRORS {
-                    let kind = if self.kept { "kept" } else { "new" };
-                    count.errors.push(format!("{kind} connection: {error:#}"));
+                let kind = if self.kept { "kept" } else { "new" };
+                let error = format!("{error:#} on a {kind} connection");
+                if count.errors.len() < KEPT_ERRORS && !count.errors.contains(&error) {
+                    count.errors.push(error);
                 }
             }
         }

@@ -1,8 +1,9 @@
 //! The programs under test.
 
-use std::{fs, path::Path, process::Output, time::Duration};
+use std::{ffi::OsStr, fs, path::Path, process::Output, time::Duration};
 
 use anyhow::{Context as _, bail, ensure};
+use rustix::process::geteuid;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{process::Command, time::timeout};
@@ -15,6 +16,7 @@ use super::{Consul, Haproxy, PATIENCE, Port, program, program::Program};
 pub struct Settings {
     config: toml::Table,
     environment: Vec<(String, String)>,
+    bound_by_modes: bool,
 }
 
 impl Settings {
@@ -29,13 +31,18 @@ impl Settings {
 
     /// For a Consul at `address`; the rest is to follow.
     pub fn without_haproxy(address: &str) -> Self {
-        let settings = Self { config: toml::Table::new(), environment: Vec::new() };
+        let settings = Self { config: toml::Table::new(), environment: Vec::new(), bound_by_modes: false };
         settings.set("consul.address", address).set("node", "lb1")
     }
 
     /// Adds an instance of HAProxy.
-    pub fn haproxy(mut self, name: &str, address: &str) -> Self {
-        let instance = toml::Table::from_iter([("name".into(), name.into()), ("address".into(), address.into())]);
+    pub fn haproxy(self, name: &str, address: &str) -> Self {
+        self.instance(&[("name", name), ("address", address)])
+    }
+
+    /// Adds an instance of HAProxy with these keys.
+    pub fn instance(mut self, keys: &[(&str, &str)]) -> Self {
+        let instance = keys.iter().map(|(key, value)| ((*key).to_owned(), (*value).into())).collect::<toml::Table>();
         let list = self.config.entry("haproxy").or_insert_with(|| toml::Value::Array(Vec::new()));
         if let toml::Value::Array(list) = list {
             list.push(instance.into());
@@ -63,6 +70,12 @@ impl Settings {
         self
     }
 
+    /// The modes of files bind it, as they bind every program that is not root's, also where root runs the tests.
+    pub fn bound_by_modes(mut self) -> Self {
+        self.bound_by_modes = true;
+        self
+    }
+
     /// Starts it. Whether it is ready is for the caller to ask: it lives also while nothing else does.
     pub async fn start(self) -> anyhow::Result<Weightd> {
         let dir = tempfile::Builder::new().prefix("weightd-").tempdir()?;
@@ -73,8 +86,15 @@ impl Settings {
             fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
             config = config.set(key, path.display().to_string());
         }
-        let mut program = Program::new("weightd", program::binary("weightd")?, dir.path())
-            .args(["--config".as_ref(), dir.path().join("weightd.toml").as_os_str()]);
+        let binary = program::binary("weightd")?;
+        let program = if config.bound_by_modes && geteuid().is_root() {
+            // Root without the capability is the owner of its files and no more.
+            let bounds = ["--bounding-set", "-dac_override,-dac_read_search"].map(OsStr::new);
+            Program::new("weightd", "/usr/bin/setpriv".into(), dir.path()).args(bounds).args([binary])
+        } else {
+            Program::new("weightd", binary, dir.path())
+        };
+        let mut program = program.args(["--config".as_ref(), dir.path().join("weightd.toml").as_os_str()]);
         for (name, value) in &config.environment {
             program = program.env(name, value);
         }

@@ -3,7 +3,17 @@
 #[path = "../harness/mod.rs"]
 pub mod harness;
 
+mod algorithms;
+mod common;
+mod ctl;
+mod daemon;
+mod drift;
+mod guards;
+mod haproxy_faults;
+mod hold;
+mod input;
 mod servers;
+mod sync;
 
 pub mod fakes;
 

@@ -1,0 +1,158 @@
+//! What is printed.
+
+use serde::Serialize;
+
+/// A figure to reach.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Goal {
+    /// At most this many times the floor.
+    TimesFloor(f64),
+    /// At most this.
+    AtMost(f64),
+}
+
+/// One figure of a case.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Row {
+    /// The case, with what was varied.
+    pub case: String,
+    /// What was measured.
+    pub figure: String,
+    /// In what.
+    pub unit: &'static str,
+    /// weightd's figure.
+    pub weightd: Option<f64>,
+    /// The floor's.
+    pub floor: Option<f64>,
+    /// The first by the second.
+    pub ratio: Option<f64>,
+    /// What was to be reached.
+    pub goal: Option<Goal>,
+    /// Whether it was, in this run.
+    pub reached: Option<bool>,
+    /// The peer's figure.
+    pub peer: Option<f64>,
+}
+
+impl Row {
+    /// A row of `case`.
+    pub fn new(case: &str, figure: &str, unit: &'static str) -> Self {
+        Self { case: case.to_owned(), figure: figure.to_owned(), unit, ..Self::default() }
+    }
+
+    /// Adds weightd's figure.
+    pub fn weightd(mut self, figure: impl Into<Option<f64>>) -> Self {
+        self.weightd = figure.into();
+        self
+    }
+
+    /// Adds the floor's figure.
+    pub fn floor(mut self, figure: impl Into<Option<f64>>) -> Self {
+        self.floor = figure.into();
+        self
+    }
+
+    /// Adds the peer's figure.
+    pub fn peer(mut self, figure: impl Into<Option<f64>>) -> Self {
+        self.peer = figure.into();
+        self
+    }
+
+    /// Adds the goal.
+    pub fn goal(mut self, goal: Goal) -> Self {
+        self.goal = Some(goal);
+        self
+    }
+
+    fn judged(mut self) -> Self {
+        self.ratio = self.weightd.zip(self.floor).filter(|(_, floor)| *floor > 0.0).map(|(own, floor)| own / floor);
+        self.reached = match self.goal {
+            Some(Goal::TimesFloor(times)) => self.ratio.map(|ratio| ratio <= times),
+            Some(Goal::AtMost(most)) => self.weightd.map(|own| own <= most),
+            None => None,
+        };
+        self
+    }
+
+    fn cells(&self) -> [String; 8] {
+        let number = |value: Option<f64>| value.map(number).unwrap_or_default();
+        let goal = match self.goal {
+            Some(Goal::TimesFloor(times)) => format!("<= {times}x"),
+            Some(Goal::AtMost(most)) => format!("<= {most}"),
+            None => String::new(),
+        };
+        let verdict = match self.reached {
+            Some(true) => " ok",
+            Some(false) => " ABOVE",
+            None => "",
+        };
+        [
+            self.case.clone(),
+            self.figure.clone(),
+            self.unit.to_owned(),
+            number(self.weightd),
+            number(self.floor),
+            self.ratio.map(|ratio| format!("{ratio:.2}x")).unwrap_or_default(),
+            goal + verdict,
+            number(self.peer),
+        ]
+    }
+}
+
+fn number(value: f64) -> String {
+    if value.fract() == 0.0 {
+        format!("{value:.0}")
+    } else if value < 0.1 {
+        format!("{value:.4}")
+    } else {
+        format!("{value:.2}")
+    }
+}
+
+/// All that a run has found.
+#[derive(Debug, Default, Serialize)]
+pub struct Report {
+    /// Where and with what it ran.
+    pub setting: Vec<(&'static str, String)>,
+    /// The figures.
+    pub rows: Vec<Row>,
+    /// Results that are wrong: with any of these the run has failed.
+    pub wrong: Vec<String>,
+    /// What else there is to say.
+    pub notes: Vec<String>,
+}
+
+impl Report {
+    /// Adds figures.
+    pub fn rows(&mut self, rows: impl IntoIterator<Item = Row>) {
+        self.rows.extend(rows.into_iter().map(Row::judged));
+    }
+
+    /// Takes a result: it is wrong unless `right`.
+    pub fn expect(&mut self, right: bool, what: impl FnOnce() -> String) {
+        if !right {
+            self.wrong.push(what());
+        }
+    }
+
+    /// As a table for people.
+    pub fn text(&self) -> String {
+        let mut lines: Vec<String> = self.setting.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+        lines.push(String::new());
+        let head = ["case", "figure", "unit", "weightd", "floor", "ratio", "goal", "peer"].map(str::to_owned);
+        let cells: Vec<_> = std::iter::once(head).chain(self.rows.iter().map(Row::cells)).collect();
+        let width: Vec<usize> =
+            (0..8).map(|at| cells.iter().map(|row| row[at].len()).max().unwrap_or_default()).collect();
+        for row in &cells {
+            let padded = row.iter().zip(&width).enumerate().map(|(at, (cell, width))| match at {
+                0..=2 | 6 => format!("{cell:<width$}"),
+                _ => format!("{cell:>width$}"),
+            });
+            lines.push(padded.collect::<Vec<_>>().join("  ").trim_end().to_owned());
+        }
+        lines.extend(self.notes.iter().map(|note| format!("\n{note}")));
+        lines.extend(self.wrong.iter().map(|wrong| format!("\nWRONG: {wrong}")));
+        lines.join("\n")
+    }
+}

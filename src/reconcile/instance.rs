@@ -1,0 +1,68 @@
+//! What the task of one HAProxy shares with those who show it.
+//!
+//! Locked for moments only, never across an await: nobody who looks can hold up the task.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+
+use super::Reconciler;
+use crate::{consul::watch::Link, haproxy::Address, model::Moment};
+
+/// One HAProxy.
+#[derive(Debug)]
+pub struct Instance {
+    /// The name from the configuration.
+    pub name: String,
+    /// Where its runtime API is.
+    pub address: Address,
+    /// The root of the keys it follows.
+    pub root: String,
+    /// How Consul is.
+    pub link: watch::Receiver<Link>,
+    inner: Mutex<Inner>,
+}
+
+/// The part of an [`Instance`] that changes.
+#[derive(Debug)]
+pub struct Inner {
+    /// What is remembered.
+    pub reconciler: Reconciler,
+    /// Why HAProxy cannot be used, if it cannot.
+    pub down: Option<Down>,
+    /// Whether everything was reconciled once since weightd started: what `/ready` is earned by.
+    pub reconciled_once: bool,
+}
+
+/// Why HAProxy cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Down {
+    /// A short word.
+    pub reason: &'static str,
+    /// A sentence.
+    pub detail: String,
+    /// What to do about it.
+    pub remedy: &'static str,
+    /// Since when.
+    pub since: Moment,
+}
+
+impl Instance {
+    /// An instance that has not been looked at.
+    pub fn new(
+        name: String,
+        address: Address,
+        root: String,
+        link: watch::Receiver<Link>,
+        reconciler: Reconciler,
+    ) -> Self {
+        let inner = Inner { reconciler, down: None, reconciled_once: false };
+        Self { name, address, root, link, inner: Mutex::new(inner) }
+    }
+
+    /// What is known now.
+    pub fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Whoever panicked while holding it left whole values behind: each is replaced in one step.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,87 @@
+//! Everything the demo needs, running.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+
+use crate::harness::{Apps, Consul, Haproxy, Port, Traffic, Weightd, eventually, traffic::Rate, weightd};
+
+/// Requests a second, half of them on kept connections.
+const RATE: Rate = Rate { kept: 150, fresh: 150 };
+
+/// The running programs. They end in this order when this is dropped.
+pub struct Stage {
+    /// Requests to `app`.
+    pub traffic: Traffic,
+    /// What the demo is about.
+    pub weightd: Weightd,
+    /// In front of both sides of `app`.
+    pub haproxy: Haproxy,
+    /// Where the frontend of `app` is.
+    pub web: Port,
+    /// What weightctl writes to.
+    pub consul: Consul,
+    /// Blue's and green's weight in its file.
+    pub configured: (u32, u32),
+    _apps: Apps,
+}
+
+impl Stage {
+    /// Starts all of it.
+    pub async fn set() -> anyhow::Result<Self> {
+        let (consul, apps) = tokio::try_join!(Consul::start(), Apps::start())?;
+        let web = Port::free()?;
+        let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("haproxy/demo.cfg");
+        let config = std::fs::read_to_string(&config).with_context(|| format!("cannot read {}", config.display()))?;
+        let address = |port: u16| format!("127.0.0.1:{port}");
+        let environment = [
+            ("WEB_ADDRESS", address(web.number())),
+            ("BLUE_ADDRESS", address(apps.blue.port())),
+            ("GREEN_ADDRESS", address(apps.green.port())),
+        ];
+        let haproxy = Haproxy::start_with(&config, &environment).await?;
+        let from_file = haproxy.weights("app").await?;
+        let weight = |server| from_file.get(server).copied().with_context(|| format!("no {server} in demo.cfg"));
+        let configured = (weight("blue")?, weight("green")?);
+        // Blue is at 0, and weightd sends nobody to a side that never passed a check.
+        haproxy.until_checked("app").await?;
+        let weightd = weightd::Settings::new(&consul, &haproxy).start().await?;
+        eventually(crate::harness::PATIENCE, "weightd is ready", async || weightd.get("/ready").await).await?;
+        let traffic = Traffic::start(web.number(), RATE);
+        Ok(Self { traffic, weightd, haproxy, web, consul, configured, _apps: apps })
+    }
+
+    /// What to try by hand, while it runs.
+    pub async fn how_to_play(&self) -> anyhow::Result<String> {
+        let bin = crate::harness::program::binary("weightctl")?;
+        let bin = bin.parent().context("weightctl lies in a directory")?.display();
+        let (web, socket, api) = (&self.web, self.haproxy.socket(), self.weightd.address());
+        let (consul, master) = (self.consul.address(), self.haproxy.master_pid()?);
+        let (log, worker) = (self.weightd.dir().join("weightd.log"), self.haproxy.pid().await?);
+        Ok(format!(
+            "Everything keeps running until Ctrl-C. In another terminal:\n\
+             \n\
+             \x20 export CONSUL_HTTP_ADDR={consul}\n\
+             \x20 PATH={bin}:$PATH\n\
+             \x20 ADMIN={socket}\n\
+             \n\
+             \x20 weightctl set app blue=75 green=25 --reason 'a try'\n\
+             \x20 weightctl get app\n\
+             \x20 weightctl status --local --api {api}\n\
+             \x20 tail -f {log}\n\
+             \n\
+             \x20 # who answers\n\
+             \x20 curl -i http://127.0.0.1:{web}/\n\
+             \x20 # reload HAProxy (its worker is now {worker})\n\
+             \x20 kill -USR2 {master}\n\
+             \x20 # change a weight behind weightd's back; it is put right within 10 s\n\
+             \x20 echo 'set server app/green weight 99' | curl -s --unix-socket $ADMIN telnet://x\n\
+             \x20 # Consul's own pages\n\
+             \x20 {consul}/ui\n",
+            log = log.display(),
+            socket = socket.display(),
+            worker = worker.as_raw_nonzero(),
+            master = master.as_raw_nonzero(),
+        ))
+    }
+}

@@ -1,0 +1,163 @@
+//! What happens: green from 0 to 100 percent and back, and a reload of HAProxy on the way.
+
+use std::{collections::VecDeque, time::Duration};
+
+use anyhow::{Context as _, ensure};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+
+use crate::{
+    harness::{haproxy::until_weights, traffic::Count},
+    screen::{Screen, bar, command},
+    stage::Stage,
+};
+
+/// How long the answers of a phase are counted.
+const PHASE: Duration = Duration::from_millis(4500);
+/// How far the counted share may be off, in points of a percentage.
+const TOLERANCE: f64 = 2.0;
+/// How long weights may take to arrive.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Over what time the live line counts.
+const RECENT: Duration = Duration::from_secs(1);
+/// Between two drawings of the live line.
+const REDRAW: Duration = Duration::from_millis(100);
+
+/// Parts of green, in percent, with the reason that goes into Consul.
+const PHASES: [(u32, &str); 5] =
+    [(0, "all on blue"), (10, "canary"), (50, "half and half"), (100, "all on green"), (0, "rollback")];
+/// The phase in which HAProxy is reloaded.
+const RELOADED: u32 = 10;
+
+/// Tells the story.
+pub async fn tell(stage: &mut Stage, screen: &mut Screen) -> anyhow::Result<()> {
+    let mut worst = 0.0_f64;
+    for (number, (green, reason)) in PHASES.into_iter().enumerate() {
+        set(stage, screen, green, reason, number == 0).await?;
+        worst = worst.max(count_answers(stage, screen, green, PHASE).await?);
+        if green == RELOADED {
+            reload(stage, screen, green).await?;
+            worst = worst.max(count_answers(stage, screen, green, PHASE / 2).await?);
+        }
+    }
+    let count = stage.traffic.count();
+    count.expect_no_failure()?;
+    screen.heading(&format!(
+        "{} requests, none failed; no share was more than {worst:.1} points off.",
+        count.answered()
+    ))?;
+    Ok(())
+}
+
+/// Watches the traffic for as long as the process lives.
+pub async fn watch(stage: &Stage, screen: &mut Screen) -> anyhow::Result<()> {
+    loop {
+        observe(stage, screen, Duration::from_secs(3600)).await?;
+    }
+}
+
+/// Changes the weights with weightctl.
+async fn set(stage: &Stage, screen: &mut Screen, green: u32, reason: &str, first: bool) -> anyhow::Result<()> {
+    let desired = [("blue", 100 - green), ("green", green)];
+    let weights = desired.map(|(server, weight)| format!("{server}={weight}"));
+    let mut arguments = vec!["set", "app", &weights[0], &weights[1], "--yes"];
+    if first {
+        arguments.push("--create");
+    }
+    screen.heading(&command(&format!("weightctl {} --reason '{reason}'", arguments.join(" "))))?;
+    arguments.extend(["--reason", reason]);
+
+    // Somebody looks all the time: the weights may be there before weightctl has ended.
+    let socket = stage.haproxy.socket();
+    let observer = tokio::spawn(async move { until_weights(&socket, "app", &desired, PATIENCE).await });
+    let output = stage.consul.weightctl(&arguments).await?;
+    let returned = Instant::now();
+    ensure!(
+        output.status.success(),
+        "weightctl: {}: {}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
+    let seen = observer.await.context("the observer panicked")??;
+    let when = match seen.checked_duration_since(returned) {
+        Some(after) if !after.is_zero() => format!("{} after weightctl returned", milliseconds(after)),
+        _ => format!("{} before weightctl returned", milliseconds(returned - seen)),
+    };
+    screen.fact("haproxy", &format!("has blue {}, green {green}, {when}", 100 - green))?;
+    Ok(())
+}
+
+/// Counts who answers for a while, and fails if that is not who should. Returns by how much it was off.
+async fn count_answers(stage: &Stage, screen: &mut Screen, green: u32, time: Duration) -> anyhow::Result<f64> {
+    let count = observe(stage, screen, time).await?;
+    count.expect_no_failure()?;
+    let share = count.percent("green");
+    screen.fact("answers", &format!("{} {share:5.1} % of {}, wanted {green}", bar(share), count.answered()))?;
+    let off = (share - f64::from(green)).abs();
+    ensure!(off <= TOLERANCE, "green answered {share:.1} % of the requests instead of {green} %");
+    Ok(off)
+}
+
+/// Reloads HAProxy, whose file has other weights.
+async fn reload(stage: &mut Stage, screen: &mut Screen, green: u32) -> anyhow::Result<()> {
+    let (file_blue, file_green) = stage.configured;
+    screen.heading(&command(&format!("kill -USR2 {}", stage.haproxy.master_pid()?.as_raw_nonzero())))?;
+    screen.fact("haproxy", &format!("reloads; its file says blue {file_blue}, green {file_green}"))?;
+    let before = stage.traffic.count();
+    let start = Instant::now();
+    let answered = stage.haproxy.reload_again().await?;
+    let first = stage.haproxy.weights("app").await?;
+    let restored = stage.haproxy.until_weights("app", &[("blue", 100 - green), ("green", green)], PATIENCE).await?;
+    // An answer that was on its way at that moment is counted within this time.
+    sleep_until(restored + REDRAW).await;
+    let count = stage.traffic.since(&before);
+    let wrong = count.weights.get(&format!("{file_blue}/{file_green}")).copied().unwrap_or_default();
+    let first = first.iter().map(|(server, weight)| format!("{server} {weight}")).collect::<Vec<_>>().join(", ");
+    screen.fact("", &format!("the new process answers after {}: {first}", milliseconds(answered - start)))?;
+    screen.fact(
+        "weightd",
+        &format!("has blue {}, green {green} back {} later", 100 - green, milliseconds(restored - answered)),
+    )?;
+    screen.fact(
+        "answers",
+        &format!("{wrong} of {} went by the weights of the file, {} failed", count.answered(), count.failed),
+    )?;
+    Ok(())
+}
+
+/// Lets time pass with the live line on the screen, and returns what was counted in it.
+async fn observe(stage: &Stage, screen: &mut Screen, time: Duration) -> anyhow::Result<Count> {
+    let (start, end) = (stage.traffic.count(), Instant::now() + time);
+    let mut recent = VecDeque::from([(Instant::now(), start.clone())]);
+    let mut ticks = interval(REDRAW);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while Instant::now() < end {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = sleep_until(end) => break,
+        }
+        let (now, count) = (Instant::now(), stage.traffic.count());
+        while recent.len() > 1 && now - recent[0].0 > RECENT {
+            recent.pop_front();
+        }
+        if let Some((since, earlier)) = recent.front()
+            && now > *since
+        {
+            let window = count.clone() - earlier;
+            let seconds = (now - *since).as_secs_f64();
+            let rate = f64::from(u32::try_from(window.answered())?) / seconds;
+            let share = window.percent("green");
+            screen.live(&format!(
+                "  {:<9} {} {share:5.1} %  {rate:4.0}/s  {} failed",
+                "now",
+                bar(share),
+                count.failed
+            ))?;
+        }
+        recent.push_back((now, count));
+    }
+    Ok(stage.traffic.since(&start))
+}
+
+fn milliseconds(time: Duration) -> String {
+    format!("{:.1} ms", time.as_secs_f64() * 1000.0)
+}

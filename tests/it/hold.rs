@@ -1,0 +1,288 @@
+//! When Consul says nothing usable, what was accepted stays in force: over a reload of HAProxy, whose configured
+//! weights are the opposite, and over a restart of weightd.
+
+use std::{fs, path::PathBuf, time::Duration};
+
+use anyhow::{Context as _, ensure};
+use tokio::time::Instant;
+
+use crate::{
+    common::{
+        SOON, backend, becomes, consul_is, converged, document, is, key, lines, metric, put, reason, servers, state,
+        stays,
+    },
+    harness::{Consul, Haproxy, Weightd, always, consul, eventually, weightd::Settings},
+};
+
+/// The rule that a weightd needs.
+const POLICY: &str = r#"key_prefix "weightd/" { policy = "read" }"#;
+
+/// The accepted weights are 100/0 and come back: after a reload, and from a weightd that was not there for another.
+async fn survives(haproxy: &mut Haproxy, weightd: &mut Weightd) -> anyhow::Result<()> {
+    becomes(haproxy, "app", 100, 0).await?;
+    haproxy.reload_again().await?;
+    becomes(haproxy, "app", 100, 0).await?;
+    weightd.stop().await?;
+    haproxy.reload_again().await?;
+    is(haproxy, "app", 0, 100).await?;
+    weightd.start_again().await?;
+    becomes(haproxy, "app", 100, 0).await
+}
+
+/// A Consul with ACLs, a token that may do what [`POLICY`] says, and a weightd that has it in a file.
+async fn with_token() -> anyhow::Result<(Consul, Haproxy, Weightd, PathBuf, String)> {
+    let consul = Consul::start_with(consul::Options { acl: true, ..Default::default() }).await?;
+    let haproxy = Haproxy::start(&backend("app", 0, 100)).await?;
+    consul.http().set_policy("node", POLICY).await?;
+    let token = consul.http().new_token("node").await?;
+    let file = haproxy.dir().join("token");
+    fs::write(&file, &token)?;
+    put(&consul, "app", 100, 0).await?;
+    let weightd = Settings::without_haproxy(&consul.address())
+        .haproxy("haproxy", &haproxy.address())
+        .set("consul.token_file", file.display().to_string())
+        .start()
+        .await?;
+    becomes(&haproxy, "app", 100, 0).await?;
+    Ok((consul, haproxy, weightd, file, token))
+}
+
+#[tokio::test]
+async fn a_deleted_prefix_is_no_instruction() -> anyhow::Result<()> {
+    let (consul, mut haproxy) = servers(&backend("app", 0, 100)).await?;
+    put(&consul, "app", 100, 0).await?;
+    let mut weightd = Weightd::start(&consul, &haproxy).await?;
+    becomes(&haproxy, "app", 100, 0).await?;
+    consul.delete_tree("weightd/").await?;
+    reason(&weightd, "app", "orphaned").await?;
+    survives(&mut haproxy, &mut weightd).await?;
+    state(&weightd, "app", "orphaned").await?;
+    let status = consul_is(&weightd, "following", None).await?;
+    assert_eq!(status["empty"], true);
+    assert_eq!(weightd.code("/ready").await?, 200);
+    put(&consul, "app", 70, 30).await?;
+    becomes(&haproxy, "app", 70, 30).await?;
+    state(&weightd, "app", "converged").await.map(drop)
+}
+
+#[tokio::test]
+async fn a_consul_that_lost_its_data_is_no_instruction() -> anyhow::Result<()> {
+    let (mut consul, mut haproxy) = servers(&backend("app", 0, 100)).await?;
+    // Its index is then beyond what it will be anew.
+    for number in 0..50 {
+        consul.put("other", number.to_string()).await?;
+    }
+    put(&consul, "app", 100, 0).await?;
+    let mut weightd = Weightd::start(&consul, &haproxy).await?;
+    becomes(&haproxy, "app", 100, 0).await?;
+    consul.kill().await?;
+    consul_is(&weightd, "held", Some("unreachable")).await?;
+    consul.start_again().await?;
+    consul_is(&weightd, "following", None).await?;
+    reason(&weightd, "app", "orphaned").await?;
+    survives(&mut haproxy, &mut weightd).await?;
+    put(&consul, "app", 70, 30).await?;
+    becomes(&haproxy, "app", 70, 30).await
+}
+
+#[tokio::test]
+async fn a_narrowed_token_is_no_instruction() -> anyhow::Result<()> {
+    let (consul, mut haproxy, mut weightd, _file, _token) = with_token().await?;
+    consul.http().set_policy("node", r#"key_prefix "elsewhere/" { policy = "read" }"#).await?;
+    // A query that is blocked already still has the old rights when it is woken; the next one waits for a write.
+    let mut weight = 0;
+    eventually(SOON, "the narrowed token is met", async || {
+        weight = (weight + 1) % 100;
+        put(&consul, "other", weight, 0).await?;
+        ensure!(weightd.backend("app").await?["orphaned"] == true, "not orphaned");
+        Ok(())
+    })
+    .await?;
+    reason(&weightd, "app", "orphaned").await?;
+    survives(&mut haproxy, &mut weightd).await?;
+    reason(&weightd, "app", "orphaned").await?;
+
+    consul.http().set_policy("node", POLICY).await?;
+    put(&consul, "app", 70, 30).await?;
+    eventually(SOON, "the widened token is met", async || {
+        weight = (weight + 1) % 100;
+        put(&consul, "other", weight, 0).await?;
+        is(&haproxy, "app", 70, 30).await
+    })
+    .await?;
+    state(&weightd, "app", "converged").await.map(drop)
+}
+
+#[tokio::test]
+async fn a_deleted_token_is_no_instruction_and_a_new_one_is_read_from_its_file() -> anyhow::Result<()> {
+    let (consul, mut haproxy, mut weightd, file, token) = with_token().await?;
+    consul.http().delete_token(&token).await?;
+    put(&consul, "other", 1, 2).await?;
+    consul_is(&weightd, "held", Some("denied")).await?;
+    survives(&mut haproxy, &mut weightd).await?;
+    consul_is(&weightd, "held", Some("denied")).await?;
+    assert!(weightd.code("/ready").await? == 200, "it does not fall because of Consul");
+
+    put(&consul, "app", 70, 30).await?;
+    fs::write(&file, consul.http().new_token("node").await?)?;
+    consul_is(&weightd, "following", None).await?;
+    becomes(&haproxy, "app", 70, 30).await
+}
+
+#[tokio::test]
+async fn a_stopped_consul_is_no_instruction() -> anyhow::Result<()> {
+    let mut consul = Consul::start_with(consul::Options { durable: true, acl: false }).await?;
+    let mut haproxy = Haproxy::start(&backend("app", 0, 100)).await?;
+    put(&consul, "app", 100, 0).await?;
+    let mut weightd = Weightd::start(&consul, &haproxy).await?;
+    becomes(&haproxy, "app", 100, 0).await?;
+    consul.stop().await?;
+    consul_is(&weightd, "held", Some("unreachable")).await?;
+    survives(&mut haproxy, &mut weightd).await?;
+    consul_is(&weightd, "held", Some("unreachable")).await?;
+    let up = eventually(SOON, "it is ready without Consul", async || {
+        let code = weightd.code("/ready").await?;
+        ensure!(code == 200, "{code}");
+        Ok(())
+    });
+    up.await?;
+    assert_eq!(metric(&weightd, "weightd_consul_up", "").await?, 0);
+
+    consul.start_again().await?;
+    put(&consul, "app", 70, 30).await?;
+    consul_is(&weightd, "following", None).await?;
+    becomes(&haproxy, "app", 70, 30).await
+}
+
+#[tokio::test]
+async fn the_disk_acts_three_seconds_after_a_start_while_consul_hangs() -> anyhow::Result<()> {
+    let (consul, mut haproxy) = servers(&backend("app", 0, 100)).await?;
+    put(&consul, "app", 100, 0).await?;
+    let mut weightd = Weightd::start(&consul, &haproxy).await?;
+    becomes(&haproxy, "app", 100, 0).await?;
+    converged(&weightd).await?;
+    weightd.stop().await?;
+    haproxy.reload_again().await?;
+    put(&consul, "app", 70, 30).await?;
+
+    let paused = consul.pause()?;
+    let start = Instant::now();
+    weightd.start_again().await?;
+    always(Duration::from_secs(2), "Consul is given time", async || is(&haproxy, "app", 0, 100).await).await?;
+    becomes(&haproxy, "app", 100, 0).await?;
+    let after = start.elapsed();
+    assert!((Duration::from_millis(2900)..Duration::from_secs(6)).contains(&after), "{after:?}");
+    drop(paused);
+    becomes(&haproxy, "app", 70, 30).await
+}
+
+#[tokio::test]
+async fn a_valid_document_beats_the_disk() -> anyhow::Result<()> {
+    let (consul, mut haproxy) = servers(&backend("app", 0, 100)).await?;
+    put(&consul, "app", 100, 0).await?;
+    let mut weightd = Weightd::start(&consul, &haproxy).await?;
+    becomes(&haproxy, "app", 100, 0).await?;
+    converged(&weightd).await?;
+    weightd.stop().await?;
+    put(&consul, "app", 70, 30).await?;
+    haproxy.reload_again().await?;
+    let before = lines(&weightd, &["weight set"]).len();
+    weightd.start_again().await?;
+    becomes(&haproxy, "app", 70, 30).await?;
+    converged(&weightd).await?;
+    let set = lines(&weightd, &["weight set"]).split_off(before);
+    assert_eq!(set.len(), 2, "straight from what is configured to what is desired: {set:#?}");
+    Ok(())
+}
+
+/// The one state file of a weightd.
+fn state_file(weightd: &Weightd) -> anyhow::Result<PathBuf> {
+    let files = fs::read_dir(weightd.dir().join("state"))?.collect::<Result<Vec<_>, _>>()?;
+    let files = files.into_iter().map(|file| file.path());
+    let mut files = files.filter(|file| file.extension().is_some_and(|extension| extension == "state"));
+    files.next().context("no state file")
+}
+
+#[tokio::test]
+async fn a_corrupt_state_file_is_put_aside_and_nothing_is_enforced_before_the_first_good_read() -> anyhow::Result<()> {
+    let (mut consul, mut haproxy) = servers(&backend("app", 0, 100)).await?;
+    put(&consul, "app", 100, 0).await?;
+    let mut weightd = Weightd::start(&consul, &haproxy).await?;
+    becomes(&haproxy, "app", 100, 0).await?;
+    converged(&weightd).await?;
+    weightd.stop().await?;
+    let file = state_file(&weightd)?;
+    let mut bytes = fs::read(&file)?;
+    let at = bytes.len() - 20;
+    bytes[at] ^= 0x10;
+    fs::write(&file, bytes)?;
+    haproxy.reload_again().await?;
+    consul.kill().await?;
+
+    weightd.start_again().await?;
+    consul_is(&weightd, "held", Some("unreachable")).await?;
+    stays(&haproxy, "app", 0, 100).await?;
+    assert!(file.with_extension("state.corrupt").exists());
+    assert!(weightd.logs_contain(&[" WARN", "nothing is known from before", "damaged"]), "{}", weightd.log());
+    consul.start_again().await?;
+    put(&consul, "app", 70, 30).await?;
+    becomes(&haproxy, "app", 70, 30).await
+}
+
+#[tokio::test]
+async fn it_keeps_running_when_its_state_cannot_be_written_and_writes_it_when_it_can() -> anyhow::Result<()> {
+    let (consul, haproxy) = servers(&backend("app", 0, 100)).await?;
+    put(&consul, "app", 100, 0).await?;
+    let weightd = Weightd::start(&consul, &haproxy).await?;
+    becomes(&haproxy, "app", 100, 0).await?;
+    eventually(SOON, "it is written", async || state_file(&weightd)).await?;
+    // A file where the directory should be stops root too.
+    let dir = weightd.dir().join("state");
+    fs::remove_dir_all(&dir)?;
+    fs::write(&dir, "")?;
+    put(&consul, "app", 70, 30).await?;
+    becomes(&haproxy, "app", 70, 30).await?;
+    let errors = eventually(SOON, "more than one error is counted", async || {
+        let errors = metric(&weightd, "weightd_state_persist_errors_total", "").await?;
+        ensure!(errors > 1, "{errors}");
+        Ok(errors)
+    })
+    .await?;
+    let told = lines(&weightd, &["cannot be written to disk", "hint="]).len();
+    assert_eq!(told, 1, "it is told once and counted {errors} times");
+    assert_eq!(weightd.code("/ready").await?, 200);
+    fs::remove_file(&dir)?;
+    eventually(SOON, "it is written again", async || state_file(&weightd)).await.map(drop)
+}
+
+#[tokio::test]
+async fn a_release_forgets_and_leaves_haproxy_as_it_is() -> anyhow::Result<()> {
+    let (consul, mut haproxy) = servers(&(backend("app", 0, 100) + &backend("other", 0, 100))).await?;
+    put(&consul, "app", 100, 0).await?;
+    put(&consul, "other", 100, 0).await?;
+    let mut weightd = Settings::new(&consul, &haproxy).set("reconcile.resync", "1s").start().await?;
+    becomes(&haproxy, "app", 100, 0).await?;
+    consul.put(&key("app"), r#"{"release": true}"#).await?;
+    let status = state(&weightd, "app", "released").await?;
+    assert_eq!((&status["accepted"], &status["desired"]), (&serde_json::Value::Null, &serde_json::Value::Null));
+    is(&haproxy, "app", 100, 0).await?;
+    haproxy.set_weight_by_hand("app", "green", 7).await?;
+    stays(&haproxy, "app", 100, 7).await?;
+    haproxy.reload_again().await?;
+    becomes(&haproxy, "other", 100, 0).await?;
+    stays(&haproxy, "app", 0, 100).await?;
+    weightd.restart().await?;
+    converged(&weightd).await?;
+    // Nor does it come back from the disk once the release is gone.
+    consul.delete(&key("app")).await?;
+    eventually(SOON, "it is forgotten", async || {
+        ensure!(weightd.backend("app").await.is_err(), "still there");
+        Ok(())
+    })
+    .await?;
+    weightd.restart().await?;
+    converged(&weightd).await?;
+    is(&haproxy, "app", 0, 100).await?;
+    consul.put(&key("app"), document(70, 30)).await?;
+    becomes(&haproxy, "app", 70, 30).await
+}

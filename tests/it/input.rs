@@ -1,0 +1,282 @@
+//! Whatever lies in Consul: a bad backend is refused alone, with key, reason and remedy, and what was accepted stays.
+
+use std::fmt::Write as _;
+
+use anyhow::{Context as _, ensure};
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::{
+    common::{
+        A_WHILE, SOON, backend, becomes, consul_is, converged, instance, is, key, lines, metric, put, reason, servers,
+        state,
+    },
+    harness::{Consul, Haproxy, Weightd, always, eventually, weightd::Settings},
+};
+
+/// What a document may not be, and a part of what is said about it.
+const DOCUMENTS: [(&[u8], &str); 33] = [
+    (br#"{"weights":{"blue":-1}}"#, "malformed"),
+    (br#"{"weights":{"blue":257}}"#, "malformed"),
+    (br#"{"weights":{"blue":1.5}}"#, "malformed"),
+    (br#"{"weights":{"blue":1e2}}"#, "malformed"),
+    (br#"{"weights":{"blue":"50"}}"#, "malformed"),
+    (br#"{"weights":{"blue":"50%"}}"#, "malformed"),
+    (br#"{"weights":{"blue":50%}}"#, "malformed"),
+    (br#"{"weights":{"blue":+5}}"#, "malformed"),
+    (br#"{"weights":{"blue":007}}"#, "malformed"),
+    (br#"{"weights":{"blue":null}}"#, "malformed"),
+    (br#"{"weights":{"blue":18446744073709551616}}"#, "malformed"),
+    (b"", "empty"),
+    (br#"{"weights":{}}"#, "`weights` is empty"),
+    (br#"{"weights":null}"#, "malformed"),
+    (br#"{"weights":{"blue":1},"release":true}"#, "more than one"),
+    (br#"{"weights":{"blue":1},"split":{"blue*":1}}"#, "more than one"),
+    (br#"{"split":{"blue*":1}}"#, "not supported yet"),
+    (br#"{"release":false}"#, "malformed"),
+    (br#"{"v":2,"weights":{"blue":1}}"#, "version 2"),
+    (b"\xff\xfe{}", "UTF-8"),
+    (b"50", "malformed"),
+    (b"null", "malformed"),
+    (b"blue=50", "malformed"),
+    (br#"{"weights":{"blue":1}"#, "malformed"),
+    (br#"{"weights":{"blue":1}}{"weights":{"blue":2}}"#, "malformed"),
+    (br#"{"weights":{"blue":1,"blue":2}}"#, "malformed"),
+    (br#"{"weights":{"blue":1},"weights":{"green":2}}"#, "malformed"),
+    (br#"{"weights":{"blue;shutdown":1}}"#, "malformed"),
+    (br#"{"weights":{"blue\nshow info":1}}"#, "malformed"),
+    (br#"{"weights":{"blue green":1}}"#, "malformed"),
+    (br##"{"weights":{"#1":1}}"##, "malformed"),
+    (br#"{"weights":{"@1":1}}"#, "malformed"),
+    ("{\"weights\":{\"blue\u{202e}\":1}}".as_bytes(), "malformed"),
+];
+
+/// What a leaf may not be.
+const LEAVES: [&str; 12] = ["-1", "257", "1.5", "\"50\"", "50%", "+5", "007", "null", "", "5 0", "1e1", "0x10"];
+
+/// Backends of this name and a number, each with an accepted 70/30 against a configured 100/0, beside a good one.
+async fn accepted(name: &str, count: usize) -> anyhow::Result<(Consul, Haproxy, Weightd)> {
+    let mut body = backend("good", 100, 0);
+    for number in 0..count {
+        body += &backend(&format!("{name}{number}"), 100, 0);
+    }
+    let (consul, haproxy) = servers(&body).await?;
+    for number in 0..count {
+        put(&consul, &format!("{name}{number}"), 70, 30).await?;
+    }
+    put(&consul, "good", 70, 30).await?;
+    let weightd = Settings::new(&consul, &haproxy).set("reconcile.resync", "1s").start().await?;
+    becomes(&haproxy, "good", 70, 30).await?;
+    converged(&weightd).await?;
+    Ok((consul, haproxy, weightd))
+}
+
+/// The backend is refused, and says so everywhere.
+async fn refused(weightd: &Weightd, backend: &str, of: &str, because: &str) -> anyhow::Result<()> {
+    let key = key(of);
+    let reason = reason(weightd, backend, "rejected").await?;
+    let detail = reason["detail"].as_str().context("no detail")?;
+    ensure!(detail.contains(&key) && detail.contains(because), "{because}: {reason}");
+    state(weightd, backend, "rejected").await?;
+    let logged = lines(weightd, &[" WARN", "refused; what was accepted stays in force", because, "hint="]);
+    let logged =
+        logged.iter().filter(|line| [format!("={key} "), format!("\"{key}\"")].iter().any(|key| line.contains(key)));
+    let logged = logged.collect::<Vec<_>>();
+    ensure!(logged.len() == 1, "{key} is told of {} times, {because}: {}", logged.len(), weightd.log());
+    Ok(())
+}
+
+/// So many keys are refused, and the good backend follows all the same.
+async fn the_others_follow(
+    consul: &Consul,
+    haproxy: &Haproxy,
+    weightd: &Weightd,
+    (keys, backends): (usize, usize),
+) -> anyhow::Result<()> {
+    for (name, labels, count) in
+        [("weightd_rejected_keys", "", keys), ("weightd_backend_reasons", ",reason=\"rejected\"", backends)]
+    {
+        eventually(SOON, name, async || {
+            let refused = metric(weightd, name, labels).await?;
+            ensure!(refused == u64::try_from(count)?, "{refused}, not {count}");
+            Ok(())
+        })
+        .await?;
+    }
+    for (blue, green) in [(1, 2), (3, 4)] {
+        put(consul, "good", blue, green).await?;
+        becomes(haproxy, "good", blue, green).await?;
+    }
+    assert_eq!(instance(weightd, 0).await?["converged"], false);
+    assert_eq!(weightd.code("/ready").await?, 200);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_bad_document_is_refused_alone_and_what_was_accepted_stays() -> anyhow::Result<()> {
+    let (consul, mut haproxy, weightd) = accepted("bad", DOCUMENTS.len() + 1).await?;
+    for (number, (document, _)) in DOCUMENTS.iter().enumerate() {
+        consul.put(&key(&format!("bad{number}")), *document).await?;
+    }
+    let great = format!("bad{}", DOCUMENTS.len());
+    consul.put(&key(&great), vec![b' '; 512 * 1024]).await?;
+    refused(&weightd, &great, &great, "524288 bytes").await?;
+    for (number, (_, because)) in DOCUMENTS.iter().enumerate() {
+        let name = format!("bad{number}");
+        refused(&weightd, &name, &name, because).await?;
+    }
+    let count = DOCUMENTS.len() + 1;
+    the_others_follow(&consul, &haproxy, &weightd, (count, count)).await?;
+    // Not only left alone, but in force.
+    haproxy.reload_again().await?;
+    for number in 0..count {
+        becomes(&haproxy, &format!("bad{number}"), 70, 30).await?;
+    }
+    put(&consul, "bad0", 5, 6).await?;
+    becomes(&haproxy, "bad0", 5, 6).await?;
+    state(&weightd, "bad0", "converged").await.map(drop)
+}
+
+#[tokio::test]
+async fn a_bad_leaf_refuses_its_backend_and_no_other() -> anyhow::Result<()> {
+    let extra = 4;
+    let (consul, haproxy, weightd) = accepted("bad", LEAVES.len() + extra).await?;
+    for number in 0..LEAVES.len() + extra {
+        // From a document to leaves, whose values are the same.
+        let tail = format!("bad{number}");
+        consul.delete(&key(&tail)).await?;
+        consul.put(&format!("{}/blue", key(&tail)), "70").await?;
+        consul.put(&format!("{}/green", key(&tail)), "30").await?;
+        state(&weightd, &tail, "converged").await?;
+    }
+    for (number, leaf) in LEAVES.iter().enumerate() {
+        // The other leaf is good, and new: it must not act alone.
+        consul.put(&format!("weightd/weights/bad{number}/green"), *leaf).await?;
+        consul.put(&format!("weightd/weights/bad{number}/blue"), "1").await?;
+    }
+    let [both, deep, folder, name] = [0, 1, 2, 3].map(|more| format!("bad{}", LEAVES.len() + more));
+    put(&consul, &both, 1, 2).await?;
+    consul.put(&format!("weightd/weights/{deep}/blue/really"), "1").await?;
+    consul.put(&format!("weightd/weights/{folder}/"), "1").await?;
+    consul.put(&format!("weightd/weights/{name}/blue%3Bx"), "1").await?;
+
+    for (number, leaf) in LEAVES.iter().enumerate() {
+        let because = if leaf.is_empty() { "empty" } else { "not a weight" };
+        refused(&weightd, &format!("bad{number}"), &format!("bad{number}/green"), because).await?;
+    }
+    refused(&weightd, &both, &both, "document and leaves").await?;
+    refused(&weightd, &deep, &format!("{deep}/blue/really"), "deeper").await?;
+    refused(&weightd, &folder, &format!("{folder}/"), "folder").await?;
+    refused(&weightd, &name, &format!("{name}/blue;x"), "server's name").await?;
+    let count = LEAVES.len() + extra;
+    the_others_follow(&consul, &haproxy, &weightd, (count, count)).await?;
+    always(A_WHILE, "what was accepted stays", async || {
+        for number in 0..count {
+            is(&haproxy, &format!("bad{number}"), 70, 30).await?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// Sets keys in one transaction, in which a key may have any name.
+async fn set(consul: &Consul, pairs: &[(String, String)]) -> anyhow::Result<Value> {
+    let operation =
+        |(key, value): &(String, String)| json!({ "KV": { "Verb": "set", "Key": key, "Value": BASE64.encode(value) } });
+    let body = pairs.iter().map(operation).collect::<Value>();
+    consul.http().json(Method::PUT, "txn", &body).await
+}
+
+#[tokio::test]
+async fn keys_that_no_backend_can_have_are_told_of_and_hurt_nobody() -> anyhow::Result<()> {
+    let (consul, haproxy, weightd) = accepted("other", 1).await?;
+    let names = ["a;b", "a b", "a\nb", "#1", "@1", "a\u{202e}b", "a\u{1b}[31mb", "a\0b", "ä", "a%b", "a\\b"];
+    let long = "x".repeat(300);
+    for name in names.iter().copied().chain([long.as_str()]) {
+        set(&consul, &[(key(name), r#"{"weights":{"blue":1}}"#.to_owned())]).await?;
+    }
+    the_others_follow(&consul, &haproxy, &weightd, (names.len() + 1, 0)).await?;
+    let instance = instance(&weightd, 0).await?;
+    assert_eq!(instance["stray_total"], names.len() + 1);
+    let stray = instance["stray"].as_array().context("no stray keys")?;
+    for entry in stray {
+        for field in ["key", "reason", "remedy"] {
+            let text = entry[field].as_str().with_context(|| format!("no {field}"))?;
+            ensure!(!text.is_empty() && !text.contains(|c: char| c.is_control() || c == '\u{202e}'), "{entry}");
+        }
+    }
+    let told = weightd.log();
+    assert!(!told.contains(['\u{202e}', '\u{1b}', '\0']), "{told}");
+    assert_eq!(
+        lines(&weightd, &[" WARN", "refused; what was accepted stays in force", "hint="]).len(),
+        names.len() + 1
+    );
+    consul.delete_tree("weightd/weights/a").await?;
+    eventually(SOON, "those that are gone are gone", async || {
+        let left = metric(&weightd, "weightd_rejected_keys", "").await?;
+        ensure!(left == 4, "{left}");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn folder_keys_say_nothing() -> anyhow::Result<()> {
+    let (consul, haproxy) = servers(&backend("app", 100, 0)).await?;
+    for folder in ["weightd/", "weightd/weights/", "weightd/weights/app/", "weightd/weights/none/"] {
+        consul.put(folder, "").await?;
+    }
+    consul.put("weightd/weights/app/blue", "7").await?;
+    let weightd = Weightd::start(&consul, &haproxy).await?;
+    becomes(&haproxy, "app", 7, 0).await?;
+    converged(&weightd).await?;
+    assert_eq!(metric(&weightd, "weightd_rejected_keys", "").await?, 0);
+    let backends = instance(&weightd, 0).await?["backends"].take();
+    assert_eq!(backends.as_array().map(Vec::len), Some(1), "{backends}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn twenty_thousand_keys_are_read_and_a_change_among_them_still_acts() -> anyhow::Result<()> {
+    let (consul, haproxy) = servers(&(backend("app", 100, 0) + &backend("leaves", 100, 0))).await?;
+    let document = r#"{"weights":{"blue":1,"green":2}}"#.to_owned();
+    let mut pairs = (0..10_000).map(|n| (key(&format!("app{n}")), document.clone())).collect::<Vec<_>>();
+    pairs.extend((0..10_000).map(|n| (key(&format!("leaves/s{n}")), "7".to_owned())));
+    for chunk in pairs.chunks(60) {
+        set(&consul, chunk).await?;
+    }
+    put(&consul, "app", 70, 30).await?;
+    let weightd = Weightd::start(&consul, &haproxy).await?;
+    becomes(&haproxy, "app", 70, 30).await?;
+    refused(&weightd, "leaves", "leaves/s0", "10000 servers").await?;
+    for (blue, green) in [(1, 2), (3, 4)] {
+        put(&consul, "app", blue, green).await?;
+        becomes(&haproxy, "app", blue, green).await?;
+    }
+    is(&haproxy, "leaves", 100, 0).await?;
+    let metrics = weightd.metrics().await?;
+    assert!(metrics.contains("weightd_rejected_keys{haproxy=\"haproxy\"} 1"), "{metrics}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_answer_over_16_mib_is_held_and_mended_by_deletion() -> anyhow::Result<()> {
+    let (consul, mut haproxy, weightd) = accepted("other", 1).await?;
+    let great = " ".repeat(512 * 1024);
+    for number in 0..40 {
+        consul.put(&key(&format!("great{number}")), great.clone()).await?;
+    }
+    put(&consul, "good", 1, 2).await?;
+    consul_is(&weightd, "held", Some("too_large")).await?;
+    haproxy.reload_again().await?;
+    becomes(&haproxy, "other0", 70, 30).await?;
+    let mut warnings = String::new();
+    for line in lines(&weightd, &["reason=too_large"]) {
+        writeln!(warnings, "{line}")?;
+    }
+    assert_eq!(warnings.lines().count(), 1, "{warnings}");
+    consul.delete_tree(&key("great")).await?;
+    consul_is(&weightd, "following", None).await?;
+    becomes(&haproxy, "good", 1, 2).await
+}
