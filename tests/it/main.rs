@@ -12,6 +12,7 @@ mod guards;
 mod haproxy_faults;
 mod hold;
 mod input;
+mod layering;
 mod servers;
 mod sync;
 

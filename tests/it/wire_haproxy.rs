@@ -13,8 +13,9 @@ use weightd::{
     metrics::Metrics,
     reconcile::{
         Reconciler,
+        instance::{Inner, Instance},
         reasons::{self, Reason},
-        task::{Inner, Instance, Task, Timing},
+        task::{Task, Timing},
     },
 };
 
