@@ -13,9 +13,11 @@ mod haproxy_faults;
 mod hold;
 mod input;
 mod life;
+mod layering;
 mod servers;
 mod sync;
 
 pub mod fakes;
 
 pub mod wire_consul;
+mod wire_haproxy;
