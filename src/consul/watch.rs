@@ -24,8 +24,9 @@ use crate::{
     retry::{self, Backoff},
 };
 
-/// Shortest and longest pause after an error. Jittered, so that a fleet does not come back as one.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
+/// Shortest and longest pause after an error. Jittered, so that a fleet does not come back as one; not longer, because
+/// a Consul that is back after an hour should be followed again before somebody asks why it is not.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 /// How often a plain read looks past the blocked query: a query that is blocked while a snapshot is restored
 /// never learns of it.
 const PLAIN_READ_EVERY: Duration = Duration::from_secs(30);

@@ -12,8 +12,8 @@ mod guards;
 mod haproxy_faults;
 mod hold;
 mod input;
-mod life;
 mod layering;
+mod life;
 mod servers;
 mod sync;
 
