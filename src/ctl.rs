@@ -30,7 +30,7 @@ pub use exit::Exit;
 use tokio::signal::ctrl_c;
 
 use self::{failure::Failure, output::Format, store::Store};
-use crate::consul::{Address, Env, Layer, Root, Settings, TokenSource, client::Client, settings};
+use crate::consul::{Address, Env, Layer, Root, Settings, TlsLayer, TokenSource, client::Client, settings};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -43,7 +43,9 @@ Examples:
   weightctl release app1                           stop managing it; HAProxy keeps its weights
 
 Consul is found as Consul's own programs find it: by CONSUL_HTTP_ADDR, CONSUL_HTTP_TOKEN,
-CONSUL_HTTP_TOKEN_FILE, CONSUL_HTTP_AUTH, CONSUL_NAMESPACE and CONSUL_PARTITION. Flags come first.";
+CONSUL_HTTP_TOKEN_FILE, CONSUL_HTTP_AUTH, CONSUL_NAMESPACE and CONSUL_PARTITION; for TLS by
+CONSUL_HTTP_SSL, CONSUL_HTTP_SSL_VERIFY, CONSUL_CACERT, CONSUL_CAPATH, CONSUL_CLIENT_CERT,
+CONSUL_CLIENT_KEY and CONSUL_TLS_SERVER_NAME. Flags come first.";
 
 /// Look at and change the server weights that weightd gives to HAProxy
 #[derive(Debug, Parser)]
@@ -69,7 +71,7 @@ struct Global {
         long,
         global = true,
         value_name = "ADDRESS",
-        help = "Where Consul listens: host:port, http://host:port or unix:///path"
+        help = "Where Consul listens: host:port, https://host:port or unix:///path"
     )]
     http_addr: Option<Address>,
     /// A file that holds the ACL token
@@ -110,8 +112,12 @@ impl Global {
             datacenter: self.datacenter.clone(),
             namespace: self.namespace.clone(),
             partition: self.partition.clone(),
+            tls: TlsLayer::default(),
         };
         let settings = Settings::from_env(env, flags).map_err(|error| Failure::caused(Exit::Usage, error))?;
+        if settings.address.is_tls() && !settings.tls.verify {
+            output::note("CONSUL_HTTP_SSL_VERIFY=false: whoever answers gets the token, and is believed");
+        }
         let client = Client::new(settings).map_err(|error| store::failed(error, ""))?;
         Ok(Store::new(client, &self.root))
     }

@@ -110,6 +110,13 @@ impl Daemon {
     fn new(config: Config, observe_only: bool, dry_run: bool) -> anyhow::Result<Self> {
         let clock = Clock::start();
         let metrics = Arc::new(Metrics::new());
+        if config.consul.address.is_tls() && !config.consul.tls.verify {
+            warn!(
+                address = %config.consul.address,
+                hint = "set `ca_file` and `verify = true` in [consul.tls], or CONSUL_CACERT and no CONSUL_HTTP_SSL_VERIFY",
+                "Consul's certificate is not verified: whoever answers gets the token, and is believed"
+            );
+        }
         let client = Arc::new(Client::new(config.consul.clone()).context("cannot set up the client of Consul")?);
         // One query per prefix, however many HAProxies follow it.
         let mut feeds: HashMap<Root, (watch::Receiver<Feed>, watch::Receiver<Link>)> = HashMap::new();

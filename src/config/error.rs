@@ -5,7 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::model::{Escaped, nearest};
+use crate::{
+    consul::tls::Contradiction,
+    model::{Escaped, nearest},
+};
 
 /// A configuration that cannot be used: where, what is wrong, what to do. Never shows a secret.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +54,9 @@ pub enum ConfigError {
         /// What is wrong with its value, and what to do.
         what: String,
     },
+    /// What file and environment say about Consul does not go together.
+    #[error("[consul]: {0}")]
+    Consul(Contradiction),
     /// The machine's host name, which names the node unless the file does, is not usable.
     #[error("the machine's host name cannot name this node: {0}; set `node` in the configuration")]
     HostName(String),

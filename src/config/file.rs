@@ -35,6 +35,18 @@ pub(super) struct Consul {
     pub(super) partition: Value<String>,
     pub(super) root: Value<String>,
     pub(super) wait: Value<DurationText>,
+    pub(super) tls: Tls,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a section")]
+pub(super) struct Tls {
+    pub(super) ca_file: Value<String>,
+    pub(super) ca_path: Value<String>,
+    pub(super) client_cert: Value<String>,
+    pub(super) client_key: Value<String>,
+    pub(super) server_name: Value<String>,
+    pub(super) verify: Option<bool>,
 }
 
 #[derive(Default, Deserialize)]

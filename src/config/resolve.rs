@@ -14,7 +14,12 @@ use super::{
     file::{self, File, Value},
 };
 use crate::{
-    consul::{self, TokenSource, check_segment, root::InvalidSegment, settings},
+    consul::{
+        self, TokenSource, check_segment,
+        root::InvalidSegment,
+        settings,
+        tls::{self, Ca},
+    },
     haproxy::{self, address::InvalidAddress},
 };
 
@@ -41,7 +46,7 @@ pub(super) fn resolve(file: File, place: &Place<'_>, env: &Env<'_>) -> Result<Co
     let state_dir = directory(place, "state_dir", state_dir, env, "STATE_DIRECTORY", STATE_DIR)?;
     let run_dir = directory(place, "run_dir", run_dir, env, "RUNTIME_DIRECTORY", RUN_DIR)?;
 
-    let file::Consul { address, token, token_file, auth, datacenter, namespace, partition, root, wait } = consul;
+    let file::Consul { address, token, token_file, auth, datacenter, namespace, partition, root, wait, tls } = consul;
     let root = place.read("consul.root", root, str::parse)?.unwrap_or_default();
     let wait = place.duration("consul.wait", wait, &WAIT_RANGE)?.unwrap_or(WAIT);
     let token = place.secret("consul.token", token, TokenSource::value)?;
@@ -53,12 +58,14 @@ pub(super) fn resolve(file: File, place: &Place<'_>, env: &Env<'_>) -> Result<Co
         datacenter: place.read("consul.datacenter", datacenter, settings::name)?,
         namespace: place.read("consul.namespace", namespace, settings::name)?,
         partition: place.read("consul.partition", partition, settings::name)?,
+        tls: resolve_tls(tls, place)?,
     };
     let consul = consul::Layer::default()
         .over_env(env)
         .map_err(|error| ConfigError::Environment { variable: error.variable, what: error.problem.to_string() })?
         .over(said)
-        .settings();
+        .settings()
+        .map_err(ConfigError::Consul)?;
 
     Ok(Config {
         mode,
@@ -75,6 +82,20 @@ pub(super) fn resolve(file: File, place: &Place<'_>, env: &Env<'_>) -> Result<Co
         log: resolve_log(log, place, env)?,
         haproxy: instances(haproxy, &root, place)?,
         root,
+    })
+}
+
+fn resolve_tls(tls: file::Tls, place: &Place<'_>) -> Result<consul::TlsLayer, ConfigError> {
+    let file::Tls { ca_file, ca_path, client_cert, client_key, server_name, verify } = tls;
+    let ca_file = place.read("consul.tls.ca_file", ca_file, absolute)?.map(Ca::File);
+    let ca_path = place.read("consul.tls.ca_path", ca_path, absolute)?.map(Ca::Directory);
+    Ok(consul::TlsLayer {
+        ssl: false,
+        ca: ca_file.or(ca_path),
+        client_cert: place.read("consul.tls.client_cert", client_cert, absolute)?,
+        client_key: place.read("consul.tls.client_key", client_key, absolute)?,
+        server_name: place.read("consul.tls.server_name", server_name, tls::server_name)?,
+        verify,
     })
 }
 

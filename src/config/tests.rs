@@ -1,6 +1,7 @@
 use insta::assert_snapshot;
 
 use super::*;
+use crate::consul::tls::{Ca, Identity};
 
 fn env<'a>(variables: &'a [(&'a str, &'a str)]) -> impl Fn(&str) -> Option<String> + 'a {
     |name| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
@@ -54,13 +55,18 @@ fn the_printed_default_is_the_default_and_shows_every_key() {
             _ => format!("{line}\n"),
         })
         .collect();
+    // An address without TLS and settings for it contradict each other.
+    let full = full.replace("http://127.0.0.1:8500", "https://127.0.0.1:8501");
     let config = parse(&full);
     assert_eq!((config.node.as_str(), config.haproxy[0].root.as_str()), ("lb-1", "weightd-edge/"));
     let table: toml::Table = toml::from_str(&full).unwrap();
     for (section, keys) in [(None, &table)]
         .into_iter()
         .chain(["consul", "reconcile", "api", "log"].map(|name| (Some(name), table[name].as_table().unwrap())))
-        .chain([(Some("[haproxy]"), table["haproxy"][0].as_table().unwrap())])
+        .chain([
+            (Some("[haproxy]"), table["haproxy"][0].as_table().unwrap()),
+            (Some("consul.tls"), table["consul"]["tls"].as_table().unwrap()),
+        ])
     {
         let header = section.map(|name| format!("[{name}]\n")).unwrap_or_default();
         let message = refused(&format!("{header}zzzzzzzz = 1"));
@@ -154,6 +160,44 @@ fn the_environment_beats_the_file() {
 }
 
 #[test]
+fn tls_is_what_the_section_says_unless_the_environment_does() {
+    let text = "[consul]\naddress = \"https://h:8501\"\n[consul.tls]\nca_file = \"/ca\"\nca_path = \"/dir\"\nclient_cert = \"/cert\"\nclient_key = \"/key\"\nserver_name = \"n.example\"";
+    let expected = consul::Tls {
+        ca: Some(Ca::File("/ca".into())),
+        identity: Some(Identity { cert: "/cert".into(), key: "/key".into() }),
+        server_name: Some("n.example".to_owned()),
+        verify: true,
+    };
+    assert_eq!(parse(text).consul.tls, expected);
+    let variables = [
+        ("CONSUL_CAPATH", "/env"),
+        ("CONSUL_CLIENT_KEY", "/env"),
+        ("CONSUL_TLS_SERVER_NAME", "env.example"),
+        ("CONSUL_HTTP_SSL_VERIFY", "false"),
+    ];
+    let expected = consul::Tls {
+        ca: Some(Ca::Directory("/env".into())),
+        identity: Some(Identity { cert: "/cert".into(), key: "/env".into() }),
+        server_name: Some("env.example".to_owned()),
+        verify: false,
+    };
+    assert_eq!(parse_with(text, &variables).unwrap().consul.tls, expected);
+    let config = parse_with("[consul.tls]\nca_file = \"/ca\"", &[("CONSUL_HTTP_SSL", "true")]).unwrap();
+    assert_eq!(config.consul.address.to_string(), "https://127.0.0.1:8500");
+    assert!(!parse("[consul]\naddress = \"https://h\"\n[consul.tls]\nverify = false").consul.tls.verify);
+}
+
+#[test]
+fn tls_that_cannot_be_says_why_and_what_to_do() {
+    assert_snapshot!(refused("[consul.tls]\nca_file = \"/ca\""), @"[consul]: TLS is set up, but http://127.0.0.1:8500 is not encrypted; write https:// or set CONSUL_HTTP_SSL=true, or remove the keys of [consul.tls] and CONSUL_CACERT, CONSUL_CAPATH, CONSUL_CLIENT_CERT, CONSUL_CLIENT_KEY, CONSUL_TLS_SERVER_NAME and CONSUL_HTTP_SSL_VERIFY");
+    assert_snapshot!(refused("[consul]\naddress = \"https://h\"\n[consul.tls]\nclient_cert = \"/c\""), @"[consul]: a client certificate and its key go together; set client_cert and client_key in [consul.tls], or CONSUL_CLIENT_CERT and CONSUL_CLIENT_KEY, or none of them");
+    assert_snapshot!(refused("[consul.tls]\nca_file = \"ca\""), @"/etc/weightd/weightd.toml:2: `consul.tls.ca_file`: the path is relative; write it from the root");
+    assert_snapshot!(refused("[consul.tls]\nserver_name = \"10.0.0.1\""), @"/etc/weightd/weightd.toml:2: `consul.tls.server_name`: not a host name; write one such as server.dc1.consul");
+    assert_snapshot!(refused("[consul.tls]\nca_fil = \"/ca\""), @"/etc/weightd/weightd.toml:2: unknown key `ca_fil` in [consul.tls]; did you mean `ca_file`?");
+    assert_snapshot!(refused("[consul.tls]\nverify = \"no\""), @"/etc/weightd/weightd.toml:2: `consul.tls.verify`: found text in quotes, expected true or false");
+}
+
+#[test]
 fn a_token_file_beats_a_token() {
     let config = parse("[consul]\ntoken = \"abc\"\ntoken_file = \"/t\"");
     assert_eq!(config.consul.token, consul::TokenSource::File("/t".into()));
@@ -189,7 +233,6 @@ fn a_value_that_cannot_be_says_why_and_what_to_do() {
     assert_snapshot!(refused("mode = \"enforced\""), @"/etc/weightd/weightd.toml:1: `mode`: `enforced` is not known; did you mean `enforce`?");
     assert_snapshot!(refused("node = \"a b\""), @"/etc/weightd/weightd.toml:1: `node`: `a b` contains ` `; write a name of A-Z a-z 0-9 _ . -");
     assert_snapshot!(refused("state_dir = \"var\""), @"/etc/weightd/weightd.toml:1: `state_dir`: the path is relative; write it from the root");
-    assert_snapshot!(refused("[consul]\n# x\naddress = \"https://h\""), @"/etc/weightd/weightd.toml:3: `consul.address`: TLS to Consul is not supported yet; use the agent on this machine, as in http://127.0.0.1:8500 or unix:///path");
     assert_snapshot!(refused("[consul]\nroot = \"/weightd\""), @"/etc/weightd/weightd.toml:2: `consul.root`: the root begins with a slash, which Consul's keys do not; remove it");
     assert_snapshot!(refused("[consul]\nroot = \"a/../b\""), @"/etc/weightd/weightd.toml:2: `consul.root`: the root has a segment that cannot be: `.` and `..` are not names; write a name of A-Z a-z 0-9 _ . -");
     assert_snapshot!(refused("[consul]\nwait = \"5s\""), @"/etc/weightd/weightd.toml:2: `consul.wait`: 5s is out of range; write a duration from 10s to 10m");
@@ -209,7 +252,6 @@ fn a_value_that_cannot_be_says_why_and_what_to_do() {
 #[test]
 fn the_environments_mistakes_name_the_variable() {
     let refused = |variables: &[(&str, &str)]| parse_with("", variables).unwrap_err().to_string();
-    assert_snapshot!(refused(&[("CONSUL_HTTP_SSL", "true")]), @"environment variable CONSUL_HTTP_SSL: TLS to Consul is not supported yet; use the agent on this machine, as in http://127.0.0.1:8500 or unix:///path, and unset the variable");
     assert_snapshot!(refused(&[("CONSUL_HTTP_SSL", "yes")]), @"environment variable CONSUL_HTTP_SSL: neither true nor false; write one of them");
     assert_snapshot!(refused(&[("CONSUL_NAMESPACE", "a/b")]), @"environment variable CONSUL_NAMESPACE: not a name: `a/b` contains `/`; write a name of A-Z a-z 0-9 _ . -");
     assert_snapshot!(refused(&[("STATE_DIRECTORY", "weightd")]), @"environment variable STATE_DIRECTORY: the path is relative; write it from the root");

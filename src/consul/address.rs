@@ -9,13 +9,13 @@ use crate::model::Escaped;
 /// Where Consul's HTTP API listens.
 ///
 /// Written as Consul's own programs take it: `host:port`, `host` (port 8500), `http://host:port`,
-/// `http://host:port/prefix`, `unix:///path`. An IPv6 address stands in brackets. As everywhere in HTTP,
-/// `http://host` means port 80.
+/// `http://host:port/prefix`, the same with `https://`, `unix:///path`. An IPv6 address stands in brackets. As
+/// everywhere in HTTP, `http://host` means port 80 and `https://host` port 443.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Address {
-    /// Plain HTTP.
+    /// HTTP, encrypted or plain.
     Http {
-        /// `http://host:port`, perhaps with the path of a proxy in front, without a trailing slash.
+        /// `http://host:port` or `https://host:port`, perhaps with the path of a proxy in front, without a trailing slash.
         base: String,
     },
     /// A Unix stream socket of the agent.
@@ -31,10 +31,7 @@ pub enum InvalidAddress {
     /// White space, a control character, a backslash, or anything beyond ASCII.
     #[error("the address contains white space or a character that URLs do not have; {FORMS}")]
     Character,
-    /// `https://`.
-    #[error("{NO_TLS}")]
-    Tls,
-    /// A scheme that is neither `http` nor `unix`.
+    /// A scheme that is none of `http`, `https` and `unix`.
     #[error("the scheme `{}` is not known; {FORMS}", Escaped(.0))]
     Scheme(String),
     /// `user:password@`.
@@ -46,7 +43,7 @@ pub enum InvalidAddress {
     #[error("the address contains a query or a fragment; {FORMS}")]
     Query,
     /// A path without a scheme.
-    #[error("the address has a path but no scheme; put http:// in front of it")]
+    #[error("the address has a path but no scheme; put http:// or https:// in front of it")]
     PathWithoutScheme,
     /// A host or a port that cannot be.
     #[error("the host or the port cannot be; {FORMS}")]
@@ -56,18 +53,32 @@ pub enum InvalidAddress {
     SocketPath,
 }
 
-const FORMS: &str = "write host:port, http://host:port or unix:///path, an IPv6 address in brackets";
-
-/// Said wherever TLS is asked for: falling back to plain HTTP would send the token in the clear.
-pub(super) const NO_TLS: &str =
-    "TLS to Consul is not supported yet; use the agent on this machine, as in http://127.0.0.1:8500 or unix:///path";
+const FORMS: &str = "write host:port, http://host:port, https://host:port or unix:///path, an IPv6 address in brackets";
 
 impl Address {
     /// The port that a bare host means.
     pub const DEFAULT_PORT: u16 = 8500;
     /// The longest path of a Unix socket, in bytes.
     pub const MAX_PATH: usize = 107;
+
+    /// Whether connections are encrypted.
+    pub fn is_tls(&self) -> bool {
+        matches!(self, Self::Http { base } if base.starts_with(HTTPS))
+    }
+
+    /// The same address with encryption; none for a Unix socket.
+    pub(super) fn with_tls(self) -> Option<Self> {
+        match self {
+            Self::Unix(_) => None,
+            Self::Http { base } => Some(Self::Http {
+                base: base.strip_prefix(HTTP).map_or_else(|| base.clone(), |rest| format!("{HTTPS}{rest}")),
+            }),
+        }
+    }
 }
+
+const HTTP: &str = "http://";
+const HTTPS: &str = "https://";
 
 impl Default for Address {
     /// `http://127.0.0.1:8500`.
@@ -97,28 +108,28 @@ impl FromStr for Address {
         if text.contains(['?', '#']) {
             return Err(InvalidAddress::Query);
         }
-        let implied_port = match scheme.map(str::to_ascii_lowercase).as_deref() {
-            Some("http") => false,
-            Some("https") => return Err(InvalidAddress::Tls),
+        let (prefix, implied_port) = match scheme.map(str::to_ascii_lowercase).as_deref() {
+            Some("http") => (HTTP, false),
+            Some("https") => (HTTPS, false),
             Some(_) => return Err(InvalidAddress::Scheme(scheme.unwrap_or_default().to_owned())),
             None if rest.contains('/') => return Err(InvalidAddress::PathWithoutScheme),
-            None => !rest.rsplit(']').next().unwrap_or(rest).contains(':'),
+            None => (HTTP, !rest.rsplit(']').next().unwrap_or(rest).contains(':')),
         };
         // The URL parser forgives surplus slashes and a missing port behind a colon.
         if rest.starts_with('/') || rest.split('/').next().is_some_and(|authority| authority.ends_with(':')) {
             return Err(InvalidAddress::Host);
         }
-        let url = Url::parse(&format!("http://{rest}")).map_err(|_| InvalidAddress::Host)?;
+        let url = Url::parse(&format!("{prefix}{rest}")).map_err(|_| InvalidAddress::Host)?;
         let host = url.host_str().ok_or(InvalidAddress::Host)?;
         let port = match url.port() {
             _ if implied_port => format!(":{}", Self::DEFAULT_PORT),
             Some(0) => return Err(InvalidAddress::Host),
             Some(port) => format!(":{port}"),
-            // 80, written or not.
+            // The scheme's own, written or not.
             None => String::new(),
         };
         let path = url.path().trim_end_matches('/');
-        Ok(Self::Http { base: format!("http://{host}{port}{path}") })
+        Ok(Self::Http { base: format!("{prefix}{host}{port}{path}") })
     }
 }
 
@@ -160,6 +171,9 @@ mod tests {
             ("HTTP://H:8500/", "http://h:8500"),
             ("http://h", "http://h"),
             ("http://h:8500/consul/", "http://h:8500/consul"),
+            ("https://h:8501", "https://h:8501"),
+            ("HTTPS://h:443/", "https://h"),
+            ("https://[::1]:8501/consul", "https://[::1]:8501/consul"),
             ("http://h:8500/a/b%20c", "http://h:8500/a/b%20c"),
             ("unix:///run/consul.sock", "unix:///run/consul.sock"),
             ("unix://consul.sock", "unix://consul.sock"),
@@ -176,8 +190,6 @@ mod tests {
         use InvalidAddress as E;
         let cases = [
             ("", E::Empty),
-            ("https://h:8501", E::Tls),
-            ("HTTPS://h", E::Tls),
             ("ftp://h", E::Scheme("ftp".to_owned())),
             ("://h", E::Scheme(String::new())),
             ("http://user:secret@h", E::UserInfo),
@@ -208,6 +220,17 @@ mod tests {
     }
 
     #[test]
+    fn tls_can_be_added_and_is_never_taken_away() {
+        let with_tls = |text: &str| text.parse::<Address>().unwrap().with_tls().map(|address| address.to_string());
+        assert_eq!(with_tls("h:8501").as_deref(), Some("https://h:8501"));
+        assert_eq!(with_tls("http://h/p").as_deref(), Some("https://h/p"));
+        assert_eq!(with_tls("https://h:8501").as_deref(), Some("https://h:8501"));
+        assert_eq!(with_tls("unix:///s"), None);
+        assert!("https://h".parse::<Address>().unwrap().is_tls());
+        assert!(!"http://h".parse::<Address>().unwrap().is_tls() && !"unix:///s".parse::<Address>().unwrap().is_tls());
+    }
+
+    #[test]
     fn no_password_is_repeated() {
         for text in ["http://user:hunter2@h", "user:hunter2@h", "https://user:hunter2@h", "hunter2:x@y://h"] {
             let error = text.parse::<Address>().unwrap_err();
@@ -217,7 +240,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_displayed_reads_as_the_same_address(text in "(http://|unix://|)[a-z0-9.:/\\[\\]%_~-]{0,40}") {
+        fn what_is_displayed_reads_as_the_same_address(text in "(https?://|unix://|)[a-z0-9.:/\\[\\]%_~-]{0,40}") {
             if let Ok(address) = text.parse::<Address>() {
                 let shown = address.to_string();
                 prop_assert_eq!(shown.parse::<Address>(), Ok(address), "{}", shown);

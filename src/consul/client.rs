@@ -1,17 +1,18 @@
 //! Consul's HTTP API, as far as it is used: the KV store.
 
-use std::{sync::Mutex, time::Duration};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
-use reqwest::{Method, RequestBuilder, Response, StatusCode, Url, header::HeaderValue, redirect::Policy};
+use reqwest::{Method, RequestBuilder, Response, StatusCode, Url, header::HeaderValue};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 
-use super::{Address, Settings, token::TokenError};
-use crate::{
-    desired::{BadResponse, Entry},
-    model::Escaped,
-};
+pub use super::error::ConsulError;
+use super::{Address, Settings, access::Access, tls, transport::Transport};
+use crate::desired::Entry;
 
 /// The most bytes of an answer.
 pub const MAX_RESPONSE: usize = 16 * 1024 * 1024;
@@ -19,93 +20,8 @@ pub const MAX_RESPONSE: usize = 16 * 1024 * 1024;
 pub const DEADLINE: Duration = Duration::from_secs(10);
 /// What a blocking query may take beyond its `wait` and Consul's jitter of `wait`/16.
 const BLOCKING_SLACK: Duration = Duration::from_secs(5);
-/// How long connecting may take.
-const CONNECT_DEADLINE: Duration = Duration::from_secs(3);
 /// The most operations of one transaction: Consul takes 64, and some room is left.
 pub const MAX_TXN: usize = 62;
-
-/// Why Consul gave no usable answer.
-#[derive(Debug, thiserror::Error)]
-pub enum ConsulError {
-    /// No connection, or it broke.
-    #[error("Consul at {address} cannot be reached")]
-    Unreachable {
-        /// Where it should be.
-        address: Address,
-        /// What the HTTP client says.
-        #[source]
-        source: reqwest::Error,
-    },
-    /// Connected, but no full answer in time.
-    #[error("Consul at {0} did not answer in time")]
-    Timeout(Address),
-    /// 401 or 403.
-    #[error("Consul denies it: {}", Escaped(.0))]
-    Denied(String),
-    /// 429 or any 5xx: it cannot now, and may later.
-    #[error("Consul answered {0}: {text}", text = Escaped(.1))]
-    Unavailable(StatusCode, String),
-    /// `X-Consul-KnownLeader: false`.
-    #[error("Consul has no leader, so its answer may be out of date")]
-    NoLeader,
-    /// Any other status.
-    #[error("unexpected answer {0}: {text}", text = Escaped(.1))]
-    Status(StatusCode, String),
-    /// No `X-Consul-Index`, or none that is a number above 0.
-    #[error("the answer has no X-Consul-Index; it is not Consul's KV that answers")]
-    NoIndex,
-    /// More than [`MAX_RESPONSE`] bytes.
-    #[error("the answer has more than {MAX_RESPONSE} bytes")]
-    TooLarge,
-    /// The answer is not JSON of the KV store.
-    #[error("the answer is not the KV store's JSON")]
-    Json(#[source] serde_json::Error),
-    /// The answer is JSON, but not Consul's.
-    #[error("the answer is not what was asked for")]
-    BadResponse(#[source] BadResponse),
-    /// The token cannot be read.
-    #[error("the ACL token cannot be read")]
-    Token(#[source] TokenError),
-    /// The HTTP client cannot be made.
-    #[error("the HTTP client cannot be set up")]
-    Setup(#[source] reqwest::Error),
-}
-
-impl ConsulError {
-    /// A short word for status and metrics.
-    pub fn reason(&self) -> &'static str {
-        match self {
-            Self::Unreachable { .. } | Self::Setup(_) => "unreachable",
-            Self::Timeout(_) => "timeout",
-            Self::Denied(_) => "denied",
-            Self::Unavailable(..) => "unavailable",
-            Self::NoLeader => "no_leader",
-            Self::Status(..) => "status",
-            Self::NoIndex => "no_index",
-            Self::TooLarge => "too_large",
-            Self::Json(_) | Self::BadResponse(_) => "bad_response",
-            Self::Token(_) => "token",
-        }
-    }
-
-    /// What to do about it.
-    pub fn remedy(&self) -> &'static str {
-        match self {
-            Self::Unreachable { .. } | Self::Timeout(_) | Self::Setup(_) => {
-                "see whether the Consul agent runs, and check `address` in [consul] or CONSUL_HTTP_ADDR"
-            }
-            Self::Denied(_) => {
-                "give the token `key_prefix \"<root>weights/\" { policy = \"read\" }`, or mend the token"
-            }
-            Self::Unavailable(..) | Self::NoLeader => "see `consul operator raft list-peers`; it is tried again",
-            Self::Status(..) | Self::NoIndex | Self::Json(_) | Self::BadResponse(_) => {
-                "check that `address` in [consul] or CONSUL_HTTP_ADDR is a Consul agent and no proxy in front of it"
-            }
-            Self::TooLarge => "remove large or foreign keys below <root>weights/",
-            Self::Token(_) => "check `token_file` in [consul] or CONSUL_HTTP_TOKEN_FILE, and who may read the file",
-        }
-    }
-}
 
 /// Asks Consul to wait for a change.
 #[derive(Debug, Clone, Copy)]
@@ -182,43 +98,64 @@ pub enum Committed {
 /// A Consul agent.
 #[derive(Debug)]
 pub struct Client {
-    http: reqwest::Client,
-    base: String,
     settings: Settings,
-    token: Mutex<Token>,
+    own: Mutex<Own>,
 }
 
-/// The ACL token as last read.
-#[derive(Debug, Default)]
-struct Token {
-    /// Whether it was read at all.
-    read: bool,
-    /// What was found; none where none is configured.
-    value: Option<SecretString>,
+/// What is read from files, and may be read again while requests are under way.
+#[derive(Debug)]
+struct Own {
+    /// Who this program is, and whom it trusts.
+    access: Access,
+    /// What connects; none before the first request, and after a failed handshake.
+    transport: Option<Arc<Transport>>,
+    /// The ACL token, once it was read.
+    token: Option<Token>,
+}
+
+/// The ACL token as last read; none where none is configured.
+#[derive(Debug, Clone)]
+struct Token(Option<SecretString>);
+
+impl Token {
+    fn read(access: &Access) -> Result<Self, ConsulError> {
+        access.token.read().map(Self).map_err(ConsulError::Token)
+    }
+}
+
+impl Own {
+    fn transport(&mut self, address: &Address) -> Result<Arc<Transport>, ConsulError> {
+        let transport = match self.transport.take() {
+            Some(transport) => transport,
+            None => Arc::new(Transport::new(address, &self.access.tls)?),
+        };
+        Ok(Arc::clone(self.transport.insert(transport)))
+    }
+
+    fn token(&mut self) -> Result<Token, ConsulError> {
+        let token = match self.token.take() {
+            Some(token) => token,
+            None => Token::read(&self.access)?,
+        };
+        Ok(self.token.insert(token).clone())
+    }
 }
 
 impl Client {
-    /// A client of the agent that `settings` name. Connects, and reads the token, only when used: whoever
-    /// writes the token's file may be later.
+    /// A client of the agent that `settings` name. Connects, and reads the token and certificates, only when
+    /// used: whoever writes those files may be later.
     ///
     /// # Errors
     /// [`ConsulError::Setup`].
     pub fn new(settings: Settings) -> Result<Self, ConsulError> {
-        // No proxy from the environment and no redirect: a token goes to the agent that was named, and to
-        // nobody else.
-        let mut builder = reqwest::Client::builder()
-            .no_proxy()
-            .redirect(Policy::none())
-            .connect_timeout(CONNECT_DEADLINE)
-            .user_agent(concat!("weightd/", env!("CARGO_PKG_VERSION")));
-        let base = match &settings.address {
-            Address::Http { base } => base.clone(),
-            Address::Unix(path) => {
-                builder = builder.unix_socket(path.as_path());
-                "http://localhost".to_owned()
-            }
+        let access = Access::of(&settings);
+        // Without TLS nothing is read for it, and what does not work now never will.
+        let transport = if settings.address.is_tls() {
+            None
+        } else {
+            Some(Arc::new(Transport::new(&settings.address, &access.tls)?))
         };
-        Ok(Self { http: builder.build().map_err(ConsulError::Setup)?, base, settings, token: Mutex::default() })
+        Ok(Self { settings, own: Mutex::new(Own { access, transport, token: None }) })
     }
 
     /// Where it is.
@@ -226,26 +163,40 @@ impl Client {
         &self.settings.address
     }
 
-    /// Reads the token again: its file may have been replaced.
+    /// Does what may mend the cause of `error` before the next request: reads the token again after a denial, and
+    /// the certificates after a failed handshake. Requests under way go on.
     ///
     /// # Errors
     /// [`ConsulError::Token`]; the token read before stays.
-    pub fn reload_token(&self) -> Result<(), ConsulError> {
-        let value = self.settings.token.read().map_err(ConsulError::Token)?;
-        *self.lock_token() = Token { read: true, value };
+    pub fn refresh(&self, error: &ConsulError) -> Result<(), ConsulError> {
+        let mut own = self.lock();
+        match error {
+            ConsulError::Denied(_) => {
+                own.token = Some(Token::read(&own.access)?);
+            }
+            ConsulError::Tls { .. } => own.transport = None,
+            _ => {}
+        }
         Ok(())
     }
 
-    fn token(&self) -> Result<Option<SecretString>, ConsulError> {
-        if !self.lock_token().read {
-            self.reload_token()?;
+    /// Takes another token, password and certificates, or reads the same files anew. Requests under way go on.
+    ///
+    /// # Errors
+    /// [`ConsulError::Token`] and [`ConsulError::Tls`]; then nothing is changed.
+    pub fn replace(&self, access: Access) -> Result<(), ConsulError> {
+        let token = Token::read(&access)?;
+        let mut own = self.lock();
+        if self.settings.address.is_tls() {
+            own.transport = Some(Arc::new(Transport::new(&self.settings.address, &access.tls)?));
         }
-        Ok(self.lock_token().value.clone())
+        (own.access, own.token) = (access, Some(token));
+        Ok(())
     }
 
-    fn lock_token(&self) -> std::sync::MutexGuard<'_, Token> {
-        // Nothing can panic while it is held, and a token is whole or not there.
-        self.token.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Own> {
+        // Nothing can panic while it is held, and each part is whole or not there.
+        self.own.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Lists all keys below `prefix`; with `blocking`, once they differ or its time is over.
@@ -348,7 +299,11 @@ impl Client {
         path: &str,
         parameters: &[(&str, String)],
     ) -> Result<RequestBuilder, ConsulError> {
-        let text = format!("{}{path}", self.base);
+        let (transport, token, auth) = {
+            let mut own = self.lock();
+            (own.transport(&self.settings.address)?, own.token()?, own.access.auth.clone())
+        };
+        let text = format!("{}{path}", transport.base);
         // Both parts were checked when they were configured; what does not parse all the same is refused.
         let mut url = Url::parse(&text)
             .map_err(|error| ConsulError::Status(StatusCode::BAD_REQUEST, format!("{text}: {error}")))?;
@@ -375,15 +330,15 @@ impl Client {
         if url.query() == Some("") {
             url.set_query(None);
         }
-        let mut request = self.http.request(method, url);
-        if let Some(token) = self.token()? {
+        let mut request = transport.http.request(method, url);
+        if let Token(Some(token)) = token {
             // The token is checked to be visible ASCII when it is read.
             if let Ok(mut value) = HeaderValue::from_str(token.expose_secret()) {
                 value.set_sensitive(true);
                 request = request.header("X-Consul-Token", value);
             }
         }
-        if let Some(auth) = &self.settings.auth {
+        if let Some(auth) = &auth {
             let auth = auth.expose_secret();
             let (user, password) = auth.split_once(':').map_or((auth, None), |(user, pass)| (user, Some(pass)));
             request = request.basic_auth(user, password);
@@ -392,7 +347,11 @@ impl Client {
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<Response, ConsulError> {
-        request.send().await.map_err(|error| self.failed(error))
+        let response = request.send().await.map_err(|error| self.failed(error))?;
+        if let Some(transport) = &self.lock().transport {
+            transport.handshake.answered();
+        }
+        Ok(response)
     }
 
     /// Reads a body piece by piece, so that one that is too large is given up before it is held.
@@ -413,7 +372,10 @@ impl Client {
 
     fn failed(&self, error: reqwest::Error) -> ConsulError {
         let address = self.settings.address.clone();
-        if error.is_timeout() && !error.is_connect() {
+        let tls = self.lock().transport.as_ref().and_then(|transport| tls::explain(&error, &transport.handshake));
+        if let Some(source) = tls {
+            ConsulError::Tls { address, source }
+        } else if error.is_timeout() && !error.is_connect() {
             ConsulError::Timeout(address)
         } else {
             // The URL says nothing that the address does not.

@@ -2,12 +2,14 @@
 
 use std::path::PathBuf;
 
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 
 pub use super::token::TokenError;
 use super::{
-    address::{Address, InvalidAddress, NO_TLS},
+    Access,
+    address::{Address, InvalidAddress},
     root::{InvalidSegment, check_segment},
+    tls::{self, Ca, Contradiction, Tls, TlsLayer},
     token::{InvalidToken, TokenSource},
 };
 
@@ -29,15 +31,15 @@ pub struct Settings {
     pub namespace: Option<String>,
     /// The admin partition (Consul Enterprise).
     pub partition: Option<String>,
+    /// Certificates, for an address with TLS.
+    pub tls: Tls,
 }
 
 impl PartialEq for Settings {
     fn eq(&self, other: &Self) -> bool {
-        let Self { address, token, auth, datacenter, namespace, partition } = self;
-        let auth = auth.as_ref().map(ExposeSecret::expose_secret);
+        let Self { address, token: _, auth: _, datacenter, namespace, partition, tls: _ } = self;
         *address == other.address
-            && *token == other.token
-            && auth == other.auth.as_ref().map(ExposeSecret::expose_secret)
+            && Access::of(self) == Access::of(other)
             && *datacenter == other.datacenter
             && *namespace == other.namespace
             && *partition == other.partition
@@ -60,9 +62,6 @@ pub enum Problem {
     /// No address of Consul.
     #[error("{0}")]
     Address(InvalidAddress),
-    /// It asks for TLS.
-    #[error("{NO_TLS}, and unset the variable")]
-    Tls,
     /// No boolean as Go's `ParseBool` reads them.
     #[error("neither true nor false; write one of them")]
     NotBoolean,
@@ -75,6 +74,9 @@ pub enum Problem {
     /// No password.
     #[error("there is nothing in it; write user:password, or remove the setting")]
     Empty,
+    /// No host name.
+    #[error("{0}")]
+    ServerName(&'static str),
     /// A control character in a password.
     #[error("it contains a control character; write user:password")]
     Control,
@@ -96,11 +98,20 @@ pub struct Layer {
     pub namespace: Option<String>,
     /// See [`Settings::partition`].
     pub partition: Option<String>,
+    /// See [`Settings::tls`].
+    pub tls: TlsLayer,
 }
 
-/// Variables that ask for TLS by being set.
-const TLS_VARIABLES: [&str; 5] =
-    ["CONSUL_CACERT", "CONSUL_CAPATH", "CONSUL_CLIENT_CERT", "CONSUL_CLIENT_KEY", "CONSUL_TLS_SERVER_NAME"];
+/// Why there are no settings.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidSettings {
+    /// A variable of the environment is refused.
+    #[error(transparent)]
+    Variable(#[from] InvalidVariable),
+    /// What was said in different places does not go together.
+    #[error(transparent)]
+    Contradiction(#[from] Contradiction),
+}
 
 /// The longest name of a datacenter, namespace or partition, in characters.
 const MAX_NAME: usize = 64;
@@ -110,21 +121,11 @@ impl Layer {
     /// variable counts as unset, and one that is not needed is not looked at.
     ///
     /// # Errors
-    /// [`InvalidVariable`] for a value that cannot be used, and for every variable that asks for TLS.
+    /// [`InvalidVariable`] for a value that cannot be used.
     pub fn over_env(mut self, env: &Env<'_>) -> Result<Self, InvalidVariable> {
         let get = |variable: &'static str| env(variable).filter(|value| !value.is_empty());
         let wrong = |variable| move |problem| InvalidVariable { variable, problem };
 
-        if let Some(variable) = TLS_VARIABLES.into_iter().find(|variable| get(variable).is_some()) {
-            return Err(wrong(variable)(Problem::Tls));
-        }
-        if let Some(value) = get("CONSUL_HTTP_SSL") {
-            match parse_bool(&value) {
-                Some(false) => {}
-                Some(true) => return Err(wrong("CONSUL_HTTP_SSL")(Problem::Tls)),
-                None => return Err(wrong("CONSUL_HTTP_SSL")(Problem::NotBoolean)),
-            }
-        }
         if self.address.is_none() {
             self.address = get("CONSUL_HTTP_ADDR")
                 .map(|value| value.parse().map_err(Problem::Address))
@@ -149,6 +150,7 @@ impl Layer {
                 *name = get(variable).map(|value| self::name(&value)).transpose().map_err(wrong(variable))?;
             }
         }
+        self.tls = self.tls.over(tls_of_env(env)?);
         Ok(self)
     }
 
@@ -162,29 +164,62 @@ impl Layer {
             datacenter: self.datacenter.or(below.datacenter),
             namespace: self.namespace.or(below.namespace),
             partition: self.partition.or(below.partition),
+            tls: self.tls.over(below.tls),
         }
     }
 
     /// Fills what is still open with the defaults.
-    pub fn settings(self) -> Settings {
-        Settings {
-            address: self.address.unwrap_or_default(),
+    ///
+    /// # Errors
+    /// [`Contradiction`]: whoever sets up TLS means an encrypted connection, and gets no other.
+    pub fn settings(self) -> Result<Settings, Contradiction> {
+        let mut address = self.address.unwrap_or_default();
+        if self.tls.ssl {
+            address = address.with_tls().ok_or(Contradiction::UnixSocket)?;
+        }
+        let tls = self.tls.settings()?;
+        if matches!(address, Address::Http { .. }) && !address.is_tls() && tls != Tls::default() {
+            return Err(Contradiction::NotEncrypted(address));
+        }
+        Ok(Settings {
+            address,
             token: self.token.unwrap_or_default(),
             auth: self.auth,
             datacenter: self.datacenter,
             namespace: self.namespace,
             partition: self.partition,
-        }
+            tls,
+        })
     }
+}
+
+/// What the environment says about TLS.
+fn tls_of_env(env: &Env<'_>) -> Result<TlsLayer, InvalidVariable> {
+    let get = |variable: &'static str| env(variable).filter(|value| !value.is_empty());
+    let wrong = |variable| move |problem| InvalidVariable { variable, problem };
+    let boolean = |variable: &'static str| {
+        let parse = |value: String| parse_bool(&value).ok_or(Problem::NotBoolean);
+        get(variable).map(parse).transpose().map_err(wrong(variable))
+    };
+    let path = |variable: &'static str| get(variable).map(PathBuf::from);
+    let server_name = get("CONSUL_TLS_SERVER_NAME").map(|value| tls::server_name(&value)).transpose();
+    Ok(TlsLayer {
+        ssl: boolean("CONSUL_HTTP_SSL")?.unwrap_or(false),
+        ca: path("CONSUL_CACERT").map(Ca::File).or_else(|| path("CONSUL_CAPATH").map(Ca::Directory)),
+        client_cert: path("CONSUL_CLIENT_CERT"),
+        client_key: path("CONSUL_CLIENT_KEY"),
+        server_name: server_name.map_err(|what| wrong("CONSUL_TLS_SERVER_NAME")(Problem::ServerName(what)))?,
+        verify: boolean("CONSUL_HTTP_SSL_VERIFY")?,
+    })
 }
 
 impl Settings {
     /// What `flags` say, then what the environment says, then the defaults.
     ///
     /// # Errors
-    /// As [`Layer::over_env`].
-    pub fn from_env(env: &Env<'_>, flags: Layer) -> Result<Self, InvalidVariable> {
-        flags.over_env(env).map(Layer::settings)
+    /// As [`Layer::over_env`] and [`Layer::settings`].
+    pub fn from_env(env: &Env<'_>, flags: Layer) -> Result<Self, InvalidSettings> {
+        Ok(flags.over_env(env)?.settings()?)
     }
 }
 
@@ -220,6 +255,8 @@ fn parse_bool(text: &str) -> Option<bool> {
 
 #[cfg(test)]
 mod tests {
+    use secrecy::ExposeSecret as _;
+
     use super::*;
 
     /// An environment of these variables alone.
@@ -227,8 +264,15 @@ mod tests {
         |name| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
     }
 
-    fn settings(variables: &[(&str, &str)]) -> Result<Settings, InvalidVariable> {
+    fn settings(variables: &[(&str, &str)]) -> Result<Settings, InvalidSettings> {
         Settings::from_env(&env(variables), Layer::default())
+    }
+
+    fn variable(variables: &[(&str, &str)]) -> InvalidVariable {
+        match settings(variables) {
+            Err(InvalidSettings::Variable(error)) => error,
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]
@@ -270,7 +314,7 @@ mod tests {
     fn flags_beat_the_environment_even_where_that_is_broken() {
         let flags =
             Layer { address: Some("consul:1".parse().unwrap()), namespace: Some("a".to_owned()), ..Layer::default() };
-        let variables = [("CONSUL_HTTP_ADDR", "https://h"), ("CONSUL_NAMESPACE", "b c"), ("CONSUL_PARTITION", "p")];
+        let variables = [("CONSUL_HTTP_ADDR", "ftp://h"), ("CONSUL_NAMESPACE", "b c"), ("CONSUL_PARTITION", "p")];
         let settings = Settings::from_env(&env(&variables), flags).unwrap();
         assert_eq!(settings.address.to_string(), "http://consul:1");
         assert_eq!(settings.namespace.as_deref(), Some("a"));
@@ -278,24 +322,64 @@ mod tests {
     }
 
     #[test]
-    fn whoever_asks_for_tls_is_told_that_there_is_none() {
-        let asking = [
-            ("CONSUL_HTTP_ADDR", "https://127.0.0.1:8501"),
+    fn tls_is_what_the_variables_say() {
+        let all = [
+            ("CONSUL_HTTP_ADDR", "consul:8501"),
             ("CONSUL_HTTP_SSL", "1"),
-            ("CONSUL_HTTP_SSL", "True"),
+            ("CONSUL_HTTP_SSL_VERIFY", "f"),
             ("CONSUL_CACERT", "/ca.pem"),
             ("CONSUL_CAPATH", "/ca"),
             ("CONSUL_CLIENT_CERT", "/cert.pem"),
             ("CONSUL_CLIENT_KEY", "/key.pem"),
+            ("CONSUL_TLS_SERVER_NAME", "server.dc1.consul"),
         ];
-        for variable in asking {
-            let error = settings(&[variable]).unwrap_err();
-            assert_eq!(error.variable, variable.0);
-            assert!(error.to_string().contains("TLS to Consul is not supported yet"), "{error}");
+        let identity = Some(tls::Identity { cert: "/cert.pem".into(), key: "/key.pem".into() });
+        let expected = Tls {
+            ca: Some(Ca::File("/ca.pem".into())),
+            identity,
+            server_name: Some("server.dc1.consul".to_owned()),
+            verify: false,
+        };
+        let found = settings(&all).unwrap();
+        assert_eq!((found.address.to_string().as_str(), found.tls), ("https://consul:8501", expected));
+
+        let found = settings(&[("CONSUL_HTTP_ADDR", "https://h"), ("CONSUL_CAPATH", "/ca")]).unwrap();
+        assert_eq!(found.tls, Tls { ca: Some(Ca::Directory("/ca".into())), ..Tls::default() });
+        assert!(found.tls.verify && found.address.is_tls());
+    }
+
+    #[test]
+    fn nothing_switches_tls_off() {
+        // Neither an address without it nor a flag, as with Consul's own programs.
+        for address in ["http://h:8501", "h:8501", "https://h:8501"] {
+            let flags = Layer { address: Some(address.parse().unwrap()), ..Layer::default() };
+            let found = Settings::from_env(&env(&[("CONSUL_HTTP_SSL", "true")]), flags).unwrap();
+            assert_eq!(found.address.to_string(), "https://h:8501");
         }
-        // Also where a flag names an address without it.
-        let flags = Layer { address: Some(Address::default()), ..Layer::default() };
-        assert!(Settings::from_env(&env(&[("CONSUL_HTTP_SSL", "true")]), flags).is_err());
+        assert!(settings(&[("CONSUL_HTTP_ADDR", "https://h"), ("CONSUL_HTTP_SSL", "0")]).unwrap().address.is_tls());
+    }
+
+    #[test]
+    fn whoever_sets_up_tls_gets_no_other_connection() {
+        for variable in [
+            ("CONSUL_CACERT", "/ca.pem"),
+            ("CONSUL_CAPATH", "/ca"),
+            ("CONSUL_TLS_SERVER_NAME", "n.example"),
+            ("CONSUL_HTTP_SSL_VERIFY", "false"),
+        ] {
+            let error = settings(&[variable]).unwrap_err();
+            assert!(matches!(error, InvalidSettings::Contradiction(Contradiction::NotEncrypted(_))), "{error}");
+            // What never leaves the machine needs none.
+            assert!(settings(&[variable, ("CONSUL_HTTP_ADDR", "unix:///s")]).is_ok());
+        }
+        assert!(settings(&[("CONSUL_HTTP_SSL_VERIFY", "true")]).is_ok());
+        let error = settings(&[("CONSUL_HTTP_ADDR", "unix:///s"), ("CONSUL_HTTP_SSL", "true")]).unwrap_err();
+        assert_eq!(error, Contradiction::UnixSocket.into());
+        for variable in ["CONSUL_CLIENT_CERT", "CONSUL_CLIENT_KEY"] {
+            let error = settings(&[("CONSUL_HTTP_SSL", "true"), (variable, "/pem")]).unwrap_err();
+            assert_eq!(error, Contradiction::HalfIdentity.into());
+        }
+        assert_eq!(variable(&[("CONSUL_TLS_SERVER_NAME", "10.0.0.1")]).variable, "CONSUL_TLS_SERVER_NAME");
     }
 
     #[test]
@@ -306,7 +390,7 @@ mod tests {
             ("CONSUL_HTTP_ADDR", "http://user:hunter2@h"),
             ("CONSUL_HTTP_SSL", "hunter2"),
         ] {
-            let error = settings(&[(variable, value)]).unwrap_err();
+            let error = self::variable(&[(variable, value)]);
             assert!(error.to_string().starts_with(&format!("environment variable {variable}: ")), "{error}");
             assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
         }

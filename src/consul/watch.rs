@@ -263,7 +263,9 @@ impl Watch {
         self.link.send_modify(|link| {
             *link.errors.entry(error.reason()).or_default() += 1;
             let since = link.held.as_ref().map_or(now, |held| held.since);
-            let news = link.held.as_ref().is_none_or(|held| held.reason != error.reason());
+            // What is to be done may change while the short word stays: from a wrong CA to an expired certificate.
+            let same = |held: &Held| held.reason == error.reason() && held.remedy == error.remedy();
+            let news = !link.held.as_ref().is_some_and(same);
             if news {
                 warn!(
                     reason = error.reason(),
@@ -274,9 +276,7 @@ impl Watch {
             }
             link.held = Some(Held { reason: error.reason(), detail, remedy: error.remedy(), since });
         });
-        if matches!(error, ConsulError::Denied(_))
-            && let Err(error) = self.client.reload_token()
-        {
+        if let Err(error) = self.client.refresh(error) {
             warn!(error = %Chain(&error), "cannot read the token again");
         }
         self.feed.send_if_modified(|feed| {

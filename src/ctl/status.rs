@@ -10,7 +10,7 @@ use super::{
     failure::Failure,
     output::{self, Format},
 };
-use crate::model::Escaped;
+use crate::{consul::tls::without_trust, model::Escaped};
 
 /// How long weightd may take to answer.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -98,6 +98,7 @@ async fn fetch(api: &Url) -> Result<(String, Report), NoStatus> {
     let unreachable =
         |source: reqwest::Error| NoStatus::Unreachable { api: shown.clone(), source: source.without_url() };
     let client = reqwest::Client::builder()
+        .tls_backend_preconfigured(without_trust())
         .no_proxy()
         .redirect(Policy::none())
         .timeout(DEADLINE)

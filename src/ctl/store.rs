@@ -167,6 +167,9 @@ pub(super) fn failed(error: ConsulError, rule: &str) -> Failure {
             Exit::Denied,
             format!("the token needs {rule}; check --token-file, CONSUL_HTTP_TOKEN_FILE and CONSUL_HTTP_TOKEN"),
         ),
+        ConsulError::Tls { source, .. } => {
+            (if source.is_local() { Exit::Failure } else { Exit::Unreachable }, source.remedy().to_owned())
+        }
         ConsulError::Token(_) => {
             (Exit::Failure, "check --token-file or CONSUL_HTTP_TOKEN_FILE, and who may read the file".to_owned())
         }

@@ -29,7 +29,7 @@ pub(super) struct Args {
 }
 
 const AFTER_HELP: &str = "\
-Consul's own environment variables are honoured (CONSUL_HTTP_ADDR, CONSUL_HTTP_TOKEN, CONSUL_HTTP_TOKEN_FILE, …);
+Consul's own environment variables are honoured (CONSUL_HTTP_ADDR, CONSUL_HTTP_TOKEN_FILE, CONSUL_CACERT, …);
 WEIGHTD_LOG sets the log's level. The environment beats the file.
 
 Stopping weightd changes nothing in HAProxy.

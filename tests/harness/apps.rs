@@ -51,7 +51,7 @@ impl App {
     pub async fn start_again(&mut self) -> anyhow::Result<()> {
         self.program.spawn()?;
         let url = format!("http://127.0.0.1:{}/", self.port);
-        let http = reqwest::Client::builder().no_proxy().build().context("no HTTP client")?;
+        let http = super::http().build().context("no HTTP client")?;
         let answers = async || {
             let answer = http.get(&url).send().await?;
             ensure!(answer.status() == 200, "answered {}", answer.status());

@@ -12,8 +12,14 @@ use tokio::process::Command;
 use super::{
     Port, consul_acl, program,
     program::{Paused, Program},
+    tls::{Authority, Certificate, Leaf},
     weightd,
 };
+
+/// Its CA, its certificate and its key.
+const CA: &str = "ca.pem";
+const CERT: &str = "cert.pem";
+const KEY: &str = "key.pem";
 
 /// What a Consul is started with.
 #[derive(Debug, Clone, Copy, Default)]
@@ -22,6 +28,8 @@ pub struct Options {
     pub durable: bool,
     /// Denies what no token allows; there is one management token. Implies `durable`.
     pub acl: bool,
+    /// Listens with TLS too, and takes nobody there without a certificate of its CA.
+    pub https: bool,
 }
 
 /// A running Consul. It listens on a loopback port and on a Unix socket.
@@ -29,8 +37,10 @@ pub struct Options {
 pub struct Consul {
     program: Program,
     port: Port,
+    https: Port,
     _others: [Port; 2],
     http: Http,
+    ca: Authority,
     dir: TempDir,
 }
 
@@ -44,7 +54,8 @@ impl Consul {
     pub async fn start_with(options: Options) -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new().prefix("consul-").tempdir()?;
         let path = program::server("consul")?;
-        let (port, server, serf) = (Port::free()?, Port::free()?, Port::free()?);
+        let (port, https, server, serf) = (Port::free()?, Port::free()?, Port::free()?, Port::free()?);
+        let ca = Authority::new("Consul's CA")?;
         let mut config = json!({
             "bind_addr": "127.0.0.1",
             "advertise_addr": "127.0.0.1",
@@ -67,6 +78,16 @@ impl Consul {
         if options.acl {
             config["acl"] = json!({ "enabled": true, "default_policy": "deny" });
         }
+        if options.https {
+            let file = |name: &str| dir.path().join(name);
+            config["ports"]["https"] = json!(https.number());
+            config["verify_incoming_https"] = json!(true);
+            for (key, name) in [("ca_file", CA), ("cert_file", CERT), ("key_file", KEY)] {
+                config[key] = json!(file(name));
+            }
+            fs::write(file(CA), ca.pem())?;
+            ca.issue(&Leaf::default())?.write(&file(CERT), &file(KEY))?;
+        }
         let own = dir.path().join("agent.json");
         fs::write(&own, config.to_string()).context("cannot write Consul's configuration")?;
 
@@ -76,7 +97,7 @@ impl Consul {
             .args(["-config-file".as_ref(), common.as_os_str()])
             .args(["-config-file".as_ref(), own.as_os_str()]);
         let http = Http::new(&port)?;
-        let mut consul = Self { program, port, _others: [server, serf], http, dir };
+        let mut consul = Self { program, port, https, _others: [server, serf], http, ca, dir };
         consul.start_again().await?;
         if options.acl {
             let http = &consul.http;
@@ -120,6 +141,22 @@ impl Consul {
     /// Its address on a loopback port, as in `CONSUL_HTTP_ADDR`.
     pub fn address(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Its address with TLS.
+    pub fn https_address(&self) -> String {
+        format!("https://127.0.0.1:{}", self.https)
+    }
+
+    /// Who signed its certificate, and signs those that it accepts.
+    pub fn ca(&self) -> &Authority {
+        &self.ca
+    }
+
+    /// Gives it another certificate, which new connections see.
+    pub fn set_certificate(&self, certificate: &Certificate) -> anyhow::Result<()> {
+        certificate.write(&self.dir.path().join(CERT), &self.dir.path().join(KEY))?;
+        self.program.signal(Signal::HUP)
     }
 
     /// Its address on a Unix socket.
@@ -203,8 +240,7 @@ pub struct Http {
 
 impl Http {
     fn new(port: &Port) -> anyhow::Result<Self> {
-        // The proxy that some machines need to reach the network is none for loopback.
-        let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(15)).build()?;
+        let client = super::http().timeout(Duration::from_secs(15)).build()?;
         Ok(Self { client, base: format!("http://127.0.0.1:{port}/v1"), token: None })
     }
 

@@ -27,6 +27,7 @@ pub mod haproxy;
 pub mod port;
 pub mod program;
 pub mod runtime;
+pub mod tls;
 pub mod traffic;
 pub mod weightd;
 
@@ -39,6 +40,12 @@ pub use weightd::Weightd;
 
 /// How long a program may take to start or to end. Generous: the machine may be busy with other tests.
 pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// An HTTP client for loopback: without TLS, for which reqwest would read all CAs of the machine, and without the proxy
+/// that some machines need to reach the network.
+pub fn http() -> reqwest::ClientBuilder {
+    reqwest::Client::builder().tls_backend_preconfigured(::weightd::consul::tls::without_trust()).no_proxy()
+}
 
 /// Between two looks of [`eventually`].
 const POLL: Duration = Duration::from_millis(10);

@@ -98,7 +98,7 @@ impl Settings {
         for (name, value) in &config.environment {
             program = program.env(name, value);
         }
-        let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(5)).build()?;
+        let http = super::http().timeout(Duration::from_secs(5)).build()?;
         let mut weightd = Weightd { program, port, http, dir };
         weightd.write(&config.config.to_string())?;
         weightd.start_again().await?;

@@ -161,7 +161,7 @@ async fn what_would_do_harm_is_refused() -> anyhow::Result<()> {
         (2, "set app;1 blue=1 --yes", "app;1"),
         (2, "set app1 --yes", "SERVER=WEIGHT"),
         (2, "status", "--local"),
-        (2, "get --http-addr https://127.0.0.1:1", "TLS"),
+        (2, "get --http-addr ftp://127.0.0.1:1", "ftp"),
         (1, "get --token-file /nonexistent", "--token-file"),
     ] {
         let said = ends(&consul, code, arguments).await?;

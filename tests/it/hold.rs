@@ -131,7 +131,7 @@ async fn a_deleted_token_is_no_instruction_and_a_new_one_is_read_from_its_file()
 
 #[tokio::test]
 async fn a_stopped_consul_is_no_instruction() -> anyhow::Result<()> {
-    let mut consul = Consul::start_with(consul::Options { durable: true, acl: false }).await?;
+    let mut consul = Consul::start_with(consul::Options { durable: true, acl: false, ..Default::default() }).await?;
     let mut haproxy = Haproxy::start(&backend("app", 0, 100)).await?;
     put(&consul, "app", 100, 0).await?;
     let mut weightd = Weightd::start(&consul, &haproxy).await?;

@@ -11,7 +11,7 @@ use tokio::{
 
 use crate::{
     common::{A_WHILE, SOON, backend, becomes, consul_is, converged, haproxy_is, is, lines, put, servers, stays},
-    harness::{Haproxy, PATIENCE, Weightd, always, eventually, weightd::Settings},
+    harness::{self, Haproxy, PATIENCE, Weightd, always, eventually, weightd::Settings},
 };
 
 #[tokio::test]
@@ -63,7 +63,7 @@ async fn ready_is_earned_and_does_not_fall_because_of_consul() -> anyhow::Result
         Ok(())
     })
     .await?;
-    let client = reqwest::Client::builder().no_proxy().build()?;
+    let client = harness::http().build()?;
     for path in ["/live", "/ready", "/metrics", "/v1/status"] {
         let answer = client.post(format!("{}{path}", weightd.address())).send().await?;
         assert_eq!(answer.status(), 405, "{path} is read-only");

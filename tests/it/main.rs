@@ -16,6 +16,7 @@ mod layering;
 mod life;
 mod servers;
 mod sync;
+mod tls;
 
 pub mod fakes;
 

@@ -9,7 +9,7 @@ use crate::harness::{Apps, Consul, Haproxy, Port, Traffic, config, consul, event
 #[tokio::test]
 async fn consul_keeps_its_data_over_a_restart_if_it_is_durable() -> anyhow::Result<()> {
     for durable in [false, true] {
-        let mut consul = Consul::start_with(consul::Options { durable, acl: false }).await?;
+        let mut consul = Consul::start_with(consul::Options { durable, acl: false, ..Default::default() }).await?;
         consul.put("a/b", "1").await?;
         assert_eq!(consul.get("a/b").await?.as_deref(), Some(&b"1"[..]));
         assert!(consul.index("a/").await? > 0);

@@ -1,0 +1,100 @@
+//! What carries requests to one Consul: connections, and how they are made.
+
+use std::{sync::Arc, time::Duration};
+
+use reqwest::{
+    Url,
+    dns::{Addrs, Name, Resolve, Resolving},
+    redirect::Policy,
+};
+
+use super::{Address, ConsulError, Tls, tls};
+
+/// How long connecting may take.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(3);
+
+/// An HTTP client for one address.
+#[derive(Debug)]
+pub(super) struct Transport {
+    pub(super) http: reqwest::Client,
+    /// What paths are appended to.
+    pub(super) base: String,
+    /// What the handshakes have shown; nothing without TLS.
+    pub(super) handshake: Arc<tls::Handshake>,
+}
+
+impl Transport {
+    /// Reads all files of certificates that `tls` names, if the address needs any.
+    ///
+    /// # Errors
+    /// [`ConsulError::Tls`] and [`ConsulError::Setup`].
+    pub(super) fn new(address: &Address, tls: &Tls) -> Result<Self, ConsulError> {
+        let (config, handshake) = if address.is_tls() {
+            tls::client_config(tls).map_err(|source| ConsulError::Tls { address: address.clone(), source })?
+        } else {
+            (tls::without_trust(), Arc::default())
+        };
+        // No proxy from the environment and no redirect: a token goes to the agent that was named, and to
+        // nobody else.
+        let mut builder = reqwest::Client::builder()
+            .no_proxy()
+            .redirect(Policy::none())
+            .https_only(address.is_tls())
+            .tls_backend_preconfigured(config)
+            .connect_timeout(CONNECT_DEADLINE)
+            .user_agent(concat!("weightd/", env!("CARGO_PKG_VERSION")));
+        let base = match (address, &tls.server_name) {
+            (Address::Unix(path), _) => {
+                builder = builder.unix_socket(path.as_path());
+                "http://localhost".to_owned()
+            }
+            (Address::Http { base }, Some(name)) if address.is_tls() => {
+                // The name in the URL is the one that the certificate must have; where it leads is another matter.
+                let (base, host) = renamed(base, name).unwrap_or_else(|| (base.clone(), name.clone()));
+                builder = builder.dns_resolver(Arc::new(At(host)));
+                base
+            }
+            (Address::Http { base }, _) => base.clone(),
+        };
+        Ok(Self { http: builder.build().map_err(ConsulError::Setup)?, base, handshake })
+    }
+}
+
+/// The same URL with another host, and the host that it had.
+fn renamed(base: &str, name: &str) -> Option<(String, String)> {
+    let mut url = Url::parse(base).ok()?;
+    let host = url.host_str()?.trim_start_matches('[').trim_end_matches(']').to_owned();
+    url.set_host(Some(name)).ok()?;
+    Some((url.as_str().trim_end_matches('/').to_owned(), host))
+}
+
+/// Finds one host, whatever name it is asked for.
+struct At(String);
+
+impl Resolve for At {
+    fn resolve(&self, _: Name) -> Resolving {
+        let host = self.0.clone();
+        Box::pin(async move {
+            // The port is the URL's.
+            let found = tokio::net::lookup_host((host, 0)).await?;
+            Ok(Box::new(found.collect::<Vec<_>>().into_iter()) as Addrs)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_host_of_a_url_is_another_one() {
+        let cases = [
+            ("https://127.0.0.1:8501", "https://n.example:8501", "127.0.0.1"),
+            ("https://[::1]:8501", "https://n.example:8501", "::1"),
+            ("https://h/consul", "https://n.example/consul", "h"),
+        ];
+        for (base, expected, host) in cases {
+            assert_eq!(renamed(base, "n.example"), Some((expected.to_owned(), host.to_owned())));
+        }
+    }
+}

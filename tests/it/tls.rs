@@ -1,0 +1,306 @@
+//! TLS to Consul, in both directions. What is wrong with it is said precisely, the weights stay as they are, and it
+//! mends itself once the files are mended.
+
+use std::{fs, path::PathBuf, time::Duration};
+
+use anyhow::ensure;
+use tempfile::TempDir;
+use tokio::time::Instant;
+
+use crate::{
+    common::{backend, becomes, consul_is, converged, is, lines, put, stays},
+    harness::{
+        Consul, Haproxy, Weightd, consul, eventually,
+        tls::{Authority, Leaf},
+        weightd::{self, Settings},
+    },
+};
+
+/// The longest pause between two tries is 10 s; the rest is for a busy machine.
+const RECOVERY: Duration = Duration::from_secs(15);
+
+/// The files that a client has: those of Consul's CA, and a certificate signed by it.
+struct Files(TempDir);
+
+impl Files {
+    fn of(consul: &Consul) -> anyhow::Result<Self> {
+        let files = Self(tempfile::tempdir()?);
+        files.write(consul.ca(), &Leaf::with(&["lb1"]))?;
+        Ok(files)
+    }
+
+    /// Replaces all of them by those of this CA.
+    fn write(&self, ca: &Authority, leaf: &Leaf) -> anyhow::Result<()> {
+        fs::write(self.path("ca.pem"), ca.pem())?;
+        self.write_identity(ca, leaf)
+    }
+
+    fn write_identity(&self, ca: &Authority, leaf: &Leaf) -> anyhow::Result<()> {
+        ca.issue(leaf)?.write(&self.path("cert.pem"), &self.path("key.pem"))
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn text(&self, name: &str) -> String {
+        self.path(name).display().to_string()
+    }
+
+    /// A weightd with all of them.
+    fn weightd(&self, consul: &Consul, haproxy: &Haproxy) -> Settings {
+        with_tls(
+            consul,
+            haproxy,
+            [("ca_file", "ca.pem"), ("client_cert", "cert.pem"), ("client_key", "key.pem")]
+                .map(|(key, name)| (key, self.text(name).into())),
+        )
+    }
+
+    /// What weightctl is told about the same.
+    fn environment(&self, consul: &Consul) -> Vec<(&'static str, String)> {
+        vec![
+            ("CONSUL_HTTP_ADDR", consul.https_address()),
+            ("CONSUL_CACERT", self.text("ca.pem")),
+            ("CONSUL_CLIENT_CERT", self.text("cert.pem")),
+            ("CONSUL_CLIENT_KEY", self.text("key.pem")),
+        ]
+    }
+}
+
+fn with_tls(
+    consul: &Consul,
+    haproxy: &Haproxy,
+    keys: impl IntoIterator<Item = (&'static str, toml::Value)>,
+) -> Settings {
+    let tls: toml::Table = keys.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+    Settings::without_haproxy(&consul.https_address()).haproxy("haproxy", &haproxy.address()).set("consul.tls", tls)
+}
+
+/// A Consul that wants 100/0, and a HAProxy that has 0/100.
+async fn servers() -> anyhow::Result<(Consul, Haproxy)> {
+    let options = consul::Options { https: true, ..Default::default() };
+    let configuration = backend("app", 0, 100);
+    let (consul, haproxy) = tokio::try_join!(Consul::start_with(options), Haproxy::start(&configuration))?;
+    put(&consul, "app", 100, 0).await?;
+    Ok((consul, haproxy))
+}
+
+/// Waits until weightd says this about TLS, and a remedy with this word, once each; the weights stay meanwhile.
+async fn broken(weightd: &Weightd, haproxy: &Haproxy, detail: &str, remedy: &str) -> anyhow::Result<()> {
+    eventually(RECOVERY, detail, async || {
+        let consul = consul_is(weightd, "held", Some("tls")).await?;
+        let has = |field: &str, word: &str| consul[field].as_str().is_some_and(|text| text.contains(word));
+        ensure!(has("detail", detail) && has("remedy", remedy), "{consul}");
+        Ok(())
+    })
+    .await?;
+    stays(haproxy, "app", 0, 100).await?;
+    let told = lines(weightd, &[" WARN", "reason=tls", detail, remedy]).len();
+    ensure!(told == 1, "told {told} times: {}", weightd.log());
+    Ok(())
+}
+
+/// Waits until the weights are what Consul says, and returns how long that took.
+async fn mended(weightd: &Weightd, haproxy: &Haproxy) -> anyhow::Result<Duration> {
+    let start = Instant::now();
+    haproxy.until_weights("app", &[("blue", 100), ("green", 0)], RECOVERY).await?;
+    let after = start.elapsed();
+    consul_is(weightd, "following", None).await?;
+    Ok(after)
+}
+
+/// Runs weightctl and expects this exit code and these words on stderr.
+async fn weightctl(environment: &[(&str, String)], code: i32, words: &[&str]) -> anyhow::Result<()> {
+    let environment: Vec<_> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let output = weightd::weightctl(&environment, &["get", "app"]).await?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.code() == Some(code), "{} instead of {code}: {said}", output.status);
+    ensure!(words.iter().all(|word| said.contains(word)), "not {words:?}: {said}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn both_programs_speak_mutual_tls() -> anyhow::Result<()> {
+    let (consul, haproxy) = servers().await?;
+    let files = Files::of(&consul)?;
+    let weightd = files.weightd(&consul, &haproxy).start().await?;
+    becomes(&haproxy, "app", 100, 0).await?;
+    converged(&weightd).await?;
+    put(&consul, "app", 70, 30).await?;
+    becomes(&haproxy, "app", 70, 30).await?;
+    assert_eq!(lines(&weightd, &["not verified"]).len(), 0);
+    assert!(
+        weightd.status().await?["instances"][0]["consul"]["address"].as_str().is_some_and(|a| a.starts_with("https"))
+    );
+    weightctl(&files.environment(&consul), 0, &[]).await?;
+    // The same, said as Consul's own programs are told it.
+    let mut environment = files.environment(&consul);
+    environment[0].1 = consul.https_address().trim_start_matches("https://").to_owned();
+    environment.push(("CONSUL_HTTP_SSL", "true".to_owned()));
+    weightctl(&environment, 0, &[]).await
+}
+
+#[tokio::test]
+async fn the_name_of_the_certificate_may_be_another_than_the_address() -> anyhow::Result<()> {
+    let (consul, haproxy) = servers().await?;
+    let files = Files::of(&consul)?;
+    consul.set_certificate(&consul.ca().issue(&Leaf::with(&["server.dc1.consul"]))?)?;
+    let mut environment = files.environment(&consul);
+    eventually(RECOVERY, "Consul shows its new certificate", async || {
+        let words = ["for another name", "server.dc1.consul", "hint:", "CONSUL_TLS_SERVER_NAME"];
+        weightctl(&environment, 6, &words).await
+    })
+    .await?;
+    environment.push(("CONSUL_TLS_SERVER_NAME", "server.dc1.consul".to_owned()));
+    weightctl(&environment, 0, &[]).await?;
+    fs::create_dir(files.path("ca.d"))?;
+    fs::copy(files.path("ca.pem"), files.path("ca.d/consul.crt"))?;
+    let keys = [("ca_path", "ca.d"), ("client_cert", "cert.pem"), ("client_key", "key.pem")]
+        .map(|(key, name)| (key, files.text(name).into()));
+    let keys = keys.into_iter().chain([("server_name", "server.dc1.consul".into())]);
+    let _weightd = with_tls(&consul, &haproxy, keys).start().await?;
+    becomes(&haproxy, "app", 100, 0).await
+}
+
+#[tokio::test]
+async fn only_the_ca_that_is_given_is_trusted() -> anyhow::Result<()> {
+    let (consul, haproxy) = servers().await?;
+    let files = Files::of(&consul)?;
+    // Of the same name, so that only the signature tells.
+    let other = Authority::new("Consul's CA")?;
+    fs::write(files.path("ca.pem"), other.pem())?;
+    let weightd = files.weightd(&consul, &haproxy).start().await?;
+    broken(&weightd, &haproxy, "not signed by a CA that is trusted here", "CONSUL_CACERT").await?;
+    weightctl(&files.environment(&consul), 6, &["not signed by a CA that is trusted here", "hint:"]).await?;
+    // That of the machine is not trusted either, nor is a missing file a reason to.
+    fs::remove_file(files.path("ca.pem"))?;
+    broken(&weightd, &haproxy, "failed to read", "ca_file").await?;
+    weightctl(&files.environment(&consul), 1, &["failed to read", "ca.pem", "hint:"]).await?;
+    fs::write(files.path("ca.pem"), consul.ca().pem())?;
+    println!("wrong CA: recovered {:?} after the file was mended", mended(&weightd, &haproxy).await?);
+    Ok(())
+}
+
+#[tokio::test]
+async fn without_a_ca_those_of_the_machine_are_trusted_and_no_other() -> anyhow::Result<()> {
+    let (consul, haproxy) = servers().await?;
+    let files = Files::of(&consul)?;
+    let keys =
+        [("client_cert", "cert.pem"), ("client_key", "key.pem")].map(|(key, name)| (key, files.text(name).into()));
+    // Where a machine's CAs lie is for this variable to say.
+    fs::write(files.path("machine.pem"), Authority::new("another")?.pem())?;
+    let weightd = with_tls(&consul, &haproxy, keys).env("SSL_CERT_FILE", &files.text("machine.pem")).start().await?;
+    broken(&weightd, &haproxy, "not signed by a CA that is trusted here", "ca_file").await?;
+    fs::write(files.path("machine.pem"), consul.ca().pem())?;
+    mended(&weightd, &haproxy).await.map(drop)
+}
+
+#[tokio::test]
+async fn an_expired_certificate_is_refused_until_consul_has_a_new_one() -> anyhow::Result<()> {
+    let options = consul::Options { https: true, durable: true, ..Default::default() };
+    let configuration = backend("app", 0, 100);
+    let (mut consul, mut haproxy) = tokio::try_join!(Consul::start_with(options), Haproxy::start(&configuration))?;
+    put(&consul, "app", 30, 70).await?;
+    let files = Files::of(&consul)?;
+    let weightd = files.weightd(&consul, &haproxy).start().await?;
+    becomes(&haproxy, "app", 30, 70).await?;
+    put(&consul, "app", 0, 100).await?;
+    becomes(&haproxy, "app", 0, 100).await?;
+    consul.set_certificate(&consul.ca().issue(&Leaf::default().expired())?)?;
+    consul.restart().await?;
+    put(&consul, "app", 100, 0).await?;
+    broken(&weightd, &haproxy, "its certificate has expired", "renew Consul's certificate").await?;
+    weightctl(&files.environment(&consul), 6, &["its certificate has expired", "hint: renew"]).await?;
+    // What was accepted is enforced all the same.
+    haproxy.set_weight_by_hand("app", "blue", 50).await?;
+    haproxy.reload_again().await?;
+    becomes(&haproxy, "app", 0, 100).await?;
+    is(&haproxy, "app", 0, 100).await?;
+    consul.set_certificate(&consul.ca().issue(&Leaf::default())?)?;
+    println!("expired: recovered {:?} after Consul was reloaded", mended(&weightd, &haproxy).await?);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_certificate_for_another_name_is_refused() -> anyhow::Result<()> {
+    let (consul, haproxy) = servers().await?;
+    let files = Files::of(&consul)?;
+    consul.set_certificate(&consul.ca().issue(&Leaf::with(&["other.example"]))?)?;
+    eventually(RECOVERY, "Consul shows its new certificate", async || {
+        weightctl(&files.environment(&consul), 6, &["for another name", "other.example"]).await
+    })
+    .await?;
+    let weightd = files.weightd(&consul, &haproxy).start().await?;
+    broken(&weightd, &haproxy, "its certificate is for another name", "server_name").await?;
+    consul.set_certificate(&consul.ca().issue(&Leaf::default())?)?;
+    println!("wrong name: recovered {:?} after Consul was reloaded", mended(&weightd, &haproxy).await?);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_client_certificate_that_consul_refuses_is_named_until_it_is_renewed() -> anyhow::Result<()> {
+    let (consul, haproxy) = servers().await?;
+    let files = Files::of(&consul)?;
+    files.write_identity(&Authority::new("another")?, &Leaf::with(&["lb1"]))?;
+    let weightd = files.weightd(&consul, &haproxy).start().await?;
+    broken(&weightd, &haproxy, "it does not accept the client certificate", "client_cert").await?;
+    weightctl(&files.environment(&consul), 6, &["it does not accept the client certificate", "hint:"]).await?;
+    files.write_identity(consul.ca(), &Leaf::with(&["lb1"]).expired())?;
+    weightctl(&files.environment(&consul), 6, &["it does not accept the client certificate", "hint:"]).await?;
+    stays(&haproxy, "app", 0, 100).await?;
+    files.write_identity(consul.ca(), &Leaf::with(&["lb1"]))?;
+    println!("client certificate: recovered {:?} after the files were mended", mended(&weightd, &haproxy).await?);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_missing_client_certificate_is_named() -> anyhow::Result<()> {
+    let (consul, haproxy) = servers().await?;
+    let files = Files::of(&consul)?;
+    let mut weightd = with_tls(&consul, &haproxy, [("ca_file", files.text("ca.pem").into())]).start().await?;
+    broken(&weightd, &haproxy, "it asks for a client certificate, and there is none", "client_cert").await?;
+    // In whatever order the connection breaks.
+    for _ in 0..20 {
+        let words = ["it asks for a client certificate, and there is none", "CONSUL_CLIENT_CERT"];
+        weightctl(&files.environment(&consul)[..2], 6, &words).await?;
+    }
+    let config = weightd.dir().join("weightd.toml");
+    let identity = ["cert", "key"].map(|name| format!("client_{name} = {:?}\n", files.text(&format!("{name}.pem"))));
+    let text = fs::read_to_string(config)?.replace("[consul.tls]\n", &format!("[consul.tls]\n{}", identity.concat()));
+    weightd.write(&text)?;
+    weightd.restart().await?;
+    mended(&weightd, &haproxy).await.map(drop)
+}
+
+#[tokio::test]
+async fn what_is_not_verified_is_warned_of() -> anyhow::Result<()> {
+    let (consul, haproxy) = servers().await?;
+    let files = Files::of(&consul)?;
+    consul.set_certificate(&Authority::new("another")?.issue(&Leaf::with(&["other.example"]).expired())?)?;
+    let keys =
+        [("client_cert", "cert.pem"), ("client_key", "key.pem")].map(|(key, name)| (key, files.text(name).into()));
+    let keys = keys.into_iter().chain([("verify", false.into())]);
+    let weightd = with_tls(&consul, &haproxy, keys).start().await?;
+    becomes(&haproxy, "app", 100, 0).await?;
+    assert_eq!(lines(&weightd, &[" WARN", "Consul's certificate is not verified", "hint="]).len(), 1);
+    let mut environment = files.environment(&consul);
+    environment.retain(|(name, _)| *name != "CONSUL_CACERT");
+    environment.push(("CONSUL_HTTP_SSL_VERIFY", "false".to_owned()));
+    weightctl(&environment, 0, &["note:", "CONSUL_HTTP_SSL_VERIFY=false"]).await
+}
+
+#[tokio::test]
+async fn a_port_without_tls_is_named_and_nothing_is_sent_in_the_clear() -> anyhow::Result<()> {
+    let (consul, haproxy) = servers().await?;
+    let files = Files::of(&consul)?;
+    let address = consul.address().replace("http://", "https://");
+    let tls: toml::Table = [("ca_file".to_owned(), files.text("ca.pem").into())].into_iter().collect();
+    let weightd = Settings::without_haproxy(&address)
+        .haproxy("haproxy", &haproxy.address())
+        .set("consul.tls", tls)
+        .start()
+        .await?;
+    broken(&weightd, &haproxy, "does not speak TLS", "8501").await?;
+    Ok(())
+}
