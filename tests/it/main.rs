@@ -12,7 +12,9 @@ mod guards;
 mod haproxy_faults;
 mod hold;
 mod input;
+mod laws;
 mod layering;
+mod plans;
 mod servers;
 mod sync;
 
