@@ -1,10 +1,16 @@
 //! What weightd costs, measured against the least that a program with its duty could do, in one run on a real Consul
 //! and a real HAProxy. `make bench` runs it; `docs` say what the figures mean.
 //!
-//! Variables: `CASE` (default: all), `ROUNDS`, `BACKENDS` (numbers with commas), `SECONDS`, `JSON=1`. Exits 1 when a
+//! Variables: `CASE` (default: all), `ROUNDS`, `BACKENDS` (numbers with commas), `SECONDS`, `JSON=1`, and `AGAINST` another
+//! weightd's path, which `one-change` then measures too. Exits 1 when a
 //! result is wrong, such as a lost change, and never because of a time: those are for people to judge.
 
-use std::{path::Path, process::ExitCode, sync::atomic::Ordering, thread};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::atomic::Ordering,
+    thread,
+};
 
 use anyhow::{Context as _, bail};
 
@@ -37,6 +43,7 @@ pub struct Options {
     rounds: Option<usize>,
     backends: Option<Vec<usize>>,
     seconds: Option<u64>,
+    against: Option<PathBuf>,
     json: bool,
 }
 
@@ -53,6 +60,7 @@ impl Options {
             rounds: get("ROUNDS").map(|rounds| rounds.parse()).transpose().context("ROUNDS is no number")?,
             seconds: get("SECONDS").map(|seconds| seconds.parse()).transpose().context("SECONDS is no number")?,
             backends: backends.transpose().context("BACKENDS is no list of numbers")?,
+            against: get("AGAINST").map(PathBuf::from),
             json: get("JSON").is_some_and(|json| json == "1"),
         })
     }

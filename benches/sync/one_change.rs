@@ -14,7 +14,9 @@ pub async fn alone(options: &Options, report: &mut Report) -> anyhow::Result<()>
         report.notes.push(peer::ABSENT.to_owned());
     }
     let shape = Shape { backends: 1, servers: 2 };
-    let others: Vec<_> = std::iter::once(Other::FloorThatLooks).chain(template.map(Other::Template)).collect();
+    let mut others = vec![Other::FloorThatLooks];
+    others.extend(template.map(Other::Template));
+    others.extend(options.against.clone().map(Other::Weightd));
     let mut setup = Setup::start(shape, &others).await?;
     measure("one-change", &mut setup, shape, options.rounds.unwrap_or(1000), report)
 }
@@ -46,7 +48,7 @@ fn measure(case: &str, setup: &mut Setup, shape: Shape, rounds: usize, report: &
         }
     }
     let by_name = |name| setup.sides.iter().position(|side| side.name == name);
-    let (looks, peer) = (by_name("looks"), by_name("peer"));
+    let peer = by_name("peer");
     let row = |figure: &str, goal: Option<Goal>, of: &dyn Fn(&Samples) -> Option<f64>| {
         let row = Row::new(case, figure, "ms").weightd(of(&times[0])).floor(of(&times[1]));
         let row = row.peer(peer.and_then(|peer| of(&times[peer])));
@@ -61,12 +63,12 @@ fn measure(case: &str, setup: &mut Setup, shape: Shape, rounds: usize, report: &
         row("p99", Some(Goal::TimesFloor(2.0)), &|times| times.percentile(99.0)),
         row("max", None, &Samples::max),
     ]);
-    if let Some(looks) = looks {
-        let row = |figure, percent| {
-            let floor = times[looks].percentile(percent);
-            Row::new(case, figure, "ms").weightd(times[0].percentile(percent)).floor(floor)
-        };
-        report.rows([row("p50, floor that looks", 50.0), row("p99, floor that looks", 99.0)]);
+    for (side, name) in [("looks", "a floor that looks"), ("other", "the other weightd")] {
+        let Some(times_there) = by_name(side).map(|side| &times[side]) else { continue };
+        report.rows([50.0, 99.0].map(|percent| {
+            let row = Row::new(case, &format!("p{percent}, floor: {name}"), "ms");
+            row.weightd(times[0].percentile(percent)).floor(times_there.percentile(percent))
+        }));
     }
     let lost_row = Row::new(case, &format!("lost of {rounds}"), "changes");
     let lost_row = lost_row.weightd(f64::from(lost[0])).floor(f64::from(lost[1])).goal(Goal::AtMost(0.0));

@@ -2,6 +2,7 @@
 
 use std::{
     fmt::Write as _,
+    fs,
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
@@ -74,6 +75,8 @@ pub enum Other {
     FloorThatLooks,
     /// consul-template, and where it is.
     Template(PathBuf),
+    /// Another weightd, such as that before a change of its code, and where it is.
+    Weightd(PathBuf),
 }
 
 impl Other {
@@ -82,6 +85,7 @@ impl Other {
             Self::Floor => "floor",
             Self::FloorThatLooks => "looks",
             Self::Template(_) => "peer",
+            Self::Weightd(_) => "other",
         }
     }
 }
@@ -113,7 +117,7 @@ impl Follower {
 /// A HAProxy and who follows Consul for it.
 #[derive(Debug)]
 pub struct Side {
-    /// `weightd`, `floor`, `looks` or `peer`.
+    /// `weightd`, `floor`, `looks`, `peer` or `other`.
     pub name: &'static str,
     /// Below this lie its documents.
     pub prefix: String,
@@ -187,6 +191,20 @@ impl Setup {
         let mut program = match other {
             Other::Floor => floor("--floor", own),
             Other::FloorThatLooks => floor("--floor-that-looks", own),
+            Other::Weightd(path) => {
+                let config = dir.path().join("weightd.toml");
+                let (state, run) = (dir.path().join("state"), dir.path().join("run"));
+                let text = format!(
+                    "node = \"other\"\nstate_dir = {state:?}\nrun_dir = {run:?}\n\
+                     [consul]\naddress = {consul:?}\nroot = \"other/\"\n\
+                     [api]\nlisten = \"off\"\n\
+                     [[haproxy]]\nname = \"haproxy\"\naddress = {:?}\n",
+                    haproxy.address()
+                );
+                fs::create_dir(&run)?;
+                fs::write(&config, text).context("cannot write the other weightd's configuration")?;
+                Program::new("weightd", path.clone(), dir.path()).args(["--config".as_ref(), config.as_os_str()])
+            }
             Other::Template(path) => peer::program(path, &own, dir.path(), &consul, prefix, &socket)?,
         };
         program.spawn()?;

@@ -24,13 +24,16 @@ use crate::{
     retry::{self, Backoff},
 };
 
-/// Shortest and longest pause after an error. Jittered, so that a fleet does not come back as one.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
+/// Shortest and longest pause after an error. Jittered, so that a fleet does not come back as one; not longer, because
+/// a Consul that is back after an hour should be followed again before somebody asks why it is not.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 /// How often a plain read looks past the blocked query: a query that is blocked while a snapshot is restored
 /// never learns of it.
 const PLAIN_READ_EVERY: Duration = Duration::from_secs(30);
 /// The same after such a read failed.
 const PLAIN_READ_AFTER_ERROR: Duration = Duration::from_secs(5);
+/// The least pause after an answer: what it changes goes to HAProxy first, on the one thread that both share.
+const APPLY_FIRST: Duration = Duration::from_millis(2);
 /// The most rejected keys that one read logs by name.
 const MAX_LOGGED: usize = 100;
 
@@ -120,19 +123,24 @@ impl Watch {
     /// keeps its slot until its time is over.
     pub async fn run(mut self) {
         let mut backoff = Backoff::new(BACKOFF.0, BACKOFF.1);
+        let mut least = Duration::ZERO;
         loop {
             let empty =
                 self.published.as_ref().is_some_and(|state| state.backends.is_empty() && state.stray.is_empty());
-            let pause = self.pace.take(if empty { EVERY_EMPTY } else { EVERY }, self.clock.now());
+            let pause = self.pace.take(if empty { EVERY_EMPTY } else { EVERY }, self.clock.now()).max(least);
             // Even a sleep of nothing may last until the timer's next millisecond.
             if !pause.is_zero() {
                 sleep(pause).await;
             }
             match self.follow().await {
-                Ok(()) => backoff.reset(),
+                Ok(()) => {
+                    backoff.reset();
+                    least = APPLY_FIRST;
+                }
                 Err(error) => {
                     self.failed(&error);
                     sleep(backoff.next()).await;
+                    least = Duration::ZERO;
                 }
             }
         }

@@ -54,7 +54,7 @@ pub fn frames(text: &str, expected: usize) -> Result<Vec<Range<usize>>, BadReply
         if text[at..].starts_with('\n') {
             frames.push(at..at);
             at += 1;
-        } else if let Some(length) = text[at..].find("\n\n") {
+        } else if let Some(length) = text.as_bytes()[at..].windows(2).position(|two| two == b"\n\n") {
             frames.push(at..at + length);
             at += length + 2;
         } else {
@@ -86,23 +86,29 @@ pub struct Info {
 /// [`BadReply`] if it is not HAProxy's.
 pub fn info(frame: &str) -> Result<Info, BadReply> {
     const COMMAND: &str = "show info";
-    let field = |name: &str| frame.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+    const NAMES: [&str; 6] = ["Name", "Version", "Pid", "Uptime_sec", "Stopping", "Nbproc"];
+    // One pass: it is asked five times a second and before each look.
+    let mut fields = [None; NAMES.len()];
+    for (name, value) in frame.lines().filter_map(|line| line.split_once(':')) {
+        if let Some(at) = NAMES.iter().position(|wanted| *wanted == name) {
+            fields[at] = fields[at].or(value.strip_prefix(' '));
+        }
+    }
+    let [name, version, pid, uptime, stopping, processes] = fields;
     let lacks = |wanted| BadReply::Lacks { command: COMMAND, wanted };
-    if field("Name") != Some("HAProxy") {
+    if name != Some("HAProxy") {
         return Err(lacks("Name: HAProxy"));
     }
-    let number = |name: &'static str| -> Result<u64, BadReply> {
-        field(name)
-            .ok_or(BadReply::Lacks { command: COMMAND, wanted: name })?
-            .parse()
-            .map_err(|_| BadReply::Value { command: COMMAND, column: name })
+    let number = |text: Option<&str>, column| {
+        let text = text.ok_or(lacks(column))?;
+        text.parse::<u64>().map_err(|_| BadReply::Value { command: COMMAND, column })
     };
     Ok(Info {
-        version: field("Version").ok_or_else(|| lacks("Version"))?.to_owned(),
-        pid: u32::try_from(number("Pid")?).map_err(|_| BadReply::Value { command: COMMAND, column: "Pid" })?,
-        uptime: number("Uptime_sec")?,
-        stopping: field("Stopping").is_some_and(|v| v != "0"),
-        processes: field("Nbproc").and_then(|v| v.parse().ok()).unwrap_or(1),
+        version: version.ok_or(lacks("Version"))?.to_owned(),
+        pid: u32::try_from(number(pid, "Pid")?).map_err(|_| BadReply::Value { command: COMMAND, column: "Pid" })?,
+        uptime: number(uptime, "Uptime_sec")?,
+        stopping: stopping.is_some_and(|v| v != "0"),
+        processes: processes.and_then(|v| v.parse().ok()).unwrap_or(1),
     })
 }
 

@@ -3,8 +3,15 @@
 //! A connection that is held pins the old worker after a reload and is answered by it, as if all were well;
 //! so none is. A connection that succeeds proves nothing either: a stopped process still has its backlog.
 
-use std::{io, path::Path, time::Duration};
+use std::{
+    io::{self, Write as _},
+    net::Shutdown,
+    os::{fd::OwnedFd, unix::net},
+    path::Path,
+    time::Duration,
+};
 
+use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::{TcpStream, UnixStream},
@@ -117,14 +124,31 @@ async fn connect_and_talk(address: &Address, line: &Line) -> Result<String, Exch
     match address {
         Address::Unix(path) => {
             check_file(address, path)?;
-            let stream = UnixStream::connect(path).await.map_err(|e| failed(address, e))?;
-            talk(stream, address, line).await
+            let (stream, sent) = connect_and_send(path, line.wire().as_bytes()).map_err(|e| failed(address, e))?;
+            talk(stream, address, &line.wire().as_bytes()[sent..]).await
         }
         Address::Tcp { host, port } => {
             let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(|e| failed(address, e))?;
-            talk(stream, address, line).await
+            talk(stream, address, line.wire().as_bytes()).await
         }
     }
+}
+
+/// Connects and sends what can be sent at once, which is nearly always all: a Unix socket connects at once or not at
+/// all, so there is nothing to wait for before the answer. Returns how many bytes are sent.
+fn connect_and_send(path: &Path, line: &[u8]) -> io::Result<(UnixStream, usize)> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+    socket.connect(&SockAddr::unix(path)?)?;
+    let mut stream = net::UnixStream::from(OwnedFd::from(socket));
+    let sent = match stream.write(line) {
+        Ok(sent) => sent,
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+        Err(error) => return Err(error),
+    };
+    if sent == line.len() {
+        stream.shutdown(Shutdown::Write)?;
+    }
+    Ok((UnixStream::from_std(stream)?, sent))
 }
 
 /// A connect to something else than a socket says `Connection refused`, which sends people looking in the
@@ -141,11 +165,13 @@ fn check_file(address: &Address, path: &Path) -> Result<(), ExchangeError> {
 async fn talk<S: AsyncRead + AsyncWrite + Unpin>(
     mut stream: S,
     address: &Address,
-    line: &Line,
+    unsent: &[u8],
 ) -> Result<String, ExchangeError> {
-    // One write: HAProxy 3.x runs only the first line it finds, and a line must come with its LF.
-    stream.write_all(line.wire().as_bytes()).await.map_err(|e| failed(address, e))?;
-    stream.shutdown().await.map_err(|e| failed(address, e))?;
+    if !unsent.is_empty() {
+        // One write: HAProxy 3.x runs only the first line it finds, and a line must come with its LF.
+        stream.write_all(unsent).await.map_err(|e| failed(address, e))?;
+        stream.shutdown().await.map_err(|e| failed(address, e))?;
+    }
     let mut reply = Vec::with_capacity(2048);
     loop {
         let read = stream.read_buf(&mut reply).await.map_err(|e| failed(address, e))?;

@@ -124,6 +124,17 @@ async fn what_was_accepted_stays_in_force_when_its_side_falls_and_is_loud() -> a
     haproxy.reload_again().await?;
     becomes(&haproxy, "app", 0, 100).await?;
     reason(&weightd, "app", "no_usable_server").await?;
+    // The same weights for another reason are no change that a guard could keep back.
+    let again = json!({ "weights": { "blue": 0, "green": 100 }, "reason": "still" }).to_string();
+    consul.put(&key("app"), again).await?;
+    eventually(SOON, "it is accepted", async || {
+        let app = weightd.backend("app").await?;
+        ensure!(app["accepted"]["reason"] == "still", "{app}");
+        Ok(())
+    })
+    .await?;
+    state(&weightd, "app", "converged").await?;
+    is(&haproxy, "app", 0, 100).await?;
     // Going back takes no wait: the other side is up.
     put(&consul, "app", 100, 0).await?;
     becomes(&haproxy, "app", 100, 0).await?;

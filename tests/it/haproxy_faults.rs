@@ -175,7 +175,8 @@ async fn connections_that_use_up_stats_maxconn_are_named_and_outlived() -> anyho
     // HAProxy serves 10 unless told otherwise; the others wait in the kernel.
     let mut idle = Vec::new();
     for _ in 0..12 {
-        idle.push(UnixStream::connect(haproxy.socket()).await?);
+        let connect = async || Ok(UnixStream::connect(haproxy.socket()).await?);
+        idle.push(eventually(SOON, "HAProxy takes another connection", connect).await?);
     }
     let status = haproxy_is(&weightd, 0, "down", Some("timeout")).await?;
     assert!(status["remedy"].as_str().is_some_and(|remedy| remedy.contains("stats maxconn")), "{status}");

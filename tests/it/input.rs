@@ -1,6 +1,6 @@
 //! Whatever lies in Consul: a bad backend is refused alone, with key, reason and remedy, and what was accepted stays.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, fs};
 
 use anyhow::{Context as _, ensure};
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
@@ -247,7 +247,7 @@ async fn twenty_thousand_keys_are_read_and_a_change_among_them_still_acts() -> a
         set(&consul, chunk).await?;
     }
     put(&consul, "app", 70, 30).await?;
-    let weightd = Weightd::start(&consul, &haproxy).await?;
+    let mut weightd = Weightd::start(&consul, &haproxy).await?;
     becomes(&haproxy, "app", 70, 30).await?;
     refused(&weightd, "leaves", "leaves/s0", "10000 servers").await?;
     for (blue, green) in [(1, 2), (3, 4)] {
@@ -257,6 +257,12 @@ async fn twenty_thousand_keys_are_read_and_a_change_among_them_still_acts() -> a
     is(&haproxy, "leaves", 100, 0).await?;
     let metrics = weightd.metrics().await?;
     assert!(metrics.contains("weightd_rejected_keys{haproxy=\"haproxy\"} 1"), "{metrics}");
+    let told = lines(&weightd, &[""]).len();
+    assert!(told < 500, "{told} lines about 20,000 keys");
+    let memory = fs::read_to_string(format!("/proc/{}/status", weightd.program().pid()?))?;
+    let memory = memory.lines().find_map(|line| line.strip_prefix("VmHWM:")?.strip_suffix(" kB"));
+    let memory: u64 = memory.context("no VmHWM")?.trim().parse()?;
+    assert!(memory < 128 * 1024, "{memory} KiB");
     Ok(())
 }
 

@@ -14,6 +14,7 @@ mod hold;
 mod input;
 mod laws;
 mod layering;
+mod life;
 mod plans;
 mod servers;
 mod sync;

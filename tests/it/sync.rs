@@ -153,6 +153,25 @@ async fn a_restart_and_a_crash_of_haproxy_get_the_weights_back() -> anyhow::Resu
 }
 
 #[tokio::test]
+async fn changes_that_cross_with_reloads_are_neither_lost_nor_taken_for_drift() -> anyhow::Result<()> {
+    let (consul, mut haproxy) = servers(&(backend("app", 0, 100) + &backend("other", 0, 100))).await?;
+    put(&consul, "app", 100, 0).await?;
+    put(&consul, "other", 100, 0).await?;
+    let weightd = Weightd::start(&consul, &haproxy).await?;
+    becomes(&haproxy, "other", 100, 0).await?;
+    for blue in 1..=10 {
+        put(&consul, "app", blue, 0).await?;
+        haproxy.reload_again().await?;
+        put(&consul, "app", blue + 100, 0).await?;
+    }
+    becomes(&haproxy, "app", 110, 0).await?;
+    becomes(&haproxy, "other", 100, 0).await?;
+    converged(&weightd).await?;
+    assert_eq!(metric(&weightd, "weightd_drift_corrections_total", "").await?, 0, "{}", weightd.log());
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_change_touches_its_backend_alone_among_300() -> anyhow::Result<()> {
     let body = (0..300).fold(String::new(), |mut body, number| {
         let _infallible = write!(body, "{}", backend(&format!("app{number}"), 100, 0));
