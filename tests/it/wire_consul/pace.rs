@@ -22,10 +22,10 @@ async fn answers_that_come_at_once_for_ever_are_paced() -> anyhow::Result<()> {
 async fn a_storm_of_changes_is_paced_and_its_last_one_comes_within_a_tenth_of_a_second() -> anyhow::Result<()> {
     let following = Following::start(Some(0)).await?;
     for n in 0..1000 {
-        following.put(n % 256).await;
+        following.consul.put("weightd/weights/app", &document(n % 256));
         following.pass(STEP).await;
     }
-    following.put(256).await;
+    following.consul.put("weightd/weights/app", &document(256));
     following.pass(SECOND / 10).await;
     let requests = following.requests().len();
     assert!(requests <= 5 + 100 + 2, "{requests} requests in 10 s");
