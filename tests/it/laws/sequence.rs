@@ -267,7 +267,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1500))]
+    #![proptest_config(ProptestConfig::with_cases(500))]
 
     #[test]
     fn whatever_happens(algorithm in select(vec!["roundrobin", "hdr", "source"]), events in vec(event(), 1..25)) {
