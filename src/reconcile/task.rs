@@ -35,6 +35,9 @@ use crate::{
 
 /// How long Consul's first answer may take before what lies on disk is enforced.
 pub const FIRST_READ: Duration = Duration::from_secs(3);
+/// The most stages that follow each other at once: the two of a plan, and as many again if HAProxy was reloaded in
+/// between. Whoever undoes more than that is met at the next resync, and not in a race.
+const MAX_STAGES: usize = 4;
 /// How often backends are looked at that wait for a server's health.
 const RECHECK_EVERY: Duration = Duration::from_secs(1);
 /// The pause between two exchanges of a resync, so that HAProxy serves traffic in between.
@@ -318,7 +321,10 @@ impl Task {
 
     /// Sends the plans stage by stage. A stage follows only when the one before it was read back as done.
     async fn apply(&mut self, mut plans: Vec<(BackendName, Why, Plan)>) -> Result<(), Failed> {
-        while !plans.is_empty() {
+        for _ in 0..MAX_STAGES {
+            if plans.is_empty() {
+                break;
+            }
             let mut refusals: Vec<Option<Refusal>> = vec![None; plans.len()];
             let mut next = Vec::new();
             for Exchange { line, expect } in exchange::writes(&plans) {

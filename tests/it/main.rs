@@ -12,8 +12,10 @@ mod guards;
 mod haproxy_faults;
 mod hold;
 mod input;
+mod laws;
 mod layering;
 mod life;
+mod plans;
 mod servers;
 mod sync;
 

@@ -151,6 +151,11 @@ impl Model {
         }
     }
 
+    /// What it was told is void: somebody wants something else now, so that a raise that failed may be given up.
+    pub fn wants_changed(&mut self) {
+        self.backends.values_mut().flat_map(|b| &mut b.servers).for_each(|s| s.raised_to = None);
+    }
+
     /// Whether any line that came contains this.
     pub fn heard(&self, text: &str) -> bool {
         self.lines.iter().any(|line| line.contains(text))
@@ -291,7 +296,10 @@ impl Model {
             Some(shown) if to < shown => {
                 lowered.insert(name.to_owned(), server.to_owned());
                 backend.servers[at].raised_to = None;
-                let open = backend.servers.iter().find(|s| s.raised_to.is_some_and(|to| s.shown != Some(to)));
+                let open = backend
+                    .servers
+                    .iter()
+                    .find(|s| s.raised_to.is_some_and(|to| s.shown.is_none_or(|shown| shown < to)));
                 if let (0, false, Some(open)) = (to, dynamic, open) {
                     wrong.push(format!("{name}/{server}: set to 0 before the raise of {} was read back", open.name));
                 }
