@@ -258,6 +258,7 @@ proptest! {
                     prop_assert!(!due, "step {number}: too late");
                     before = Some(guarded);
                 }
+                Verdict::Unmatched => prop_assert!(false, "both servers are there"),
             }
         }
     }

@@ -11,7 +11,7 @@ use weightd::{
     reconcile::{
         Reconciler,
         exchange::{self, Exchange, Expect},
-        reconciler::Look,
+        reconciler::Reads,
     },
     store::Stored,
 };
@@ -214,7 +214,7 @@ impl World {
                             Expect::Set(_) => refusal = reply::set_weight(frame).err().or(refusal),
                             Expect::ReadBack(number) => {
                                 let (name, why, plan) = &plans[number];
-                                self.reconciler.observe(name, frame, self.now).expect("the model is honest");
+                                self.reconciler.observe(name, frame, self.now);
                                 let refusal = refusal.take();
                                 let stage = self.reconciler.applied(name, *why, &plan.stages[0], refusal, self.now);
                                 next.extend(stage.map(|plan| (name.clone(), *why, plan)));
@@ -229,9 +229,19 @@ impl World {
         self.model.lines[lines..].iter().map(|line| line.matches("set server").count()).sum()
     }
 
-    fn look(&mut self, batch: &[Look]) {
-        let tracked = self.reconciler.tracked_by(batch);
-        for Exchange { line, expect } in exchange::reads(&tracked, batch) {
+    fn look(&mut self, batch: &[BackendName]) {
+        for _ in 0..3 {
+            let reads = self.reconciler.reads(batch);
+            self.read(&reads);
+            let next = self.reconciler.reads(batch);
+            if next.tracked == reads.tracked && next.looks.iter().all(|look| look.roles.is_none()) {
+                break;
+            }
+        }
+    }
+
+    fn read(&mut self, reads: &Reads) {
+        for Exchange { line, expect } in exchange::reads(reads) {
             for (frame, expect) in self.ask(&line).iter().zip(&expect) {
                 match expect {
                     Expect::Info => drop(self.reconciler.process(&reply::info(frame).expect("the model is honest"))),
@@ -239,7 +249,7 @@ impl World {
                         self.reconciler.take_roles(name, reply::roles(frame).expect("the model is honest"));
                     }
                     Expect::Servers(name) => {
-                        self.reconciler.observe(name, frame, self.now).expect("the model is honest");
+                        self.reconciler.observe(name, frame, self.now);
                     }
                     other => unreachable!("{other:?} among the reads"),
                 }
