@@ -23,9 +23,10 @@ help:
 servers:
 	@tests/servers.sh
 
-# All tests, or those that ARGS names.
+# All tests, or those that ARGS names. Most of them wait for other programs most
+# of the time, so that more of them than processors may run at once.
 test: servers
-	$(CARGO) test --locked $(ARGS)
+	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-$$(($$(nproc) * 4))} $(CARGO) test --locked $(ARGS)
 
 # The same profile as the tests, so that little is left to build after them.
 demo: servers

@@ -75,6 +75,11 @@ pub fn accept(
     if desired.force || accepted == Some(desired) || !touches(desired, observed) {
         return Verdict::Accepted;
     }
+    // The same weights again, for another reason or from another key, are no change. Those that needed
+    // force need it again.
+    if accepted.is_some_and(|a| a.weights == desired.weights && !a.force) {
+        return Verdict::Accepted;
+    }
     if let Some(guard) = guard(desired, accepted, observed) {
         return Verdict::Guarded(Guarded { guard, usable_since: None });
     }

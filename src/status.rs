@@ -111,7 +111,7 @@ pub struct BackendStatus {
     /// Its name.
     pub backend: BackendName,
     /// One word for how it stands: `converged`, `pending`, `guarded`, `rejected`, `orphaned`, `unmatched`,
-    /// `unsupported`, `contended`, `released`, or `unknown` while HAProxy cannot be used.
+    /// `unsupported`, `contended`, `no_usable_server`, `released`, or `unknown` while HAProxy cannot be used.
     pub state: &'static str,
     /// Everything there is to say.
     pub reasons: Vec<Reason>,
@@ -256,6 +256,7 @@ fn backend_status(name: &BackendName, backend: &Backend, orphaned: bool, now: Mo
         _ if has("unsupported") => "unsupported",
         _ if has("guarded") => "guarded",
         _ if has("contended") => "contended",
+        _ if has("no_usable_server") => "no_usable_server",
         _ if backend.managed() && backend.differs() => "pending",
         Key::Rejected(_) => "rejected",
         _ if orphaned => "orphaned",

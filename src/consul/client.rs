@@ -123,7 +123,8 @@ pub struct Listing {
     pub index: u64,
     /// `X-Consul-Results-Filtered-By-ACLs`: keys may be missing.
     pub filtered: bool,
-    body: Vec<u8>,
+    /// Nothing where the prefix has no key: a body of no bytes is not the same.
+    body: Option<Vec<u8>>,
 }
 
 impl Listing {
@@ -132,11 +133,7 @@ impl Listing {
     /// # Errors
     /// [`ConsulError::Json`].
     pub fn entries(&self) -> Result<Vec<Entry<'_>>, ConsulError> {
-        if self.body.is_empty() {
-            Ok(Vec::new())
-        } else {
-            serde_json::from_slice(&self.body).map_err(ConsulError::Json)
-        }
+        self.body.as_ref().map_or(Ok(Vec::new()), |body| serde_json::from_slice(body).map_err(ConsulError::Json))
     }
 }
 
@@ -280,7 +277,7 @@ impl Client {
         if leader.is_some_and(|v| v == "false") {
             return Err(ConsulError::NoLeader);
         }
-        let body = if status == StatusCode::NOT_FOUND { Vec::new() } else { body };
+        let body = (status == StatusCode::OK).then_some(body);
         Ok(Listing { index, filtered, body })
     }
 

@@ -24,8 +24,9 @@ use crate::{
     retry::{self, Backoff},
 };
 
-/// Shortest and longest pause after an error. Jittered, so that a fleet does not come back as one.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
+/// Shortest and longest pause after an error. Jittered, so that a fleet does not come back as one; not longer, because
+/// a Consul that is back after an hour should be followed again before somebody asks why it is not.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 /// How often a plain read looks past the blocked query: a query that is blocked while a snapshot is restored
 /// never learns of it.
 const PLAIN_READ_EVERY: Duration = Duration::from_secs(30);
@@ -159,6 +160,9 @@ impl Watch {
     /// One query, blocking once the index is known, with plain reads past it while it blocks.
     async fn follow(&mut self) -> Result<(), ConsulError> {
         let mut query = self.ask(self.index);
+        // The greatest index of the history that the query waits in. Not `self.index`: a plain read that fails sets
+        // that back, and the query is none the newer for it.
+        let mut newest = self.index;
         let mut plain: Option<Reading> = None;
         let mut overtaken = false;
         let mut plain_at = next_plain();
@@ -167,7 +171,7 @@ impl Watch {
                 answer = &mut query => {
                     // A plain read still under way may be older than this answer: it ends here, unused.
                     let listing = answer?;
-                    if overtaken || listing.index < self.index {
+                    if overtaken || listing.index < newest {
                         // Either this answer is from before the index went back, or it tells that it did.
                         // Which of two histories is the present one, only a read from nothing tells.
                         self.decoder.forget();
@@ -180,10 +184,11 @@ impl Watch {
                     plain = None;
                     plain_at = next_plain();
                     let taken = answer.and_then(|listing| {
-                        if listing.index < self.index {
+                        if listing.index < newest {
                             self.decoder.forget();
                             overtaken = true;
                         }
+                        newest = listing.index;
                         self.take(&listing)
                     });
                     // The query may still be blocked for long, and is not abandoned.

@@ -38,6 +38,9 @@ pub enum ExchangeError {
     /// Nobody listens.
     #[error("nobody listens at {0}")]
     Refused(Address),
+    /// More connections wait than the system lets wait.
+    #[error("{0} takes no more connections")]
+    Busy(Address),
     /// No full answer within the deadline.
     #[error("{0} did not answer within {took}", took = humane(*.1))]
     Timeout(Address, Duration),
@@ -76,6 +79,7 @@ impl ExchangeError {
             Self::NotASocket(_) => "not_a_socket",
             Self::Permission(_) => "permission_denied",
             Self::Refused(_) => "refused",
+            Self::Busy(_) => "busy",
             Self::Timeout(..) => "timeout",
             Self::Io { .. } => "io",
             Self::TooLarge(_) => "too_large",
@@ -94,7 +98,7 @@ impl ExchangeError {
                 "put weightd's user into the socket's group, such as `stats socket … mode 660 group haproxy level admin`"
             }
             Self::Refused(_) => "start HAProxy; a socket file stays behind when it ends",
-            Self::Timeout(..) => {
+            Self::Busy(_) | Self::Timeout(..) => {
                 "see whether HAProxy hangs, or other clients use up its `stats maxconn`, 10 unless set"
             }
             Self::Io { .. } => "see the error; it is tried again",
@@ -187,6 +191,8 @@ fn failed(address: &Address, error: io::Error) -> ExchangeError {
         io::ErrorKind::NotFound => ExchangeError::NoSocket(address.clone()),
         io::ErrorKind::PermissionDenied => ExchangeError::Permission(address.clone()),
         io::ErrorKind::ConnectionRefused => ExchangeError::Refused(address.clone()),
+        // What a connect to a Unix socket says whose queue is full.
+        io::ErrorKind::WouldBlock => ExchangeError::Busy(address.clone()),
         _ => ExchangeError::Io { address: address.clone(), source: error },
     }
 }

@@ -81,8 +81,8 @@ pub(crate) async fn reason(weightd: &Weightd, backend: &str, word: &str) -> anyh
 
 /// Waits until the connection to Consul is in this state, for this reason.
 pub(crate) async fn consul_is(weightd: &Weightd, word: &str, reason: Option<&str>) -> anyhow::Result<Value> {
-    // Tried again after a pause that grows to 30 s while Consul is away.
-    eventually(Duration::from_secs(35), &format!("Consul is {word}"), async || {
+    // Tried again after a pause that grows to 10 s while Consul is away.
+    eventually(Duration::from_secs(20), &format!("Consul is {word}"), async || {
         let consul = instance(weightd, 0).await?["consul"].take();
         ensure!(consul["state"] == word && consul["reason"].as_str() == reason, "{consul}");
         ensure!(reason.is_none() || consul["remedy"].as_str().is_some_and(|text| !text.is_empty()), "{consul}");

@@ -1,6 +1,6 @@
 //! Never zero by accident: what the guards keep back, and what they let through.
 
-use std::time::Duration;
+use std::{fmt::Write as _, time::Duration};
 
 use anyhow::ensure;
 use serde_json::json;
@@ -124,6 +124,17 @@ async fn what_was_accepted_stays_in_force_when_its_side_falls_and_is_loud() -> a
     haproxy.reload_again().await?;
     becomes(&haproxy, "app", 0, 100).await?;
     reason(&weightd, "app", "no_usable_server").await?;
+    // The same weights for another reason are no change that a guard could keep back.
+    let again = json!({ "weights": { "blue": 0, "green": 100 }, "reason": "still" }).to_string();
+    consul.put(&key("app"), again).await?;
+    eventually(SOON, "it is accepted", async || {
+        let app = weightd.backend("app").await?;
+        ensure!(app["accepted"]["reason"] == "still", "{app}");
+        Ok(())
+    })
+    .await?;
+    state(&weightd, "app", "converged").await?;
+    is(&haproxy, "app", 0, 100).await?;
     // Going back takes no wait: the other side is up.
     put(&consul, "app", 100, 0).await?;
     becomes(&haproxy, "app", 100, 0).await?;
@@ -157,7 +168,7 @@ async fn servers_in_maintenance_or_drain_and_backups_never_count() -> anyhow::Re
     let mut body = checked("maint", &apps, 100, 0) + &checked("drain", &apps, 100, 0) + &checked("up", &apps, 100, 0);
     let servers = [("blue", apps.blue.port(), 100)];
     body += &config::backend("backup", &["balance roundrobin"], &servers, CHECKED);
-    body += &format!("    server green 127.0.0.1:{} weight 0 backup {CHECKED}\n", apps.green.port());
+    writeln!(body, "    server green 127.0.0.1:{} weight 0 backup {CHECKED}", apps.green.port())?;
     let (consul, haproxy, weightd) = start(&body).await?;
     let all = ["maint", "drain", "backup", "up"];
     for name in all {
@@ -190,7 +201,7 @@ async fn a_tracking_server_has_the_health_of_the_one_it_tracks() -> anyhow::Resu
     for name in ["app", "zoo"] {
         let servers = [("blue", apps.blue.port(), 100)];
         body += &config::backend(name, &["balance roundrobin"], &servers, "track probe/blue");
-        body += &format!("    server green 127.0.0.1:{} weight 0 track probe/green\n", apps.green.port());
+        writeln!(body, "    server green 127.0.0.1:{} weight 0 track probe/green", apps.green.port())?;
     }
     let (consul, haproxy, weightd) = start(&body).await?;
     health(&haproxy, "probe", "green", "UP").await?;

@@ -140,13 +140,18 @@ async fn a_stopped_consul_is_no_instruction() -> anyhow::Result<()> {
     consul_is(&weightd, "held", Some("unreachable")).await?;
     survives(&mut haproxy, &mut weightd).await?;
     consul_is(&weightd, "held", Some("unreachable")).await?;
-    let up = eventually(SOON, "it is ready without Consul", async || {
+    eventually(SOON, "it is ready without Consul", async || {
         let code = weightd.code("/ready").await?;
         ensure!(code == 200, "{code}");
         Ok(())
-    });
-    up.await?;
+    })
+    .await?;
     assert_eq!(metric(&weightd, "weightd_consul_up", "").await?, 0);
+    // Tried again after 100 ms at least, and told of once by each of the two that ran.
+    let uptime = weightd.status().await?["uptime_seconds"].as_f64().context("no uptime")?;
+    let errors = metric(&weightd, "weightd_consul_errors_total", ",reason=\"unreachable\"").await?;
+    assert!(f64::from(u32::try_from(errors)?) <= 1.0 + uptime * 10.0, "{errors} in {uptime} s");
+    assert_eq!(lines(&weightd, &["reason=unreachable", "hint="]).len(), 2, "{}", weightd.log());
 
     consul.start_again().await?;
     put(&consul, "app", 70, 30).await?;

@@ -6,9 +6,18 @@ pub mod harness;
 mod algorithms;
 mod common;
 mod ctl;
+mod daemon;
 mod drift;
 mod guards;
+mod haproxy_faults;
 mod hold;
 mod input;
+mod layering;
+mod life;
 mod servers;
 mod sync;
+
+pub mod fakes;
+
+pub mod wire_consul;
+mod wire_haproxy;

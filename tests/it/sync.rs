@@ -46,7 +46,8 @@ async fn a_document_reaches_haproxy_and_each_weight_is_logged_once() -> anyhow::
 #[tokio::test]
 async fn leaves_reach_haproxy_and_a_missing_one_is_held() -> anyhow::Result<()> {
     let (consul, haproxy) = servers(&backend("app", 100, 0)).await?;
-    consul.put("weightd/weights/app/blue", "60").await?;
+    // As `echo 60 | consul kv put … -` leaves it.
+    consul.put("weightd/weights/app/blue", "60\n").await?;
     consul.put("weightd/weights/app/green", "40").await?;
     let _weightd = Weightd::start(&consul, &haproxy).await?;
     becomes(&haproxy, "app", 60, 40).await?;
@@ -148,6 +149,25 @@ async fn a_restart_and_a_crash_of_haproxy_get_the_weights_back() -> anyhow::Resu
     becomes(&haproxy, "app", 80, 20).await?;
     converged(&weightd).await?;
     assert_eq!(weightd.backend("app").await?["drift_corrections"], 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn changes_that_cross_with_reloads_are_neither_lost_nor_taken_for_drift() -> anyhow::Result<()> {
+    let (consul, mut haproxy) = servers(&(backend("app", 0, 100) + &backend("other", 0, 100))).await?;
+    put(&consul, "app", 100, 0).await?;
+    put(&consul, "other", 100, 0).await?;
+    let weightd = Weightd::start(&consul, &haproxy).await?;
+    becomes(&haproxy, "other", 100, 0).await?;
+    for blue in 1..=10 {
+        put(&consul, "app", blue, 0).await?;
+        haproxy.reload_again().await?;
+        put(&consul, "app", blue + 100, 0).await?;
+    }
+    becomes(&haproxy, "app", 110, 0).await?;
+    becomes(&haproxy, "other", 100, 0).await?;
+    converged(&weightd).await?;
+    assert_eq!(metric(&weightd, "weightd_drift_corrections_total", "").await?, 0, "{}", weightd.log());
     Ok(())
 }
 

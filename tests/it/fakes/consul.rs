@@ -1,0 +1,284 @@
+//! A fake Consul KV with Consul's own blocking queries, and faults that a real one cannot be made to have.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use axum::{Router, body::Body, extract::Request, extract::State as Shared, response::Response};
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::Instant};
+
+use super::fault::Fault;
+
+/// What Consul has to say about a prefix.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// 200, or 404 where there is no key.
+    pub status: u16,
+    /// `X-Consul-Index`.
+    pub index: u64,
+    /// The keys as JSON; nothing where there are none.
+    pub body: String,
+}
+
+/// A request as it came.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// When.
+    pub at: Instant,
+    /// Its path and query.
+    pub uri: String,
+    /// Its headers, with lower-case names.
+    pub headers: BTreeMap<String, String>,
+    /// The index it waits beyond; 0 if it does not wait.
+    pub index: u64,
+}
+
+/// A key's value and its `ModifyIndex`.
+type Kv = BTreeMap<String, (Vec<u8>, u64)>;
+
+#[derive(Default)]
+struct State {
+    keys: Kv,
+    /// The index of the last write of all.
+    index: u64,
+    /// The index of the last deletion below any prefix: a tombstone that is never reaped.
+    deleted: Vec<(String, u64)>,
+    requests: Vec<Seen>,
+    /// The faults of the next requests, one each.
+    next: VecDeque<Fault>,
+    /// The fault of all requests after those.
+    standing: Option<Fault>,
+    /// What all blocked queries are answered.
+    forced: Option<Answer>,
+    /// Requests that wait for their answer: blocked ones, plain ones.
+    open: [usize; 2],
+    /// The most of them at one time.
+    most_open: [usize; 2],
+    /// Blocked queries whose client went away.
+    abandoned: usize,
+}
+
+struct Inner {
+    state: Mutex<State>,
+    changed: watch::Sender<()>,
+}
+
+/// A Consul that can be made to misbehave.
+pub struct FakeConsul {
+    inner: Arc<Inner>,
+    address: SocketAddr,
+    server: JoinHandle<()>,
+}
+
+impl FakeConsul {
+    /// Starts it, without keys.
+    pub async fn start() -> anyhow::Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?;
+        let state = State { index: 1, ..State::default() };
+        let inner = Arc::new(Inner { state: Mutex::new(state), changed: watch::Sender::new(()) });
+        let router = Router::new().fallback(serve).with_state(Arc::clone(&inner));
+        let server = tokio::spawn(async move {
+            let _ = axum::serve(listener, router).await;
+        });
+        Ok(Self { inner, address, server })
+    }
+
+    /// Where it is.
+    pub fn address(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let result = change(&mut self.inner.lock());
+        self.inner.changed.send_replace(());
+        result
+    }
+
+    /// Writes a key.
+    pub fn put(&self, key: &str, value: &str) {
+        self.change(|s| {
+            s.index += 1;
+            s.keys.insert(key.to_owned(), (value.as_bytes().to_vec(), s.index));
+        });
+    }
+
+    /// Deletes a key.
+    pub fn delete(&self, key: &str) {
+        self.change(|s| {
+            s.index += 1;
+            s.keys.remove(key);
+            let index = s.index;
+            s.deleted.push((key.to_owned(), index));
+        });
+    }
+
+    /// What it would answer for this prefix now.
+    pub fn answer(&self, prefix: &str) -> Answer {
+        self.inner.lock().answer(prefix)
+    }
+
+    /// Makes it what it was when it had nothing but this key, with this index. Blocked queries do not notice.
+    pub fn restore(&self, key: &str, value: &str, index: u64) {
+        let mut state = self.inner.lock();
+        state.keys = BTreeMap::from([(key.to_owned(), (value.as_bytes().to_vec(), index))]);
+        (state.index, state.deleted) = (index, Vec::new());
+    }
+
+    /// Lets all blocked queries end with this answer.
+    pub fn force(&self, answer: Answer) {
+        self.change(|s| s.forced = Some(answer));
+    }
+
+    /// The next requests have these faults, one each.
+    pub fn next(&self, faults: impl IntoIterator<Item = Fault>) {
+        self.inner.lock().next.extend(faults);
+    }
+
+    /// From now on all requests have this fault, or none. Blocked queries end with it too.
+    pub fn all(&self, fault: Option<Fault>) {
+        self.change(|s| s.standing = fault);
+    }
+
+    /// Every request so far.
+    pub fn requests(&self) -> Vec<Seen> {
+        self.inner.lock().requests.clone()
+    }
+
+    /// How many queries are blocked now.
+    pub fn blocked(&self) -> usize {
+        self.inner.lock().open[0]
+    }
+
+    /// Fails if more than one blocked query and one plain read were ever open at a time, or a blocked one was
+    /// given up by its client.
+    pub fn expect_no_slot_wasted(&self) {
+        let state = self.inner.lock();
+        assert!(state.most_open[0] <= 1 && state.most_open[1] <= 1, "open at a time: {:?}", state.most_open);
+        assert_eq!(state.abandoned, 0, "blocked queries that their client gave up");
+    }
+}
+
+impl Drop for FakeConsul {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+impl Inner {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn answer(&self, prefix: &str) -> Answer {
+        let below: Vec<_> = self.keys.iter().filter(|(key, _)| key.starts_with(prefix)).collect();
+        let deleted = self.deleted.iter().filter(|(key, _)| key.starts_with(prefix)).map(|(_, index)| *index).max();
+        let newest = below.iter().map(|(_, (_, index))| *index).max();
+        // Without a key and a tombstone, the index is that of the whole table: any write wakes.
+        let index = newest.max(deleted).unwrap_or(self.index);
+        if below.is_empty() {
+            return Answer { status: 404, index, body: String::new() };
+        }
+        let rows: Vec<String> = below
+            .iter()
+            .map(|(key, (value, index))| {
+                let value = if value.is_empty() { "null".to_owned() } else { format!("\"{}\"", BASE64.encode(value)) };
+                format!(
+                    r#"{{"LockIndex":0,"Key":"{key}","Flags":0,"Value":{value},"CreateIndex":1,"ModifyIndex":{index}}}"#
+                )
+            })
+            .collect();
+        Answer { status: 200, index, body: format!("[{}]", rows.join(",")) }
+    }
+}
+
+/// Counts a request for as long as its answer is awaited.
+struct Open {
+    inner: Arc<Inner>,
+    slot: usize,
+    answered: bool,
+}
+
+impl Open {
+    fn new(inner: &Arc<Inner>, slot: usize) -> Self {
+        let state = &mut *inner.lock();
+        state.open[slot] += 1;
+        state.most_open[slot] = state.most_open[slot].max(state.open[slot]);
+        Self { inner: Arc::clone(inner), slot, answered: false }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let mut state = self.inner.lock();
+        state.open[self.slot] -= 1;
+        if self.slot == 0 && !self.answered {
+            state.abandoned += 1;
+        }
+    }
+}
+
+async fn serve(Shared(inner): Shared<Arc<Inner>>, request: Request) -> Response<Body> {
+    let uri = request.uri();
+    let parameter = |wanted: &str| {
+        let pairs = uri.query().unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
+        pairs.filter(|(name, _)| *name == wanted).map(|(_, value)| value.to_owned()).next()
+    };
+    let index = parameter("index").and_then(|index| index.parse().ok()).unwrap_or(0);
+    let wait = parameter("wait").and_then(|wait| wait.strip_suffix("ms")?.parse().ok()).unwrap_or(300_000);
+    let prefix = uri.path().trim_start_matches("/v1/kv/").to_owned();
+    let headers = request
+        .headers()
+        .iter()
+        .map(|(name, value)| (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned()));
+    let seen = Seen { at: Instant::now(), uri: uri.to_string(), headers: headers.collect(), index };
+    let scripted = {
+        let mut state = inner.lock();
+        state.requests.push(seen);
+        state.next.pop_front()
+    };
+    let mut open = Open::new(&inner, usize::from(index == 0));
+    let (answer, fault) = match scripted {
+        Some(fault) => (inner.lock().answer(&prefix), Some(fault)),
+        None => wait_for_it(&inner, &prefix, index, Duration::from_millis(wait)).await,
+    };
+    open.answered = true;
+    match fault {
+        Some(fault) => fault.answer(&answer).await,
+        None => super::fault::honest(&answer),
+    }
+}
+
+/// What Consul does: it answers at once if there is something newer, else when there is, else when time is up.
+async fn wait_for_it(inner: &Inner, prefix: &str, index: u64, wait: Duration) -> (Answer, Option<Fault>) {
+    let mut changed = inner.changed.subscribe();
+    // Consul draws up to a sixteenth; always the most is as good, and the hardest to a deadline.
+    let until = Instant::now() + wait + wait / 16;
+    loop {
+        {
+            let mut state = inner.lock();
+            let answer = state.answer(prefix);
+            if let Some(fault) = &state.standing {
+                return (answer, Some(fault.clone()));
+            }
+            if index > 0
+                && let Some(forced) = state.forced.take()
+            {
+                return (forced, None);
+            }
+            if index == 0 || answer.index > index || Instant::now() >= until {
+                return (answer, None);
+            }
+        }
+        tokio::select! {
+            _ = changed.changed() => {}
+            () = tokio::time::sleep_until(until) => {}
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! A small honest HAProxy: what its runtime API answers, and what its servers weigh after that. Pure.
+//!
+//! It also judges: whatever it is told that a well-behaved client never says ends in [`Model::violations`].
+
+use std::{collections::BTreeMap, fmt::Write as _};
+
+/// The most bytes of a line, LF included.
+const MAX_LINE: usize = 4096;
+
+/// The columns of `show servers state`, as 2.6 has them.
+const COLUMNS: &str = "be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_uweight srv_iweight \
+    srv_time_since_last_change srv_check_status srv_check_result srv_check_health srv_check_state srv_agent_state \
+    bk_f_forced_id srv_f_forced_id srv_fqdn srv_port srvrecord srv_use_ssl srv_check_port srv_check_addr \
+    srv_agent_addr srv_agent_port";
+
+/// A server.
+#[derive(Debug, Clone)]
+pub struct Server {
+    /// `srv_name`.
+    pub name: String,
+    /// `srv_uweight`.
+    pub weight: u16,
+    /// `srv_iweight`.
+    pub initial: u16,
+    /// `srv_op_state`: 0 stopped, 2 running.
+    pub op_state: u8,
+    /// `srv_admin_state`: 0 for none.
+    pub admin_state: u32,
+    /// `srv_check_status`: up to 2 for none yet.
+    pub check_status: u8,
+    /// `srv_check_state`: 4 for checked.
+    pub check_state: u16,
+    /// `bck`.
+    pub backup: bool,
+    /// What a set is answered, and whether it takes all the same.
+    pub quirk: Option<(&'static str, bool)>,
+    /// The weight that the client was shown last.
+    shown: Option<u16>,
+    /// What the client raised it to last.
+    raised_to: Option<u16>,
+}
+
+/// A backend.
+#[derive(Debug, Clone)]
+pub struct Backend {
+    /// `balance`.
+    pub algorithm: &'static str,
+    /// Whether the algorithm takes nothing but 0 and the configured weight.
+    pub is_static: bool,
+    /// `disabled`.
+    pub disabled: bool,
+    /// Its servers.
+    pub servers: Vec<Server>,
+    /// Whether its algorithm was shown.
+    told: bool,
+}
+
+/// A HAProxy process.
+#[derive(Debug, Clone)]
+pub struct Model {
+    /// `Pid`.
+    pub pid: u32,
+    /// `Uptime_sec`.
+    pub uptime: u64,
+    /// `Stopping`.
+    pub stopping: bool,
+    /// `Nbproc`.
+    pub processes: u32,
+    /// The level of the socket.
+    pub level: &'static str,
+    /// By name.
+    pub backends: BTreeMap<String, Backend>,
+    /// The columns of `show servers state`; what is not known is shown as `x`.
+    pub columns: String,
+    /// Every line received.
+    pub lines: Vec<String>,
+    /// What a well-behaved client would not have said.
+    pub violations: Vec<String>,
+}
+
+impl Default for Model {
+    fn default() -> Self {
+        Self {
+            pid: 77,
+            uptime: 100,
+            stopping: false,
+            processes: 1,
+            level: "admin",
+            backends: BTreeMap::new(),
+            columns: COLUMNS.to_owned(),
+            lines: Vec::new(),
+            violations: Vec::new(),
+        }
+    }
+}
+
+impl Model {
+    /// One with a backend.
+    pub fn with(name: &str, algorithm: &'static str, servers: &[(&str, u16)]) -> Self {
+        Self::default().and(name, algorithm, servers)
+    }
+
+    /// With another backend. `source` and `static-rr` are static, as HAProxy has them by default.
+    #[must_use]
+    pub fn and(mut self, name: &str, algorithm: &'static str, servers: &[(&str, u16)]) -> Self {
+        let servers = servers.iter().map(|(name, weight)| Server {
+            name: (*name).to_owned(),
+            weight: *weight,
+            initial: *weight,
+            op_state: 2,
+            admin_state: 0,
+            check_status: 6,
+            check_state: 4,
+            backup: false,
+            quirk: None,
+            shown: None,
+            raised_to: None,
+        });
+        let backend = Backend {
+            algorithm,
+            is_static: matches!(algorithm, "source" | "static-rr"),
+            disabled: false,
+            servers: servers.collect(),
+            told: false,
+        };
+        self.backends.insert(name.to_owned(), backend);
+        self
+    }
+
+    /// A server.
+    pub fn server(&mut self, backend: &str, server: &str) -> &mut Server {
+        let found = self.backends.get_mut(backend).and_then(|b| b.servers.iter_mut().find(|s| s.name == server));
+        found.unwrap_or_else(|| panic!("the fake has no {backend}/{server}"))
+    }
+
+    /// The weights of a backend, in the order of its servers.
+    pub fn weights(&self, backend: &str) -> Vec<u16> {
+        self.backends[backend].servers.iter().map(|s| s.weight).collect()
+    }
+
+    /// A reload: another process, with the weights of the configuration.
+    pub fn reload(&mut self) {
+        self.pid += 1;
+        self.uptime = 0;
+        for backend in self.backends.values_mut() {
+            backend.told = false;
+            for server in &mut backend.servers {
+                server.weight = server.initial;
+                (server.shown, server.raised_to) = (None, None);
+            }
+        }
+    }
+
+    /// Whether any line that came contains this.
+    pub fn heard(&self, text: &str) -> bool {
+        self.lines.iter().any(|line| line.contains(text))
+    }
+
+    /// The answer to all that came on one connection.
+    pub fn answer(&mut self, received: &str) -> String {
+        let line = received.strip_suffix('\n').unwrap_or_else(|| {
+            self.violations.push(format!("no LF at the end of {received:?}"));
+            received
+        });
+        if line.contains('\n') {
+            self.violations.push(format!("more than one line on a connection: {received:?}"));
+        }
+        if received.len() > MAX_LINE {
+            self.violations.push(format!("a line of {} bytes", received.len()));
+        }
+        self.lines.push(line.to_owned());
+        let mut lowered = BTreeMap::new();
+        line.split(';').map(|command| self.frame(command, &mut lowered)).collect()
+    }
+
+    /// The frame that answers one command. `lowered` notes the backends that this line has lowered already.
+    fn frame(&mut self, command: &str, lowered: &mut BTreeMap<String, String>) -> String {
+        let words: Vec<&str> = command.split(' ').collect();
+        let text = match words[..] {
+            ["show", "info"] => self.info(),
+            ["show", "cli", "level"] => format!("{}\n", self.level),
+            ["show", "stat", backend, "6", "-1"] => self.stat(backend),
+            ["show", "servers", "state", backend] => self.state(backend),
+            ["set", "server", path, "weight", weight] => {
+                let Some((backend, server)) = path.split_once('/') else { return self.outside(command) };
+                let Some(weight) = plain(weight) else { return self.outside(command) };
+                self.set(backend, server, weight, lowered)
+            }
+            _ => return self.outside(command),
+        };
+        text + "\n"
+    }
+
+    fn outside(&mut self, command: &str) -> String {
+        self.violations.push(format!("outside the vocabulary: {command:?}"));
+        "Unknown command.\n\n\n".to_owned()
+    }
+
+    fn info(&self) -> String {
+        let Self { pid, uptime, processes, .. } = self;
+        format!(
+            "Name: HAProxy\nVersion: 2.6.12\nNbthread: 2\nNbproc: {processes}\nProcess_num: 1\nPid: {pid}\n\
+             Uptime_sec: {uptime}\nStopping: {}\nnode: lb1\n",
+            u8::from(self.stopping)
+        )
+    }
+
+    fn stat(&mut self, name: &str) -> String {
+        const HEADER: &str = "# pxname,svname,qcur,bck,status,type,desc,tracked,algo,\n";
+        let Some(backend) = self.backends.get_mut(name) else { return "No such proxy.\n".to_owned() };
+        backend.told = true;
+        let mut text = HEADER.to_owned();
+        if !backend.disabled {
+            for Server { name: server, backup, .. } in &backend.servers {
+                let _ = writeln!(text, "{name},{server},0,{},UP,2,\"a, \"\"b\"\"\",,,", u8::from(*backup));
+            }
+            let _ = writeln!(text, "{name},BACKEND,0,0,UP,1,,,{},", backend.algorithm);
+        }
+        text
+    }
+
+    fn state(&mut self, name: &str) -> String {
+        let Some(backend) = self.backends.get_mut(name) else { return "Can't find backend.\n".to_owned() };
+        let mut text = format!("1\n# {}\n", self.columns);
+        for server in &mut backend.servers {
+            server.shown = Some(server.weight);
+            let value = |column: &str| match column {
+                "be_name" => name.to_owned(),
+                "srv_name" => server.name.clone(),
+                "srv_addr" => "127.0.0.1".to_owned(),
+                "srv_op_state" => server.op_state.to_string(),
+                "srv_admin_state" => server.admin_state.to_string(),
+                "srv_uweight" => server.weight.to_string(),
+                "srv_iweight" => server.initial.to_string(),
+                "srv_check_status" => server.check_status.to_string(),
+                "srv_check_state" => server.check_state.to_string(),
+                _ => "x".to_owned(),
+            };
+            let row: Vec<String> = self.columns.split_whitespace().map(value).collect();
+            text += &(row.join(" ") + "\n");
+        }
+        text
+    }
+
+    fn set(&mut self, name: &str, server: &str, to: u16, lowered: &mut BTreeMap<String, String>) -> String {
+        self.judge(name, server, to, lowered);
+        if to > 256 {
+            return "Absolute weight can only be between 0 and 256 inclusive.\n".to_owned();
+        }
+        if self.level != "admin" {
+            return "Permission denied\n".to_owned();
+        }
+        let Some(backend) = self.backends.get_mut(name) else { return "No such backend.\n".to_owned() };
+        let (is_static, disabled) = (backend.is_static, backend.disabled);
+        let Some(server) = backend.servers.iter_mut().find(|s| s.name == server) else {
+            return "No such server.\n".to_owned();
+        };
+        if let Some((says, takes)) = server.quirk {
+            if takes {
+                server.weight = to;
+            }
+            return says.to_owned();
+        }
+        if disabled || self.stopping {
+            return "Proxy is disabled.\n".to_owned();
+        }
+        if is_static && to != 0 && to != server.initial {
+            return "Backend is using a static LB algorithm and only accepts weights '0%' and '100%'.\n".to_owned();
+        }
+        server.weight = to;
+        String::new()
+    }
+
+    /// Notes what a well-behaved client would not have said.
+    fn judge(&mut self, name: &str, server: &str, to: u16, lowered: &mut BTreeMap<String, String>) {
+        let mut wrong = Vec::new();
+        if to > 256 {
+            wrong.push(format!("{name}/{server}: a weight of {to}"));
+        }
+        let Some(backend) = self.backends.get_mut(name) else { return };
+        let dynamic = backend.told && matches!(backend.algorithm, "roundrobin" | "leastconn" | "first" | "random");
+        let Some(at) = backend.servers.iter().position(|s| s.name == server) else { return };
+        match backend.servers[at].shown {
+            None => wrong.push(format!("{name}/{server}: set before it was looked at")),
+            Some(shown) if to > shown => {
+                backend.servers[at].raised_to = Some(to);
+                if let Some(before) = lowered.get(name) {
+                    wrong.push(format!("{name}/{server}: raised after {before} was lowered"));
+                }
+            }
+            Some(shown) if to < shown => {
+                lowered.insert(name.to_owned(), server.to_owned());
+                backend.servers[at].raised_to = None;
+                let open = backend.servers.iter().find(|s| s.raised_to.is_some_and(|to| s.shown != Some(to)));
+                if let (0, false, Some(open)) = (to, dynamic, open) {
+                    wrong.push(format!("{name}/{server}: set to 0 before the raise of {} was read back", open.name));
+                }
+            }
+            Some(_) => wrong.push(format!("{name}/{server}: set to {to}, which it was shown to be")),
+        }
+        self.violations.extend(wrong);
+    }
+}
+
+/// A number as a careful client writes it: digits, no sign, no leading zero.
+fn plain(text: &str) -> Option<u16> {
+    text.parse().ok().filter(|number: &u16| number.to_string() == text)
+}

@@ -1,0 +1,209 @@
+//! The watch of Consul, against answers that a real Consul cannot be made to give; time passes only as told.
+
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::{sync::watch, task::JoinHandle};
+use weightd::{
+    clock::Clock,
+    consul::{
+        Client, Settings, TokenSource,
+        watch::{Feed, Link, Watch},
+    },
+    desired::{DesiredState, Instruction, Source},
+    model::{BackendName, ServerName},
+};
+
+use crate::fakes::{
+    FakeConsul, Frozen,
+    consul::{Answer, Seen},
+    fault::Fault,
+};
+
+pub mod index;
+pub mod pace;
+pub mod refused;
+pub mod who;
+
+/// The prefix that is watched.
+pub const PREFIX: &str = "weightd/weights/";
+/// What a query waits at most.
+const WAIT: Duration = Duration::from_secs(55);
+/// A moment, for what is to happen soon.
+const STEP: Duration = Duration::from_millis(10);
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A watch of a fake Consul, in frozen time.
+struct Following {
+    consul: FakeConsul,
+    frozen: Frozen,
+    link: watch::Receiver<Link>,
+    /// What was published of `app/green`, in order; none where Consul had no `app`.
+    published: Arc<Mutex<Vec<Option<u16>>>>,
+    tasks: [JoinHandle<()>; 2],
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+impl Following {
+    /// Follows a Consul that says that green weighs `green`, and nothing where that is none.
+    async fn start(green: Option<u16>) -> anyhow::Result<Self> {
+        Self::start_with(green, |settings| settings).await
+    }
+
+    async fn start_with(green: Option<u16>, settings: impl FnOnce(Settings) -> Settings) -> anyhow::Result<Self> {
+        let consul = FakeConsul::start().await?;
+        let frozen = Frozen::clock();
+        for _ in 0..50 {
+            consul.put("elsewhere", "x");
+        }
+        if let Some(green) = green {
+            consul.put("weightd/weights/app", &document(green));
+        }
+        let settings = settings(Settings { address: consul.address().parse()?, ..Settings::default() });
+        let (feed, mut received) = watch::channel(Feed::default());
+        let (link_sender, link) = watch::channel(Link::default());
+        let client = Arc::new(Client::new(settings)?);
+        let watch = Watch::new(client, PREFIX.to_owned(), WAIT, Clock::start(), feed, link_sender);
+        let published = Arc::<Mutex<Vec<_>>>::default();
+        let notes = Arc::clone(&published);
+        let collector = tokio::spawn(async move {
+            while received.changed().await.is_ok() {
+                if let Feed::State { state, .. } = &*received.borrow_and_update() {
+                    notes.lock().unwrap_or_else(PoisonError::into_inner).push(green_of(state));
+                }
+            }
+        });
+        let following = Self { consul, frozen, link, published, tasks: [tokio::spawn(watch.run()), collector] };
+        following.frozen.settle().await;
+        Ok(following)
+    }
+
+    /// Consul is told that green weighs this.
+    async fn put(&self, green: u16) {
+        self.consul.put("weightd/weights/app", &document(green));
+        self.frozen.settle().await;
+    }
+
+    async fn pass(&self, time: Duration) {
+        self.frozen.pass(time, STEP).await;
+    }
+
+    /// Lets time pass until there is no usable answer.
+    async fn until_held(&self) {
+        self.until("it is held", || self.held().is_some()).await;
+    }
+
+    /// Lets time pass until so many requests were sent.
+    async fn until_requests(&self, count: usize) {
+        self.until("more requests", || self.requests().len() >= count).await;
+    }
+
+    async fn until(&self, what: &str, reached: impl Fn() -> bool) {
+        for _ in 0..1000 {
+            if reached() {
+                return;
+            }
+            self.frozen.pass(SECOND / 20, SECOND / 20).await;
+        }
+        panic!("not within 50 s: {what}");
+    }
+
+    /// What was published so far.
+    #[track_caller]
+    fn expect_published(&self, expected: &[u16]) {
+        let published = self.published.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        assert_eq!(published, expected.iter().copied().map(Some).collect::<Vec<_>>());
+    }
+
+    fn requests(&self) -> Vec<Seen> {
+        self.consul.requests()
+    }
+
+    fn errors(&self) -> BTreeMap<&'static str, u64> {
+        self.link.borrow().errors.clone()
+    }
+
+    /// Why there is no usable answer.
+    fn held(&self) -> Option<&'static str> {
+        self.link.borrow().held.as_ref().map(|held| held.reason)
+    }
+}
+
+/// A document that gives green this weight.
+pub fn document(green: u16) -> String {
+    format!(r#"{{"weights":{{"blue":100,"green":{green}}}}}"#)
+}
+
+fn green_of(state: &DesiredState) -> Option<u16> {
+    let name = |text| BackendName::new(text).expect("a name");
+    match state.backends.get(&name("app"))? {
+        Source::Valid(Instruction::Weights(desired)) => {
+            Some(desired.weights[&ServerName::new("green").expect("a name")].get())
+        }
+        other => panic!("not a document: {other:?}"),
+    }
+}
+
+/// The answer of a Consul that says that green weighs this.
+fn answer(index: u64, green: u16) -> Answer {
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    let value = STANDARD.encode(document(green));
+    let body = format!(
+        r#"[{{"LockIndex":0,"Key":"weightd/weights/app","Flags":0,"Value":"{value}","CreateIndex":1,"ModifyIndex":{index}}}]"#
+    );
+    Answer { status: 200, index, body }
+}
+
+/// Every answer that must not be used, and the word that status has for it. Where `target` is: whom the redirect names.
+pub fn faults(target: &str) -> Vec<(Fault, &'static str)> {
+    const ENTRY: &str =
+        r#"[{"LockIndex":0,"Key":"weightd/weights/app","Flags":0,"Value":"e%","CreateIndex":1,"ModifyIndex":9}]"#;
+    const FOREIGN: &str =
+        r#"[{"LockIndex":0,"Key":"other/app","Flags":0,"Value":"NTA=","CreateIndex":1,"ModifyIndex":9}]"#;
+    let page = "<html><body>Bad Gateway</body></html>";
+    let mut faults: Vec<_> =
+        [None, Some("0"), Some("-1"), Some("1.5"), Some("abc"), Some(""), Some("18446744073709551616")]
+            .map(|index| (Fault::index(index), "no_index"))
+            .into();
+    faults.extend([
+        (Fault::no_leader(), "no_leader"),
+        (Fault::status("500", 500, "No cluster leader"), "unavailable"),
+        (Fault::status("502", 502, page), "unavailable"),
+        (Fault::status("503", 503, page), "unavailable"),
+        (Fault::status("429", 429, ""), "unavailable"),
+        (Fault::status("403", 403, "ACL not found"), "denied"),
+        (Fault::status("400", 400, "Invalid index"), "status"),
+        (Fault::status("404 of another server", 404, "no such page"), "no_index"),
+        (Fault::status("204", 204, ""), "status"),
+        (Fault::redirect(format!("{target}/v1/kv/{PREFIX}?recurse")), "status"),
+        (Fault::truncated(), "unreachable"),
+        (Fault::closed(), "unreachable"),
+        (Fault::body("a page", page), "bad_response"),
+        (Fault::body("nothing", ""), "bad_response"),
+        (Fault::body("null", "null"), "bad_response"),
+        (Fault::body("an object", "{}"), "bad_response"),
+        (Fault::body("half of it", r#"[{"Key":"weightd/weights/app","Val"#), "bad_response"),
+        (Fault::body("no base64", ENTRY), "bad_response"),
+        (Fault::body("a foreign key", FOREIGN), "bad_response"),
+        (Fault::flood(16 * 1024 * 1024 + 1, true), "too_large"),
+        (Fault::flood(16 * 1024 * 1024 + 1, false), "too_large"),
+    ]);
+    faults
+}
+
+/// Replaces a token file as a careful program does.
+fn rotate(path: &Path, token: &str) -> anyhow::Result<()> {
+    let new = path.with_extension("new");
+    std::fs::write(&new, token)?;
+    Ok(std::fs::rename(new, path)?)
+}

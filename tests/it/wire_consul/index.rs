@@ -1,0 +1,117 @@
+//! The index: beyond which one to wait, and what one that goes back means.
+
+use super::*;
+
+#[tokio::test]
+async fn a_change_is_published_at_once_and_a_return_without_one_is_not() -> anyhow::Result<()> {
+    let following = Following::start(Some(10)).await?;
+    following.expect_published(&[10]);
+    following.put(20).await;
+    following.expect_published(&[10, 20]);
+    assert_eq!(following.requests().len(), 3);
+    // Three full waits, with all the jitter that Consul may add: a return is no proof of a change.
+    following.frozen.pass(WAIT * 4, SECOND / 10).await;
+    following.expect_published(&[10, 20]);
+    assert_eq!(following.errors(), BTreeMap::new());
+    assert!(following.requests().iter().filter(|r| r.index > 0).all(|r| r.uri.contains("wait=55000ms")));
+    following.consul.expect_no_slot_wasted();
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_index_that_goes_back_is_read_again_and_its_answer_is_not_used() -> anyhow::Result<()> {
+    let following = Following::start(Some(90)).await?;
+    let asked = following.requests().last().map(|r| r.index);
+    assert_eq!(asked, Some(52));
+    following.consul.force(answer(7, 5));
+    following.frozen.settle().await;
+    following.expect_published(&[90]);
+    let asked: Vec<u64> = following.requests().iter().map(|r| r.index).collect();
+    assert_eq!(asked, [0, 52, 0, 52]);
+    assert_eq!(following.held(), None);
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_index_that_goes_back_for_good_brings_what_is_there_now() -> anyhow::Result<()> {
+    let following = Following::start(Some(90)).await?;
+    following.consul.restore("weightd/weights/app", &document(5), 7);
+    following.consul.force(following.consul.answer(PREFIX));
+    following.frozen.settle().await;
+    following.expect_published(&[90, 5]);
+    following.put(6).await;
+    following.expect_published(&[90, 5, 6]);
+    let asked: Vec<u64> = following.requests().iter().map(|r| r.index).collect();
+    assert_eq!(asked, [0, 52, 0, 7, 8]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_index_ahead_of_consul_is_mended_by_the_plain_read() -> anyhow::Result<()> {
+    let following = Following::start(Some(90)).await?;
+    // The same value under the same index as before, but from another history: only its text tells.
+    following.consul.restore("weightd/weights/app", &document(5), 7);
+    following.pass(SECOND).await;
+    following.expect_published(&[90]);
+    following.pass(SECOND * 34).await;
+    following.expect_published(&[90, 5]);
+    assert_eq!(following.consul.blocked(), 1, "the query is still blocked");
+    following.consul.expect_no_slot_wasted();
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_late_answer_of_a_query_that_was_overtaken_is_not_used() -> anyhow::Result<()> {
+    let following = Following::start(Some(90)).await?;
+    following.consul.restore("weightd/weights/app", &document(5), 7);
+    following.pass(SECOND * 35).await;
+    following.expect_published(&[90, 5]);
+    // What Consul does on a restore: the blocked query ends with the old data and the old index.
+    following.consul.force(answer(52, 90));
+    following.pass(SECOND).await;
+    following.expect_published(&[90, 5]);
+    assert_eq!(following.requests().last().map(|r| r.index), Some(7));
+    following.consul.expect_no_slot_wasted();
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_plain_read_that_failed_does_not_make_the_late_answer_good() -> anyhow::Result<()> {
+    for fault in [Fault::status("500", 500, "rpc error"), Fault::body("a page", "<html>")] {
+        let following = Following::start(Some(90)).await?;
+        following.consul.next([fault]);
+        following.until_held().await;
+        following.consul.restore("weightd/weights/app", &document(5), 7);
+        following.pass(SECOND * 8).await;
+        following.expect_published(&[90, 5]);
+        assert_eq!(following.consul.blocked(), 1, "the query is still blocked");
+        following.consul.force(answer(52, 90));
+        following.pass(SECOND).await;
+        following.expect_published(&[90, 5]);
+        following.consul.expect_no_slot_wasted();
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_late_answer_of_a_plain_read_is_not_used() -> anyhow::Result<()> {
+    let following = Following::start(Some(90)).await?;
+    following.consul.next([Fault::hang()]);
+    following.until_requests(3).await;
+    following.put(95).await;
+    following.expect_published(&[90, 95]);
+    following.pass(SECOND * 12).await;
+    assert_eq!(following.errors(), BTreeMap::new(), "it was no longer waited for");
+    Ok(())
+}
+
+#[tokio::test]
+async fn plain_reads_look_past_a_blocked_query_about_twice_a_minute() -> anyhow::Result<()> {
+    let following = Following::start(Some(90)).await?;
+    following.frozen.pass(SECOND * 54, SECOND / 10).await;
+    let plain: Vec<_> = following.requests().iter().filter(|r| r.index == 0).map(|r| r.at).collect();
+    assert_eq!(plain.len(), 2, "the first read, and one past the query");
+    assert!((26..=35).contains(&(plain[1] - plain[0]).as_secs()));
+    following.consul.expect_no_slot_wasted();
+    Ok(())
+}

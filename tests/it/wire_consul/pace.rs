@@ -1,0 +1,126 @@
+//! How fast: single changes never wait, storms are paced, errors back off.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::*;
+
+#[tokio::test]
+async fn answers_that_come_at_once_for_ever_are_paced() -> anyhow::Result<()> {
+    let following = Following::start(Some(10)).await?;
+    following.consul.all(Some(Fault::at_once()));
+    following.pass(SECOND * 20).await;
+    let requests = following.requests().len();
+    assert!((150..=5 + 200 + 2).contains(&requests), "{requests} requests in 20 s");
+    following.expect_published(&[10]);
+    following.consul.expect_no_slot_wasted();
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_storm_of_changes_is_paced_and_its_last_one_comes_within_a_tenth_of_a_second() -> anyhow::Result<()> {
+    let following = Following::start(Some(0)).await?;
+    for n in 0..1000 {
+        following.put(n % 256).await;
+        following.pass(STEP).await;
+    }
+    following.put(256).await;
+    following.pass(SECOND / 10).await;
+    let requests = following.requests().len();
+    assert!(requests <= 5 + 100 + 2, "{requests} requests in 10 s");
+    let published = following.published.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    assert_eq!(published.last(), Some(&Some(256)));
+    following.consul.expect_no_slot_wasted();
+    Ok(())
+}
+
+#[tokio::test]
+async fn changes_further_apart_never_wait() -> anyhow::Result<()> {
+    let following = Following::start(Some(0)).await?;
+    let mut expected = vec![0];
+    for n in 1..50 {
+        following.pass(SECOND / 5).await;
+        following.put(n).await;
+        expected.push(n);
+        following.expect_published(&expected);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_absent_prefix_that_wakes_at_every_write_is_read_about_once_a_second() -> anyhow::Result<()> {
+    let following = Following::start(None).await?;
+    for _ in 0..2000 {
+        following.consul.put("elsewhere", "x");
+        following.pass(STEP).await;
+    }
+    let requests = following.requests().len();
+    assert!((15..=5 + 20 + 2).contains(&requests), "{requests} requests in 20 s");
+    assert!(following.link.borrow().empty);
+    following.put(10).await;
+    following.pass(SECOND + STEP).await;
+    let published = following.published.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    assert_eq!(published, [None, Some(10)]);
+    following.consul.expect_no_slot_wasted();
+    Ok(())
+}
+
+#[tokio::test]
+async fn errors_back_off_with_growing_jittered_pauses_for_ever() -> anyhow::Result<()> {
+    let following = Following::start(Some(10)).await?;
+    let started = following.requests().len();
+    following.consul.all(Some(Fault::status("500", 500, "No cluster leader")));
+    following.frozen.pass(SECOND * 600, SECOND / 20).await;
+    let at: Vec<Instant> = following.requests()[started..].iter().map(|r| r.at).collect();
+    let pauses: Vec<Duration> = at.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    let slack = SECOND / 20 + STEP;
+    // The first of all lies before the first request that is counted here.
+    for (number, pause) in (1..).zip(&pauses) {
+        let most = (SECOND / 5 * 2u32.pow(number.min(10))).min(SECOND * 30) + slack;
+        assert!((SECOND / 10..=most).contains(pause), "pause {number} of {pauses:?}");
+    }
+    assert!(pauses.len() > 20, "it goes on: {pauses:?}");
+    assert!(pauses.iter().any(|pause| *pause > SECOND * 10), "they grow: {pauses:?}");
+    assert!(pauses[10..].iter().any(|pause| *pause < SECOND * 15), "they are jittered: {pauses:?}");
+    assert_eq!(following.held(), Some("unavailable"));
+
+    // A good answer starts them over.
+    following.consul.all(None);
+    following.frozen.pass(SECOND * 31, SECOND / 10).await;
+    assert_eq!(following.held(), None);
+    let before = following.requests().len();
+    following.consul.all(Some(Fault::status("500", 500, "")));
+    following.consul.put("elsewhere", "x");
+    following.pass(SECOND / 5 + STEP).await;
+    assert!(following.requests().len() > before, "the first pause is a short one again");
+    following.expect_published(&[10]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_answer_that_comes_too_slowly_is_given_up_at_its_deadline() -> anyhow::Result<()> {
+    for fault in [Fault::slow(), Fault::hang()] {
+        // The first read does not wait for a change: 10 s.
+        let following = Following::start(Some(10)).await?;
+        following.consul.next([Fault::status("500", 500, ""), fault.clone()]);
+        following.put(20).await;
+        following.until_requests(4).await;
+        following.pass(SECOND * 9).await;
+        assert_eq!(following.errors().get("timeout"), None, "{fault:?}");
+        following.pass(SECOND * 2).await;
+        assert_eq!(following.errors().get("timeout"), Some(&1), "{fault:?}");
+        assert_eq!(following.held(), None, "and is asked for again");
+        following.expect_published(&[10, 20]);
+
+        // One that waits has its wait, the sixteenth that Consul may add, and some slack: 63.4 s.
+        following.consul.next([fault.clone()]);
+        following.put(30).await;
+        following.frozen.pass(SECOND * 60, SECOND / 10).await;
+        assert_eq!(following.errors().get("timeout"), Some(&1), "{fault:?}");
+        following.frozen.pass(SECOND * 5, SECOND / 10).await;
+        assert_eq!(following.errors().get("timeout"), Some(&2), "{fault:?}");
+        following.expect_published(&[10, 20, 30]);
+    }
+    Ok(())
+}

@@ -1,0 +1,165 @@
+//! The reconcile task, against a runtime API that answers what a real HAProxy does not.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::ensure;
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use tokio::{sync::watch, task::JoinHandle, time::Instant};
+use tokio_util::sync::CancellationToken;
+use weightd::{
+    clock::Clock,
+    consul::watch::{Feed, Link},
+    desired::{Decoder, Entry},
+    metrics::Metrics,
+    reconcile::{
+        Reconciler,
+        instance::{Inner, Instance},
+        reasons::{self, Reason},
+        task::{Task, Timing},
+    },
+};
+
+use crate::{
+    fakes::{FakeHaproxy, Model, haproxy::Reply},
+    harness::{always, eventually},
+};
+
+mod broken;
+mod process;
+mod sets;
+
+const SOON: Duration = Duration::from_secs(5);
+/// Long enough for several polls, resyncs and attempts.
+const A_WHILE: Duration = Duration::from_millis(400);
+
+/// A task at work on a fake HAProxy, told by the test what Consul says.
+struct Rig {
+    haproxy: FakeHaproxy,
+    instance: Arc<Instance>,
+    feed: watch::Sender<Feed>,
+    clock: Clock,
+    decoder: Decoder,
+    index: u64,
+    task: JoinHandle<()>,
+    stop: CancellationToken,
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Rig {
+    /// Starts it. Nothing is desired yet.
+    fn start(model: Model) -> anyhow::Result<Self> {
+        let haproxy = FakeHaproxy::start(model)?;
+        let (feed, receiver) = watch::channel(Feed::default());
+        let (_, link) = watch::channel(Link::default());
+        let reconciler = Reconciler::new(weightd::store::Stored::default(), false);
+        let address = haproxy.address().parse()?;
+        let instance = Arc::new(Instance::new("edge".to_owned(), address, "weightd/".to_owned(), link, reconciler));
+        let timing = Timing { resync: Duration::from_millis(150), process_poll: Duration::from_millis(50) };
+        let (clock, metrics, stop) = (Clock::start(), Arc::new(Metrics::new()), CancellationToken::new());
+        let task = Task::new(Arc::clone(&instance), receiver, timing, None, clock, metrics, false);
+        let task = tokio::spawn(task.run(stop.clone()));
+        Ok(Self { haproxy, instance, feed, clock, decoder: Decoder::new("w/"), index: 1, task, stop })
+    }
+
+    /// Consul says this and nothing else.
+    fn desire(&mut self, documents: &[(&str, &str)]) -> anyhow::Result<()> {
+        self.index += 1;
+        let entries: Vec<_> = documents
+            .iter()
+            .map(|(backend, document)| Entry {
+                key: format!("w/{backend}").into(),
+                value: Some(BASE64.encode(document).into()),
+                modify_index: self.index,
+            })
+            .collect();
+        let state = Arc::new(self.decoder.decode(self.index, &entries)?);
+        self.feed.send_replace(Feed::State { state, read_at: self.clock.now() });
+        Ok(())
+    }
+
+    fn inner<T>(&self, look: impl FnOnce(&Inner) -> T) -> T {
+        look(&self.instance.lock())
+    }
+
+    fn converged(&self) -> bool {
+        self.inner(|inner| inner.down.is_none() && inner.reconciler.converged())
+    }
+
+    /// Why HAProxy cannot be used.
+    fn down(&self) -> Option<&'static str> {
+        self.inner(|inner| inner.down.as_ref().map(|down| down.reason))
+    }
+
+    /// The reasons of a backend.
+    fn reasons(&self, backend: &str) -> Vec<&'static str> {
+        let of = |inner: &Inner| inner.reconciler.backends.get(backend).map(|b| reasons::of(b, false));
+        self.inner(of).unwrap_or_default().iter().map(|Reason { reason, .. }| *reason).collect()
+    }
+
+    /// Waits until the fake has these weights, and it is known.
+    async fn until_weights(&self, backend: &str, expected: &[u16]) -> anyhow::Result<()> {
+        eventually(SOON, "the weights are in force", async || {
+            let weights = self.haproxy.model(|m| m.weights(backend));
+            ensure!(weights == expected, "{weights:?}, reasons {:?}, down {:?}", self.reasons(backend), self.down());
+            ensure!(self.converged(), "not known to be converged");
+            Ok(())
+        })
+        .await
+    }
+
+    /// The fake keeps these weights for a while, and it is never said to be converged.
+    async fn never_converges(&self, backend: &str, weights: &[u16]) -> anyhow::Result<()> {
+        always(A_WHILE, "nothing takes", async || {
+            let now = self.haproxy.model(|m| m.weights(backend));
+            ensure!(now == weights, "{now:?}");
+            ensure!(!self.converged(), "it says that it has converged");
+            Ok(())
+        })
+        .await
+    }
+
+    /// Waits until HAProxy cannot be used for this reason.
+    async fn until_down(&self, reason: &str) -> anyhow::Result<()> {
+        eventually(SOON, "it is known that HAProxy cannot be used", async || {
+            ensure!(self.down() == Some(reason), "{:?}", self.down());
+            Ok(())
+        })
+        .await
+    }
+
+    async fn until_up(&self) -> anyhow::Result<()> {
+        eventually(SOON, "HAProxy can be used again", async || {
+            ensure!(self.down().is_none(), "{:?}", self.down());
+            Ok(())
+        })
+        .await
+    }
+
+    /// Waits until the fake has been asked this.
+    async fn until_heard(&self, text: &str) -> anyhow::Result<()> {
+        eventually(SOON, "it was asked", async || {
+            ensure!(self.haproxy.model(|m| m.heard(text)), "{:?}", self.haproxy.model(|m| m.lines.clone()));
+            Ok(())
+        })
+        .await
+    }
+
+    /// Ends it, and fails if it said anything that it must never say.
+    async fn end(mut self) -> anyhow::Result<()> {
+        self.stop.cancel();
+        (&mut self.task).await?;
+        self.haproxy.expect_no_violation();
+        Ok(())
+    }
+}
+
+/// A document of these weights.
+fn weights(weights: &[(&str, u16)]) -> String {
+    let weights: Vec<_> = weights.iter().map(|(server, weight)| format!(r#""{server}":{weight}"#)).collect();
+    format!(r#"{{"weights":{{{}}}}}"#, weights.join(","))
+}

@@ -1,0 +1,129 @@
+//! Answers that are no answer to what was asked.
+
+use super::*;
+
+fn model() -> Model {
+    Model::with("app", "roundrobin", &[("blue", 100), ("green", 0)])
+}
+
+/// Breaks all answers once `app` is in force, and sees that it is noticed, named, harmless, and over when it is over.
+async fn survives(
+    reason: &str,
+    mut broken: impl FnMut(&str, &mut Model) -> Option<Reply> + Send + 'static,
+) -> anyhow::Result<()> {
+    let mut rig = Rig::start(model())?;
+    rig.desire(&[("app", &weights(&[("blue", 90), ("green", 10)]))])?;
+    rig.until_weights("app", &[90, 10]).await?;
+    rig.haproxy.script(move |line, model| broken(line, model));
+    rig.until_down(reason).await?;
+    rig.desire(&[("app", &weights(&[("blue", 80), ("green", 20)]))])?;
+    // A pause so long that whatever is to happen has been tried.
+    always(A_WHILE, "it stays unusable", async || {
+        ensure!(!rig.converged(), "converged");
+        ensure!(rig.down() == Some(reason), "{:?}", rig.down());
+        Ok(())
+    })
+    .await?;
+    rig.haproxy.behave();
+    rig.until_up().await?;
+    rig.until_weights("app", &[80, 20]).await?;
+    rig.end().await
+}
+
+#[tokio::test]
+async fn garbage_is_not_haproxy() -> anyhow::Result<()> {
+    for garbage in ["220 smtp.example ESMTP\r\n", "\n", "", "\n\n\n\n\n\n", "HTTP/1.1 400 Bad Request\r\n\r\n", "x\n\n"]
+    {
+        survives("not_haproxy", move |_, _| Some(Reply::text(garbage))).await?;
+    }
+    survives("not_haproxy", |_, _| Some(Reply::Bytes(vec![0xff; 1000]))).await
+}
+
+#[tokio::test]
+async fn an_answer_that_is_cut_short_is_no_answer() -> anyhow::Result<()> {
+    // Wherever it is cut: the line ran all the same, or did not.
+    for cut in [1, 2, 40, 200] {
+        survives("not_haproxy", move |line, model| {
+            let answer = model.answer(line);
+            Some(Reply::text(&answer[..answer.len() - cut.min(answer.len() - 1)]))
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn too_many_or_too_few_frames_are_no_answer() -> anyhow::Result<()> {
+    survives("not_haproxy", |line, model| Some(Reply::text(model.answer(line) + "\n"))).await?;
+    survives("not_haproxy", |line, model| Some(Reply::text(model.answer(line) + "more\n\n"))).await?;
+    survives("not_haproxy", |line, model| Some(Reply::text(format!("\n{}", model.answer(line))))).await
+}
+
+#[tokio::test]
+async fn a_connection_that_ends_at_once_is_no_answer() -> anyhow::Result<()> {
+    survives("not_haproxy", |_, _| Some(Reply::Closed)).await
+}
+
+#[tokio::test]
+async fn more_bytes_than_haproxy_ever_says_are_given_up() -> anyhow::Result<()> {
+    survives("too_large", |_, _| Some(Reply::Flood(16 * 1024 * 1024 + 100_000))).await
+}
+
+#[tokio::test]
+async fn a_missing_column_is_named() -> anyhow::Result<()> {
+    for column in ["srv_uweight", "srv_name", "srv_admin_state", "srv_check_state"] {
+        let mut rig = Rig::start(model())?;
+        rig.haproxy.model(|m| m.columns = m.columns.replace(column, "srv_other"));
+        rig.desire(&[("app", &weights(&[("blue", 0), ("green", 100)]))])?;
+        rig.until_down("not_haproxy").await?;
+        let detail = rig.inner(|inner| inner.down.as_ref().map(|down| down.detail.clone())).unwrap_or_default();
+        assert!(detail.contains(column), "{detail}");
+        assert!(!rig.haproxy.model(|m| m.heard("set server")));
+        rig.end().await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn columns_are_found_by_their_names() -> anyhow::Result<()> {
+    let mut rig = Rig::start(model())?;
+    rig.haproxy.model(|m| {
+        let mut columns: Vec<_> = m.columns.split_whitespace().rev().collect();
+        columns.insert(3, "srv_new");
+        columns.push("srv_newer");
+        m.columns = columns.join(" ");
+    });
+    rig.desire(&[("app", &weights(&[("blue", 0), ("green", 100)]))])?;
+    rig.until_weights("app", &[0, 100]).await?;
+    rig.end().await
+}
+
+#[tokio::test]
+async fn a_byte_at_a_time_is_an_answer() -> anyhow::Result<()> {
+    let mut rig = Rig::start(model())?;
+    rig.haproxy.script(|line, model| Some(Reply::Slices(model.answer(line).into_bytes())));
+    rig.desire(&[("app", &weights(&[("blue", 0), ("green", 100)]))])?;
+    rig.until_weights("app", &[0, 100]).await?;
+    rig.end().await
+}
+
+#[tokio::test]
+async fn a_hung_haproxy_is_given_up_after_two_seconds_and_asked_again() -> anyhow::Result<()> {
+    for open in [false, true] {
+        let mut rig = Rig::start(model())?;
+        rig.desire(&[("app", &weights(&[("blue", 90), ("green", 10)]))])?;
+        rig.until_weights("app", &[90, 10]).await?;
+        rig.haproxy.script(move |line, model| {
+            let answer = model.answer(line).into_bytes();
+            Some(if open { Reply::Open(answer) } else { Reply::Hang })
+        });
+        let since = Instant::now();
+        rig.until_down("timeout").await?;
+        assert!(since.elapsed() > Duration::from_millis(1900) && since.elapsed() < Duration::from_secs(4));
+        rig.haproxy.behave();
+        rig.desire(&[("app", &weights(&[("blue", 80), ("green", 20)]))])?;
+        rig.until_weights("app", &[80, 20]).await?;
+        rig.end().await?;
+    }
+    Ok(())
+}

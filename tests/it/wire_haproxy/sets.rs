@@ -1,0 +1,169 @@
+//! Sets that are refused, that do not take, or whose answer says nothing: only the read-back counts.
+
+use super::*;
+
+const SHIFT: [(&str, u16); 2] = [("blue", 0), ("green", 100)];
+
+fn model(algorithm: &'static str) -> Model {
+    Model::with("app", algorithm, &[("blue", 100), ("green", 0)])
+}
+
+#[tokio::test]
+async fn a_shift_on_a_dynamic_algorithm_is_one_line() -> anyhow::Result<()> {
+    let mut rig = Rig::start(model("roundrobin"))?;
+    rig.desire(&[("app", &weights(&SHIFT))])?;
+    rig.until_weights("app", &[0, 100]).await?;
+    let set = "set server app/green weight 100;set server app/blue weight 0;show servers state app";
+    assert_eq!(
+        rig.haproxy.model(|m| m.lines.iter().filter(|l| l.contains("set server")).cloned().collect::<Vec<_>>()),
+        [set]
+    );
+    rig.end().await
+}
+
+#[tokio::test]
+async fn a_shift_on_an_algorithm_that_may_be_static_is_two_lines() -> anyhow::Result<()> {
+    // Neither `hdr` nor an algorithm that HAProxy does not name is known to be dynamic.
+    for algorithm in ["hdr", "unknown", ""] {
+        let mut rig = Rig::start(model(algorithm))?;
+        rig.desire(&[("app", &weights(&SHIFT))])?;
+        rig.until_weights("app", &[0, 100]).await?;
+        let sets =
+            rig.haproxy.model(|m| m.lines.iter().filter(|l| l.contains("set server")).cloned().collect::<Vec<_>>());
+        assert_eq!(
+            sets,
+            [
+                "set server app/green weight 100;show servers state app",
+                "set server app/blue weight 0;show servers state app"
+            ]
+        );
+        rig.end().await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_static_algorithm_keeps_its_weights_and_is_not_asked_for_ever() -> anyhow::Result<()> {
+    for algorithm in ["source", "static-rr"] {
+        let mut rig = Rig::start(model(algorithm))?;
+        rig.desire(&[("app", &weights(&SHIFT))])?;
+        rig.until_heard("set server app/green weight 100").await?;
+        rig.never_converges("app", &[100, 0]).await?;
+        assert_eq!(rig.reasons("app"), ["unsupported"]);
+        let sets = rig.haproxy.model(|m| m.lines.iter().filter(|l| l.contains("set server")).count());
+        assert_eq!(sets, 1, "a static algorithm stays static");
+        assert!(!rig.haproxy.model(|m| m.heard("app/blue weight 0")));
+        // Another process may have another algorithm.
+        rig.haproxy.model(|m| {
+            m.reload();
+            m.backends.get_mut("app").expect("it is there").is_static = false;
+        });
+        rig.until_weights("app", &[0, 100]).await?;
+        rig.end().await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_raise_that_does_not_take_is_never_followed_by_a_zero() -> anyhow::Result<()> {
+    // It says success, or something nobody knows, and does nothing.
+    for says in ["", "Something new.\n", "Weight is being changed.\n"] {
+        let mut rig = Rig::start(model("hdr"))?;
+        rig.haproxy.model(|m| m.server("app", "green").quirk = Some((says, false)));
+        rig.desire(&[("app", &weights(&SHIFT))])?;
+        rig.until_heard("set server app/green weight 100").await?;
+        rig.never_converges("app", &[100, 0]).await?;
+        assert!(!rig.haproxy.model(|m| m.heard("app/blue weight 0")));
+        let sets = rig.haproxy.model(|m| m.lines.iter().filter(|l| l.contains("set server")).count());
+        assert!((2..=20).contains(&sets), "it is tried again, at each resync: {sets}");
+        rig.haproxy.model(|m| m.server("app", "green").quirk = None);
+        rig.until_weights("app", &[0, 100]).await?;
+        rig.end().await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_was_set_counts_whatever_the_answer_says() -> anyhow::Result<()> {
+    for algorithm in ["roundrobin", "hdr"] {
+        let mut rig = Rig::start(model(algorithm))?;
+        rig.haproxy.model(|m| {
+            m.server("app", "green").quirk = Some(("Weight set, have a nice day.\n", true));
+            m.server("app", "blue").quirk = Some(("No such server.\n", true));
+        });
+        rig.desire(&[("app", &weights(&SHIFT))])?;
+        rig.until_weights("app", &[0, 100]).await?;
+        assert_eq!(rig.reasons("app"), Vec::<&str>::new());
+        rig.end().await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_refusal_is_named_and_tried_again() -> anyhow::Result<()> {
+    for says in ["Permission denied\n", "Proxy is disabled.\n", "No such server.\n", "No such backend.\n", "What?\n"] {
+        let mut rig = Rig::start(model("roundrobin").and("other", "roundrobin", &[("a", 1)]))?;
+        rig.haproxy.model(|m| m.server("app", "green").quirk = Some((says, false)));
+        rig.desire(&[("app", &weights(&[("green", 50)])), ("other", &weights(&[("a", 7)]))])?;
+        rig.until_heard("set server app/green weight 50").await?;
+        rig.never_converges("app", &[100, 0]).await?;
+        assert!(rig.reasons("app").contains(&"refused"), "{says:?}: {:?}", rig.reasons("app"));
+        assert_eq!(rig.haproxy.model(|m| m.weights("other")), [7], "the others are set");
+        assert_eq!(rig.down(), None);
+        rig.haproxy.model(|m| m.server("app", "green").quirk = None);
+        rig.until_weights("app", &[100, 50]).await?;
+        rig.end().await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_backend_that_is_disabled_is_told_and_the_others_are_set() -> anyhow::Result<()> {
+    let mut rig = Rig::start(model("roundrobin").and("other", "roundrobin", &[("a", 1)]))?;
+    rig.haproxy.model(|m| m.backends.get_mut("app").expect("it is there").disabled = true);
+    rig.desire(&[("app", &weights(&SHIFT)), ("other", &weights(&[("a", 7)]))])?;
+    rig.until_heard("set server app/green weight 100").await?;
+    rig.never_converges("app", &[100, 0]).await?;
+    assert!(rig.reasons("app").contains(&"refused"));
+    assert_eq!(rig.haproxy.model(|m| m.weights("other")), [7]);
+    rig.end().await
+}
+
+#[tokio::test]
+async fn the_answer_to_a_set_that_is_lost_is_made_up_for_by_reading_back() -> anyhow::Result<()> {
+    for runs in [true, false] {
+        let mut rig = Rig::start(model("hdr"))?;
+        let mut lost = 0;
+        rig.haproxy.script(move |line, model| {
+            if !line.contains("set server") || lost == 3 {
+                return None;
+            }
+            lost += 1;
+            if runs {
+                model.answer(line);
+            }
+            Some(Reply::Closed)
+        });
+        rig.desire(&[("app", &weights(&SHIFT))])?;
+        rig.until_weights("app", &[0, 100]).await?;
+        rig.end().await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn hundreds_of_servers_go_in_lines_that_haproxy_takes() -> anyhow::Result<()> {
+    for algorithm in ["roundrobin", "hdr"] {
+        let names: Vec<String> = (0..500).map(|n| format!("a-server-with-a-long-name-{n:03}")).collect();
+        let servers = names.iter().enumerate().map(|(n, s)| (s.as_str(), if n % 2 == 0 { 100 } else { 0 }));
+        let servers: Vec<(&str, u16)> = servers.collect();
+        let shifted: Vec<_> = servers.iter().map(|(s, w)| (*s, 100 - w)).collect();
+        let mut rig = Rig::start(Model::with("a-backend-with-a-long-name", algorithm, &servers))?;
+        rig.desire(&[("a-backend-with-a-long-name", &weights(&shifted))])?;
+        let expected: Vec<u16> = shifted.iter().map(|(_, w)| *w).collect();
+        rig.until_weights("a-backend-with-a-long-name", &expected).await?;
+        assert!(rig.haproxy.model(|m| m.lines.iter().map(String::len).max()) > Some(3000), "lines are filled");
+        rig.end().await?;
+    }
+    Ok(())
+}
