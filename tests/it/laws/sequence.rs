@@ -293,7 +293,8 @@ proptest! {
             let sent = world.sync();
             let after = world.accepted();
 
-            // Only an explicit, valid document acts.
+            // Only an explicit, valid document acts, and one that is gone acts no more.
+            prop_assert!(!says_nothing || after == before, "{event:?} changed what is accepted");
             if after != before {
                 prop_assert!(after.is_none() || after == last_valid, "{event:?}");
             }
