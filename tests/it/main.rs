@@ -16,6 +16,7 @@ mod laws;
 mod layering;
 mod life;
 mod plans;
+mod readme;
 mod servers;
 mod sync;
 
