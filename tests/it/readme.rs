@@ -66,7 +66,7 @@ fn every_metric_and_every_reason_is_promised_and_no_other() {
 /// The metrics of a node on which everything that is counted has happened.
 fn everything_counted() -> String {
     let (_, link) = watch::channel(Link { errors: [("timeout", 1)].into(), ..Link::default() });
-    let address = "unix:/nowhere".parse().unwrap();
+    let address = "unix:/nowhere".parse().expect("an address");
     let reconciler = Reconciler::new(Stored::default(), false);
     let instance = Instance::new("edge".to_owned(), address, "weightd/".to_owned(), link, reconciler);
     let status = status::of("lb-1", "enforce", "", &[Arc::new(instance)], Moment::default());
@@ -74,7 +74,7 @@ fn everything_counted() -> String {
     metrics.weight_changed("edge", Why::Document);
     metrics.synced("edge", Duration::from_millis(1));
     metrics.haproxy_error("edge", "timeout");
-    metrics.text(&status).unwrap()
+    metrics.text(&status).expect("memory takes it")
 }
 
 /// As a query names it: counters end in `_total`.
