@@ -154,6 +154,36 @@ impl Config {
         include_str!("config/default.toml").to_owned()
     }
 
+    /// The keys that `other` says something else about and that count only when weightd starts. Those of the others
+    /// that differ can be changed while it runs: the log's level, `resync`, `process_poll`, and who weightd is to
+    /// Consul, unless that is at another address.
+    pub fn needs_restart(&self, other: &Self) -> Vec<&'static str> {
+        let Self { mode, node, state_dir, run_dir, consul, root, wait, resync: _, process_poll: _, api, log, haproxy } =
+            self;
+        // A root counts for instances that have none of their own, so that these differ with it.
+        let instances = |all: &[Instance]| {
+            all.iter().map(|instance| (instance.name.clone(), instance.address.clone())).collect::<Vec<_>>()
+        };
+        let roots = |all: &[Instance]| all.iter().map(|instance| instance.root.clone()).collect::<Vec<_>>();
+        let differing = [
+            ("mode", *mode != other.mode),
+            ("node", *node != other.node),
+            ("state_dir", *state_dir != other.state_dir),
+            ("run_dir", *run_dir != other.run_dir),
+            ("consul.address", consul.address != other.consul.address),
+            ("consul.datacenter", consul.datacenter != other.consul.datacenter),
+            ("consul.namespace", consul.namespace != other.consul.namespace),
+            ("consul.partition", consul.partition != other.consul.partition),
+            ("consul.root", *root != other.root),
+            ("consul.wait", *wait != other.wait),
+            ("api.listen", *api != other.api),
+            ("log.format", log.format != other.log.format),
+            ("haproxy", instances(haproxy) != instances(&other.haproxy)),
+            ("haproxy.root", *root == other.root && roots(haproxy) != roots(&other.haproxy)),
+        ];
+        differing.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+    }
+
     /// Reads `text` as if it lay at `path`.
     fn parse(path: &Path, text: &str, env: &Env<'_>) -> Result<Self, ConfigError> {
         let place = error::Place { path, text };

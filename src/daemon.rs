@@ -3,6 +3,7 @@
 //! Owns the wiring and the exit codes. Must never decide anything about weights.
 
 mod args;
+mod reload;
 
 use std::{collections::HashMap, process::ExitCode, sync::Arc, time::Duration};
 
@@ -18,7 +19,7 @@ use crate::{
     clock::Clock,
     config::{Config, Mode},
     consul::{
-        Client, Root,
+        self, Client, Root,
         watch::{Feed, Link, Watch},
     },
     lock::{Lock, LockError},
@@ -28,12 +29,13 @@ use crate::{
         instance::Instance,
         task::{FIRST_READ, Task, Timing},
     },
-    shutdown::{Signals, Tasks},
+    shutdown::{Asked, Signals, Tasks},
     store::{self, Store, Stored},
     systemd::{self, Watchdog},
     telemetry,
 };
 use args::Args;
+use reload::Reloader;
 
 /// The configuration cannot be used (`EX_USAGE`).
 const EXIT_CONFIG: u8 = 64;
@@ -63,11 +65,14 @@ pub fn main() -> ExitCode {
         println!("the configuration is valid");
         return ExitCode::SUCCESS;
     }
-    if let Err(error) = telemetry::init(&config.log) {
-        eprintln!("weightd: {}", Chain(&error));
-        return ExitCode::FAILURE;
-    }
-    match run(config, &args) {
+    let log = match telemetry::init(&config.log) {
+        Ok(log) => log,
+        Err(error) => {
+            eprintln!("weightd: {}", Chain(&error));
+            return ExitCode::FAILURE;
+        }
+    };
+    match run(config, &args, log) {
         Ok(code) => code,
         Err(error) => {
             error!("{error:#}");
@@ -79,7 +84,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(config: Config, args: &Args) -> anyhow::Result<ExitCode> {
+fn run(config: Config, args: &Args, log: telemetry::Handle) -> anyhow::Result<ExitCode> {
     let observe_only = config.mode == Mode::Observe || args.dry_run;
     info!(version = env!("CARGO_PKG_VERSION"), node = config.node, observe_only, "weightd starts");
     // One weightd per HAProxy. Who only looks disturbs nobody.
@@ -93,7 +98,7 @@ fn run(config: Config, args: &Args) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start tokio")?;
     let code = runtime.block_on(async {
         let daemon = Daemon::new(config, observe_only, args.dry_run)?;
-        if args.once { Ok(daemon.once().await) } else { daemon.serve(args.dry_run).await }
+        if args.once { Ok(daemon.once().await) } else { daemon.serve(args, log).await }
     });
     drop(locks);
     code
@@ -102,6 +107,8 @@ fn run(config: Config, args: &Args) -> anyhow::Result<ExitCode> {
 /// The parts, put together and not yet running.
 struct Daemon {
     config: Config,
+    client: Arc<Client>,
+    timing: watch::Sender<Timing>,
     node: Arc<Node>,
     watches: Vec<Watch>,
     tasks: Vec<Task>,
@@ -111,14 +118,10 @@ impl Daemon {
     fn new(config: Config, observe_only: bool, dry_run: bool) -> anyhow::Result<Self> {
         let clock = Clock::start();
         let metrics = Arc::new(Metrics::new());
-        if config.consul.address.is_tls() && !config.consul.tls.verify {
-            warn!(
-                address = %config.consul.address,
-                hint = "set `ca_file` and `verify = true` in [consul.tls], or CONSUL_CACERT and no CONSUL_HTTP_SSL_VERIFY",
-                "Consul's certificate is not verified: whoever answers gets the token, and is believed"
-            );
-        }
+        warn_if_unverified(&config.consul);
         let client = Arc::new(Client::new(config.consul.clone()).context("cannot set up the client of Consul")?);
+        let (timing, timing_receiver) =
+            watch::channel(Timing { resync: config.resync, process_poll: config.process_poll });
         // One query per prefix, however many HAProxies follow it.
         let mut feeds: HashMap<Root, (watch::Receiver<Feed>, watch::Receiver<Link>)> = HashMap::new();
         let (mut watches, mut instances, mut tasks) = (Vec::new(), Vec::new(), Vec::new());
@@ -158,8 +161,8 @@ impl Daemon {
                 link.clone(),
                 Reconciler::new(stored, observe_only),
             ));
-            let timing = Timing { resync: config.resync, process_poll: config.process_poll };
-            tasks.push(Task::new(Arc::clone(&shared), feed.clone(), timing, store, clock, Arc::clone(&metrics), pulse));
+            let (metrics, timing) = (Arc::clone(&metrics), timing_receiver.clone());
+            tasks.push(Task::new(Arc::clone(&shared), feed.clone(), timing, store, clock, metrics, pulse));
             instances.push(shared);
         }
         let node = Arc::new(Node {
@@ -173,14 +176,14 @@ impl Daemon {
         if dry_run {
             info!("a dry run: nothing is set, locked, stored or served");
         }
-        Ok(Self { config, node, watches, tasks })
+        Ok(Self { config, client, timing, node, watches, tasks })
     }
 
     /// Runs until a signal.
-    async fn serve(self, dry_run: bool) -> anyhow::Result<ExitCode> {
+    async fn serve(self, args: &Args, log: telemetry::Handle) -> anyhow::Result<ExitCode> {
         let mut signals = Signals::listen().context("cannot listen for signals")?;
         let running = Tasks::default();
-        if let Some(address) = self.config.api.filter(|_| !dry_run) {
+        if let Some(address) = self.config.api.filter(|_| !args.dry_run) {
             let listener = TcpListener::bind(address)
                 .await
                 .with_context(|| format!("cannot listen at {address}, `listen` in [api]"))?;
@@ -203,7 +206,15 @@ impl Daemon {
         }
         systemd::notify(&[NotifyState::Ready]);
 
-        let name = signals.next().await;
+        let metrics = Arc::clone(&self.node.metrics);
+        let (config, client, timing) = (self.config, self.client, self.timing);
+        let mut reloader = Reloader { path: args.config.clone(), config, log, client, timing, metrics };
+        let name = loop {
+            match signals.next().await {
+                Asked::Stop(name) => break name,
+                Asked::Reload => reloader.reload(),
+            }
+        };
         info!(signal = name, "stopping");
         systemd::notify(&[NotifyState::Stopping]);
         tokio::select! {
@@ -212,7 +223,7 @@ impl Daemon {
                     warn!("not everything ended in time");
                 }
             }
-            name = signals.next() => warn!(signal = name, "leaving at once"),
+            name = signals.stop() => warn!(signal = name, "leaving at once"),
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -240,5 +251,16 @@ impl Daemon {
             warn!("not everything is as Consul says");
             ExitCode::from(EXIT_NOT_CONVERGED)
         }
+    }
+}
+
+/// Says so where somebody asked to believe whoever answers.
+fn warn_if_unverified(consul: &consul::Settings) {
+    if consul.address.is_tls() && !consul.tls.verify {
+        warn!(
+            address = %consul.address,
+            hint = "set `ca_file` and `verify = true` in [consul.tls], or CONSUL_CACERT and no CONSUL_HTTP_SSL_VERIFY",
+            "Consul's certificate is not verified: whoever answers gets the token, and is believed"
+        );
     }
 }

@@ -58,6 +58,7 @@ pub struct Metrics {
     backend_reasons: Family<ByReason, Gauge>,
     rejected_keys: Family<ByInstance, Gauge>,
     observe_only: Gauge,
+    reload_successful: Gauge,
 }
 
 /// From half a millisecond to what a storm or a slow Consul makes of it.
@@ -112,6 +113,14 @@ impl Metrics {
         let backends = register!("backends", "Backends that are managed");
         let backend_reasons = register!("backend_reasons", "Backends by reason for not being simply as Consul says");
         let rejected_keys = register!("rejected_keys", "Keys in Consul that are refused, backends and stray keys");
+        let reload_successful: Gauge = Gauge::default();
+        // What was read at the start was good.
+        reload_successful.set(1);
+        registry.register(
+            "config_last_reload_successful",
+            "0 if the configuration that SIGHUP asked for could not be used",
+            reload_successful.clone(),
+        );
         let observe_only = register!("observe_only", "1 if nothing is ever set, in mode observe");
         Self {
             registry,
@@ -132,7 +141,13 @@ impl Metrics {
             backend_reasons,
             rejected_keys,
             observe_only,
+            reload_successful,
         }
+    }
+
+    /// The configuration was read again, or could not be.
+    pub fn reloaded(&self, successful: bool) {
+        self.reload_successful.set(i64::from(successful));
     }
 
     /// A weight was set and read back.

@@ -16,6 +16,15 @@ pub fn notify(states: &[NotifyState<'_>]) {
     }
 }
 
+/// Tells systemd that the configuration is being read again; [`NotifyState::Ready`] must follow.
+pub fn notify_reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => notify(&[NotifyState::Reloading, now]),
+        // Without the time systemd would take it for a failed reload.
+        Err(error) => debug!(%error, "systemd cannot be told"),
+    }
+}
+
 /// Feeds systemd's watchdog: only while every loop that it is to watch turns.
 #[derive(Debug)]
 pub struct Watchdog {

@@ -294,3 +294,29 @@ fn a_file_that_was_asked_for_must_exist() {
     std::fs::write(&path, "#".repeat(2 << 20)).unwrap();
     assert!(matches!(Config::load(Some(&path), &env(&[])), Err(ConfigError::TooLarge { .. })));
 }
+
+#[test]
+fn what_needs_a_restart_is_named() {
+    let running = parse("");
+    assert_eq!(running.needs_restart(&running), Vec::<&str>::new());
+    let soon = "[consul]\ntoken = \"abc\"\nauth = \"u:p\"\n[log]\nlevel = \"debug\"\n[reconcile]\nresync = \"1s\"\nprocess_poll = \"1s\"";
+    assert_eq!(running.needs_restart(&parse(soon)), Vec::<&str>::new());
+    let later = "mode = \"observe\"\nnode = \"n\"\nstate_dir = \"/s\"\nrun_dir = \"/r\"\n[consul]\naddress = \"h:1\"\ndatacenter = \"d\"\nnamespace = \"n\"\npartition = \"p\"\nroot = \"r/\"\nwait = \"10s\"\n[api]\nlisten = \"off\"\n[log]\nformat = \"json\"\n[[haproxy]]\nname = \"a\"";
+    let keys = [
+        "mode",
+        "node",
+        "state_dir",
+        "run_dir",
+        "consul.address",
+        "consul.datacenter",
+        "consul.namespace",
+        "consul.partition",
+        "consul.root",
+        "consul.wait",
+        "api.listen",
+        "log.format",
+        "haproxy",
+    ];
+    assert_eq!(running.needs_restart(&parse(later)), keys);
+    assert_eq!(running.needs_restart(&parse("[[haproxy]]\nroot = \"r/\"")), ["haproxy.root"]);
+}

@@ -9,6 +9,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url, header::HeaderValue};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 pub use super::error::ConsulError;
 use super::{Address, Settings, access::Access, tls, transport::Transport};
@@ -100,6 +101,7 @@ pub enum Committed {
 pub struct Client {
     settings: Settings,
     own: Mutex<Own>,
+    replaced: watch::Sender<()>,
 }
 
 /// What is read from files, and may be read again while requests are under way.
@@ -155,7 +157,11 @@ impl Client {
         } else {
             Some(Arc::new(Transport::new(&settings.address, &access.tls)?))
         };
-        Ok(Self { settings, own: Mutex::new(Own { access, transport, token: None }) })
+        Ok(Self {
+            settings,
+            own: Mutex::new(Own { access, transport, token: None }),
+            replaced: watch::Sender::default(),
+        })
     }
 
     /// Where it is.
@@ -191,7 +197,14 @@ impl Client {
             own.transport = Some(Arc::new(Transport::new(&self.settings.address, &access.tls)?));
         }
         (own.access, own.token) = (access, Some(token));
+        drop(own);
+        self.replaced.send_replace(());
         Ok(())
+    }
+
+    /// Tells of each [`Client::replace`] from now on: what was answered before may differ for who this is now.
+    pub fn replacements(&self) -> watch::Receiver<()> {
+        self.replaced.subscribe()
     }
 
     fn lock(&self) -> MutexGuard<'_, Own> {

@@ -99,6 +99,7 @@ pub struct Watch {
     pace: Pace,
     published: Option<Arc<DesiredState>>,
     budget: Budget,
+    replaced: watch::Receiver<()>,
     feed: watch::Sender<Feed>,
     link: watch::Sender<Link>,
 }
@@ -116,6 +117,7 @@ impl Watch {
         link: watch::Sender<Link>,
     ) -> Self {
         let decoder = Decoder::new(prefix.clone());
+        let replaced = client.replacements();
         Self {
             client,
             prefix,
@@ -126,6 +128,7 @@ impl Watch {
             pace: Pace::default(),
             published: None,
             budget: Budget::default(),
+            replaced,
             feed,
             link,
         }
@@ -151,7 +154,11 @@ impl Watch {
                 }
                 Err(error) => {
                     self.failed(&error);
-                    sleep(backoff.next()).await;
+                    tokio::select! {
+                        () = sleep(backoff.next()) => {}
+                        // What was wrong may have been mended just now.
+                        Ok(()) = self.replaced.changed() => {}
+                    }
                     least = Duration::ZERO;
                 }
             }
@@ -208,6 +215,12 @@ impl Watch {
                         self.failed(&error);
                         plain_at = Instant::now() + retry::jittered(PLAIN_READ_AFTER_ERROR, 0.5);
                     }
+                }
+                Ok(()) = self.replaced.changed(), if plain.is_none() => {
+                    // What Consul says to whom this is now is known at once, and the query, which waits on behalf of
+                    // whom it was, ends by itself.
+                    overtaken = true;
+                    plain = Some(self.ask(0));
                 }
                 () = sleep_until(plain_at), if plain.is_none() => plain = Some(self.ask(0)),
             }

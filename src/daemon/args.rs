@@ -32,6 +32,6 @@ const AFTER_HELP: &str = "\
 Consul's own environment variables are honoured (CONSUL_HTTP_ADDR, CONSUL_HTTP_TOKEN_FILE, CONSUL_CACERT, …);
 WEIGHTD_LOG sets the log's level. The environment beats the file.
 
-Stopping weightd changes nothing in HAProxy.
+SIGHUP reads the configuration, the token and the certificates again. Stopping weightd changes nothing in HAProxy.
 
 Exit codes: 0 ok, 1 failure, 3 not converged (--once), 64 bad configuration, 75 already running";

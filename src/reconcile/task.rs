@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::watch,
-    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until},
+    time::{Instant, Interval, MissedTickBehavior, interval, sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -45,8 +45,8 @@ const PACE: Duration = Duration::from_millis(5);
 /// Shortest and longest pause after HAProxy did not answer: the socket is local, asking is cheap.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(500));
 
-/// How often things are done.
-#[derive(Debug, Clone, Copy)]
+/// How often things are done. It may be changed while the task runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timing {
     /// How often everything is looked at again; jittered by a tenth.
     pub resync: Duration,
@@ -59,7 +59,7 @@ pub struct Task {
     instance: Arc<Instance>,
     runtime: Runtime,
     feed: watch::Receiver<Feed>,
-    timing: Timing,
+    timing: watch::Receiver<Timing>,
     saving: Option<Saving>,
     telling: Telling,
     pulse: Pulse,
@@ -82,12 +82,19 @@ enum Failed {
     OldProcess,
 }
 
+/// Ticks at once and then in these steps, without making up for what was missed.
+fn every(step: Duration) -> Interval {
+    let mut ticks = interval(step);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
 impl Task {
     /// The task for `instance`. Without a `store`, nothing survives a restart.
     pub fn new(
         instance: Arc<Instance>,
         feed: watch::Receiver<Feed>,
-        timing: Timing,
+        timing: watch::Receiver<Timing>,
         store: Option<Store>,
         clock: Clock,
         metrics: Arc<Metrics>,
@@ -102,10 +109,8 @@ impl Task {
     /// Reconciles until `stop`. Leaving changes nothing in HAProxy.
     #[tracing::instrument(skip_all, fields(haproxy = self.instance.name))]
     pub async fn run(mut self, stop: CancellationToken) {
-        let mut poll = interval(self.timing.process_poll);
-        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut recheck = interval(RECHECK_EVERY);
-        recheck.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut poll = every(self.timing.borrow_and_update().process_poll);
+        let mut recheck = every(RECHECK_EVERY);
         let first_read = sleep_until(Instant::now() + FIRST_READ);
         tokio::pin!(first_read);
         let mut resync_at = self.next_resync();
@@ -153,6 +158,10 @@ impl Task {
                     self.instance.lock().reconciler.resync();
                     resync_at = self.next_resync();
                 }
+                Ok(()) = self.timing.changed() => {
+                    poll = every(self.timing.borrow_and_update().process_poll);
+                    resync_at = self.next_resync();
+                }
                 _ = recheck.tick() => self.instance.lock().reconciler.recheck(),
                 () = async { self.saving.as_mut().expect("only polled where there is one").step(&self.instance, dirty).await },
                     if self.saving.is_some() => {}
@@ -190,7 +199,7 @@ impl Task {
     }
 
     fn next_resync(&self) -> Instant {
-        Instant::now() + retry::jittered(self.timing.resync, 0.1)
+        Instant::now() + retry::jittered(self.timing.borrow().resync, 0.1)
     }
 
     fn take_feed(&mut self) {

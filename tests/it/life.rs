@@ -72,7 +72,7 @@ async fn ready_is_earned_and_does_not_fall_because_of_consul() -> anyhow::Result
 }
 
 /// What systemd would have been told, until `wanted` comes.
-async fn told(socket: &UnixDatagram, wanted: &str) -> anyhow::Result<Vec<String>> {
+pub(crate) async fn told(socket: &UnixDatagram, wanted: &str) -> anyhow::Result<Vec<String>> {
     let mut all = Vec::new();
     let listen = async {
         loop {

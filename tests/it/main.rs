@@ -17,6 +17,7 @@ mod layering;
 mod life;
 mod plans;
 mod readme;
+mod reload;
 mod servers;
 mod sync;
 mod tls;

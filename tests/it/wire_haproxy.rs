@@ -62,8 +62,15 @@ impl Rig {
         let instance = Arc::new(Instance::new("edge".to_owned(), address, "weightd/".to_owned(), link, reconciler));
         let timing = Timing { resync: Duration::from_millis(150), process_poll: Duration::from_millis(50) };
         let (clock, metrics, stop) = (Clock::start(), Arc::new(Metrics::new()), CancellationToken::new());
-        let task =
-            Task::new(Arc::clone(&instance), receiver, timing, None, clock, metrics, Watchdog::pulses(1).remove(0));
+        let task = Task::new(
+            Arc::clone(&instance),
+            receiver,
+            watch::channel(timing).1,
+            None,
+            clock,
+            metrics,
+            Watchdog::pulses(1).remove(0),
+        );
         let task = tokio::spawn(task.run(stop.clone()));
         Ok(Self { haproxy, instance, feed, clock, decoder: Decoder::new("w/"), index: 1, task, stop })
     }

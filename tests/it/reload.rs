@@ -1,0 +1,202 @@
+//! SIGHUP: what can be changed in a running weightd is, and a broken file changes nothing.
+
+use std::{fs, time::Duration};
+
+use anyhow::{Context as _, ensure};
+use rustix::process::Signal;
+use tokio::{net::UnixDatagram, time::Instant};
+
+use crate::{
+    common::{SOON, backend, becomes, consul_is, converged, instance, lines, put, servers, stays},
+    harness::{
+        Apps, Consul, Haproxy, Port, Traffic, Weightd, config, consul, eventually, traffic::Rate, weightd::Settings,
+    },
+    life::told,
+};
+
+const APPLIED: &str = "the configuration was read again";
+const REFUSED: &str = "the configuration cannot be used; what was in force stays in force";
+
+/// The configuration file as it is, with each of these replaced.
+fn edited(weightd: &Weightd, changes: &[(&str, &str)]) -> anyhow::Result<String> {
+    let mut text = fs::read_to_string(weightd.dir().join("weightd.toml"))?;
+    for (from, to) in changes {
+        ensure!(text.contains(from), "no {from} in {text}");
+        text = text.replacen(from, to, 1);
+    }
+    Ok(text)
+}
+
+/// Sends SIGHUP, waits for one more line with these words, and checks the metric.
+async fn hup(weightd: &mut Weightd, words: &[&str]) -> anyhow::Result<String> {
+    let before = lines(weightd, words).len();
+    weightd.program().signal(Signal::HUP)?;
+    let line = eventually(SOON, &format!("it logs {words:?}"), async || {
+        lines(weightd, words).split_off(before).pop().with_context(|| weightd.log())
+    })
+    .await?;
+    let expected = if words.contains(&REFUSED) { 0.0 } else { 1.0 };
+    let metric = weightd.metric("weightd_config_last_reload_successful").await?;
+    ensure!((metric - expected).abs() < 0.1, "the metric is {metric}");
+    Ok(line)
+}
+
+/// How many requests were sent to Consul.
+async fn requests(weightd: &Weightd) -> anyhow::Result<u64> {
+    instance(weightd, 0).await?["consul"]["requests"].as_u64().context("no count of requests")
+}
+
+#[tokio::test]
+async fn good_files_are_applied_and_broken_ones_are_not_under_traffic() -> anyhow::Result<()> {
+    let (apps, port) = (Apps::start().await?, Port::free()?);
+    let sides = [("blue", apps.blue.port(), 0), ("green", apps.green.port(), 100)];
+    let body = config::frontend(port.number(), "app") + &config::backend("app", &["balance roundrobin"], &sides, "");
+    let (consul, mut haproxy) = servers(&body).await?;
+    put(&consul, "app", 70, 30).await?;
+    let mut weightd = Settings::new(&consul, &haproxy)
+        .set("log.level", "error")
+        .set("reconcile.resync", "1h")
+        .set("reconcile.process_poll", "10s")
+        .start()
+        .await?;
+    becomes(&haproxy, "app", 70, 30).await?;
+    converged(&weightd).await?;
+    assert!((weightd.metric("weightd_config_last_reload_successful").await? - 1.0).abs() < 0.1);
+    let traffic = Traffic::start(port.number(), Rate { kept: 50, fresh: 50 });
+    haproxy.set_weight_by_hand("app", "green", 7).await?;
+    stays(&haproxy, "app", 70, 7).await?;
+    assert!(!weightd.logs_contain(&["weight set"]), "{}", weightd.log());
+
+    // Each of the three that can be changed shows by what it does.
+    let good = edited(&weightd, &[("\"error\"", "\"info\""), ("\"1h\"", "\"1s\""), ("\"10s\"", "\"50ms\"")])?;
+    weightd.write(&good)?;
+    hup(&mut weightd, &[" INFO", APPLIED, "in force"]).await?;
+    becomes(&haproxy, "app", 70, 30).await?;
+    eventually(SOON, "it logs what it sets", async || {
+        ensure!(weightd.logs_contain(&["weight set", "why=drift"]), "{}", weightd.log());
+        Ok(())
+    })
+    .await?;
+    haproxy.reload_again().await?;
+    haproxy.until_weights("app", &[("blue", 70), ("green", 30)], Duration::from_secs(5)).await?;
+
+    // What is broken is told by file and line, and everything goes on as before.
+    let broken = [
+        (good.replace("\"1s\"", "\"1x\""), "`reconcile.resync`"),
+        (good.replace("[consul]", "[consol]"), "did you mean `consul`?"),
+        (good.replace("[consul]", "[consul"), "unclosed"),
+        (good.replace("[consul]", "[consul]\ntoken_file = \"/nonexistent/token\""), "/nonexistent/token"),
+        (String::from("\u{0}"), "weightd.toml:1"),
+    ];
+    for (number, (text, word)) in broken.iter().enumerate() {
+        weightd.write(text)?;
+        hup(&mut weightd, &["ERROR", REFUSED, word, "hint="]).await?;
+        let green = 30 + u32::try_from(number)?;
+        put(&consul, "app", 70, green).await?;
+        becomes(&haproxy, "app", 70, green).await?;
+    }
+    haproxy.set_weight_by_hand("app", "green", 7).await?;
+    becomes(&haproxy, "app", 70, 34).await?;
+    fs::remove_file(weightd.dir().join("weightd.toml"))?;
+    hup(&mut weightd, &["ERROR", REFUSED, "failed to read the configuration"]).await?;
+
+    // What needs a restart is named, and the rest of the same file is in force.
+    let later = good.replace("\"info\"", "\"debug\"").replace("\"lb1\"", "\"lb2\"");
+    weightd.write(&format!("mode = \"observe\"\n{later}"))?;
+    let line = hup(&mut weightd, &[" WARN", APPLIED, "wait for a restart"]).await?;
+    assert!(line.contains("keys=\"mode, node\"") && line.contains("hint="), "{line}");
+    put(&consul, "app", 60, 40).await?;
+    becomes(&haproxy, "app", 60, 40).await?;
+    weightd.write(&later.replace("\"lb2\"", "\"lb1\""))?;
+    hup(&mut weightd, &[" INFO", APPLIED, "in force"]).await?;
+    traffic.count().expect_no_failure()
+}
+
+#[tokio::test]
+async fn a_blocked_query_is_never_abandoned_for_it() -> anyhow::Result<()> {
+    let (consul, haproxy) = servers(&backend("app", 0, 100)).await?;
+    put(&consul, "app", 70, 30).await?;
+    let mut weightd = Weightd::start(&consul, &haproxy).await?;
+    becomes(&haproxy, "app", 70, 30).await?;
+    converged(&weightd).await?;
+    let before = requests(&weightd).await?;
+    for _ in 0..10 {
+        hup(&mut weightd, &[APPLIED]).await?;
+    }
+    stays(&haproxy, "app", 70, 30).await?;
+    // Each asks once, beside the query, what there is for whom it is now; one more may be that of the timer.
+    let sent = requests(&weightd).await? - before;
+    assert!(sent <= 11, "{sent} requests");
+    put(&consul, "app", 60, 40).await?;
+    becomes(&haproxy, "app", 60, 40).await?;
+    consul_is(&weightd, "following", None).await?;
+    assert!(!weightd.logs_contain(&["no usable answer"]), "{}", weightd.log());
+    Ok(())
+}
+
+#[tokio::test]
+async fn another_token_counts_at_once() -> anyhow::Result<()> {
+    let consul = Consul::start_with(consul::Options { acl: true, ..Default::default() }).await?;
+    let haproxy = Haproxy::start(&backend("app", 0, 100)).await?;
+    put(&consul, "app", 100, 0).await?;
+    let http = consul.http();
+    http.set_policy("blind", r#"key_prefix "other/" { policy = "read" }"#).await?;
+    http.set_policy("node", r#"key_prefix "weightd/weights/" { policy = "read" }"#).await?;
+    let (blind, node) = (http.new_token("blind").await?, http.new_token("node").await?);
+    let mut weightd = Settings::without_haproxy(&consul.address())
+        .haproxy("haproxy", &haproxy.address())
+        .set("consul.token", blind.as_str())
+        .start()
+        .await?;
+    consul_is(&weightd, "following", None).await?;
+    stays(&haproxy, "app", 0, 100).await?;
+    let text = edited(&weightd, &[(&blind, &node)])?;
+    weightd.write(&text)?;
+    hup(&mut weightd, &[APPLIED]).await?;
+    let start = Instant::now();
+    becomes(&haproxy, "app", 100, 0).await?;
+    println!("another token: in force {:?} after SIGHUP", start.elapsed());
+    // The query of the old one may still be blocked: what it brings is not believed.
+    put(&consul, "app", 70, 30).await?;
+    becomes(&haproxy, "app", 70, 30).await?;
+    assert_eq!(weightd.backend("app").await?["orphaned"], false);
+    assert!(!weightd.log().contains(&blind) && !weightd.log().contains(&node));
+
+    // A denied one is mended without waiting for the next try.
+    http.delete_token(&node).await?;
+    put(&consul, "app", 60, 40).await?;
+    consul_is(&weightd, "held", Some("denied")).await?;
+    let text = edited(&weightd, &[(&node, &http.new_token("node").await?)])?;
+    weightd.write(&text)?;
+    hup(&mut weightd, &[APPLIED]).await?;
+    becomes(&haproxy, "app", 60, 40).await
+}
+
+#[tokio::test]
+async fn systemd_is_told_of_a_reload_and_of_its_end() -> anyhow::Result<()> {
+    let haproxy = Haproxy::start(&backend("app", 100, 0)).await?;
+    let path = haproxy.dir().join("notify.sock");
+    let socket = UnixDatagram::bind(&path)?;
+    let mut weightd = Settings::without_haproxy("http://127.0.0.1:9")
+        .haproxy("haproxy", &haproxy.address())
+        .env("NOTIFY_SOCKET", &path.display().to_string())
+        .start()
+        .await?;
+    told(&socket, "READY=1").await?;
+    for broken in [false, true] {
+        if broken {
+            weightd.write("broken")?;
+        }
+        weightd.program().signal(Signal::HUP)?;
+        let mut lines = told(&socket, "RELOADING=1").await?;
+        lines.extend(told(&socket, "READY=1").await?);
+        let time = lines.iter().find_map(|line| line.strip_prefix("MONOTONIC_USEC="));
+        let time: u64 = time.with_context(|| format!("no time in {lines:?}"))?.parse()?;
+        // What the machine has run, of which systemd takes no later moment.
+        let uptime = fs::read_to_string("/proc/uptime")?;
+        let uptime: f64 = uptime.split(' ').next().context("no uptime")?.parse()?;
+        let time = Duration::from_micros(time).as_secs_f64();
+        ensure!(time <= uptime + 1.0 && time > uptime - 60.0, "{time} of {uptime}");
+    }
+    weightd.program().check()
+}
