@@ -8,6 +8,7 @@ use crate::{
     consul::{
         Root,
         client::{Client, Committed, ConsulError, Operation},
+        tls::TlsError,
     },
     model::{BackendName, Escaped, nearest},
 };
@@ -113,6 +114,8 @@ impl Store {
         done.map_err(|error| {
             let unsure = match &error {
                 ConsulError::Unreachable { source, .. } => !source.is_connect(),
+                // After the handshake something may have gone through.
+                ConsulError::Tls { source, .. } => matches!(source, TlsError::Handshake(_)),
                 ConsulError::Timeout(_) | ConsulError::Unavailable(..) => true,
                 _ => false,
             };

@@ -16,6 +16,7 @@ mod laws;
 mod layering;
 mod life;
 mod plans;
+mod policies;
 mod readme;
 mod reload;
 mod servers;

@@ -1,0 +1,236 @@
+//! The policies in `consul/`: with each of them the work it is for gets done and no other, and what fails without a rule
+//! of it is what its comments say.
+
+use std::{fs, path::Path, time::Duration};
+
+use anyhow::{Context as _, ensure};
+use rustix::process::Signal;
+
+use crate::{
+    common::{backend, becomes, consul_is, document, key, lines, put, reason, stays},
+    harness::{
+        Consul, Haproxy,
+        consul::Options,
+        weightd::{Settings, weightctl},
+    },
+};
+
+/// A policy as it is.
+fn text(name: &str) -> anyhow::Result<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("consul").join(name);
+    fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// The rules of a policy, without its comments.
+fn rules(name: &str) -> anyhow::Result<Vec<String>> {
+    let text = text(name)?;
+    let rules = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    Ok(rules.map(str::to_owned).collect())
+}
+
+/// A Consul that denies what no rule allows, with `app1` and `app10` at 90/10.
+async fn consul() -> anyhow::Result<Consul> {
+    let consul = Consul::start_with(Options { acl: true, ..Options::default() }).await?;
+    put(&consul, "app1", 90, 10).await?;
+    put(&consul, "app10", 90, 10).await?;
+    Ok(consul)
+}
+
+#[tokio::test]
+async fn consul_takes_each_file_as_it_is() -> anyhow::Result<()> {
+    let consul = consul().await?;
+    for (name, code) in [("node.hcl", 4), ("operator.hcl", 0), ("team-app1.hcl", 0)] {
+        consul.http().set_policy("file", &text(name)?).await?;
+        let token = consul.http().new_token("file").await?;
+        ends(&consul, &token, 0, "get app1", "").await?;
+        ends(&consul, &token, code, "set app1 blue=80 --yes", "").await?;
+    }
+    Ok(())
+}
+
+/// Makes the policy `name` what these rules say, for tokens that have it.
+async fn set(consul: &Consul, name: &str, rules: &[String]) -> anyhow::Result<()> {
+    consul.http().set_policy(name, &rules.join("\n")).await
+}
+
+/// A token with these rules and no others.
+async fn token(consul: &Consul, name: &str, rules: &[String]) -> anyhow::Result<String> {
+    set(consul, name, rules).await?;
+    consul.http().new_token(name).await
+}
+
+/// Runs weightctl with this token and expects its exit code; what it says on stderr must contain `word`.
+async fn ends(consul: &Consul, token: &str, code: i32, arguments: &str, word: &str) -> anyhow::Result<String> {
+    let address = consul.address();
+    let environment = [("CONSUL_HTTP_ADDR", address.as_str()), ("CONSUL_HTTP_TOKEN", token)];
+    let output = weightctl(&environment, &arguments.split_whitespace().collect::<Vec<_>>()).await?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.code() == Some(code), "`{arguments}`: {} instead of {code}: {said}", output.status);
+    ensure!(said.contains(word), "`{arguments}`: no {word} in {said}");
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+const READ_ALL: &str = r#"the token needs key_prefix "weightd/weights/" { policy = "read" }"#;
+const READ: &str = r#"the token needs key "weightd/weights/app1" { policy = "read" }"#;
+const WRITE: &str = r#"the token needs key "weightd/weights/app1" { policy = "write" }"#;
+
+#[tokio::test]
+async fn a_node_follows_with_its_policy_and_holds_without_each_rule() -> anyhow::Result<()> {
+    let (consul, haproxy) = tokio::try_join!(consul(), async { Haproxy::start(&backend("app1", 0, 100)).await })?;
+    let rules = rules("node.hcl")?;
+    ensure!(rules.len() == 1, "this test knows one rule: {rules:?}");
+    let token = token(&consul, "node", &rules).await?;
+    let mut weightd = Settings::without_haproxy(&consul.address())
+        .haproxy("haproxy", &haproxy.address())
+        .env("CONSUL_HTTP_TOKEN", &token)
+        .start()
+        .await?;
+    becomes(&haproxy, "app1", 90, 10).await?;
+    put(&consul, "app1", 80, 20).await?;
+    becomes(&haproxy, "app1", 80, 20).await?;
+    // It may not write.
+    ends(&consul, &token, 4, "set app1 blue=1 --yes", WRITE).await?;
+
+    set(&consul, "node", &[]).await?;
+    // A query that was sent with the rule still brings one change; the next one is without.
+    put(&consul, "app1", 70, 30).await?;
+    becomes(&haproxy, "app1", 70, 30).await?;
+    put(&consul, "app1", 60, 40).await?;
+    reason(&weightd, "app1", "orphaned").await?;
+    consul_is(&weightd, "following", None).await?;
+    assert_eq!(lines(&weightd, &[" WARN", "no key below the prefix, or the token may not read any"]).len(), 1);
+    stays(&haproxy, "app1", 70, 30).await?;
+    haproxy.set_weight_by_hand("app1", "green", 99).await?;
+    haproxy.until_weights("app1", &[("blue", 70), ("green", 30)], Duration::from_secs(20)).await?;
+
+    // The query that waits was sent without the rule, and is not abandoned: weightd looks past it on its timer, or when
+    // it is told to.
+    set(&consul, "node", &rules).await?;
+    weightd.program().signal(Signal::HUP)?;
+    becomes(&haproxy, "app1", 60, 40).await?;
+
+    // A token that is gone is another matter.
+    consul.http().delete_token(&token).await?;
+    put(&consul, "app1", 50, 50).await?;
+    consul_is(&weightd, "held", Some("denied")).await?;
+    stays(&haproxy, "app1", 60, 40).await?;
+    assert!(!weightd.log().contains(&token));
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_operator_shifts_every_backend_and_none_without_the_rule() -> anyhow::Result<()> {
+    let consul = consul().await?;
+    let rules = rules("operator.hcl")?;
+    ensure!(rules.len() == 1, "this test knows one rule: {rules:?}");
+    let token = token(&consul, "operator", &rules).await?;
+    for arguments in [
+        "list",
+        "get app1",
+        "set app1 blue=80 green=20 --yes",
+        "set app10 blue=80 green=20 --yes",
+        "set new blue=1 green=1 --yes --create",
+        "release new --yes",
+    ] {
+        ends(&consul, &token, 0, arguments, "").await?;
+    }
+    consul.put("weightd/weights/leaves/blue", "1").await?;
+    ends(&consul, &token, 0, "set leaves blue=2 --yes", "").await?;
+    ends(&consul, &token, 0, "release leaves --yes", "").await?;
+
+    // Who may only look.
+    set(&consul, "operator", &[rules[0].replace("write", "read")]).await?;
+    for arguments in ["list", "get app1", "set app1 blue=70 --dry-run"] {
+        ends(&consul, &token, 0, arguments, "").await?;
+    }
+    ends(&consul, &token, 4, "set app1 blue=70 --yes", WRITE).await?;
+    ends(&consul, &token, 4, "release app1 --yes", WRITE).await?;
+
+    set(&consul, "operator", &[]).await?;
+    let before = consul.index("weightd/").await?;
+    ends(&consul, &token, 4, "list", READ_ALL).await?;
+    for arguments in ["get app1", "set app1 blue=70 --yes", "set app1 blue=70 --yes --create", "release app1 --yes"] {
+        ends(&consul, &token, 4, arguments, READ).await?;
+    }
+    assert_eq!(consul.index("weightd/").await?, before, "nothing was written");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_team_shifts_its_own_backend_and_no_other() -> anyhow::Result<()> {
+    let consul = consul().await?;
+    let rules = rules("team-app1.hcl")?;
+    let token = token(&consul, "team", &rules).await?;
+    ends(&consul, &token, 0, "set app1 blue=80 green=20 --yes", "").await?;
+    ends(&consul, &token, 0, "get app1", "").await?;
+    let listed = ends(&consul, &token, 0, "list", "").await?;
+    assert!(listed.contains("app1 ") && !listed.contains("app10"), "{listed}");
+
+    // Also where the name begins alike, and whichever way it is tried.
+    let before = consul.get(&key("app10")).await?;
+    consul.put("weightd/weights/app1-admin/blue", "1").await?;
+    for other in ["app10", "app1-admin", "app"] {
+        for verb in ["get NAME", "set NAME blue=1 --yes", "set NAME blue=1 --yes --create", "release NAME --yes"] {
+            let rule = format!(r#"the token needs key "weightd/weights/{other}" {{ policy = "read" }}"#);
+            ends(&consul, &token, 4, &verb.replace("NAME", other), &rule).await?;
+        }
+    }
+    assert_eq!(consul.get(&key("app10")).await?, before);
+    // Nor past weightctl.
+    let own = consul.http().with_token(&token);
+    for path in ["kv/weightd/weights/app10", "kv/weightd/weights/app1-admin/blue", "kv/weightd/weights/"] {
+        let answer = own.request(reqwest::Method::PUT, path).body("1").send().await?;
+        assert_ne!(answer.status(), 200, "{path}");
+    }
+
+    // The same with leaves.
+    consul.delete(&key("app1")).await?;
+    for (server, weight) in [("blue", "90"), ("green", "10")] {
+        consul.put(&format!("weightd/weights/app1/{server}"), weight).await?;
+    }
+    ends(&consul, &token, 0, "set app1 blue=80 green=20 --yes", "").await?;
+    assert_eq!(consul.get("weightd/weights/app1/blue").await?.as_deref(), Some(&b"80"[..]));
+    ends(&consul, &token, 0, "get app1", "").await?;
+    ends(&consul, &token, 0, "release app1 --yes", "").await?;
+    assert_eq!(consul.get("weightd/weights/app1/blue").await?, None);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_team_needs_both_of_its_rules() -> anyhow::Result<()> {
+    let consul = consul().await?;
+    let rules = rules("team-app1.hcl")?;
+    let [document_rule, leaves_rule] = <[String; 2]>::try_from(rules).map_err(|rules| anyhow::anyhow!("{rules:?}"))?;
+    let token = token(&consul, "team", &[]).await?;
+
+    // Without the document's rule.
+    set(&consul, "team", std::slice::from_ref(&leaves_rule)).await?;
+    ends(&consul, &token, 4, "get app1", READ).await?;
+    for arguments in ["set app1 blue=1 --yes", "release app1 --yes"] {
+        ends(&consul, &token, 4, arguments, READ).await?;
+    }
+    // Without that of the leaves, a document can be worked with.
+    set(&consul, "team", std::slice::from_ref(&document_rule)).await?;
+    ends(&consul, &token, 0, "get app1", "").await?;
+    ends(&consul, &token, 0, "set app1 blue=80 green=20 --yes", "").await?;
+
+    consul.delete(&key("app1")).await?;
+    consul.put("weightd/weights/app1/blue", "90").await?;
+    // Leaves cannot be seen.
+    ends(&consul, &token, 1, "get app1", "app1").await?;
+    ends(&consul, &token, 7, "set app1 blue=1 --yes", "--create").await?;
+    ends(&consul, &token, 7, "release app1 --yes", "app1").await?;
+    // Nor written without the document's rule: nobody may have written one meanwhile.
+    set(&consul, "team", std::slice::from_ref(&leaves_rule)).await?;
+    ends(&consul, &token, 0, "get app1", "").await?;
+    ends(&consul, &token, 4, "set app1 blue=1 --yes", r#"key_prefix "weightd/weights/app1/" { policy = "write" }"#)
+        .await?;
+    ends(&consul, &token, 4, "release app1 --yes", WRITE).await?;
+    assert_eq!(consul.get("weightd/weights/app1/blue").await?.as_deref(), Some(&b"90"[..]));
+
+    // The one rule that would be shorter opens another's backend.
+    set(&consul, "team", &[r#"key_prefix "weightd/weights/app1" { policy = "write" }"#.to_owned()]).await?;
+    ends(&consul, &token, 0, "set app10 blue=1 --yes", "").await?;
+    assert_ne!(consul.get(&key("app10")).await?.as_deref(), Some(document(90, 10).as_bytes()));
+    Ok(())
+}
