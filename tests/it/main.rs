@@ -12,8 +12,11 @@ mod guards;
 mod haproxy_faults;
 mod hold;
 mod input;
+mod laws;
 mod layering;
 mod life;
+mod plans;
+mod readme;
 mod servers;
 mod sync;
 
