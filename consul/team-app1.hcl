@@ -4,7 +4,8 @@
 #   consul acl token create -description "team of app1" -policy-name weightd-team-app1
 #
 # Two rules and not `key_prefix "weightd/weights/app1"`: that would open `app10` and `app1-admin` too. `weightctl list`
-# shows the team its own backend; Consul leaves out the others.
+# shows the team its own backend; Consul leaves out the others. (Where it has `acl.enable_key_list_policy` it refuses to
+# leave out anything: then `list` ends with exit code 4, and `get app1` and `set app1` work as they do here.)
 
 # The document. Without this rule `get`, `set` and `release` end with exit code 4.
 key "weightd/weights/app1" { policy = "write" }
