@@ -14,6 +14,7 @@ pub mod settings;
 pub mod tls;
 pub mod token;
 mod transport;
+mod txn;
 pub mod watch;
 
 pub use access::Access;

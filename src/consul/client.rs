@@ -5,14 +5,15 @@ use std::{
     time::Duration,
 };
 
-use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url, header::HeaderValue};
 use secrecy::{ExposeSecret as _, SecretString};
-use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-pub use super::error::ConsulError;
-use super::{Address, Settings, access::Access, tls, transport::Transport};
+use super::{Address, Settings, access::Access, tls, transport::Transport, txn};
+pub use super::{
+    error::ConsulError,
+    txn::{Committed, MAX_TXN, Operation},
+};
 use crate::desired::Entry;
 
 /// The most bytes of an answer.
@@ -21,8 +22,6 @@ pub const MAX_RESPONSE: usize = 16 * 1024 * 1024;
 pub const DEADLINE: Duration = Duration::from_secs(10);
 /// What a blocking query may take beyond its `wait` and Consul's jitter of `wait`/16.
 const BLOCKING_SLACK: Duration = Duration::from_secs(5);
-/// The most operations of one transaction: Consul takes 64, and some room is left.
-pub const MAX_TXN: usize = 62;
 
 /// Asks Consul to wait for a change.
 #[derive(Debug, Clone, Copy)]
@@ -52,48 +51,6 @@ impl Listing {
     pub fn entries(&self) -> Result<Vec<Entry<'_>>, ConsulError> {
         self.body.as_ref().map_or(Ok(Vec::new()), |body| serde_json::from_slice(body).map_err(ConsulError::Json))
     }
-}
-
-/// An operation of a transaction.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Operation {
-    /// Sets `key` if its `ModifyIndex` still is `index`; 0 means that it must not exist.
-    Cas {
-        /// The key.
-        key: String,
-        /// Its new value.
-        value: Vec<u8>,
-        /// Its `ModifyIndex` as read.
-        index: u64,
-    },
-    /// Deletes `key` if its `ModifyIndex` still is `index`.
-    DeleteCas {
-        /// The key.
-        key: String,
-        /// Its `ModifyIndex` as read.
-        index: u64,
-    },
-    /// Fails the transaction unless the `ModifyIndex` of `key` still is `index`.
-    CheckIndex {
-        /// The key.
-        key: String,
-        /// Its `ModifyIndex` as read.
-        index: u64,
-    },
-    /// Fails the transaction if `key` exists.
-    CheckNotExists {
-        /// The key.
-        key: String,
-    },
-}
-
-/// What became of a transaction.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Committed {
-    /// All of it happened.
-    Yes,
-    /// None of it: somebody else was faster. What Consul says.
-    Conflict(String),
 }
 
 /// A Consul agent.
@@ -284,24 +241,14 @@ impl Client {
     /// # Errors
     /// [`ConsulError`]. A write whose answer was lost may have happened.
     pub async fn transact(&self, operations: &[Operation]) -> Result<Committed, ConsulError> {
-        let body: Vec<_> = operations.iter().map(WireOperation::from).collect();
-        let body = serde_json::to_vec(&body).map_err(ConsulError::Json)?;
+        let body = txn::body(operations)?;
         let request = self.request(Method::PUT, "/v1/txn", &[])?.body(body).timeout(DEADLINE);
         let response = self.send(request).await?;
         let status = response.status();
         let body = self.body(response).await?;
         match status {
             StatusCode::OK => Ok(Committed::Yes),
-            StatusCode::CONFLICT => {
-                let outcome: TxnOutcome = serde_json::from_slice(&body).map_err(ConsulError::Json)?;
-                let what = outcome.errors.into_iter().map(|e| e.what).collect::<Vec<_>>().join("; ");
-                // A transaction that a policy forbids is refused like one that came too late.
-                if what.contains("Permission denied") {
-                    Err(ConsulError::Denied(what))
-                } else {
-                    Ok(Committed::Conflict(what))
-                }
-            }
+            StatusCode::CONFLICT => txn::refused(&body),
             other => Err(refused(other, &body)),
         }
     }
@@ -405,50 +352,4 @@ fn refused(status: StatusCode, body: &[u8]) -> ConsulError {
         _ if status.is_server_error() => ConsulError::Unavailable(status, text),
         _ => ConsulError::Status(status, text),
     }
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct WireKv<'a> {
-    verb: &'static str,
-    key: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    value: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    index: Option<u64>,
-}
-
-#[derive(Serialize)]
-struct WireOperation<'a> {
-    #[serde(rename = "KV")]
-    kv: WireKv<'a>,
-}
-
-impl<'a> From<&'a Operation> for WireOperation<'a> {
-    fn from(operation: &'a Operation) -> Self {
-        let kv = match operation {
-            Operation::Cas { key, value, index } => {
-                WireKv { verb: "cas", key, value: Some(BASE64.encode(value)), index: Some(*index) }
-            }
-            Operation::DeleteCas { key, index } => WireKv { verb: "delete-cas", key, value: None, index: Some(*index) },
-            Operation::CheckIndex { key, index } => {
-                WireKv { verb: "check-index", key, value: None, index: Some(*index) }
-            }
-            Operation::CheckNotExists { key } => WireKv { verb: "check-not-exists", key, value: None, index: None },
-        };
-        Self { kv }
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct TxnOutcome {
-    #[serde(default)]
-    errors: Vec<TxnError>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct TxnError {
-    what: String,
 }

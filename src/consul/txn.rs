@@ -1,0 +1,116 @@
+//! A transaction on Consul's wire.
+
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use serde::{Deserialize, Serialize};
+
+use super::ConsulError;
+
+/// The most operations of one transaction: Consul takes 64, and some room is left.
+pub const MAX_TXN: usize = 62;
+
+/// An operation of a transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Operation {
+    /// Sets `key` if its `ModifyIndex` still is `index`; 0 means that it must not exist.
+    Cas {
+        /// The key.
+        key: String,
+        /// Its new value.
+        value: Vec<u8>,
+        /// Its `ModifyIndex` as read.
+        index: u64,
+    },
+    /// Deletes `key` if its `ModifyIndex` still is `index`.
+    DeleteCas {
+        /// The key.
+        key: String,
+        /// Its `ModifyIndex` as read.
+        index: u64,
+    },
+    /// Fails the transaction unless the `ModifyIndex` of `key` still is `index`.
+    CheckIndex {
+        /// The key.
+        key: String,
+        /// Its `ModifyIndex` as read.
+        index: u64,
+    },
+    /// Fails the transaction if `key` exists.
+    CheckNotExists {
+        /// The key.
+        key: String,
+    },
+}
+
+/// What became of a transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Committed {
+    /// All of it happened.
+    Yes,
+    /// None of it: somebody else was faster. What Consul says.
+    Conflict(String),
+}
+
+/// The request for `operations`.
+///
+/// # Errors
+/// [`ConsulError::Json`].
+pub(super) fn body(operations: &[Operation]) -> Result<Vec<u8>, ConsulError> {
+    let operations: Vec<_> = operations.iter().map(WireOperation::from).collect();
+    serde_json::to_vec(&operations).map_err(ConsulError::Json)
+}
+
+/// What the answer means that nothing was done.
+///
+/// # Errors
+/// [`ConsulError::Denied`]: a transaction that a policy forbids is refused like one that came too late.
+pub(super) fn refused(body: &[u8]) -> Result<Committed, ConsulError> {
+    let outcome: TxnOutcome = serde_json::from_slice(body).map_err(ConsulError::Json)?;
+    let what = outcome.errors.into_iter().map(|e| e.what).collect::<Vec<_>>().join("; ");
+    if what.contains("Permission denied") { Err(ConsulError::Denied(what)) } else { Ok(Committed::Conflict(what)) }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct WireKv<'a> {
+    verb: &'static str,
+    key: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    index: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct WireOperation<'a> {
+    #[serde(rename = "KV")]
+    kv: WireKv<'a>,
+}
+
+impl<'a> From<&'a Operation> for WireOperation<'a> {
+    fn from(operation: &'a Operation) -> Self {
+        let kv = match operation {
+            Operation::Cas { key, value, index } => {
+                WireKv { verb: "cas", key, value: Some(BASE64.encode(value)), index: Some(*index) }
+            }
+            Operation::DeleteCas { key, index } => WireKv { verb: "delete-cas", key, value: None, index: Some(*index) },
+            Operation::CheckIndex { key, index } => {
+                WireKv { verb: "check-index", key, value: None, index: Some(*index) }
+            }
+            Operation::CheckNotExists { key } => WireKv { verb: "check-not-exists", key, value: None, index: None },
+        };
+        Self { kv }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct TxnOutcome {
+    #[serde(default)]
+    errors: Vec<TxnError>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct TxnError {
+    what: String,
+}
