@@ -248,7 +248,7 @@ fn haproxy_status(inner: &Inner, now: Moment) -> HaproxyStatus {
 }
 
 fn backend_status(name: &BackendName, backend: &Backend, orphaned: bool, now: Moment) -> BackendStatus {
-    let reasons = reasons::of(backend, orphaned);
+    let reasons = reasons::of(backend, orphaned, None);
     let has = |word: &str| reasons.iter().any(|r| r.reason == word);
     let state = match &backend.key {
         Key::Released => "released",

@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{backend::Why, reasons::Reason};
+use super::{
+    backend::Why,
+    pauses::{Ended, Pause, Scope},
+    reasons::Reason,
+};
 use crate::{
     desired::Desired,
     model::BackendName,
@@ -45,5 +49,21 @@ pub enum Event {
         backend: BackendName,
         /// The word of the reason that is gone.
         reason: &'static str,
+    },
+    /// Somebody told this node to keep its hands off.
+    Paused {
+        /// What.
+        scope: Scope,
+        /// Who, why, until when.
+        pause: Pause,
+    },
+    /// Hands are on again.
+    Resumed {
+        /// What.
+        scope: Scope,
+        /// Who had paused it, and why.
+        pause: Pause,
+        /// How it ended.
+        ended: Ended,
     },
 }

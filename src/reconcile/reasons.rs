@@ -2,7 +2,10 @@
 
 use serde::Serialize;
 
-use super::backend::{Backend, Key, Matched};
+use super::{
+    backend::{Backend, Key, Matched},
+    pauses::Pause,
+};
 use crate::{haproxy::Refusal, model::ServerName, plan::Withheld};
 
 /// How much a reason matters.
@@ -33,11 +36,12 @@ pub struct Reason {
 }
 
 /// Every word that [`Reason::reason`] can be.
-pub const WORDS: [&str; 11] = [
+pub const WORDS: [&str; 12] = [
     "contended",
     "guarded",
     "no_usable_server",
     "orphaned",
+    "paused",
     "refused",
     "rejected",
     "unmatched_backend",
@@ -47,8 +51,9 @@ pub const WORDS: [&str; 11] = [
     "withheld",
 ];
 
-/// All reasons of a backend, in a stable order. `orphaned` says whether Consul no longer has its key.
-pub fn of(backend: &Backend, orphaned: bool) -> Vec<Reason> {
+/// All reasons of a backend, in a stable order. `orphaned` says whether Consul no longer has its key, `paused`
+/// under which pause it is.
+pub fn of(backend: &Backend, orphaned: bool, paused: Option<&Pause>) -> Vec<Reason> {
     let mut reasons = Vec::new();
     let mut add = |severity, reason, detail: String, remedy| {
         reasons.push(Reason { reason, detail, remedy, severity });
@@ -67,6 +72,10 @@ pub fn of(backend: &Backend, orphaned: bool) -> Vec<Reason> {
     }
     if !backend.managed() {
         return reasons;
+    }
+    if let Some(pause) = paused {
+        let remedy = "nothing: it goes on by itself; at once with `weightctl resume --local`";
+        add(Severity::Info, "paused", pause.explained(), remedy);
     }
     match backend.matched {
         Matched::Unknown => return reasons,

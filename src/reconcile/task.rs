@@ -151,7 +151,8 @@ impl Task {
                     self.instance.lock().reconciler.resync();
                     resync_at = self.next_resync();
                 }
-                _ = recheck.tick() => self.instance.lock().reconciler.recheck(),
+                _ = recheck.tick() => self.instance.lock().reconciler.recheck(self.clock.now()),
+                () = self.instance.wake.notified() => {}
                 () = async { self.saving.as_mut().expect("only polled where there is one").step(&self.instance, dirty).await },
                     if self.saving.is_some() => {}
             }
@@ -254,7 +255,10 @@ impl Task {
             self.instance.lock().reconciler.put_back(batch.into_iter().map(|look| look.backend));
             return Err(failed);
         }
-        let plans = self.instance.lock().reconciler.decide(&batch, self.clock.now());
+        // Whoever pauses waits for this, and then knows that nothing is on its way any more.
+        let instance = Arc::clone(&self.instance);
+        let _sending = instance.sending.lock().await;
+        let plans = instance.lock().reconciler.decide(&batch, self.clock.now());
         self.apply(plans).await?;
         self.recover();
         Ok(())
