@@ -60,6 +60,8 @@ pub struct Config {
     pub process_poll: Duration,
     /// Where the read-only HTTP API listens; `None` for nowhere. Port 0 means any free one.
     pub api: Option<SocketAddr>,
+    /// Where the Unix socket for pause and resume lies; `None` for nowhere. Absolute.
+    pub socket: Option<PathBuf>,
     /// What is logged, and how.
     pub log: Log,
     /// Each HAProxy that this node drives: at least one, with different names and addresses.

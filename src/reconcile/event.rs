@@ -1,6 +1,6 @@
 //! What happened, for the log and the counters. Pure.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{
     backend::Why,
@@ -56,6 +56,8 @@ pub enum Event {
         scope: Scope,
         /// Who, why, until when.
         pause: Pause,
+        /// How long that is.
+        lasts: Duration,
     },
     /// Hands are on again.
     Resumed {

@@ -80,8 +80,9 @@ fn tell_of_state(event: &Event) {
 fn tell_of_pause(event: &Event) {
     let of = |scope: &Scope| scope.backend().map_or_else(|| "all".to_owned(), ToString::to_string);
     match event {
-        Event::Paused { scope, pause } => info!(
+        Event::Paused { scope, pause, lasts } => info!(
             backend = of(scope),
+            for_seconds = lasts.as_secs(),
             by = pause.by.as_deref(),
             uid = pause.uid,
             reason = pause.reason.as_deref(),

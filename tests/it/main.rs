@@ -14,6 +14,7 @@ mod hold;
 mod input;
 mod layering;
 mod life;
+mod pause;
 mod servers;
 mod sync;
 

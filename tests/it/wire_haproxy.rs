@@ -97,7 +97,7 @@ impl Rig {
 
     /// The reasons of a backend.
     fn reasons(&self, backend: &str) -> Vec<&'static str> {
-        let of = |inner: &Inner| inner.reconciler.backends.get(backend).map(|b| reasons::of(b, false));
+        let of = |inner: &Inner| inner.reconciler.backends.get(backend).map(|b| reasons::of(b, false, None));
         self.inner(of).unwrap_or_default().iter().map(|Reason { reason, .. }| *reason).collect()
     }
 

@@ -15,10 +15,11 @@ use crate::{
 
 impl Reconciler {
     /// From now on nothing is sent to what `scope` is about. A stage that is on its way is the last one.
-    pub fn pause(&mut self, scope: Scope, pause: Pause) {
-        self.events.push(Event::Paused { scope: scope.clone(), pause: pause.clone() });
+    pub fn pause(&mut self, scope: &Scope, pause: Pause, now: Moment) {
+        let lasts = pause.until.since(now);
+        self.events.push(Event::Paused { scope: scope.clone(), pause: pause.clone(), lasts });
         self.pauses.begin(scope.clone(), pause);
-        for name in self.covered(&scope) {
+        for name in self.covered(scope) {
             self.tell(&name);
         }
     }

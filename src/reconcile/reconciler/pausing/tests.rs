@@ -1,4 +1,4 @@
-use std::{sync::Arc, time::Duration};
+use std::{fmt::Write as _, sync::Arc, time::Duration};
 
 use proptest::prelude::*;
 
@@ -78,7 +78,7 @@ impl World {
         let until = self.now + Duration::from_secs(seconds);
         self.pauses.retain(|(of, _)| *of != number);
         self.pauses.push((number, until));
-        self.reconciler.pause(scope(number), Pause { until, ..Pause::default() });
+        self.reconciler.pause(&scope(number), Pause { until, ..Pause::default() }, self.now);
     }
 
     fn resume(&mut self, number: Option<usize>) {
@@ -92,7 +92,7 @@ impl World {
                          srv_iweight srv_check_status srv_check_state\n"
             .to_owned();
         for (server, weight) in [("blue", blue), ("green", green)] {
-            frame += &format!("3 {} 1 {server} 127.0.0.1 2 0 {weight} 9 6 0\n", NAMES[number]);
+            let _ = writeln!(frame, "3 {} 1 {server} 127.0.0.1 2 0 {weight} 9 6 0", NAMES[number]);
         }
         self.reconciler.observe(&name(number), &frame, self.now).unwrap();
     }
@@ -105,7 +105,9 @@ impl World {
             assert!(batch.len() <= MAX_BATCH);
             let numbers: Vec<_> =
                 batch.iter().map(|look| NAMES.iter().position(|n| *n == look.backend.as_str()).unwrap()).collect();
-            numbers.iter().for_each(|n| self.observe(*n));
+            for number in numbers {
+                self.observe(number);
+            }
             let mut plans = self.reconciler.decide(&batch, self.now);
             while !plans.is_empty() {
                 for (backend, ..) in &plans {
