@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// How long the side that a guarded change shifts to must be usable without a break before the change is
-/// accepted by itself.
+/// accepted by itself, while something else serves. Where nothing does there is nothing to wait for.
 pub const SETTLE: Duration = Duration::from_secs(10);
 
 /// What became of a desired state on this HAProxy.
@@ -22,6 +22,8 @@ pub enum Verdict {
     Accepted,
     /// It is not; what was accepted before stays in force.
     Guarded(Guarded),
+    /// It names no server that this HAProxy has; what was accepted before stays in force.
+    Unmatched,
 }
 
 /// A desired state that is being kept back.
@@ -62,8 +64,8 @@ impl Guard {
 
 /// Decides whether `desired` may be enforced on the backend that `observed` shows.
 ///
-/// `accepted` is what is enforced until now. `before` is what this function said last about the very same
-/// document: a change that was guarded is accepted only once its side was usable for [`SETTLE`].
+/// `accepted` is what is enforced until now. `before` is set if the very same document was guarded when this was last
+/// asked: then it is accepted only once its side was usable for [`SETTLE`].
 pub fn accept(
     desired: &Desired,
     accepted: Option<&Desired>,
@@ -72,8 +74,12 @@ pub fn accept(
     now: Moment,
 ) -> Verdict {
     // What was accepted is enforced without a new decision, also in a new process that knows no health yet.
-    if desired.force || accepted == Some(desired) || !touches(desired, observed) {
+    if desired.force || accepted == Some(desired) {
         return Verdict::Accepted;
+    }
+    // Nothing can be decided of servers that are not there; once they are, they may be down.
+    if !observed.servers.iter().any(|s| desired.weights.contains_key(&s.name)) {
+        return Verdict::Unmatched;
     }
     // The same weights again, for another reason or from another key, are no change. Those that needed
     // force need it again.
@@ -83,18 +89,13 @@ pub fn accept(
     if let Some(guard) = guard(desired, accepted, observed) {
         return Verdict::Guarded(Guarded { guard, usable_since: None });
     }
-    let Some(before) = before else { return Verdict::Accepted };
+    let Some(before) = before.filter(|_| observed.any_serving()) else { return Verdict::Accepted };
     let since = before.usable_since.unwrap_or(now);
     if now.since(since) >= SETTLE {
         Verdict::Accepted
     } else {
         Verdict::Guarded(Guarded { guard: Guard::Settling, usable_since: Some(since) })
     }
-}
-
-/// Whether it names any server that this HAProxy has. Where it does not there is nothing to protect.
-fn touches(desired: &Desired, observed: &Observed) -> bool {
-    observed.servers.iter().any(|s| desired.weights.contains_key(&s.name))
 }
 
 fn guard(desired: &Desired, accepted: Option<&Desired>, observed: &Observed) -> Option<Guard> {

@@ -20,9 +20,4 @@ impl Clock {
     pub fn now(&self) -> Moment {
         Moment::after_start(self.start.elapsed())
     }
-
-    /// The moment as tokio's timers want it.
-    pub fn instant(&self, at: Moment) -> Instant {
-        self.start + at.since(Moment::default())
-    }
 }

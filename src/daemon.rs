@@ -28,11 +28,12 @@ use crate::{
     reconcile::{
         Reconciler,
         instance::Instance,
-        task::{Task, Timing},
+        task::{FIRST_READ, Task, Timing},
     },
     shutdown::{Signals, Tasks},
     store::{self, PauseStore, Store, Stored},
-    systemd, telemetry,
+    systemd::{self, Watchdog},
+    telemetry,
 };
 use args::Args;
 
@@ -117,7 +118,8 @@ impl Daemon {
         // One query per prefix, however many HAProxies follow it.
         let mut feeds: HashMap<Root, (watch::Receiver<Feed>, watch::Receiver<Link>)> = HashMap::new();
         let (mut watches, mut instances, mut tasks) = (Vec::new(), Vec::new(), Vec::new());
-        for instance in &config.haproxy {
+        let pulses = Watchdog::pulses(config.haproxy.len());
+        for (instance, pulse) in config.haproxy.iter().zip(pulses) {
             let root = &instance.root;
             let (feed, link) = feeds.entry(root.clone()).or_insert_with(|| {
                 let (feed, feed_receiver) = watch::channel(Feed::default());
@@ -153,15 +155,7 @@ impl Daemon {
                 Reconciler::new(stored, observe_only),
             ));
             let timing = Timing { resync: config.resync, process_poll: config.process_poll };
-            tasks.push(Task::new(
-                Arc::clone(&shared),
-                feed.clone(),
-                timing,
-                store,
-                clock,
-                Arc::clone(&metrics),
-                observe_only,
-            ));
+            tasks.push(Task::new(Arc::clone(&shared), feed.clone(), timing, store, clock, Arc::clone(&metrics), pulse));
             instances.push(shared);
         }
         let pauses = PauseStore::new(&config.state_dir);
@@ -229,10 +223,14 @@ impl Daemon {
     async fn once(self) -> ExitCode {
         let mut converged = true;
         for mut watch in self.watches {
-            if let Err(error) = watch.read_once().await {
-                error!(error = %Chain(&error), hint = error.remedy(), "Consul gives no usable answer");
-                converged = false;
+            match timeout(FIRST_READ, watch.read_once()).await {
+                Ok(Ok(())) => continue,
+                Ok(Err(error)) => {
+                    error!(error = %Chain(&error), hint = error.remedy(), "Consul gives no usable answer");
+                }
+                Err(_) => error!("Consul gives no answer in time"),
             }
+            converged = false;
         }
         for mut task in self.tasks {
             converged &= task.once().await;

@@ -37,7 +37,7 @@ pub struct Desired {
     /// Why, as the document says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// When, as the document says. For people; never compared.
+    /// When, as the document says. For people; decides nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<String>,
 }

@@ -46,11 +46,6 @@ impl Runtime {
         Self { address, deadline: DEADLINE }
     }
 
-    /// Where it is.
-    pub fn address(&self) -> &Address {
-        &self.address
-    }
-
     /// Sends one line and reads its answer.
     ///
     /// # Errors

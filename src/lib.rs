@@ -50,7 +50,8 @@
 //! - Only an explicit, valid document acts. Absent, empty, unreadable, filtered: what was accepted stays in
 //!   force, and is enforced.
 //! - Never zero by accident: [`mod@accept`] keeps back a change that would leave a backend without a usable
-//!   server, and [`mod@plan`] sends a 0 only when the raise it rests on is known to have worked.
+//!   server, and [`mod@plan`] sends a 0 only when the raise it rests on is known to have worked, or, on the same line,
+//!   where the algorithm is known to take it.
 //! - The truth is what was read back, never what was sent.
 //! - The vocabulary on HAProxy's socket is a closed type. No text from Consul reaches the wire as text.
 //! - No connection to HAProxy is held: one that is outlives a reload and is answered by the old process.

@@ -185,8 +185,7 @@ impl Metrics {
             self.paused_backends.get_or_create(&name).set(i64::try_from(paused.count()).unwrap_or(i64::MAX));
             self.backends.get_or_create(&name).set(i64::try_from(managed.count()).unwrap_or(i64::MAX));
             catch_up(&self.haproxy_processes.get_or_create(&name), haproxy.processes_seen);
-            let drift = instance.backends.iter().map(|b| b.drift_corrections).sum();
-            catch_up(&self.drift_corrections.get_or_create(&name), drift);
+            catch_up(&self.drift_corrections.get_or_create(&name), instance.drift_corrections);
             for reason in reasons::WORDS {
                 let with = instance.backends.iter().filter(|b| b.reasons.iter().any(|r| r.reason == reason)).count();
                 let label = ByReason { haproxy: instance.name.clone(), reason };

@@ -13,15 +13,15 @@ use crate::model::{BackendName, ServerName, Weight};
 /// One row of `show servers state`, as far as it matters here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ServerRow<'a> {
+    /// `be_id`: what names a backend and no frontend of the same name.
+    pub backend_id: u32,
     /// `be_name`.
     pub backend: &'a str,
     /// `srv_name`.
     pub server: &'a str,
-    /// `srv_addr`; `-` for a slot without an address.
-    pub address: &'a str,
     /// `srv_op_state`: 0 stopped, 1 starting (slowstart), 2 running, 3 stopping.
     pub op_state: u8,
-    /// `srv_admin_state`: bits for the kinds of maintenance and drain; 0 is neither.
+    /// `srv_admin_state`: bits, see [`ADMINISTERED`].
     pub admin_state: u32,
     /// `srv_uweight`: the weight somebody set.
     pub weight: Weight,
@@ -33,8 +33,13 @@ pub struct ServerRow<'a> {
     pub check_state: u16,
 }
 
+/// The bits that take a server out: maintenance that was set (0x01), inherited (0x02) or for want of an address (0x20),
+/// drain that was set (0x08) or inherited (0x10). Not among them: 0x04, which only remembers that the configuration
+/// says `disabled`, also after the server was set ready, and 0x40, which remembers that its name was changed
+/// (HAProxy's `SRV_ADMF_MAINT` and `SRV_ADMF_DRAIN`).
+pub const ADMINISTERED: u32 = 0x3b;
 /// Maintenance because a name has no address: an empty slot of a `server-template`.
-const ADMIN_NO_ADDRESS: u32 = 0x20;
+const NO_ADDRESS: u32 = 0x20;
 /// `CHK_ST_ENABLED`.
 pub const CHECK_ENABLED: u16 = 0x04;
 /// `HCHK_STATUS_START`: results are above it.
@@ -151,8 +156,8 @@ impl Observed {
                     weight: row.weight,
                     initial: row.initial,
                     health: health(row, role, before.map(|s| s.health), tracked),
-                    administered: row.admin_state != 0,
-                    slot: row.admin_state & ADMIN_NO_ADDRESS != 0 || row.address == "-",
+                    administered: row.admin_state & ADMINISTERED != 0,
+                    slot: row.admin_state & NO_ADDRESS != 0,
                     backup: role.is_some_and(|r| r.backup),
                     name,
                 })
@@ -169,6 +174,11 @@ impl Observed {
     /// Whether any server could take traffic, were its weight above 0.
     pub fn any_usable(&self) -> bool {
         self.servers.iter().any(|s| s.usable(!s.weight.is_zero()))
+    }
+
+    /// Whether a backup would take the traffic that no active server takes.
+    pub fn any_backup_serving(&self) -> bool {
+        self.servers.iter().any(|s| s.backup && !s.administered && !s.weight.is_zero() && s.health == Health::Up)
     }
 
     /// Whether any server is usable and above 0: whether new traffic has somewhere to go.
@@ -210,9 +220,9 @@ mod tests {
 
     fn row(server: &str) -> ServerRow<'_> {
         ServerRow {
+            backend_id: 3,
             backend: "app",
             server,
-            address: "127.0.0.1",
             op_state: 2,
             admin_state: 0,
             weight: Weight::MAX,
@@ -235,8 +245,11 @@ mod tests {
 
     #[test]
     fn maintenance_and_drain_make_a_server_unusable() {
-        for bit in 0..7 {
-            assert!(!observe(ServerRow { admin_state: 1 << bit, ..row("a") }, None).any_usable(), "bit {bit}");
+        for bit in [0x01, 0x02, 0x08, 0x10, 0x20] {
+            assert!(!observe(ServerRow { admin_state: bit, ..row("a") }, None).any_usable(), "{bit:#x}");
+        }
+        for memory in [0x04, 0x40] {
+            assert!(observe(ServerRow { admin_state: memory, ..row("a") }, None).any_usable(), "{memory:#x}");
         }
     }
 
@@ -287,6 +300,6 @@ mod tests {
             servers: [(ServerName::new("a").unwrap(), Role { backup: true, tracked: None })].into(),
         };
         assert!(!Observed::new(&[row("a")], Some(&roles), None, &|_, _| None).any_usable());
-        assert!(!observe(ServerRow { address: "-", ..row("a") }, None).any_usable());
+        assert!(!observe(ServerRow { admin_state: NO_ADDRESS, ..row("a") }, None).any_usable());
     }
 }

@@ -50,6 +50,8 @@ pub struct InstanceStatus {
     pub consul: ConsulStatus,
     /// How HAProxy is.
     pub haproxy: HaproxyStatus,
+    /// Corrections of drift since weightd started.
+    pub drift_corrections: u64,
     /// Every backend that Consul or the disk mentions.
     pub backends: Vec<BackendStatus>,
     /// Keys that belong to no backend HAProxy could have; the first hundred.
@@ -199,6 +201,7 @@ fn instance_status(instance: &Instance, consul: &str, now: Moment) -> InstanceSt
         paused: reconciler.pauses.all().map(|pause| pause_status(pause, now)),
         consul,
         haproxy: haproxy_status(&inner, now),
+        drift_corrections: reconciler.drift_corrections,
         backends: reconciler
             .backends
             .iter()

@@ -1,6 +1,9 @@
 //! What systemd is told: ready, stopping, alive. Does nothing where no systemd listens.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use sd_notify::NotifyState;
 use tokio::time::Instant;
@@ -13,26 +16,52 @@ pub fn notify(states: &[NotifyState<'_>]) {
     }
 }
 
-/// Feeds systemd's watchdog, from the loop that it is to watch and from nowhere else.
+/// Feeds systemd's watchdog: only while every loop that it is to watch turns.
 #[derive(Debug)]
 pub struct Watchdog {
-    every: Option<Duration>,
+    every: Duration,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Which loops have turned since the last ping.
+    turned: Vec<bool>,
     next: Instant,
 }
 
-impl Watchdog {
-    /// One that pings twice in the time systemd allows, or never where it does not watch.
-    pub fn from_env() -> Self {
-        Self { every: sd_notify::watchdog_enabled().map(|timeout| timeout / 2), next: Instant::now() }
-    }
+/// What one loop holds to say that it turns.
+#[derive(Debug)]
+pub struct Pulse {
+    watchdog: Option<Arc<Watchdog>>,
+    number: usize,
+}
 
-    /// Pings if it is time to.
-    pub fn ping(&mut self) {
-        let Some(every) = self.every else { return };
+impl Watchdog {
+    /// One pulse for each of so many loops. They ping twice in the time systemd allows, or never where it does not
+    /// watch.
+    pub fn pulses(loops: usize) -> Vec<Pulse> {
+        let watchdog = sd_notify::watchdog_enabled().map(|timeout| {
+            let state = State { turned: vec![false; loops], next: Instant::now() };
+            Arc::new(Self { every: timeout / 2, state: Mutex::new(state) })
+        });
+        (0..loops).map(|number| Pulse { watchdog: watchdog.clone(), number }).collect()
+    }
+}
+
+impl Pulse {
+    /// The loop has turned.
+    pub fn beat(&self) {
+        let Some(watchdog) = &self.watchdog else { return };
+        let mut state = watchdog.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(turned) = state.turned.get_mut(self.number) {
+            *turned = true;
+        }
         let now = Instant::now();
-        if now >= self.next {
+        if now >= state.next && state.turned.iter().all(|turned| *turned) {
+            state.turned.fill(false);
+            state.next = now + watchdog.every;
             notify(&[NotifyState::Watchdog]);
-            self.next = now + every;
         }
     }
 }

@@ -4,6 +4,7 @@
 //! make a second line, move a cursor or hide itself: whatever a message or a field holds, control and
 //! bidirectional characters leave here escaped.
 
+pub mod budget;
 mod json;
 mod line;
 

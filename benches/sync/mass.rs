@@ -1,14 +1,10 @@
 //! Everything at once: all servers changed while nobody followed, and all servers found wrong at the start.
 
-use std::{
-    fs,
-    path::Path,
-    thread,
-    time::{Duration, Instant},
-};
+use std::{fs, path::Path, thread, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use rustix::process::Signal;
+use tokio::time::Instant;
 
 use crate::{
     Options,
@@ -44,7 +40,7 @@ pub async fn changed(options: &Options, report: &mut Report) -> anyhow::Result<(
             let socket = sides[side].socket().to_owned();
             let seen = observer.time(&socket, desired, || sides[side].follower.program().signal(Signal::CONT))?;
             report.expect(seen.is_some(), || format!("mass: {} lost changes", setup.sides[side].name));
-            seen.into_iter().for_each(|time| times[side].push(time));
+            times[side].extend(seen);
             // The next round finds the token bucket full again.
             thread::sleep(Duration::from_millis(600));
         }
@@ -71,7 +67,7 @@ pub async fn first(options: &Options, report: &mut Report) -> anyhow::Result<()>
             let socket = sides[side].socket().to_owned();
             let seen = observer.time(&socket, desired, || sides[side].follower.program().spawn())?;
             report.expect(seen.is_some(), || format!("first: {} did not converge", setup.sides[side].name));
-            seen.into_iter().for_each(|time| times[side].push(time));
+            times[side].extend(seen);
         }
     }
     end("first convergence, 10,000 servers", &setup, &times, report)?;

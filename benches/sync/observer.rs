@@ -8,10 +8,11 @@ use std::{
     path::{Path, PathBuf},
     sync::mpsc::{Receiver, SyncSender, sync_channel},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context as _, bail};
+use tokio::time::Instant;
 
 /// How long one exchange may take.
 const DEADLINE: Duration = Duration::from_secs(5);

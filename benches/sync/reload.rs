@@ -57,7 +57,7 @@ async fn measure(others: Shape, rounds: usize, report: &mut Report) -> anyhow::R
     for _ in 0..rounds {
         sleep(Duration::from_millis(fastrand::u64(300..700))).await;
         let window = traffic.count();
-        let answered = haproxy.reload_again().await?.into_std();
+        let answered = haproxy.reload_again().await?;
         match until_right().await? {
             Some(at) => times.push(at.saturating_duration_since(answered)),
             None => lost += 1,

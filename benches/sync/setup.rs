@@ -1,17 +1,19 @@
 //! One Consul, and for each side a HAProxy of its own with who follows Consul for it.
 
 use std::{
+    collections::BTreeMap,
     fmt::Write as _,
     fs,
     path::{Path, PathBuf},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context as _, ensure};
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use rustix::process::Pid;
 use tempfile::TempDir;
+use tokio::time::Instant;
 
 use crate::{
     harness::{Consul, Haproxy, Weightd, config, program, program::Program, weightd::Settings},
@@ -96,7 +98,7 @@ pub enum Follower {
     /// What is measured.
     Weightd(Box<Weightd>),
     /// What it is compared with, and where its log lies.
-    Other(Program, TempDir),
+    Other(Box<Program>, TempDir),
 }
 
 impl Follower {
@@ -195,10 +197,12 @@ impl Setup {
                 let config = dir.path().join("weightd.toml");
                 let (state, run) = (dir.path().join("state"), dir.path().join("run"));
                 let text = format!(
-                    "node = \"other\"\nstate_dir = {state:?}\nrun_dir = {run:?}\n\
+                    "node = \"other\"\nstate_dir = \"{}\"\nrun_dir = \"{}\"\n\
                      [consul]\naddress = {consul:?}\nroot = \"other/\"\n\
                      [api]\nlisten = \"off\"\n\
                      [[haproxy]]\nname = \"haproxy\"\naddress = {:?}\n",
+                    state.display(),
+                    run.display(),
                     haproxy.address()
                 );
                 fs::create_dir(&run)?;
@@ -208,7 +212,7 @@ impl Setup {
             Other::Template(path) => peer::program(path, &own, dir.path(), &consul, prefix, &socket)?,
         };
         program.spawn()?;
-        Ok(Follower::Other(program, dir))
+        Ok(Follower::Other(Box::new(program), dir))
     }
 
     /// Writes documents, many in one transaction.
@@ -282,7 +286,7 @@ pub fn write(http: &mut Http, prefix: &str, weights: &Weights, number: u64) -> a
             let value = BASE64.encode(document(weights, number));
             serde_json::json!({ "KV": { "Verb": "set", "Key": format!("{prefix}{backend}"), "Value": value } })
         });
-        let body = serde_json::Value::from_iter(operations).to_string();
+        let body = operations.collect::<serde_json::Value>().to_string();
         let answer = http.put("/v1/txn", body.as_bytes())?;
         ensure!(answer.status == 200, "Consul refused: {}", String::from_utf8_lossy(&answer.body));
     }
@@ -296,7 +300,7 @@ fn put(http: &mut Http, prefix: &str, backend: &str, text: &str) -> anyhow::Resu
 }
 
 /// A document as people's tools write it; the same for all sides.
-fn document(weights: &std::collections::BTreeMap<String, u32>, number: u64) -> String {
+fn document(weights: &BTreeMap<String, u32>, number: u64) -> String {
     let mut text = String::from(r#"{"v":1,"weights":{"#);
     for (at, (server, weight)) in weights.iter().enumerate() {
         let _ = write!(text, "{}\"{server}\":{weight}", if at == 0 { "" } else { "," });

@@ -9,12 +9,14 @@ pub struct Samples(Vec<f64>);
 impl Samples {
     /// Adds one.
     pub fn push(&mut self, time: Duration) {
-        self.0.push(milliseconds(time));
+        self.0.push(time.as_secs_f64() * 1000.0);
     }
 
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.0.len()
+    /// Adds one, if there is one.
+    pub fn extend(&mut self, time: Option<Duration>) {
+        if let Some(time) = time {
+            self.push(time);
+        }
     }
 
     /// The smallest sample that at least `percent` of them do not exceed; none without samples.
@@ -35,11 +37,6 @@ impl Samples {
     pub fn max(&self) -> Option<f64> {
         self.percentile(100.0)
     }
-}
-
-/// A duration as a number.
-pub fn milliseconds(time: Duration) -> f64 {
-    time.as_secs_f64() * 1000.0
 }
 
 impl fmt::Display for Samples {

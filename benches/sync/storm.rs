@@ -1,8 +1,7 @@
 //! Many changes of one key as fast as Consul takes them: the last one counts, and following must stay cheap.
 
-use std::time::Instant;
-
 use anyhow::Context as _;
+use tokio::time::Instant;
 
 use crate::{
     Options, process,
@@ -38,7 +37,7 @@ pub async fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
             seconds[side] += from.elapsed().as_secs_f64();
             let seen = setup.change_now(side, 0)?;
             report.expect(seen.is_some(), || format!("storm: {} lost the last change", setup.sides[side].name));
-            seen.into_iter().for_each(|time| lag[side].push(time));
+            lag[side].extend(seen);
             cpu[side] += process::cpu(pid)? - cpu_before;
             if let Some((now, before)) = requests(&setup, side).await?.zip(before) {
                 // One was on its way before the storm, and a plain read may have fallen into it.

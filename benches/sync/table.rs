@@ -14,6 +14,7 @@ pub enum Goal {
 
 /// One figure of a case.
 #[derive(Debug, Clone, Default, Serialize)]
+#[must_use]
 pub struct Row {
     /// The case, with what was varied.
     pub case: String,

@@ -22,6 +22,7 @@ use crate::{
     desired::{Decoder, DesiredState, Rejected, Source},
     model::{BackendName, Escaped, Moment},
     retry::{self, Backoff},
+    telemetry::budget::Budget,
 };
 
 /// Shortest and longest pause after an error. Jittered, so that a fleet does not come back as one; not longer, because
@@ -34,8 +35,6 @@ const PLAIN_READ_EVERY: Duration = Duration::from_secs(30);
 const PLAIN_READ_AFTER_ERROR: Duration = Duration::from_secs(5);
 /// The least pause after an answer: what it changes goes to HAProxy first, on the one thread that both share.
 const APPLY_FIRST: Duration = Duration::from_millis(2);
-/// The most rejected keys that one read logs by name.
-const MAX_LOGGED: usize = 100;
 
 /// What the watch has to say about the desired state.
 #[derive(Debug, Clone, Default)]
@@ -99,6 +98,7 @@ pub struct Watch {
     index: u64,
     pace: Pace,
     published: Option<Arc<DesiredState>>,
+    budget: Budget,
     feed: watch::Sender<Feed>,
     link: watch::Sender<Link>,
 }
@@ -116,7 +116,19 @@ impl Watch {
         link: watch::Sender<Link>,
     ) -> Self {
         let decoder = Decoder::new(prefix.clone());
-        Self { client, prefix, wait, clock, decoder, index: 0, pace: Pace::default(), published: None, feed, link }
+        Self {
+            client,
+            prefix,
+            wait,
+            clock,
+            decoder,
+            index: 0,
+            pace: Pace::default(),
+            published: None,
+            budget: Budget::default(),
+            feed,
+            link,
+        }
     }
 
     /// Follows the prefix until it is dropped. Leaves a query that is blocked behind only then: the agent
@@ -247,7 +259,7 @@ impl Watch {
             b.backends == state.backends && b.stray == state.stray && b.unknown_fields == state.unknown_fields
         });
         if !same {
-            tell_of_rejected(before, &state);
+            tell_of_rejected(before, &state, &mut self.budget, read_at);
             let state = Arc::new(state);
             self.published = Some(Arc::clone(&state));
             self.feed.send_replace(Feed::State { state, read_at });
@@ -295,7 +307,11 @@ fn next_plain() -> Instant {
 }
 
 /// Logs what is newly refused, each key once.
-fn tell_of_rejected(before: Option<&DesiredState>, state: &DesiredState) {
+fn tell_of_rejected(before: Option<&DesiredState>, state: &DesiredState, budget: &mut Budget, now: Moment) {
+    let left_out = budget.settle(now);
+    if left_out > 0 {
+        warn!(left_out, "more keys were refused in the last minute; see `weightctl status --local`");
+    }
     let was = |backend: &BackendName| match before.and_then(|b| b.backends.get(backend)) {
         Some(Source::Rejected(rejected)) => Some(rejected),
         _ => None,
@@ -305,17 +321,12 @@ fn tell_of_rejected(before: Option<&DesiredState>, state: &DesiredState) {
         _ => None,
     });
     let stray = state.stray.iter().filter(|rejected| !before.is_some_and(|b| b.stray.contains(rejected)));
-    let mut news = rejected.chain(stray);
-    for rejected in news.by_ref().take(MAX_LOGGED) {
+    for rejected in rejected.chain(stray).filter(|_| budget.spend()) {
         let Rejected { key, index, reason } = &**rejected;
         warn!(key = %Escaped(key), index, error = %reason, hint = reason.remedy(), "refused; what was accepted stays in force");
     }
-    let more = news.count() + (state.stray_total - state.stray.len());
-    if more > 0 {
-        warn!(more, "more keys are refused");
-    }
     for (backend, fields) in &state.unknown_fields {
-        if before.and_then(|b| b.unknown_fields.get(backend)) != Some(fields) {
+        if before.and_then(|b| b.unknown_fields.get(backend)) != Some(fields) && budget.spend() {
             let fields = fields.join(", ");
             info!(%backend, fields = %Escaped(&fields), "the document has fields that this version does not know");
         }

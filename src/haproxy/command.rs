@@ -16,8 +16,9 @@ pub enum Command<'a> {
     ShowCliLevel,
     /// The servers of one backend, with the weight somebody set.
     ShowServersState(&'a BackendName),
-    /// The algorithm of one backend and the roles of its servers (types 2 backend + 4 servers, all ids).
-    ShowStat(&'a BackendName),
+    /// The algorithm of the backend with this id and the roles of its servers (types 2 backend + 4 servers, all
+    /// servers). By its id, because a frontend may have the same name, and would be found first.
+    ShowStat(u32),
     /// Sets the weight of one server to an absolute number: a percentage is of the configured weight and
     /// can never leave 0.
     SetWeight(&'a BackendName, &'a ServerName, Weight),
@@ -29,7 +30,7 @@ impl fmt::Display for Command<'_> {
             Self::ShowInfo => f.write_str("show info"),
             Self::ShowCliLevel => f.write_str("show cli level"),
             Self::ShowServersState(backend) => write!(f, "show servers state {backend}"),
-            Self::ShowStat(backend) => write!(f, "show stat {backend} 6 -1"),
+            Self::ShowStat(id) => write!(f, "show stat {id} 6 -1"),
             Self::SetWeight(backend, server, weight) => write!(f, "set server {backend}/{server} weight {weight}"),
         }
     }
@@ -100,13 +101,13 @@ mod tests {
         let line = Line::of([
             Command::ShowInfo,
             Command::ShowCliLevel,
-            Command::ShowStat(&backend),
+            Command::ShowStat(3),
             Command::SetWeight(&backend, &server, Weight::MAX),
             Command::ShowServersState(&backend),
         ]);
         assert_eq!(
             line.wire(),
-            "show info;show cli level;show stat app 6 -1;set server app/blue weight 256;show servers state app\n"
+            "show info;show cli level;show stat 3 6 -1;set server app/blue weight 256;show servers state app\n"
         );
         assert_eq!(line.commands(), 5);
     }

@@ -143,7 +143,7 @@ pub fn servers_state(frame: &str) -> Result<ServersState<'_>, BadReply> {
     let column = |wanted: &'static str| {
         header.iter().position(|name| *name == wanted).ok_or(BadReply::Lacks { command: COMMAND, wanted })
     };
-    let (backend, server, address) = (column("be_name")?, column("srv_name")?, column("srv_addr")?);
+    let (backend_id, backend, server) = (column("be_id")?, column("be_name")?, column("srv_name")?);
     let (op_state, admin_state) = (column("srv_op_state")?, column("srv_admin_state")?);
     let (weight, initial) = (column("srv_uweight")?, column("srv_iweight")?);
     let (check_status, check_state) = (column("srv_check_status")?, column("srv_check_state")?);
@@ -160,9 +160,9 @@ pub fn servers_state(frame: &str) -> Result<ServersState<'_>, BadReply> {
         let text =
             |at: usize, column| fields.get(at).copied().ok_or(BadReply::Lacks { command: COMMAND, wanted: column });
         rows.push(ServerRow {
+            backend_id: value(text(backend_id, "be_id")?, "be_id")?,
             backend: text(backend, "be_name")?,
             server: text(server, "srv_name")?,
-            address: text(address, "srv_addr")?,
             op_state: value(text(op_state, "srv_op_state")?, "srv_op_state")?,
             admin_state: value(text(admin_state, "srv_admin_state")?, "srv_admin_state")?,
             weight: to_weight(text(weight, "srv_uweight")?, "srv_uweight")?,
@@ -182,7 +182,7 @@ fn to_weight(text: &str, column: &'static str) -> Result<Weight, BadReply> {
     Weight::new(value(text, column)?).map_err(|_| BadReply::Value { command: "show servers state", column })
 }
 
-/// Reads `show stat <backend> 6 -1`. A backend that is disabled has no rows and so no roles.
+/// Reads `show stat <id> 6 -1`. A backend that is disabled has no rows and so no roles.
 ///
 /// # Errors
 /// [`BadReply`] if it is not HAProxy's.
@@ -216,9 +216,8 @@ pub fn roles(frame: &str) -> Result<Option<Roles>, BadReply> {
                         Some((BackendName::new(backend).ok()?, ServerName::new(server).ok()?))
                     }),
                 };
-                let name = text(server, "svname")?;
-                let name = ServerName::new(name).map_err(|_| BadReply::Value { command: COMMAND, column: "svname" })?;
-                servers.push((name, role));
+                // A name that no document can hold has no role that matters.
+                servers.extend(ServerName::new(text(server, "svname")?).ok().map(|name| (name, role)));
             }
             _ => {}
         }

@@ -6,7 +6,7 @@ use super::{contention::Contention, reasons::Reason};
 use crate::{
     accept::{self, Guarded, Verdict},
     desired::{Desired, Instruction, Rejected, Source},
-    haproxy::Refusal,
+    haproxy::{BadReply, Refusal},
     model::{BackendName, Moment},
     observed::{Observed, Roles},
     plan::{self, Change, Plan, Withheld},
@@ -76,6 +76,8 @@ enum Settled {
     Converged,
     /// They are being changed, and why.
     Open(Why),
+    /// They are as accepted but for changes that are withheld, and why those are due.
+    Withheld(Why),
 }
 
 /// One backend on one HAProxy.
@@ -83,7 +85,7 @@ enum Settled {
 pub struct Backend {
     /// What Consul says now.
     pub key: Key,
-    /// The last valid document, also when its key has vanished.
+    /// The last valid document; that of `accepted` again when its key vanished or is refused.
     pub desired: Option<Arc<Desired>>,
     /// The last one that passed the guards here: what is enforced.
     pub accepted: Option<Arc<Desired>>,
@@ -95,6 +97,10 @@ pub struct Backend {
     pub observed: Observed,
     /// When it said that.
     pub observed_at: Option<Moment>,
+    /// What this HAProxy process calls the backend: `be_id`.
+    pub id: Option<u32>,
+    /// Why what HAProxy says about it cannot be read.
+    pub unreadable: Option<BadReply>,
     /// The roles in this process, once they were read.
     pub roles: Option<Roles>,
     /// Why HAProxy refused the last weight that it refused, if the read-back still differs.
@@ -123,6 +129,8 @@ impl Default for Backend {
             matched: Matched::Unknown,
             observed: Observed::default(),
             observed_at: None,
+            id: None,
+            unreadable: None,
             roles: None,
             refusal: None,
             withheld: None,
@@ -152,14 +160,21 @@ impl Backend {
             // Absence is no instruction: a narrowed token looks exactly like a deleted prefix.
             None => {
                 self.key = Key::Absent;
+                self.withdraw();
                 false
             }
             Some(Source::Rejected(rejected)) => {
                 self.key = Key::Rejected(Arc::clone(rejected));
+                self.withdraw();
                 false
             }
             Some(Source::Valid(Instruction::Release { .. })) => {
-                *self = Self { key: Key::Released, drift_corrections: self.drift_corrections, ..Self::default() };
+                *self = Self {
+                    key: Key::Released,
+                    drift_corrections: self.drift_corrections,
+                    told: std::mem::take(&mut self.told),
+                    ..Self::default()
+                };
                 false
             }
             Some(Source::Valid(Instruction::Weights(desired))) => {
@@ -175,6 +190,13 @@ impl Backend {
         }
     }
 
+    /// A document that is no longer there must not be accepted later: who deletes or overwrites one that is guarded
+    /// wants to stop it.
+    fn withdraw(&mut self) {
+        self.desired.clone_from(&self.accepted);
+        self.guarded = None;
+    }
+
     /// Whether there is anything to enforce or to decide here.
     pub fn managed(&self) -> bool {
         self.desired.is_some() || self.accepted.is_some()
@@ -182,6 +204,8 @@ impl Backend {
 
     /// A new HAProxy process answers: what was read of the old one is void, but for its health.
     pub fn new_process(&mut self) {
+        self.id = None;
+        self.unreadable = None;
         self.roles = None;
         self.refusal = None;
         self.contention = Contention::default();
@@ -191,9 +215,23 @@ impl Backend {
         }
     }
 
+    /// HAProxy may have been away: what was usable before need not have been so without a break.
+    pub fn interrupted(&mut self) {
+        if let Some(guarded) = &mut self.guarded {
+            guarded.usable_since = None;
+        }
+    }
+
+    /// What HAProxy says about it cannot be read: nothing is known, and nothing is sent.
+    pub fn unreadable(&mut self, why: BadReply) {
+        self.unreadable = Some(why);
+        self.matched = Matched::Unknown;
+    }
+
     /// HAProxy has no such backend.
     pub fn unmatched(&mut self, now: Moment) {
         self.matched = Matched::No;
+        self.unreadable = None;
         self.observed = Observed::default();
         self.observed_at = Some(now);
         self.withheld = None;
@@ -220,12 +258,19 @@ impl Backend {
             Settled::Fresh(Why::Resume) => Why::Resume,
             _ if news => Why::Document,
             Settled::Fresh(why) | Settled::Open(why) => why,
-            Settled::Converged => Why::Drift,
+            Settled::Withheld(why) if plan.withheld.is_none() => why,
+            Settled::Withheld(_) | Settled::Converged => Why::Drift,
         };
         if news {
             self.refusal = None;
         }
         self.withheld = plan.withheld.as_ref().map(|(why, _)| *why);
+        if plan.stages.is_empty() {
+            if !matches!(self.settled, Settled::Withheld(_)) || news {
+                self.settled = Settled::Withheld(why);
+            }
+            return None;
+        }
         // A static algorithm stays static for as long as the process lives.
         if self.refusal == Some(Refusal::StaticAlgorithm) {
             return None;
@@ -234,7 +279,7 @@ impl Backend {
             return None;
         }
         self.settled = Settled::Open(why);
-        (!plan.stages.is_empty()).then_some((why, plan))
+        Some((why, plan))
     }
 
     /// Takes note of a fresh look at it while a person wants hands off: nothing is accepted, nothing sent.
@@ -243,11 +288,14 @@ impl Backend {
         self.would = None;
         self.contention.settle(now);
         // What was seen of its side before and during the pause counts for nothing once that is over.
-        if let Some(guarded) = &mut self.guarded {
-            guarded.usable_since = None;
+        self.interrupted();
+        if self.matched != Matched::Yes {
+            return;
         }
-        let Some(accepted) = self.accepted.as_ref().filter(|_| self.matched == Matched::Yes) else { return };
-        self.differs = !plan::plan(name, accepted, &self.observed).is_empty();
+        // Also what is only desired: it is kept back.
+        let [accepted, desired] = [&self.accepted, &self.desired]
+            .map(|state| state.as_ref().is_some_and(|state| !plan::plan(name, state, &self.observed).is_empty()));
+        self.differs = accepted || desired;
         if !self.differs {
             self.settled = Settled::Converged;
         }
@@ -261,21 +309,16 @@ impl Backend {
     /// Asks the guards where there is something to decide. True if a document was accepted.
     fn accept(&mut self, now: Moment) -> bool {
         let Some(desired) = &self.desired else { return false };
-        if self.accepted.as_deref() == Some(&**desired) {
-            self.guarded = None;
-            return false;
+        let verdict = accept::accept(desired, self.accepted.as_deref(), &self.observed, self.guarded, now);
+        self.guarded = match verdict {
+            Verdict::Guarded(guarded) => Some(guarded),
+            Verdict::Accepted | Verdict::Unmatched => None,
+        };
+        let news = verdict == Verdict::Accepted && self.accepted != self.desired;
+        if news {
+            self.accepted.clone_from(&self.desired);
         }
-        match accept::accept(desired, self.accepted.as_deref(), &self.observed, self.guarded, now) {
-            Verdict::Accepted => {
-                self.accepted = Some(Arc::clone(desired));
-                self.guarded = None;
-                true
-            }
-            Verdict::Guarded(guarded) => {
-                self.guarded = Some(guarded);
-                false
-            }
-        }
+        news
     }
 
     /// Takes note of what HAProxy answered to the changes that were sent. The fresh observation is in place.
@@ -296,8 +339,11 @@ impl Backend {
         if self.differs {
             self.refusal = refusal;
             // The next stage rests on this one: only a read-back that shows all of it done lets it follow.
-            if open.is_empty() && !rest.stages.is_empty() {
-                return (done, Some(rest));
+            if open.is_empty() {
+                if !rest.stages.is_empty() {
+                    return (done, Some(rest));
+                }
+                self.settled = Settled::Withheld(why);
             }
         } else {
             self.settled = Settled::Converged;
@@ -310,14 +356,12 @@ impl Backend {
         (done, None)
     }
 
-    /// Whether HAProxy was read back as accepted, and nothing waits to be accepted.
+    /// Whether HAProxy was read back as accepted, and nothing waits to be accepted but what names none of its servers.
     pub fn converged(&self) -> bool {
         match self.matched {
             Matched::Unknown => false,
             Matched::No => true,
-            Matched::Yes => {
-                !matches!(self.settled, Settled::Fresh(_)) && !self.differs && self.accepted == self.desired
-            }
+            Matched::Yes => !self.differs() && self.guarded.is_none(),
         }
     }
 
@@ -328,7 +372,7 @@ impl Backend {
 
     /// Whether the last look found weights that are not as accepted.
     pub fn differs(&self) -> bool {
-        self.differs || matches!(self.settled, Settled::Fresh(_))
+        self.differs || self.accepted.is_some() && matches!(self.settled, Settled::Fresh(_))
     }
 
     /// Whether health decides what happens next, so that it is worth looking more often.

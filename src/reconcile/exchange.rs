@@ -6,7 +6,10 @@ use crate::{
     plan::{Change, Plan},
 };
 
-use super::{backend::Why, reconciler::Look};
+use super::{
+    backend::Why,
+    reconciler::{Look, Reads},
+};
 
 /// Whose answer a frame is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,14 +40,18 @@ pub struct Exchange {
 struct Packing {
     done: Vec<Exchange>,
     open: Exchange,
+    /// Whether each line begins by asking which process answers.
+    asks_who: bool,
 }
 
 impl Packing {
     /// Adds commands that must stand on one line. False if they do not even fit a line of their own.
     fn add(&mut self, commands: &[Command<'_>], expect: impl IntoIterator<Item = Expect>) -> bool {
+        self.begin();
         if !self.open.line.try_push(commands) {
-            if self.open.line.commands() > 0 {
+            if self.open.line.commands() > usize::from(self.asks_who) {
                 self.done.push(std::mem::take(&mut self.open));
+                self.begin();
             }
             if !self.open.line.try_push(commands) {
                 return false;
@@ -52,6 +59,13 @@ impl Packing {
         }
         self.open.expect.extend(expect);
         true
+    }
+
+    fn begin(&mut self) {
+        if self.asks_who && self.open.line.commands() == 0 {
+            self.open.line.try_push(&[Command::ShowInfo]);
+            self.open.expect.push(Expect::Info);
+        }
     }
 
     fn finish(mut self) -> Vec<Exchange> {
@@ -62,17 +76,17 @@ impl Packing {
     }
 }
 
-/// The reads of a batch: which process answers, then the backends that are only tracked, then those to decide on.
-pub fn reads(tracked: &[BackendName], batch: &[Look]) -> Vec<Exchange> {
-    let mut packing = Packing::default();
-    packing.add(&[Command::ShowInfo], [Expect::Info]);
-    for name in tracked {
+/// What to send for reads: on each line which process answers, then the backends that are tracked, then those to decide
+/// on.
+pub fn reads(reads: &Reads) -> Vec<Exchange> {
+    let mut packing = Packing { asks_who: true, ..Packing::default() };
+    for name in &reads.tracked {
         packing.add(&[Command::ShowServersState(name)], [Expect::Servers(name.clone())]);
     }
-    for Look { backend, roles } in batch {
+    for Look { backend, roles } in &reads.looks {
         // The roles come first: they say how to read the servers.
-        if *roles {
-            packing.add(&[Command::ShowStat(backend)], [Expect::Roles(backend.clone())]);
+        if let Some(id) = *roles {
+            packing.add(&[Command::ShowStat(id)], [Expect::Roles(backend.clone())]);
         }
         packing.add(&[Command::ShowServersState(backend)], [Expect::Servers(backend.clone())]);
     }
@@ -149,11 +163,11 @@ mod tests {
 
     #[test]
     fn a_look_asks_for_the_process_first_and_for_roles_before_servers() {
-        let looks = [Look { backend: backend("a"), roles: true }, Look { backend: backend("b"), roles: false }];
-        let exchanges = reads(&[backend("t")], &looks);
+        let looks = vec![Look { backend: backend("a"), roles: Some(3) }, Look { backend: backend("b"), roles: None }];
+        let exchanges = reads(&Reads { tracked: vec![backend("t")], looks });
         assert_eq!(
             exchanges[0].line.wire(),
-            "show info;show servers state t;show stat a 6 -1;show servers state a;show servers state b\n"
+            "show info;show servers state t;show stat 3 6 -1;show servers state a;show servers state b\n"
         );
     }
 }

@@ -67,7 +67,7 @@ impl Instance {
 
     /// What is known now.
     pub fn lock(&self) -> MutexGuard<'_, Inner> {
-        // Whoever panicked while holding it left whole values behind: each is replaced in one step.
+        // A panic ends the program: see `panic` in Cargo.toml. In a test that panics, what is shown does not matter.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -6,7 +6,11 @@ use super::{
     backend::{Backend, Key, Matched},
     pauses::Pause,
 };
-use crate::{haproxy::Refusal, model::ServerName, plan::Withheld};
+use crate::{
+    haproxy::{BadReply, Refusal},
+    model::{Escaped, ServerName},
+    plan::Withheld,
+};
 
 /// How much a reason matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,10 +40,11 @@ pub struct Reason {
 }
 
 /// Every word that [`Reason::reason`] can be.
-pub const WORDS: [&str; 12] = [
+pub const WORDS: [&str; 14] = [
     "contended",
     "guarded",
     "no_usable_server",
+    "only_backups",
     "orphaned",
     "paused",
     "refused",
@@ -47,6 +52,7 @@ pub const WORDS: [&str; 12] = [
     "unmatched_backend",
     "unmatched_server",
     "unnamed",
+    "unreadable",
     "unsupported",
     "withheld",
 ];
@@ -54,100 +60,150 @@ pub const WORDS: [&str; 12] = [
 /// All reasons of a backend, in a stable order. `orphaned` says whether Consul no longer has its key, `paused`
 /// under which pause it is.
 pub fn of(backend: &Backend, orphaned: bool, paused: Option<&Pause>) -> Vec<Reason> {
+    let mut reasons = of_its_key(backend, orphaned);
+    if backend.managed() {
+        reasons.extend(paused.map(of_its_pause));
+        match backend.matched {
+            Matched::Unknown => reasons.extend(backend.unreadable.as_ref().map(unreadable)),
+            Matched::No => reasons.push(Reason {
+                severity: Severity::Normal,
+                reason: "unmatched_backend",
+                detail: "this HAProxy has no backend of that name".to_owned(),
+                remedy: "nothing, if this HAProxy should not have it; else compare the names",
+            }),
+            Matched::Yes => {
+                reasons.extend(of_its_changes(backend));
+                reasons.extend(of_its_servers(backend));
+            }
+        }
+    }
+    reasons
+}
+
+fn of_its_key(backend: &Backend, orphaned: bool) -> Vec<Reason> {
     let mut reasons = Vec::new();
-    let mut add = |severity, reason, detail: String, remedy| {
-        reasons.push(Reason { reason, detail, remedy, severity });
-    };
     if let Key::Rejected(rejected) = &backend.key {
-        let detail = format!("key {}: {}", crate::model::Escaped(&rejected.key), rejected.reason);
-        add(Severity::Warning, "rejected", detail, rejected.reason.remedy());
+        reasons.push(Reason {
+            severity: Severity::Warning,
+            reason: "rejected",
+            detail: format!("key {}: {}", Escaped(&rejected.key), rejected.reason),
+            remedy: rejected.reason.remedy(),
+        });
     }
     if orphaned {
-        add(
-            Severity::Warning,
-            "orphaned",
-            "Consul no longer has its key, or the token may not read it; what was accepted stays in force".to_owned(),
-            "write it again with `weightctl set … --create`, or stop managing it with `weightctl release`",
-        );
+        reasons.push(Reason {
+            severity: Severity::Warning,
+            reason: "orphaned",
+            detail: "Consul no longer has its key, or the token may not read it; what was accepted stays in force"
+                .to_owned(),
+            remedy: "write it again with `weightctl set … --create`, or stop managing it with `weightctl release … --create`",
+        });
     }
-    if !backend.managed() {
-        return reasons;
+    reasons
+}
+
+fn of_its_pause(pause: &Pause) -> Reason {
+    Reason {
+        severity: Severity::Info,
+        reason: "paused",
+        detail: pause.explained(),
+        remedy: "nothing: it goes on by itself; at once with `weightctl resume --local`",
     }
-    if let Some(pause) = paused {
-        let remedy = "nothing: it goes on by itself; at once with `weightctl resume --local`";
-        add(Severity::Info, "paused", pause.explained(), remedy);
+}
+
+fn unreadable(why: &BadReply) -> Reason {
+    Reason {
+        severity: Severity::Warning,
+        reason: "unreadable",
+        detail: format!("what HAProxy says about it cannot be read: {why}"),
+        remedy: "nothing is sent to it; report it with HAProxy's version and the backend's section of haproxy.cfg",
     }
-    match backend.matched {
-        Matched::Unknown => return reasons,
-        Matched::No => {
-            add(
-                Severity::Normal,
-                "unmatched_backend",
-                "this HAProxy has no backend of that name".to_owned(),
-                "nothing, if this HAProxy should not have it; else compare the names",
-            );
-            return reasons;
-        }
-        Matched::Yes => {}
-    }
+}
+
+/// Why what is desired is not accepted, or what is accepted is not set.
+fn of_its_changes(backend: &Backend) -> Vec<Reason> {
+    let warning = |reason, detail, remedy| Reason { severity: Severity::Warning, reason, detail, remedy };
+    let mut reasons = Vec::new();
     if let Some(guarded) = backend.guarded {
-        add(Severity::Warning, "guarded", guarded.guard.to_string(), guarded.guard.remedy());
+        reasons.push(warning("guarded", guarded.guard.to_string(), guarded.guard.remedy()));
     }
     match &backend.refusal {
         None => {}
-        Some(Refusal::StaticAlgorithm) => add(
-            Severity::Warning,
+        Some(Refusal::StaticAlgorithm) => reasons.push(warning(
             "unsupported",
             Refusal::StaticAlgorithm.to_string(),
             "use `balance roundrobin`, or add `hash-type consistent` to a hash algorithm, and reload HAProxy",
-        ),
-        Some(other) => add(Severity::Warning, "refused", other.to_string(), refused_remedy(other)),
+        )),
+        Some(other) => reasons.push(warning("refused", other.to_string(), refused_remedy(other))),
     }
     if let Some(withheld) = backend.withheld {
         let remedy = match withheld {
             Withheld::NothingUsable => "bring up a server of the backend; it goes on by itself",
             Withheld::NothingLeft => "name the servers that this HAProxy has, or set it with --force",
         };
-        add(Severity::Warning, "withheld", withheld.to_string(), remedy);
+        reasons.push(warning("withheld", withheld.to_string(), remedy));
     }
     if backend.contention.contended() {
-        add(
-            Severity::Warning,
+        reasons.push(warning(
             "contended",
             "somebody else keeps changing its weights; they are corrected once a minute".to_owned(),
             "find the agent-check, script or person that sets them",
-        );
-    }
-    let Some(accepted) = &backend.accepted else { return reasons };
-    let observed = &backend.observed;
-    if !observed.any_serving() && !accepted.force {
-        add(
-            Severity::Error,
-            "no_usable_server",
-            "no server is both usable and above weight 0: new requests fail here".to_owned(),
-            "bring a server up, or shift back with `weightctl set`",
-        );
-    }
-    let missing = list(accepted.weights.keys().filter(|name| observed.server(name).is_none()));
-    if !missing.is_empty() {
-        add(
-            Severity::Info,
-            "unmatched_server",
-            format!("this HAProxy has no such server: {missing}"),
-            "nothing, if this HAProxy should not have it; else compare the names",
-        );
-    }
-    let unnamed = observed.servers.iter().filter(|s| !s.slot && !accepted.weights.contains_key(&s.name));
-    let unnamed = list(unnamed.map(|s| &s.name));
-    if !unnamed.is_empty() {
-        add(
-            Severity::Info,
-            "unnamed",
-            format!("the document does not name: {unnamed}; they are left alone, and shares are approximate"),
-            "name every server of the backend",
-        );
+        ));
     }
     reasons
+}
+
+/// How its servers stand to what is asked for.
+fn of_its_servers(backend: &Backend) -> Vec<Reason> {
+    let observed = &backend.observed;
+    let mut reasons = Vec::new();
+    if let Some(accepted) = &backend.accepted {
+        let touched = observed.servers.iter().any(|s| accepted.weights.contains_key(&s.name));
+        if touched && !accepted.force && !observed.any_serving() {
+            reasons.push(nothing_serves(observed.any_backup_serving()));
+        }
+        let unnamed = observed.servers.iter().filter(|s| !s.slot && !accepted.weights.contains_key(&s.name));
+        let unnamed = list(unnamed.map(|s| &s.name));
+        if !unnamed.is_empty() {
+            reasons.push(Reason {
+                severity: Severity::Info,
+                reason: "unnamed",
+                detail: format!(
+                    "the document does not name: {unnamed}; they are left alone, and shares are approximate"
+                ),
+                remedy: "name every server of the backend",
+            });
+        }
+    }
+    let named = backend.desired.iter().flat_map(|desired| desired.weights.keys());
+    let missing = list(named.filter(|name| observed.server(name).is_none()));
+    if !missing.is_empty() {
+        reasons.push(Reason {
+            severity: Severity::Info,
+            reason: "unmatched_server",
+            detail: format!("this HAProxy has no such server: {missing}"),
+            remedy: "nothing, if this HAProxy should not have it; else compare the names",
+        });
+    }
+    reasons
+}
+
+fn nothing_serves(but_backups: bool) -> Reason {
+    if but_backups {
+        Reason {
+            severity: Severity::Warning,
+            reason: "only_backups",
+            detail: "no active server is both usable and above weight 0: backup servers take all traffic".to_owned(),
+            remedy: "bring an active server up, or shift back with `weightctl set`",
+        }
+    } else {
+        Reason {
+            severity: Severity::Error,
+            reason: "no_usable_server",
+            detail: "no server is both usable and above weight 0: new requests fail here".to_owned(),
+            remedy: "bring a server up, or shift back with `weightctl set`",
+        }
+    }
 }
 
 fn refused_remedy(refusal: &Refusal) -> &'static str {

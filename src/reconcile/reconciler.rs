@@ -54,13 +54,22 @@ pub enum Seen {
     Old,
 }
 
-/// A backend to look at, and whether its roles are wanted too.
+/// What to read of HAProxy for a batch.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reads {
+    /// Backends that servers of the batch track: to be read first, managed or not.
+    pub tracked: Vec<BackendName>,
+    /// The batch.
+    pub looks: Vec<Look>,
+}
+
+/// A backend to look at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Look {
     /// The backend.
     pub backend: BackendName,
-    /// Whether `show stat` is to be asked as well: once per process.
-    pub roles: bool,
+    /// Its id in this process, if its roles are wanted as well: once per process.
+    pub roles: Option<u32>,
 }
 
 /// What is remembered of one HAProxy.
@@ -78,6 +87,8 @@ pub struct Reconciler {
     pub enforcing: bool,
     /// Whether plans are only told of and never handed out.
     pub observe_only: bool,
+    /// Corrections of drift since weightd started, also of backends that are gone.
+    pub drift_corrections: u64,
     /// Whether what is remembered differs from what lies on disk.
     pub dirty: bool,
     /// What a person told this node to keep its hands off.
@@ -87,13 +98,15 @@ pub struct Reconciler {
     /// Backends that are only read, because servers track theirs.
     tracked: BTreeMap<BackendName, Observed>,
     events: Vec<Event>,
+    /// How many backends one look may take: fewer after one whose answer was too much.
+    batch: usize,
 }
 
 impl Reconciler {
     /// One that remembers what lay on disk.
     pub fn new(stored: Stored, observe_only: bool) -> Self {
         let backends = stored.backends.into_iter().map(|(name, stored)| (name, Backend::remembered(stored))).collect();
-        Self { backends, observe_only, ..Self::default() }
+        Self { backends, observe_only, batch: MAX_BATCH, ..Self::default() }
     }
 
     /// What is to lie on disk.
@@ -127,13 +140,15 @@ impl Reconciler {
         let vanished: Vec<_> =
             self.backends.keys().filter(|name| !state.backends.contains_key(*name)).cloned().collect();
         for name in vanished {
-            if let Some(backend) = self.backends.get_mut(&name) {
+            let managed = self.backends.get_mut(&name).is_some_and(|backend| {
+                self.dirty |= backend.accepted != backend.desired;
                 backend.take(None);
-                if !backend.managed() {
-                    self.backends.remove(&name);
-                }
-            }
+                backend.managed()
+            });
             self.tell(&name);
+            if !managed {
+                self.backends.remove(&name);
+            }
         }
         if !self.enforcing {
             self.enforce();
@@ -146,8 +161,11 @@ impl Reconciler {
         self.look_at_all_now();
     }
 
-    /// Everything is looked at as soon as can be.
+    /// HAProxy, or what it runs, may be another than before: everything is looked at as soon as can be.
     pub fn look_at_all_now(&mut self) {
+        for backend in self.backends.values_mut() {
+            backend.interrupted();
+        }
         self.sweep.clear();
         self.urgent = self.managed().cloned().collect();
     }
@@ -161,7 +179,7 @@ impl Reconciler {
     pub fn recheck(&mut self, now: Moment) {
         self.expire(now);
         let waiting = self.backends.iter().filter(|(_, b)| b.awaits_health() && b.matched != Matched::No);
-        self.urgent.extend(waiting.map(|(name, _)| name.clone()));
+        self.sweep.extend(waiting.map(|(name, _)| name.clone()));
     }
 
     fn managed(&self) -> impl Iterator<Item = &BackendName> {
@@ -210,28 +228,39 @@ impl Reconciler {
     }
 
     /// The next backends to look at, at most [`MAX_BATCH`]: the urgent ones first.
-    pub fn next_batch(&mut self) -> Vec<Look> {
+    pub fn next_batch(&mut self) -> Vec<BackendName> {
         let urgent = !self.urgent.is_empty();
         let mut batch = Vec::new();
-        while batch.len() < MAX_BATCH {
+        while batch.len() < self.batch {
             let queue = if urgent { &mut self.urgent } else { &mut self.sweep };
             let Some(name) = queue.pop_first() else { break };
             self.sweep.remove(&name);
-            if let Some(backend) = self.backends.get(&name).filter(|b| b.managed()) {
-                batch.push(Look { backend: name, roles: backend.roles.is_none() });
+            if self.backends.get(&name).is_some_and(Backend::managed) {
+                batch.push(name);
             }
         }
         batch
     }
 
-    /// Backends that are to be read before those of `batch`, managed or not, because servers in it track theirs.
-    pub fn tracked_by(&self, batch: &[Look]) -> Vec<BackendName> {
+    /// A look was answered, or its answer was more than is taken or than HAProxy gives in time.
+    pub fn answered(&mut self, in_bounds: bool) {
+        self.batch = if in_bounds { (self.batch * 2).min(MAX_BATCH) } else { (self.batch / 2).max(1) };
+    }
+
+    /// What to read for `batch`, as far as is known: ids come with the first read of a process, and the servers that
+    /// others track with the roles.
+    pub fn reads(&self, batch: &[BackendName]) -> Reads {
+        let known = |name: &BackendName| self.backends.get(name);
+        let looks = batch.iter().map(|name| Look {
+            backend: name.clone(),
+            roles: known(name).filter(|b| b.roles.is_none()).and_then(|b| b.id),
+        });
         let tracked: BTreeSet<&BackendName> = batch
             .iter()
-            .filter_map(|look| self.backends.get(&look.backend)?.roles.as_ref())
+            .filter_map(|name| known(name)?.roles.as_ref())
             .flat_map(|roles| roles.servers.values().filter_map(|role| Some(&role.tracked.as_ref()?.0)))
             .collect();
-        tracked.into_iter().cloned().collect()
+        Reads { looks: looks.collect(), tracked: tracked.into_iter().cloned().collect() }
     }
 
     /// The exchange did not happen: the batch is still to be looked at.
@@ -246,25 +275,28 @@ impl Reconciler {
         }
     }
 
-    /// Takes what HAProxy says about the servers of a backend.
-    ///
-    /// # Errors
-    /// [`BadReply`] if it cannot be read; then nothing is taken.
-    pub fn observe(&mut self, name: &BackendName, frame: &str, now: Moment) -> Result<(), BadReply> {
-        let rows = match reply::servers_state(frame)? {
-            ServersState::NoBackend => {
+    /// Takes what HAProxy says about the servers of a backend. What cannot be read, or speaks of another backend, is that
+    /// backend's trouble and nobody else's.
+    pub fn observe(&mut self, name: &BackendName, frame: &str, now: Moment) {
+        let rows = match reply::servers_state(frame) {
+            Ok(ServersState::Servers(rows)) if rows.iter().all(|row| row.backend == name.as_str()) => rows,
+            Ok(ServersState::NoBackend) => {
                 if let Some(backend) = self.backends.get_mut(name) {
                     backend.unmatched(now);
                 }
                 self.tracked.remove(name);
-                return Ok(());
+                return;
             }
-            ServersState::Servers(rows) => rows,
+            Ok(ServersState::Servers(_)) => {
+                let other = BadReply::Value { command: "show servers state", column: "be_name" };
+                return self.unreadable(name, other);
+            }
+            Err(why) => return self.unreadable(name, why),
         };
         let Some(backend) = self.backends.get(name) else {
             let observed = Observed::new(&rows, None, self.tracked.get(name), &|_, _| None);
             self.tracked.insert(name.clone(), observed);
-            return Ok(());
+            return;
         };
         let health = |backend: &BackendName, server: &ServerName| self.health(backend, server);
         let observed = Observed::new(&rows, backend.roles.as_ref(), Some(&backend.observed), &health);
@@ -272,8 +304,16 @@ impl Reconciler {
             backend.observed = observed;
             backend.observed_at = Some(now);
             backend.matched = Matched::Yes;
+            backend.unreadable = None;
+            backend.id = rows.first().map(|row| row.backend_id);
         }
-        Ok(())
+    }
+
+    /// Takes note that what HAProxy says about a backend cannot be read.
+    pub fn unreadable(&mut self, name: &BackendName, why: BadReply) {
+        if let Some(backend) = self.backends.get_mut(name) {
+            backend.unreadable(why);
+        }
     }
 
     /// The health of any server that was read.
@@ -283,10 +323,10 @@ impl Reconciler {
     }
 
     /// Decides what to send to the backends that were just looked at.
-    pub fn decide(&mut self, batch: &[Look], now: Moment) -> Vec<(BackendName, Why, Plan)> {
+    pub fn decide(&mut self, batch: &[BackendName], now: Moment) -> Vec<(BackendName, Why, Plan)> {
         let mut plans = Vec::new();
         self.expire(now);
-        for Look { backend: name, .. } in batch {
+        for name in batch {
             let Some(backend) = self.backends.get_mut(name) else { continue };
             if self.pauses.of(name).is_some() {
                 backend.watch(name, now);
@@ -324,9 +364,11 @@ impl Reconciler {
         now: Moment,
     ) -> Option<Plan> {
         let backend = self.backends.get_mut(name)?;
+        let corrected = backend.drift_corrections;
         let (done, next) = backend.applied(name, why, sent, refusal, now);
         // What was on its way when a pause began is the last; the rest is decided anew when that is over.
         let next = next.filter(|_| self.pauses.of(name).is_none());
+        self.drift_corrections += backend.drift_corrections - corrected;
         let accepted = backend.accepted.clone();
         if let Some(accepted) = accepted {
             self.events.extend(done.into_iter().map(|change| Event::Changed {

@@ -16,9 +16,9 @@ use super::{
     backend::Why,
     exchange::{self, Exchange, Expect},
     instance::{Down, Instance},
-    reconciler::{Due, Look, Process, Seen},
+    reconciler::{Due, Process, Reads, Seen},
     saving::Saving,
-    telling,
+    telling::Telling,
 };
 use crate::{
     chain::Chain,
@@ -30,19 +30,20 @@ use crate::{
     plan::Plan,
     retry::{self, Backoff},
     store::Store,
-    systemd,
+    systemd::Pulse,
 };
 
 /// How long Consul's first answer may take before what lies on disk is enforced.
 pub const FIRST_READ: Duration = Duration::from_secs(3);
+/// The most stages that follow each other at once: the two of a plan, and as many again if HAProxy was reloaded in
+/// between. Whoever undoes more than that is met at the next resync, and not in a race.
+const MAX_STAGES: usize = 4;
 /// How often backends are looked at that wait for a server's health.
 const RECHECK_EVERY: Duration = Duration::from_secs(1);
 /// The pause between two exchanges of a resync, so that HAProxy serves traffic in between.
 const PACE: Duration = Duration::from_millis(5);
 /// Shortest and longest pause after HAProxy did not answer: the socket is local, asking is cheap.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(500));
-/// How long to wait when an old process still answers after a reload.
-const OLD_PROCESS_PAUSE: Duration = Duration::from_millis(10);
 
 /// How often things are done.
 #[derive(Debug, Clone, Copy)]
@@ -60,10 +61,12 @@ pub struct Task {
     feed: watch::Receiver<Feed>,
     timing: Timing,
     saving: Option<Saving>,
+    telling: Telling,
+    pulse: Pulse,
     clock: Clock,
     metrics: Arc<Metrics>,
+    /// When Consul's answer came whose changes are being set.
     read_at: Option<Moment>,
-    observe_only: bool,
     /// HAProxy is down but has answered since: work that succeeds makes it up.
     trying: bool,
 }
@@ -80,8 +83,7 @@ enum Failed {
 }
 
 impl Task {
-    /// The task for `instance`. Without a `store`, nothing survives a restart. With `observe_only`, nothing
-    /// is ever set.
+    /// The task for `instance`. Without a `store`, nothing survives a restart.
     pub fn new(
         instance: Arc<Instance>,
         feed: watch::Receiver<Feed>,
@@ -89,11 +91,12 @@ impl Task {
         store: Option<Store>,
         clock: Clock,
         metrics: Arc<Metrics>,
-        observe_only: bool,
+        pulse: Pulse,
     ) -> Self {
         let runtime = Runtime::new(instance.address.clone());
         let saving = store.map(|store| Saving::new(store, Arc::clone(&metrics)));
-        Self { instance, runtime, feed, timing, saving, clock, metrics, read_at: None, observe_only, trying: false }
+        let telling = Telling::new(instance.name.clone(), Arc::clone(&metrics));
+        Self { instance, runtime, feed, timing, saving, telling, pulse, clock, metrics, read_at: None, trying: false }
     }
 
     /// Reconciles until `stop`. Leaving changes nothing in HAProxy.
@@ -109,7 +112,6 @@ impl Task {
         // Before this nothing is looked at in its turn, or at all.
         let (mut in_turn_at, mut not_before) = (Instant::now(), Instant::now());
         let mut backoff = Backoff::new(BACKOFF.0, BACKOFF.1);
-        let mut watchdog = systemd::Watchdog::from_env();
         self.take_feed();
         loop {
             let (due, enforcing, usable, dirty) = self.standing();
@@ -140,7 +142,7 @@ impl Task {
                     match self.work().await {
                         Ok(()) => backoff.reset(),
                         Err(Failed::NewProcess) => {}
-                        Err(Failed::OldProcess) => not_before = now + OLD_PROCESS_PAUSE,
+                        Err(Failed::OldProcess) => not_before = now + backoff.next(),
                         Err(Failed::Down) => {
                             self.trying = false;
                             poll.reset_after(backoff.next());
@@ -157,7 +159,7 @@ impl Task {
                     if self.saving.is_some() => {}
             }
             self.tell();
-            watchdog.ping();
+            self.pulse.beat();
         }
         self.finish().await;
     }
@@ -179,7 +181,7 @@ impl Task {
         while outcome != Err(Failed::Down) && self.standing().0.is_some() && self.standing().2 {
             outcome = self.work().await;
             if outcome == Err(Failed::OldProcess) {
-                sleep(OLD_PROCESS_PAUSE).await;
+                sleep(BACKOFF.0).await;
             }
         }
         self.tell();
@@ -215,7 +217,9 @@ impl Task {
         let answer = self.ask(&Line::of([Command::ShowInfo])).await?;
         let info = reply::info(answer.frames().next().unwrap_or_default());
         let info = info.map_err(|source| self.down(&self.runtime.bad(source)))?;
-        self.meet(&info).await?;
+        if self.meet(&info).await? == Seen::Old {
+            return Ok(());
+        }
         let mut inner = self.instance.lock();
         if inner.down.is_some() && !self.trying {
             // Whatever it was, something may have been missed.
@@ -241,8 +245,11 @@ impl Task {
             answer.frames().next().unwrap_or_default().trim().clone_into(&mut process.level);
             self.instance.lock().reconciler.process = Some(process);
         }
-        let process = self.instance.lock().reconciler.process.clone();
-        match process.and_then(|process| unusable(&process, self.observe_only)) {
+        let unusable = {
+            let reconciler = &self.instance.lock().reconciler;
+            reconciler.process.as_ref().and_then(|process| unusable(process, reconciler.observe_only))
+        };
+        match unusable {
             Some((reason, detail, remedy)) => Err(self.unusable(reason, detail, remedy)),
             None => Ok(seen),
         }
@@ -252,32 +259,39 @@ impl Task {
     async fn work(&mut self) -> Result<(), Failed> {
         let batch = self.instance.lock().reconciler.next_batch();
         if let Err(failed) = self.look(&batch).await {
-            self.instance.lock().reconciler.put_back(batch.into_iter().map(|look| look.backend));
+            self.instance.lock().reconciler.put_back(batch);
             return Err(failed);
         }
         // Whoever pauses waits for this, and then knows that nothing is on its way any more.
         let instance = Arc::clone(&self.instance);
         let _sending = instance.sending.lock().await;
-        let plans = instance.lock().reconciler.decide(&batch, self.clock.now());
+        let plans = {
+            let mut inner = self.instance.lock();
+            inner.reconciler.answered(true);
+            inner.reconciler.decide(&batch, self.clock.now())
+        };
         self.apply(plans).await?;
         self.recover();
         Ok(())
     }
 
-    async fn look(&mut self, batch: &[Look]) -> Result<(), Failed> {
-        let tracked = self.instance.lock().reconciler.tracked_by(batch);
-        self.read(&tracked, batch).await?;
-        // Roles that were read just now may name servers whose health was not.
-        let known = self.instance.lock().reconciler.tracked_by(batch);
-        if known != tracked {
-            let batch: Vec<Look> = batch.iter().map(|look| Look { roles: false, ..look.clone() }).collect();
-            self.read(&known, &batch).await?;
+    /// Reads a batch: what is known of it once each of its backends has its id, its roles and the health it tracks.
+    async fn look(&mut self, batch: &[BackendName]) -> Result<(), Failed> {
+        let mut reads = self.instance.lock().reconciler.reads(batch);
+        // In a new process the first read brings ids, the second roles, the third the health of what is tracked.
+        for _ in 0..3 {
+            self.read(&reads).await?;
+            let next = self.instance.lock().reconciler.reads(batch);
+            if next.tracked == reads.tracked && next.looks.iter().all(|look| look.roles.is_none()) {
+                break;
+            }
+            reads = next;
         }
         Ok(())
     }
 
-    async fn read(&mut self, tracked: &[BackendName], batch: &[Look]) -> Result<(), Failed> {
-        for Exchange { line, expect } in exchange::reads(tracked, batch) {
+    async fn read(&mut self, reads: &Reads) -> Result<(), Failed> {
+        for Exchange { line, expect } in exchange::reads(reads) {
             let answer = self.ask(&line).await?;
             for (frame, expect) in answer.frames().zip(&expect) {
                 match expect {
@@ -291,15 +305,13 @@ impl Task {
                         }
                     }
                     Expect::Roles(name) => {
-                        let roles = if frame.starts_with("# ") {
-                            reply::roles(frame).map_err(|source| self.down(&self.runtime.bad(source)))?
-                        } else {
-                            // No such backend: `show servers state` says so in its own words.
-                            continue;
-                        };
-                        self.instance.lock().reconciler.take_roles(name, roles);
+                        let mut inner = self.instance.lock();
+                        match reply::roles(frame) {
+                            Ok(roles) => inner.reconciler.take_roles(name, roles),
+                            Err(why) => inner.reconciler.unreadable(name, why),
+                        }
                     }
-                    Expect::Servers(name) => self.observe(name, frame)?,
+                    Expect::Servers(name) => self.observe(name, frame),
                     Expect::Set(_) | Expect::ReadBack(_) => {}
                 }
             }
@@ -307,27 +319,21 @@ impl Task {
         Ok(())
     }
 
-    fn observe(&self, name: &BackendName, frame: &str) -> Result<(), Failed> {
-        let observed = self.instance.lock().reconciler.observe(name, frame, self.clock.now());
-        observed.map_err(|source| self.down(&self.runtime.bad(source)))
+    fn observe(&self, name: &BackendName, frame: &str) {
+        self.instance.lock().reconciler.observe(name, frame, self.clock.now());
     }
 
     /// Sends the plans stage by stage. A stage follows only when the one before it was read back as done.
     async fn apply(&mut self, mut plans: Vec<(BackendName, Why, Plan)>) -> Result<(), Failed> {
-        while !plans.is_empty() {
+        for _ in 0..MAX_STAGES {
+            if plans.is_empty() {
+                break;
+            }
             let mut refusals: Vec<Option<Refusal>> = vec![None; plans.len()];
             let mut next = Vec::new();
-            let mut read_back = 0;
             for Exchange { line, expect } in exchange::writes(&plans) {
-                let answer = match self.ask(&line).await {
-                    Ok(answer) => answer,
-                    Err(failed) => {
-                        // What of the line ran is unknown; the next look tells.
-                        let rest = plans.drain(..).skip(read_back).map(|(name, _, _)| name);
-                        self.instance.lock().reconciler.put_back(rest);
-                        return Err(failed);
-                    }
-                };
+                // If this fails, what of the line ran is unknown: all is looked at again once HAProxy can be used.
+                let answer = self.ask(&line).await?;
                 for (frame, expect) in answer.frames().zip(&expect) {
                     match *expect {
                         Expect::Set(number) => {
@@ -338,13 +344,12 @@ impl Task {
                         }
                         Expect::ReadBack(number) => {
                             let (name, why, plan) = &plans[number];
-                            self.observe(name, frame)?;
+                            self.observe(name, frame);
                             let sent = plan.stages.first().map_or(&[][..], Vec::as_slice);
                             let refusal = refusals[number].take();
                             let stage =
                                 self.instance.lock().reconciler.applied(name, *why, sent, refusal, self.clock.now());
                             next.extend(stage.map(|plan| (name.clone(), *why, plan)));
-                            read_back = number + 1;
                         }
                         Expect::Info | Expect::Roles(_) | Expect::Servers(_) => {}
                     }
@@ -360,6 +365,9 @@ impl Task {
     }
 
     fn down(&self, error: &ExchangeError) -> Failed {
+        if matches!(error, ExchangeError::TooLarge(_) | ExchangeError::Timeout(..)) {
+            self.instance.lock().reconciler.answered(false);
+        }
         self.unusable(error.reason(), Chain(error).to_string(), error.remedy())
     }
 
@@ -389,10 +397,19 @@ impl Task {
     }
 
     /// Logs and counts what happened.
-    fn tell(&self) {
-        let events = self.instance.lock().reconciler.take_events();
-        let synced = self.read_at.map(|read_at| self.clock.now().since(read_at));
-        telling::tell(&events, &self.instance.name, synced, &self.metrics);
+    fn tell(&mut self) {
+        let (events, at_once) = {
+            let mut inner = self.instance.lock();
+            let at_once = inner.down.is_none() && inner.reconciler.due() == Some(Due::Now);
+            (inner.reconciler.take_events(), at_once)
+        };
+        let now = self.clock.now();
+        let synced = self.read_at.map(|read_at| now.since(read_at));
+        self.telling.tell(&events, synced, now);
+        // What is set later than in one go was kept back, and tells nothing of how fast a change arrives.
+        if !at_once {
+            self.read_at = None;
+        }
     }
 
     /// Writes what is still to be written.

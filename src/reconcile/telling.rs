@@ -1,6 +1,6 @@
 //! What happened, told to the log and counted.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tracing::{debug, error, info, warn};
 
@@ -10,51 +10,61 @@ use super::{
     pauses::{Ended, Scope},
     reasons::Severity,
 };
-use crate::metrics::Metrics;
+use crate::{metrics::Metrics, model::Moment, telemetry::budget::Budget};
 
-/// How many backends one round tells of by name, besides those whose weights were set: when a prefix is deleted,
-/// all of them have the same news.
-const MAX_TOLD: usize = 100;
+/// The telling of one HAProxy.
+#[derive(Debug)]
+pub struct Telling {
+    haproxy: String,
+    metrics: Arc<Metrics>,
+    budget: Budget,
+}
 
-/// Tells of what happened on the HAProxy of that name. `synced` is how long ago Consul's last answer came that
-/// brought something new.
-pub fn tell(events: &[Event], haproxy: &str, synced: Option<Duration>, metrics: &Metrics) {
-    let mut told = 0;
-    for event in events {
-        match event {
-            Event::Changed { backend, change, why, accepted } => {
-                metrics.weight_changed(haproxy, *why);
-                if let (Why::Document, Some(synced)) = (why, synced) {
-                    metrics.synced(haproxy, synced);
+impl Telling {
+    /// Of the HAProxy of that name.
+    pub fn new(haproxy: String, metrics: Arc<Metrics>) -> Self {
+        Self { haproxy, metrics, budget: Budget::default() }
+    }
+
+    /// Tells of what happened. Each weight that was set has its line, whatever else there is to tell. `synced` is how
+    /// long ago the answer of Consul came that what was set comes from.
+    pub fn tell(&mut self, events: &[Event], synced: Option<Duration>, now: Moment) {
+        let left_out = self.budget.settle(now);
+        if left_out > 0 {
+            warn!(left_out, "more news of backends in the last minute; see `weightctl status --local`");
+        }
+        for event in events {
+            match event {
+                Event::Changed { backend, change, why, accepted } => {
+                    self.metrics.weight_changed(&self.haproxy, *why);
+                    if let (Why::Document, Some(synced)) = (why, synced) {
+                        self.metrics.synced(&self.haproxy, synced);
+                    }
+                    info!(
+                        %backend,
+                        server = %change.server,
+                        from = change.from.get(),
+                        to = change.to.get(),
+                        why = why.as_str(),
+                        by = accepted.by.as_deref(),
+                        reason = accepted.reason.as_deref(),
+                        index = accepted.index,
+                        "weight set"
+                    );
                 }
-                info!(
-                    %backend,
-                    server = %change.server,
-                    from = change.from.get(),
-                    to = change.to.get(),
-                    why = why.as_str(),
-                    by = accepted.by.as_deref(),
-                    reason = accepted.reason.as_deref(),
-                    index = accepted.index,
-                    "weight set"
-                );
-            }
-            Event::Paused { .. } | Event::Resumed { .. } => tell_of_pause(event),
-            // The watch tells of it, once for all that follow it.
-            Event::Reason { reason, .. } if reason.reason == "rejected" => {}
-            // The pause was told of, once for all backends that are under it.
-            Event::Reason { reason, .. } if reason.reason == "paused" => {}
-            Event::Cleared { reason: "paused", .. } => {}
-            Event::Would { .. } | Event::Reason { .. } | Event::Cleared { .. } => {
-                told += 1;
-                if told <= MAX_TOLD {
-                    tell_of_state(event);
+                Event::Paused { .. } | Event::Resumed { .. } => tell_of_pause(event),
+                // The watch tells of it, once for all that follow it.
+                Event::Reason { reason, .. } if reason.reason == "rejected" => {}
+                // The pause was told of, once for all backends that are under it.
+                Event::Reason { reason, .. } if reason.reason == "paused" => {}
+                Event::Cleared { reason: "paused", .. } => {}
+                Event::Would { .. } | Event::Reason { .. } | Event::Cleared { .. } => {
+                    if self.budget.spend() {
+                        tell_of_state(event);
+                    }
                 }
             }
         }
-    }
-    if told > MAX_TOLD {
-        warn!(more = told - MAX_TOLD, "there is news of more backends; see `weightctl status --local`");
     }
 }
 

@@ -133,7 +133,7 @@ async fn what_was_accepted_stays_in_force_when_its_side_falls_and_is_loud() -> a
         Ok(())
     })
     .await?;
-    state(&weightd, "app", "converged").await?;
+    state(&weightd, "app", "no_usable_server").await?;
     is(&haproxy, "app", 0, 100).await?;
     // Going back takes no wait: the other side is up.
     put(&consul, "app", 100, 0).await?;

@@ -12,9 +12,12 @@ mod guards;
 mod haproxy_faults;
 mod hold;
 mod input;
+mod laws;
 mod layering;
 mod life;
 mod pause;
+mod plans;
+mod readme;
 mod servers;
 mod sync;
 

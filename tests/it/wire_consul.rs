@@ -24,6 +24,7 @@ use crate::fakes::{
     fault::Fault,
 };
 
+mod daemon;
 pub mod index;
 pub mod pace;
 pub mod refused;
@@ -85,13 +86,20 @@ impl Following {
         });
         let following = Self { consul, frozen, link, published, tasks: [tokio::spawn(watch.run()), collector] };
         following.frozen.settle().await;
+        following.ask_again().await;
         Ok(following)
     }
 
-    /// Consul is told that green weighs this.
+    /// Consul is told that green weighs this. It may be published at once, and then Consul is asked again.
     async fn put(&self, green: u16) {
         self.consul.put("weightd/weights/app", &document(green));
         self.frozen.settle().await;
+        self.ask_again().await;
+    }
+
+    /// After an answer there is a short pause before the next question.
+    async fn ask_again(&self) {
+        self.frozen.pass(STEP / 2, STEP / 2).await;
     }
 
     async fn pass(&self, time: Duration) {

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use tokio::{sync::watch, task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -17,6 +17,7 @@ use weightd::{
         reasons::{self, Reason},
         task::{Task, Timing},
     },
+    systemd::Watchdog,
 };
 
 use crate::{
@@ -61,7 +62,8 @@ impl Rig {
         let instance = Arc::new(Instance::new("edge".to_owned(), address, "weightd/".to_owned(), link, reconciler));
         let timing = Timing { resync: Duration::from_millis(150), process_poll: Duration::from_millis(50) };
         let (clock, metrics, stop) = (Clock::start(), Arc::new(Metrics::new()), CancellationToken::new());
-        let task = Task::new(Arc::clone(&instance), receiver, timing, None, clock, metrics, false);
+        let task =
+            Task::new(Arc::clone(&instance), receiver, timing, None, clock, metrics, Watchdog::pulses(1).remove(0));
         let task = tokio::spawn(task.run(stop.clone()));
         Ok(Self { haproxy, instance, feed, clock, decoder: Decoder::new("w/"), index: 1, task, stop })
     }
@@ -99,6 +101,27 @@ impl Rig {
     fn reasons(&self, backend: &str) -> Vec<&'static str> {
         let of = |inner: &Inner| inner.reconciler.backends.get(backend).map(|b| reasons::of(b, false, None));
         self.inner(of).unwrap_or_default().iter().map(|Reason { reason, .. }| *reason).collect()
+    }
+
+    /// Waits until it is known that what HAProxy says about the backend cannot be read, and why.
+    async fn until_unreadable(&self, backend: &str) -> anyhow::Result<String> {
+        eventually(SOON, "it is known that it cannot be read", async || {
+            let of = |inner: &Inner| inner.reconciler.backends.get(backend).map(|b| reasons::of(b, false, None));
+            let reasons = self.inner(of).unwrap_or_default();
+            let found = reasons.into_iter().find(|reason| reason.reason == "unreadable");
+            found.map(|reason| reason.detail).context("not known")
+        })
+        .await
+    }
+
+    /// Waits until the fake has these weights of this backend.
+    async fn until_weights_of(&self, backend: &str, expected: &[u16]) -> anyhow::Result<()> {
+        eventually(SOON, "the weights are set", async || {
+            let weights = self.haproxy.model(|m| m.weights(backend));
+            ensure!(weights == expected, "{weights:?}");
+            Ok(())
+        })
+        .await
     }
 
     /// Waits until the fake has these weights, and it is known.

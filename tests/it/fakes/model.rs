@@ -151,6 +151,11 @@ impl Model {
         }
     }
 
+    /// What it was told is void: somebody wants something else now, so that a raise that failed may be given up.
+    pub fn wants_changed(&mut self) {
+        self.backends.values_mut().flat_map(|b| &mut b.servers).for_each(|s| s.raised_to = None);
+    }
+
     /// Whether any line that came contains this.
     pub fn heard(&self, text: &str) -> bool {
         self.lines.iter().any(|line| line.contains(text))
@@ -179,7 +184,7 @@ impl Model {
         let text = match words[..] {
             ["show", "info"] => self.info(),
             ["show", "cli", "level"] => format!("{}\n", self.level),
-            ["show", "stat", backend, "6", "-1"] => self.stat(backend),
+            ["show", "stat", id, "6", "-1"] => self.stat(id),
             ["show", "servers", "state", backend] => self.state(backend),
             ["set", "server", path, "weight", weight] => {
                 let Some((backend, server)) = path.split_once('/') else { return self.outside(command) };
@@ -205,9 +210,14 @@ impl Model {
         )
     }
 
-    fn stat(&mut self, name: &str) -> String {
+    /// By its id alone: a name may be a frontend's.
+    fn stat(&mut self, id: &str) -> String {
         const HEADER: &str = "# pxname,svname,qcur,bck,status,type,desc,tracked,algo,\n";
-        let Some(backend) = self.backends.get_mut(name) else { return "No such proxy.\n".to_owned() };
+        let name = self.backends.keys().find(|name| self.id(name).to_string() == id).cloned();
+        let Some((name, backend)) = name.and_then(|name| self.backends.get_mut(&name).map(|backend| (name, backend)))
+        else {
+            return "No such proxy.\n".to_owned();
+        };
         backend.told = true;
         let mut text = HEADER.to_owned();
         if !backend.disabled {
@@ -219,12 +229,19 @@ impl Model {
         text
     }
 
+    /// `be_id`: the place among the backends, after two frontends.
+    fn id(&self, name: &str) -> usize {
+        3 + self.backends.keys().take_while(|other| *other != name).count()
+    }
+
     fn state(&mut self, name: &str) -> String {
+        let id = self.id(name);
         let Some(backend) = self.backends.get_mut(name) else { return "Can't find backend.\n".to_owned() };
         let mut text = format!("1\n# {}\n", self.columns);
         for server in &mut backend.servers {
             server.shown = Some(server.weight);
             let value = |column: &str| match column {
+                "be_id" => id.to_string(),
                 "be_name" => name.to_owned(),
                 "srv_name" => server.name.clone(),
                 "srv_addr" => "127.0.0.1".to_owned(),
@@ -291,7 +308,10 @@ impl Model {
             Some(shown) if to < shown => {
                 lowered.insert(name.to_owned(), server.to_owned());
                 backend.servers[at].raised_to = None;
-                let open = backend.servers.iter().find(|s| s.raised_to.is_some_and(|to| s.shown != Some(to)));
+                let open = backend
+                    .servers
+                    .iter()
+                    .find(|s| s.raised_to.is_some_and(|to| s.shown.is_none_or(|shown| shown < to)));
                 if let (0, false, Some(open)) = (to, dynamic, open) {
                     wrong.push(format!("{name}/{server}: set to 0 before the raise of {} was read back", open.name));
                 }

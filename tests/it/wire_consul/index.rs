@@ -24,7 +24,7 @@ async fn an_index_that_goes_back_is_read_again_and_its_answer_is_not_used() -> a
     let asked = following.requests().last().map(|r| r.index);
     assert_eq!(asked, Some(52));
     following.consul.force(answer(7, 5));
-    following.frozen.settle().await;
+    following.pass(STEP * 3).await;
     following.expect_published(&[90]);
     let asked: Vec<u64> = following.requests().iter().map(|r| r.index).collect();
     assert_eq!(asked, [0, 52, 0, 52]);
@@ -37,7 +37,7 @@ async fn an_index_that_goes_back_for_good_brings_what_is_there_now() -> anyhow::
     let following = Following::start(Some(90)).await?;
     following.consul.restore("weightd/weights/app", &document(5), 7);
     following.consul.force(following.consul.answer(PREFIX));
-    following.frozen.settle().await;
+    following.pass(STEP * 3).await;
     following.expect_published(&[90, 5]);
     following.put(6).await;
     following.expect_published(&[90, 5, 6]);

@@ -64,7 +64,7 @@ async fn a_rotated_token_file_is_read_again_after_a_403() -> anyhow::Result<()> 
     assert_eq!(tokens().last().map(String::as_str), Some("new"));
     assert!(tokens().iter().all(|token| token == "old" || token == "new"), "{:?}", tokens());
     following.consul.all(None);
-    following.frozen.pass(SECOND * 31, SECOND / 10).await;
+    following.frozen.pass(SECOND * 11, SECOND / 10).await;
     assert_eq!(following.held(), None);
     following.put(20).await;
     following.expect_published(&[10, 20]);

@@ -75,13 +75,25 @@ async fn a_missing_column_is_named() -> anyhow::Result<()> {
         let mut rig = Rig::start(model())?;
         rig.haproxy.model(|m| m.columns = m.columns.replace(column, "srv_other"));
         rig.desire(&[("app", &weights(&[("blue", 0), ("green", 100)]))])?;
-        rig.until_down("not_haproxy").await?;
-        let detail = rig.inner(|inner| inner.down.as_ref().map(|down| down.detail.clone())).unwrap_or_default();
+        let detail = rig.until_unreadable("app").await?;
         assert!(detail.contains(column), "{detail}");
         assert!(!rig.haproxy.model(|m| m.heard("set server")));
         rig.end().await?;
     }
     Ok(())
+}
+
+/// Its rows are another backend's.
+#[tokio::test]
+async fn a_backend_that_cannot_be_read_stops_no_other() -> anyhow::Result<()> {
+    let mut rig = Rig::start(model().and("other", "roundrobin", &[("blue", 100), ("green", 0)]))?;
+    rig.haproxy.script(|line, model| Some(Reply::Bytes(model.answer(line).replace("3 app ", "3 elsewhere ").into())));
+    let both = weights(&[("blue", 40), ("green", 60)]);
+    rig.desire(&[("app", &both), ("other", &both)])?;
+    rig.until_unreadable("app").await?;
+    rig.until_weights_of("other", &[40, 60]).await?;
+    assert!(rig.down().is_none() && !rig.converged());
+    rig.end().await
 }
 
 #[tokio::test]

@@ -167,3 +167,28 @@ async fn hundreds_of_servers_go_in_lines_that_haproxy_takes() -> anyhow::Result<
     }
     Ok(())
 }
+
+#[tokio::test]
+async fn somebody_who_undoes_every_line_at_once_does_not_make_it_spin() -> anyhow::Result<()> {
+    for algorithm in ["roundrobin", "hdr"] {
+        let mut rig = Rig::start(model(algorithm))?;
+        rig.haproxy.script(|line, model| {
+            // Whatever is set, the other one is changed before the read-back.
+            let (set, read_back) = line.strip_prefix("set server app/").and_then(|rest| rest.split_once(';'))?;
+            let other = if set.starts_with("blue") { "green" } else { "blue" };
+            let answer = model.answer(&format!("set server app/{set}\n"));
+            let weight = &mut model.server("app", other).weight;
+            *weight = if *weight == 55 { 56 } else { 55 };
+            Some(Reply::text(answer + &model.answer(read_back)))
+        });
+        rig.desire(&[("app", &weights(&[("blue", 100), ("green", 30)]))])?;
+        rig.until_heard("set server app/").await?;
+        let before = rig.haproxy.model(|m| m.lines.len());
+        tokio::time::sleep(A_WHILE).await;
+        let lines = rig.haproxy.model(|m| m.lines.len()) - before;
+        assert!(lines < 200, "{lines} lines in {A_WHILE:?}");
+        rig.stop.cancel();
+        tokio::time::timeout(SOON, &mut rig.task).await??;
+    }
+    Ok(())
+}

@@ -94,7 +94,7 @@ impl World {
         for (server, weight) in [("blue", blue), ("green", green)] {
             let _ = writeln!(frame, "3 {} 1 {server} 127.0.0.1 2 0 {weight} 9 6 0", NAMES[number]);
         }
-        self.reconciler.observe(&name(number), &frame, self.now).unwrap();
+        self.reconciler.observe(&name(number), &frame, self.now);
     }
 
     /// What the task does once: it looks at what is due, sends, reads back, and so on with what follows.
@@ -104,7 +104,7 @@ impl World {
             let batch = self.reconciler.next_batch();
             assert!(batch.len() <= MAX_BATCH);
             let numbers: Vec<_> =
-                batch.iter().map(|look| NAMES.iter().position(|n| *n == look.backend.as_str()).unwrap()).collect();
+                batch.iter().map(|look| NAMES.iter().position(|n| *n == look.as_str()).unwrap()).collect();
             for number in numbers {
                 self.observe(number);
             }

@@ -1,0 +1,350 @@
+//! All of what decides, driven as the task drives it, through whatever Consul and HAProxy may come up with.
+
+use std::{sync::Arc, time::Duration};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use proptest::{collection::vec, prelude::*, sample::select};
+use weightd::{
+    desired::{Decoder, Desired, Entry, Instruction, Source},
+    haproxy::{Line, reply},
+    model::{BackendName, Moment, ServerName},
+    reconcile::{
+        Reconciler,
+        exchange::{self, Exchange, Expect},
+        reconciler::Reads,
+    },
+    store::Stored,
+};
+
+use crate::fakes::Model;
+
+const SERVERS: [&str; 3] = ["blue", "green", "red"];
+
+/// Something that happens.
+#[derive(Debug, Clone)]
+enum Event {
+    /// Consul has this document.
+    Document { weights: Vec<(&'static str, u16)>, force: bool },
+    /// Consul has leaves.
+    Leaves(Vec<(&'static str, u16)>),
+    /// Consul has a release.
+    Release,
+    /// Consul has these bytes as the document.
+    Garbage(Vec<u8>),
+    /// Consul has a document that is nearly one.
+    Nearly(&'static str),
+    /// Consul has such a key below the prefix, with these bytes, and the backend's own as it was.
+    Stray(String, Vec<u8>),
+    /// Consul has nothing.
+    Absent,
+    /// A server's health or its administrative state changes.
+    Health { server: usize, op_state: u8, admin_state: u32, checked: bool },
+    /// Somebody sets a weight by hand.
+    Hand { server: usize, weight: u16 },
+    /// From now on sets of this server do this.
+    Quirk { server: usize, quirk: Option<(&'static str, bool)> },
+    /// HAProxy is reloaded.
+    Reload,
+    /// Time passes.
+    Time(u64),
+}
+
+fn weights() -> impl Strategy<Value = Vec<(&'static str, u16)>> {
+    let weight = prop_oneof![3 => Just(0), 3 => Just(100), 2 => 0..=256u16];
+    prop::collection::btree_map(select(vec!["blue", "green", "red", "missing"]), weight, 1..4)
+        .prop_map(|weights| weights.into_iter().collect())
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    const NEARLY: [&str; 9] = [
+        r#"{"weights":{}}"#,
+        r#"{"weights":{"blue":257}}"#,
+        r#"{"weights":{"blue":-1,"green":0}}"#,
+        r#"{"weights":{"blue":0},"release":true}"#,
+        r#"{"v":2,"weights":{"blue":0,"green":0,"red":0}}"#,
+        r#"{"weights":{"blue":0,"blue":0}}"#,
+        r#"{"weights":{"blue;shutdown":0}}"#,
+        r#"{"split":{"*":0}}"#,
+        "0",
+    ];
+    let quirks = vec![None, None, Some(("", false)), Some(("What?\n", false)), Some(("What?\n", true))];
+    prop_oneof![
+        8 => (weights(), prop::bool::weighted(0.1)).prop_map(|(weights, force)| Event::Document { weights, force }),
+        2 => weights().prop_map(Event::Leaves),
+        1 => Just(Event::Release),
+        3 => vec(any::<u8>(), 0..40).prop_map(Event::Garbage),
+        3 => select(NEARLY.to_vec()).prop_map(Event::Nearly),
+        2 => ("\\PC{0,12}", vec(any::<u8>(), 0..10)).prop_map(|(key, value)| Event::Stray(key, value)),
+        2 => Just(Event::Absent),
+        6 => (0..3usize, select(vec![0u8, 2, 2]), select(vec![0u32, 0, 0, 1, 8]), prop::bool::weighted(0.8))
+            .prop_map(|(server, op_state, admin_state, checked)| Event::Health { server, op_state, admin_state, checked }),
+        3 => (0..3usize, 0..=256u16).prop_map(|(server, weight)| Event::Hand { server, weight }),
+        3 => (0..3usize, select(quirks)).prop_map(|(server, quirk)| Event::Quirk { server, quirk }),
+        2 => Just(Event::Reload),
+        4 => (1..400u64).prop_map(Event::Time),
+    ]
+}
+
+struct World {
+    model: Model,
+    reconciler: Reconciler,
+    decoder: Decoder,
+    now: Moment,
+    index: u64,
+    /// The keys of the backend as Consul has them.
+    keys: Vec<(String, Vec<u8>)>,
+    name: BackendName,
+}
+
+impl World {
+    fn new(algorithm: &'static str) -> Self {
+        Self {
+            model: Model::with("app", algorithm, &[("blue", 100), ("green", 0), ("red", 1)]),
+            reconciler: Reconciler::new(Stored::default(), false),
+            decoder: Decoder::new("w/"),
+            now: Moment::after_start(Duration::from_secs(1)),
+            index: 1,
+            keys: Vec::new(),
+            name: BackendName::new("app").expect("a name"),
+        }
+    }
+
+    /// Consul has the keys of the backend, and perhaps another one. Returns a valid document, if there is one.
+    fn consul(&mut self, stray: Option<(String, Vec<u8>)>) -> Option<Arc<Desired>> {
+        self.index += 1;
+        let keys = self.keys.iter().cloned().chain(stray);
+        let entries: Vec<_> = keys
+            .map(|(key, value)| Entry {
+                key: format!("w/{key}").into(),
+                value: (!value.is_empty()).then(|| BASE64.encode(&value).into()),
+                modify_index: self.index,
+            })
+            .collect();
+        let state = Arc::new(self.decoder.decode(self.index, &entries).expect("keys below the prefix, in base64"));
+        self.reconciler.take(&state);
+        match state.backends.get(&self.name) {
+            Some(Source::Valid(Instruction::Weights(desired))) => Some(Arc::clone(desired)),
+            _ => None,
+        }
+    }
+
+    fn happen(&mut self, event: &Event) -> Option<Arc<Desired>> {
+        let stray = match event {
+            Event::Document { weights, force } => {
+                let text: Vec<_> = weights.iter().map(|(s, w)| format!(r#""{s}":{w}"#)).collect();
+                let text = format!(r#"{{"weights":{{{}}},"force":{force}}}"#, text.join(","));
+                self.keys = vec![("app".to_owned(), text.into_bytes())];
+                None
+            }
+            Event::Leaves(weights) => {
+                let leaf = |(server, weight): &(&str, u16)| (format!("app/{server}"), weight.to_string().into_bytes());
+                self.keys = weights.iter().map(leaf).collect();
+                None
+            }
+            Event::Release => {
+                self.keys = vec![("app".to_owned(), br#"{"release":true}"#.to_vec())];
+                None
+            }
+            Event::Garbage(bytes) => {
+                self.keys = vec![("app".to_owned(), bytes.clone())];
+                None
+            }
+            Event::Nearly(text) => {
+                self.keys = vec![("app".to_owned(), text.as_bytes().to_vec())];
+                None
+            }
+            Event::Stray(key, value) => Some((key.clone(), value.clone())),
+            Event::Absent => {
+                self.keys.clear();
+                None
+            }
+            other => {
+                self.haproxy(other);
+                return None;
+            }
+        };
+        self.consul(stray)
+    }
+
+    fn haproxy(&mut self, event: &Event) {
+        match *event {
+            Event::Health { server, op_state, admin_state, checked } => {
+                let server = self.model.server("app", SERVERS[server]);
+                (server.op_state, server.admin_state) = (op_state, admin_state);
+                server.check_status = if checked { 6 } else { 1 };
+            }
+            Event::Hand { server, weight } => self.model.server("app", SERVERS[server]).weight = weight,
+            Event::Quirk { server, quirk } => self.model.server("app", SERVERS[server]).quirk = quirk,
+            Event::Reload => self.model.reload(),
+            Event::Time(seconds) => {
+                self.now = self.now + Duration::from_secs(seconds);
+                self.model.uptime += seconds;
+            }
+            _ => {}
+        }
+    }
+
+    fn ask(&mut self, line: &Line) -> Vec<String> {
+        let answer = self.model.answer(&line.wire());
+        let frames = reply::frames(&answer, line.commands()).expect("the model is honest");
+        frames.into_iter().map(|range| answer[range].to_owned()).collect()
+    }
+
+    /// What the task does, without its timers. Returns how many weights it sent.
+    fn sync(&mut self) -> usize {
+        let lines = self.model.lines.len();
+        self.reconciler.resync();
+        while self.reconciler.due().is_some() {
+            let batch = self.reconciler.next_batch();
+            self.look(&batch);
+            let before = self.accepted();
+            let mut plans = self.reconciler.decide(&batch, self.now);
+            if self.accepted() != before {
+                self.model.wants_changed();
+            }
+            let mut rounds = 0;
+            while !plans.is_empty() {
+                rounds += 1;
+                assert!(rounds < 10, "it does not come to an end");
+                let mut next = Vec::new();
+                let mut refusal = None;
+                for Exchange { line, expect } in exchange::writes(&plans) {
+                    for (frame, expect) in self.ask(&line).iter().zip(&expect) {
+                        match *expect {
+                            Expect::Set(_) => refusal = reply::set_weight(frame).err().or(refusal),
+                            Expect::ReadBack(number) => {
+                                let (name, why, plan) = &plans[number];
+                                self.reconciler.observe(name, frame, self.now);
+                                let refusal = refusal.take();
+                                let stage = self.reconciler.applied(name, *why, &plan.stages[0], refusal, self.now);
+                                next.extend(stage.map(|plan| (name.clone(), *why, plan)));
+                            }
+                            _ => unreachable!("a read among the writes"),
+                        }
+                    }
+                }
+                plans = next;
+            }
+        }
+        self.model.lines[lines..].iter().map(|line| line.matches("set server").count()).sum()
+    }
+
+    fn look(&mut self, batch: &[BackendName]) {
+        for _ in 0..3 {
+            let reads = self.reconciler.reads(batch);
+            self.read(&reads);
+            let next = self.reconciler.reads(batch);
+            if next.tracked == reads.tracked && next.looks.iter().all(|look| look.roles.is_none()) {
+                break;
+            }
+        }
+    }
+
+    fn read(&mut self, reads: &Reads) {
+        for Exchange { line, expect } in exchange::reads(reads) {
+            for (frame, expect) in self.ask(&line).iter().zip(&expect) {
+                match expect {
+                    Expect::Info => drop(self.reconciler.process(&reply::info(frame).expect("the model is honest"))),
+                    Expect::Roles(name) => {
+                        self.reconciler.take_roles(name, reply::roles(frame).expect("the model is honest"));
+                    }
+                    Expect::Servers(name) => {
+                        self.reconciler.observe(name, frame, self.now);
+                    }
+                    other => unreachable!("{other:?} among the reads"),
+                }
+            }
+        }
+    }
+
+    fn accepted(&self) -> Option<Arc<Desired>> {
+        self.reconciler.backends.get(&self.name).and_then(|b| b.accepted.clone())
+    }
+
+    /// Whether a server surely runs and is above 0.
+    fn serving(&self) -> bool {
+        self.model.backends["app"].servers.iter().any(|s| s.op_state == 2 && s.admin_state == 0 && s.weight > 0)
+    }
+
+    fn quirky(&self) -> bool {
+        self.model.backends["app"].servers.iter().any(|s| s.quirk.is_some())
+    }
+
+    fn named(&self, server: &str) -> Option<u16> {
+        let name = ServerName::new(server).expect("a name");
+        self.accepted().and_then(|accepted| accepted.weights.get(&name).map(|weight| weight.get()))
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+
+    #[test]
+    fn whatever_happens(algorithm in select(vec!["roundrobin", "hdr", "source"]), events in vec(event(), 1..25)) {
+        let mut world = World::new(algorithm);
+        let mut last_valid: Option<Arc<Desired>> = None;
+        for event in &events {
+            let valid = world.happen(event);
+            let says_nothing = matches!(event, Event::Garbage(_) | Event::Nearly(_) | Event::Absent);
+            prop_assert!(!says_nothing || valid.is_none(), "{event:?} is a document");
+            last_valid = valid.or(last_valid).filter(|_| !matches!(event, Event::Release));
+            let (before, serving) = (world.accepted(), world.serving());
+            let weights = world.model.weights("app");
+            let sent = world.sync();
+            let after = world.accepted();
+
+            // Only an explicit, valid document acts, and one that is gone acts no more.
+            prop_assert!(!says_nothing || after == before, "{event:?} changed what is accepted");
+            if after != before {
+                prop_assert!(after.is_none() || after == last_valid, "{event:?}");
+            }
+            if matches!(event, Event::Release) {
+                prop_assert_eq!((&after, sent), (&None, 0));
+            } else if before.is_some() {
+                prop_assert!(after.is_some(), "{event:?} ended the management");
+            }
+            // What is not named is not touched, and nothing is sent where nothing is accepted.
+            prop_assert!(after.is_some() || sent == 0);
+            for ((server, was), is) in SERVERS.iter().zip(&weights).zip(world.model.weights("app")) {
+                let named = world.named(server);
+                prop_assert!(*was == is || named == Some(is), "{server} went from {was} to {is}, named {named:?}");
+            }
+            // A new decision leaves a server to serve, whatever of it fails; if the algorithm is known to be dynamic,
+            // sets of servers that are there do not fail.
+            let forced = after.as_ref().is_some_and(|accepted| accepted.force);
+            if after != before && serving && !forced && !(algorithm == "roundrobin" && world.quirky()) {
+                prop_assert!(world.serving(), "{event:?} took the last one away: {:?}", world.model.backends);
+            }
+            // Done is done.
+            let again = world.sync();
+            let backend = &world.reconciler.backends.get(&world.name);
+            let calm = backend.is_none_or(|b| b.withheld.is_none() && !b.contention.contended());
+            if calm && !world.quirky() && algorithm != "source" {
+                prop_assert_eq!(again, 0, "after {:?}", event);
+                let as_named = |(server, is): (&&str, u16)| world.named(server).is_none_or(|named| named == is);
+                let done = SERVERS.iter().zip(world.model.weights("app")).all(as_named);
+                prop_assert!(done, "after {event:?}: {:?}", world.model.backends);
+            }
+            prop_assert_eq!(&world.model.violations, &Vec::<String>::new(), "after {:?}", event);
+        }
+    }
+
+    #[test]
+    fn no_key_and_no_value_makes_the_decoder_stumble(
+        keys in vec(("(app|app/blue|app/|\\PC{0,20})", vec(any::<u8>(), 0..60)), 0..12)
+    ) {
+        let mut decoder = Decoder::new("w/");
+        for index in [7, 7, 9] {
+            let entries: Vec<_> = keys
+                .iter()
+                .map(|(key, value)| Entry {
+                    key: format!("w/{key}").into(),
+                    value: Some(BASE64.encode(value).into()),
+                    modify_index: index,
+                })
+                .collect();
+            let state = decoder.decode(index, &entries).expect("all lie below the prefix");
+            prop_assert!(state.backends.len() + state.stray_total <= keys.len());
+        }
+    }
+}

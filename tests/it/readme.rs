@@ -1,0 +1,83 @@
+//! What the README says is what the program does.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use tokio::sync::watch;
+use weightd::{
+    config::Config,
+    consul::watch::Link,
+    desired::Document,
+    metrics::Metrics,
+    model::Moment,
+    reconcile::{Reconciler, backend::Why, instance::Instance, reasons},
+    status,
+    store::Stored,
+};
+
+const README: &str = include_str!("../../README.md");
+
+/// The blocks of that language, without their fences.
+fn blocks(language: &str) -> Vec<&'static str> {
+    let fence = format!("```{language}\n");
+    README.split(&fence).skip(1).filter_map(|rest| rest.split("\n```").next()).collect()
+}
+
+#[test]
+fn its_whole_configuration_is_the_default_one() {
+    assert!(blocks("toml").contains(&Config::default_toml().trim_end()), "it differs from `--print-default-config`");
+}
+
+#[test]
+fn each_of_its_configurations_is_valid() {
+    let folder = tempfile::tempdir().unwrap();
+    for (number, block) in blocks("toml").into_iter().enumerate() {
+        let file = folder.path().join(format!("{number}.toml"));
+        std::fs::write(&file, block).unwrap();
+        Config::load(Some(&file), &|_| None).unwrap_or_else(|error| panic!("{error}\n{block}"));
+    }
+}
+
+#[test]
+fn each_of_its_documents_is_valid() {
+    let documents: Vec<_> = blocks("json").into_iter().flat_map(str::lines).collect();
+    assert!(!documents.is_empty());
+    for document in documents {
+        Document::parse(document.as_bytes()).unwrap_or_else(|error| panic!("{error}: {document}"));
+    }
+}
+
+#[test]
+fn every_metric_and_every_reason_is_promised_and_no_other() {
+    let text = everything_counted();
+    let named = |line: &str| line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' ')).map(named_as_promised);
+    let exposed: BTreeSet<String> = text.lines().filter_map(named).collect();
+    let promised: BTreeSet<String> = README
+        .lines()
+        .filter(|line| line.starts_with("| ") && line.contains("weightd_"))
+        .flat_map(|line| line.split('`').filter(|code| code.starts_with("weightd_")))
+        .map(|code| code.split('{').next().unwrap_or_default().to_owned())
+        .collect();
+    assert_eq!(exposed, promised);
+    for reason in reasons::WORDS {
+        assert!(README.contains(&format!("`{reason}`")), "{reason}");
+    }
+}
+
+/// The metrics of a node on which everything that is counted has happened.
+fn everything_counted() -> String {
+    let (_, link) = watch::channel(Link { errors: [("timeout", 1)].into(), ..Link::default() });
+    let address = "unix:/nowhere".parse().expect("an address");
+    let reconciler = Reconciler::new(Stored::default(), false);
+    let instance = Instance::new("edge".to_owned(), address, "weightd/".to_owned(), link, reconciler);
+    let status = status::of("lb-1", "enforce", "", &[Arc::new(instance)], Moment::default());
+    let metrics = Metrics::new();
+    metrics.weight_changed("edge", Why::Document);
+    metrics.synced("edge", Duration::from_millis(1));
+    metrics.haproxy_error("edge", "timeout");
+    metrics.text(&status).expect("memory takes it")
+}
+
+/// As a query names it: counters end in `_total`.
+fn named_as_promised((name, kind): (&str, &str)) -> String {
+    if kind == "counter" { format!("{name}_total") } else { name.to_owned() }
+}
