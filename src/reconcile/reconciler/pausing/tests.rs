@@ -8,7 +8,8 @@ use crate::{
     haproxy::Info,
     model::{ServerName, Weight},
     plan::{Change, Plan},
-    reconcile::{backend::Why, reconciler::MAX_BATCH},
+    reconcile::backend::Why,
+    store::Stored,
 };
 
 const NAMES: [&str; 2] = ["app", "other"];
@@ -38,7 +39,7 @@ struct World {
 impl World {
     fn new() -> Self {
         let mut world = Self {
-            reconciler: Reconciler::default(),
+            reconciler: Reconciler::new(Stored::default(), false),
             weights: [[9, 9]; 2],
             documents: [[100, 1]; 2],
             index: 0,
@@ -100,9 +101,11 @@ impl World {
     /// What the task does once: it looks at what is due, sends, reads back, and so on with what follows.
     /// `interrupted` begins a pause of everything while the first stage is on its way.
     fn look(&mut self, mut interrupted: bool) {
-        for _ in 0..2 {
+        loop {
             let batch = self.reconciler.next_batch();
-            assert!(batch.len() <= MAX_BATCH);
+            if batch.is_empty() {
+                break;
+            }
             let numbers: Vec<_> =
                 batch.iter().map(|look| NAMES.iter().position(|n| *n == look.as_str()).unwrap()).collect();
             for number in numbers {
