@@ -1,9 +1,12 @@
 //! What weightd costs, measured against the least that a program with its duty could do, in one run on a real Consul
-//! and a real HAProxy. `make bench` runs it; `docs` say what the figures mean.
+//! and a real HAProxy. `make bench` runs it.
 //!
-//! Variables: `CASE` (default: all), `ROUNDS`, `BACKENDS` (numbers with commas), `SECONDS`, `JSON=1`, and `AGAINST` another
-//! weightd's path, which `one-change` then measures too. Exits 1 when a
-//! result is wrong, such as a lost change, and never because of a time: those are for people to judge.
+//! Each side has a HAProxy and a prefix of its own, and one Consul serves them all; rounds are interleaved, so that what
+//! else the machine does hits all sides. Read the ratios: times are worth little on a busy machine.
+//!
+//! Variables: `CASE` (default: all, with commas), `ROUNDS`, `BACKENDS` (numbers with commas), `SECONDS`, `JSON=1`, and
+//! `AGAINST`, the path of another weightd that `one-change` measures too. Exits 1 when a result is wrong, such as a lost
+//! change, and never because of a time: those are for people to judge.
 
 use std::{
     path::{Path, PathBuf},
