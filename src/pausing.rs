@@ -197,13 +197,12 @@ impl Pausing {
         for instance in &self.instances {
             for (scope, pause) in instance.lock().reconciler.pauses.iter() {
                 let left = pause.until.since(now);
-                // Rather a second too long than one too short.
-                let left_seconds = left.as_secs() + u64::from(left.subsec_nanos() > 0);
                 stored.push(StoredPause {
                     instance: instance.name.clone(),
                     backend: scope.backend().cloned(),
-                    until: wall.as_second().saturating_add_unsigned(left_seconds),
-                    left_seconds,
+                    // Rather a second too long than one too short.
+                    until: until(wall, left),
+                    left_seconds: whole_seconds(left),
                     reason: pause.reason.clone(),
                     by: pause.by.clone(),
                     uid: pause.uid,
@@ -222,10 +221,21 @@ impl Pausing {
     }
 }
 
+/// The first whole second of wall-clock time at which a pause is over.
+fn until(wall: Timestamp, left: Duration) -> i64 {
+    let since_second = Duration::from_millis(u64::try_from(wall.subsec_millisecond()).unwrap_or(0));
+    wall.as_second().saturating_add_unsigned(whole_seconds(since_second + left))
+}
+
+fn whole_seconds(duration: Duration) -> u64 {
+    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
+}
+
 /// What is left of a pause. A wall clock that was set back cannot make it longer than it was.
 fn left(stored: &StoredPause, wall: Timestamp) -> Duration {
-    let left = stored.until.saturating_sub(wall.as_second());
-    Duration::from_secs(u64::try_from(left).unwrap_or(0).min(stored.left_seconds).min(MAX_PAUSE))
+    let end = Timestamp::from_second(stored.until).unwrap_or(Timestamp::MAX);
+    let left = Duration::try_from(end.duration_since(wall)).unwrap_or(Duration::ZERO);
+    left.min(Duration::from_secs(stored.left_seconds.min(MAX_PAUSE)))
 }
 
 fn names(instances: &[Arc<Instance>]) -> Vec<String> {
@@ -278,6 +288,24 @@ mod tests {
             assert_eq!(left(&stored(60), at(wall)), Duration::from_secs(seconds), "{wall}");
         }
         assert_eq!(left(&stored(u64::MAX), at(-1_000_000)), Duration::from_secs(MAX_PAUSE));
+    }
+
+    #[test]
+    fn a_restart_makes_no_pause_shorter_and_none_longer_by_more_than_a_second() {
+        for (began, restarted) in [(6_000, 7_140), (6_985, 7_140), (6_001, 6_002), (6_999, 8_001), (6_500, 9_400)] {
+            let at = |millis| Timestamp::from_millisecond(millis).unwrap();
+            let stored = StoredPause {
+                instance: "edge".into(),
+                backend: None,
+                until: until(at(began), Duration::from_secs(3)),
+                left_seconds: 3,
+                reason: None,
+                by: None,
+                uid: None,
+            };
+            let end = at(restarted) + left(&stored, at(restarted));
+            assert!((at(began + 3_000)..at(began + 4_000)).contains(&end), "{began} {restarted}: {end}");
+        }
     }
 
     #[test]

@@ -25,10 +25,11 @@ pub(super) struct Local {
     /// Who; for log and status
     #[arg(long, value_name = "NAME", help = "Who; for log and status [default: $SUDO_USER, $USER or the user id]")]
     by: Option<String>,
-    /// The Unix socket of that weightd, `socket` in [api] of its configuration
+    /// The Unix socket of that weightd
     #[arg(
         long,
         value_name = "PATH",
+        help = "The Unix socket of that weightd, `socket` in [api] of its configuration",
         env = "WEIGHTD_SOCKET",
         hide_env_values = true,
         default_value = "/run/weightd/weightd.sock"

@@ -155,7 +155,7 @@ async fn a_pause_of_one_backend_leaves_the_others_enforced_and_ends_by_itself() 
     })
     .await?;
     haproxy.until_weights("app", &[("blue", 100), ("green", 0)], Duration::from_secs(4)).await?;
-    assert!(start.elapsed() >= Duration::from_secs(7), "{:?}", start.elapsed());
+    assert!(start.elapsed() >= Duration::from_secs(8), "{:?}", start.elapsed());
     converged(&weightd).await?;
     assert_eq!(weightd.backend("app").await?["paused"], Value::Null);
     assert!(weightd.logs_contain(&["the pause is over", "why=expired", "backend=app"]), "{}", weightd.log());
