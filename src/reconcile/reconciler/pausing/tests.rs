@@ -268,6 +268,7 @@ fn a_document_that_comes_meanwhile_is_decided_on_when_hands_are_on_again() {
     let app = &world.reconciler.backends[&name(0)];
     assert_eq!(app.desired.as_ref().map(|d| d.index), Some(2), "it is known");
     assert_eq!(app.accepted.as_ref().map(|d| d.index), Some(1), "but not accepted");
+    assert!(!world.reconciler.converged(), "a document that is kept back is not converged");
     assert_eq!(world.weights, before);
     // A resume of one backend does not lift the pause of everything.
     world.resume(Some(0));
