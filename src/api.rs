@@ -1,4 +1,9 @@
-//! The local, read-only HTTP interface: `/live`, `/ready`, `/metrics`, `/v1/status`.
+//! The local HTTP interface: `/live`, `/ready`, `/metrics`, `/v1/status`, read-only; on the Unix socket also the few
+//! writes of [`local`].
+
+pub mod local;
+pub mod socket;
+pub mod types;
 
 use std::sync::Arc;
 

@@ -60,6 +60,8 @@ pub struct Config {
     pub process_poll: Duration,
     /// Where the read-only HTTP API listens; `None` for nowhere. Port 0 means any free one.
     pub api: Option<SocketAddr>,
+    /// Where the Unix socket for pause and resume lies; `None` for nowhere. Absolute.
+    pub socket: Option<PathBuf>,
     /// What is logged, and how.
     pub log: Log,
     /// Each HAProxy that this node drives: at least one, with different names and addresses.
@@ -158,8 +160,21 @@ impl Config {
     /// that differ can be changed while it runs: the log's level, `resync`, `process_poll`, and who weightd is to
     /// Consul, unless that is at another address.
     pub fn needs_restart(&self, other: &Self) -> Vec<&'static str> {
-        let Self { mode, node, state_dir, run_dir, consul, root, wait, resync: _, process_poll: _, api, log, haproxy } =
-            self;
+        let Self {
+            mode,
+            node,
+            state_dir,
+            run_dir,
+            consul,
+            root,
+            wait,
+            resync: _,
+            process_poll: _,
+            api,
+            socket,
+            log,
+            haproxy,
+        } = self;
         // A root counts for instances that have none of their own, so that these differ with it.
         let instances = |all: &[Instance]| {
             all.iter().map(|instance| (instance.name.clone(), instance.address.clone())).collect::<Vec<_>>()
@@ -177,6 +192,8 @@ impl Config {
             ("consul.root", *root != other.root),
             ("consul.wait", *wait != other.wait),
             ("api.listen", *api != other.api),
+            // By default it lies in the directory above.
+            ("api.socket", *run_dir == other.run_dir && *socket != other.socket),
             ("log.format", log.format != other.log.format),
             ("haproxy", instances(haproxy) != instances(&other.haproxy)),
             ("haproxy.root", *root == other.root && roots(haproxy) != roots(&other.haproxy)),

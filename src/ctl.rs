@@ -12,9 +12,12 @@ mod exit;
 mod failure;
 mod get;
 mod list;
+mod local;
 mod output;
+mod pause;
 mod preview;
 mod release;
+mod resume;
 mod set;
 mod share;
 mod status;
@@ -40,6 +43,8 @@ Examples:
   weightctl set app1 green=50 --reason 'half'      shows the change, asks, writes
   weightctl set app1 blue=100 green=0 --yes        go back, without a question
   weightctl status --local                         does this host's HAProxy have it?
+  weightctl pause app1 --local --for 30m           this host's weightd: hands off, Consul or not
+  weightctl resume --local                         hands on again, before the time is over
   weightctl release app1                           stop managing it; HAProxy keeps its weights
 
 Consul is found as Consul's own programs find it: by CONSUL_HTTP_ADDR, CONSUL_HTTP_TOKEN,
@@ -101,6 +106,8 @@ enum Verb {
     Release(release::Args),
     List(list::Args),
     Status(status::Args),
+    Pause(pause::Args),
+    Resume(resume::Args),
 }
 
 impl Global {
@@ -153,6 +160,8 @@ async fn dispatch(cli: &Cli, env: &Env<'_>) -> Result<Exit, Failure> {
         Verb::Release(args) => release::run(args, store, format, env).await,
         Verb::List(args) => list::run(args, &store()?, format).await,
         Verb::Status(args) => status::run(args, format).await,
+        Verb::Pause(args) => pause::run(args, format, env).await,
+        Verb::Resume(args) => resume::run(args, format, env).await,
     }
 }
 
@@ -177,5 +186,7 @@ mod tests {
     fn the_help_is_what_was_agreed_on() {
         insta::assert_snapshot!("help", help(&[]));
         insta::assert_snapshot!("help-set", help(&["set"]));
+        insta::assert_snapshot!("help-pause", help(&["pause"]));
+        insta::assert_snapshot!("help-resume", help(&["resume"]));
     }
 }

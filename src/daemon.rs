@@ -5,16 +5,17 @@
 mod args;
 mod reload;
 
-use std::{collections::HashMap, process::ExitCode, sync::Arc, time::Duration};
+use std::{collections::HashMap, path::Path, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
+use axum::Router;
 use clap::Parser as _;
 use sd_notify::NotifyState;
 use tokio::{net::TcpListener, sync::watch, time::timeout};
 use tracing::{error, info, warn};
 
 use crate::{
-    api::{self, Node},
+    api::{self, Node, local::Peer},
     chain::Chain,
     clock::Clock,
     config::{Config, Mode},
@@ -24,13 +25,14 @@ use crate::{
     },
     lock::{Lock, LockError},
     metrics::Metrics,
+    pausing::Pausing,
     reconcile::{
         Reconciler,
         instance::Instance,
         task::{FIRST_READ, Task, Timing},
     },
     shutdown::{Asked, Signals, Tasks},
-    store::{self, Store, Stored},
+    store::{self, PauseStore, Store, Stored},
     systemd::{self, Watchdog},
     telemetry,
 };
@@ -110,6 +112,7 @@ struct Daemon {
     client: Arc<Client>,
     timing: watch::Sender<Timing>,
     node: Arc<Node>,
+    pausing: Arc<Pausing>,
     watches: Vec<Watch>,
     tasks: Vec<Task>,
 }
@@ -165,6 +168,9 @@ impl Daemon {
             tasks.push(Task::new(Arc::clone(&shared), feed.clone(), timing, store, clock, metrics, pulse));
             instances.push(shared);
         }
+        let pauses = PauseStore::new(&config.state_dir);
+        let mut pausing = Pausing::new(instances.clone(), clock, Arc::clone(&metrics), pauses);
+        pausing.restore();
         let node = Arc::new(Node {
             name: config.node.clone(),
             mode: if observe_only { "observe" } else { "enforce" },
@@ -176,7 +182,7 @@ impl Daemon {
         if dry_run {
             info!("a dry run: nothing is set, locked, stored or served");
         }
-        Ok(Self { config, client, timing, node, watches, tasks })
+        Ok(Self { config, client, timing, node, pausing: Arc::new(pausing), watches, tasks })
     }
 
     /// Runs until a signal.
@@ -196,6 +202,9 @@ impl Daemon {
                     error!(%error, "the local interface ended");
                 }
             });
+        }
+        if let Some(path) = self.config.socket.as_deref().filter(|_| !args.dry_run) {
+            serve_local(path, api::local::router(Arc::clone(&self.node), self.pausing), &running);
         }
         for watch in self.watches {
             let stop = running.stop_token();
@@ -263,4 +272,25 @@ fn warn_if_unverified(consul: &consul::Settings) {
             "Consul's certificate is not verified: whoever answers gets the token, and is believed"
         );
     }
+}
+
+/// Serves the local socket. Without it weightd still does what it is there for, so that this is no reason to end.
+fn serve_local(path: &Path, router: Router, running: &Tasks) {
+    let (listener, file) = match api::socket::listen(path) {
+        Ok(listening) => listening,
+        Err(error) => {
+            error!(error = %Chain(&error), hint = error.hint(), "`weightctl pause` and `resume` are not served");
+            return;
+        }
+    };
+    info!(socket = %path.display(), "serves `weightctl pause` and `resume`");
+    let stop = running.stop_token();
+    running.spawn(async move {
+        let service = router.into_make_service_with_connect_info::<Peer>();
+        let served = axum::serve(listener, service).with_graceful_shutdown(stop.cancelled_owned()).await;
+        if let Err(error) = served {
+            error!(%error, "the local socket ended");
+        }
+        drop(file);
+    });
 }

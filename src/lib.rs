@@ -30,7 +30,8 @@
 //! | [`consul`] | the client, and the rules of the blocking query ([`consul::watch`]) |
 //! | [`haproxy`] | the client: a closed vocabulary ([`haproxy::command`]), one line a connection ([`haproxy::socket`]), strict replies ([`haproxy::reply`]) |
 //! | [`store`], [`lock`] | what survives a restart, and that there is one weightd per HAProxy |
-//! | [`status`], [`metrics`], [`api`], [`telemetry`], [`systemd`] | what is shown; none of them changes anything |
+//! | [`status`], [`metrics`], [`api`], [`telemetry`], [`systemd`] | what is shown, to everybody on this machine; none of it changes anything |
+//! | [`pausing`] | the only writes from outside, and only over the local socket ([`api::socket`]): hands off, hands on |
 //! | [`config`], [`daemon`], [`shutdown`], [`retry`], [`clock`], [`chain`] | the wiring |
 //! | [`ctl`] | weightctl: talks to Consul with the user's own token, and to no HAProxy |
 //!
@@ -78,6 +79,7 @@ pub mod lock;
 pub mod metrics;
 pub mod model;
 pub mod observed;
+pub mod pausing;
 pub mod plan;
 pub mod reconcile;
 pub mod retry;

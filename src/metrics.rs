@@ -56,6 +56,7 @@ pub struct Metrics {
     converged: Family<ByInstance, Gauge>,
     backends: Family<ByInstance, Gauge>,
     backend_reasons: Family<ByReason, Gauge>,
+    paused_backends: Family<ByInstance, Gauge>,
     rejected_keys: Family<ByInstance, Gauge>,
     observe_only: Gauge,
     reload_successful: Gauge,
@@ -112,6 +113,8 @@ impl Metrics {
         let converged = register!("converged", "1 while every weight is as Consul says");
         let backends = register!("backends", "Backends that are managed");
         let backend_reasons = register!("backend_reasons", "Backends by reason for not being simply as Consul says");
+        let paused_backends =
+            register!("paused_backends", "Managed backends that a person told weightd to leave alone");
         let rejected_keys = register!("rejected_keys", "Keys in Consul that are refused, backends and stray keys");
         let reload_successful: Gauge = Gauge::default();
         // What was read at the start was good.
@@ -139,6 +142,7 @@ impl Metrics {
             converged,
             backends,
             backend_reasons,
+            paused_backends,
             rejected_keys,
             observe_only,
             reload_successful,
@@ -192,6 +196,8 @@ impl Metrics {
             self.haproxy_up.get_or_create(&name).set(i64::from(haproxy.state == "up"));
             self.converged.get_or_create(&name).set(i64::from(instance.converged));
             let managed = instance.backends.iter().filter(|b| b.desired.is_some());
+            let paused = managed.clone().filter(|b| b.paused.is_some());
+            self.paused_backends.get_or_create(&name).set(i64::try_from(paused.count()).unwrap_or(i64::MAX));
             self.backends.get_or_create(&name).set(i64::try_from(managed.count()).unwrap_or(i64::MAX));
             catch_up(&self.haproxy_processes.get_or_create(&name), haproxy.processes_seen);
             catch_up(&self.drift_corrections.get_or_create(&name), instance.drift_corrections);

@@ -9,6 +9,7 @@ pub mod contention;
 pub mod event;
 pub mod exchange;
 pub mod instance;
+pub mod pauses;
 pub mod reasons;
 pub mod reconciler;
 pub mod saving;

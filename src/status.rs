@@ -13,6 +13,7 @@ use crate::{
     reconcile::{
         backend::{Backend, Key, Matched},
         instance::{Inner, Instance},
+        pauses::Pause,
         reasons::{self, Reason},
     },
 };
@@ -43,6 +44,8 @@ pub struct InstanceStatus {
     pub root: String,
     /// Whether every weight is as Consul says, and nothing that Consul says is refused or kept back.
     pub converged: bool,
+    /// The pause of every backend, if a person asked for one.
+    pub paused: Option<PauseStatus>,
     /// How Consul is.
     pub consul: ConsulStatus,
     /// How HAProxy is.
@@ -55,6 +58,17 @@ pub struct InstanceStatus {
     pub stray: Vec<StrayStatus>,
     /// How many such keys there are.
     pub stray_total: usize,
+}
+
+/// A pause: nothing is accepted and nothing is set until it ends.
+#[derive(Debug, Serialize)]
+pub struct PauseStatus {
+    /// How long it still lasts.
+    pub for_seconds: f64,
+    /// Why, as they say.
+    pub reason: Option<String>,
+    /// Who, as they say.
+    pub by: Option<String>,
 }
 
 /// The connection to Consul.
@@ -112,11 +126,13 @@ pub struct HaproxyStatus {
 pub struct BackendStatus {
     /// Its name.
     pub backend: BackendName,
-    /// One word for how it stands: `converged`, `pending`, `guarded`, `rejected`, `orphaned`, `unmatched`,
+    /// One word for how it stands: `converged`, `paused`, `pending`, `guarded`, `rejected`, `orphaned`, `unmatched`,
     /// `unsupported`, `contended`, `no_usable_server`, `released`, or `unknown` while HAProxy cannot be used.
     pub state: &'static str,
     /// Everything there is to say.
     pub reasons: Vec<Reason>,
+    /// The pause that it is under, its own or that of every backend: of both the one that ends later.
+    pub paused: Option<PauseStatus>,
     /// Whether Consul no longer has its key.
     pub orphaned: bool,
     /// The last valid document.
@@ -182,6 +198,7 @@ fn instance_status(instance: &Instance, consul: &str, now: Moment) -> InstanceSt
         address: instance.address.to_string(),
         root: instance.root.clone(),
         converged: inner.down.is_none() && reconciler.converged(),
+        paused: reconciler.pauses.all().map(|pause| pause_status(pause, now)),
         consul,
         haproxy: haproxy_status(&inner, now),
         drift_corrections: reconciler.drift_corrections,
@@ -189,7 +206,8 @@ fn instance_status(instance: &Instance, consul: &str, now: Moment) -> InstanceSt
             .backends
             .iter()
             .map(|(name, backend)| {
-                let mut status = backend_status(name, backend, reconciler.orphaned(name, backend), now);
+                let orphaned = reconciler.orphaned(name, backend);
+                let mut status = backend_status(name, backend, orphaned, reconciler.pauses.of(name), now);
                 // What was observed before HAProxy went away proves nothing now.
                 if inner.down.is_some() && backend.managed() {
                     status.state = "unknown";
@@ -207,6 +225,14 @@ fn instance_status(instance: &Instance, consul: &str, now: Moment) -> InstanceSt
             })
             .collect(),
         stray_total: state.map_or(0, |s| s.stray_total),
+    }
+}
+
+fn pause_status(pause: &Pause, now: Moment) -> PauseStatus {
+    PauseStatus {
+        for_seconds: pause.until.since(now).as_secs_f64(),
+        reason: pause.reason.clone(),
+        by: pause.by.clone(),
     }
 }
 
@@ -250,12 +276,19 @@ fn haproxy_status(inner: &Inner, now: Moment) -> HaproxyStatus {
     }
 }
 
-fn backend_status(name: &BackendName, backend: &Backend, orphaned: bool, now: Moment) -> BackendStatus {
-    let reasons = reasons::of(backend, orphaned);
+fn backend_status(
+    name: &BackendName,
+    backend: &Backend,
+    orphaned: bool,
+    paused: Option<&Pause>,
+    now: Moment,
+) -> BackendStatus {
+    let reasons = reasons::of(backend, orphaned, paused);
     let has = |word: &str| reasons.iter().any(|r| r.reason == word);
     let state = match &backend.key {
         Key::Released => "released",
         _ if backend.matched == Matched::No => "unmatched",
+        _ if has("paused") => "paused",
         _ if has("unsupported") => "unsupported",
         _ if has("guarded") => "guarded",
         _ if has("contended") => "contended",
@@ -268,6 +301,7 @@ fn backend_status(name: &BackendName, backend: &Backend, orphaned: bool, now: Mo
     BackendStatus {
         backend: name.clone(),
         state,
+        paused: paused.map(|pause| pause_status(pause, now)),
         orphaned,
         desired: backend.desired.clone(),
         accepted: backend.accepted.clone(),

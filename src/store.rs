@@ -3,6 +3,8 @@
 //! Owns the file's format and its safety: whole or not there, checked when read, never trusted when it is
 //! another schema's or another prefix's. Must never decide what a remembered state means.
 
+mod pauses;
+
 use std::{
     collections::BTreeMap,
     fs, io,
@@ -10,6 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+pub use pauses::{PauseStore, StoredPause};
 use serde::{Deserialize, Serialize};
 
 use crate::{desired::Desired, model::BackendName};
@@ -129,7 +132,7 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Stored::default()),
             Err(source) => return Err(StoreError::Read { path: self.path.clone(), source }),
         };
-        self.parse(&bytes).map_err(|what| self.put_aside(what))
+        self.parse(&bytes).map_err(|what| put_aside(&self.path, what))
     }
 
     fn parse(&self, bytes: &[u8]) -> Result<Stored, &'static str> {
@@ -149,16 +152,6 @@ impl Store {
         serde_json::from_slice(payload).map_err(|_| DAMAGED)
     }
 
-    fn put_aside(&self, what: &'static str) -> StoreError {
-        let mut aside = self.path.clone().into_os_string();
-        aside.push(".corrupt");
-        let aside = PathBuf::from(aside);
-        match fs::rename(&self.path, &aside) {
-            Ok(()) => StoreError::Unusable { path: self.path.clone(), what, aside },
-            Err(source) => StoreError::Write { path: aside, source },
-        }
-    }
-
     /// Replaces it in one step: a crash leaves what was there before or what is there now, never a part.
     ///
     /// # Errors
@@ -175,22 +168,38 @@ impl Store {
     fn write(&self, stored: &Stored) -> io::Result<()> {
         let payload = serde_json::to_vec(stored)?;
         let header = Header { schema: SCHEMA, crc32: crc32fast::hash(&payload), key: self.key.clone() };
-        let temporary = self.path.with_extension("new");
-        if let Some(folder) = self.path.parent() {
-            fs::create_dir_all(folder)?;
-        }
-        let mut file = fs::File::create(&temporary)?;
-        serde_json::to_writer(&file, &header)?;
-        file.write_all(b"\n")?;
-        file.write_all(&payload)?;
-        file.sync_all()?;
-        drop(file);
-        fs::rename(&temporary, &self.path)?;
-        if let Some(folder) = self.path.parent() {
-            fs::File::open(folder)?.sync_all()?;
-        }
-        Ok(())
+        replace(&self.path, &serde_json::to_vec(&header)?, &payload)
     }
+}
+
+/// What is wrong with what lies at `path` is told, and it is kept for those who want to look.
+fn put_aside(path: &Path, what: &'static str) -> StoreError {
+    let mut aside = path.to_owned().into_os_string();
+    aside.push(".corrupt");
+    let aside = PathBuf::from(aside);
+    match fs::rename(path, &aside) {
+        Ok(()) => StoreError::Unusable { path: path.to_owned(), what, aside },
+        Err(source) => StoreError::Write { path: aside, source },
+    }
+}
+
+/// Writes a header and a payload in one step.
+fn replace(path: &Path, header: &[u8], payload: &[u8]) -> io::Result<()> {
+    let temporary = path.with_extension("new");
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    let mut file = fs::File::create(&temporary)?;
+    file.write_all(header)?;
+    file.write_all(b"\n")?;
+    file.write_all(payload)?;
+    file.sync_all()?;
+    drop(file);
+    fs::rename(&temporary, path)?;
+    if let Some(folder) = path.parent() {
+        fs::File::open(folder)?.sync_all()?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

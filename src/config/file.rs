@@ -61,6 +61,7 @@ pub(super) struct Reconcile {
 pub(super) struct Api {
     pub(super) listen: Value<String>,
     pub(super) allow_remote: bool,
+    pub(super) socket: Value<String>,
 }
 
 #[derive(Default, Deserialize)]

@@ -28,8 +28,10 @@ const RUN_DIR: &str = "/run/weightd";
 const INSTANCE_NAME: &str = "haproxy";
 const INSTANCE_ADDRESS: &str = "/run/haproxy/admin.sock";
 const API: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9110);
-/// What switches the API off.
+/// What switches the API or the local socket off.
 const API_OFF: &str = "off";
+/// The name of the local socket below the run directory.
+const SOCKET: &str = "weightd.sock";
 
 const WAIT: Duration = Duration::from_secs(55);
 /// Consul itself takes no more than 10 minutes, and a short wait is a poll.
@@ -71,7 +73,6 @@ pub(super) fn resolve(file: File, place: &Place<'_>, env: &Env<'_>) -> Result<Co
         mode,
         node,
         state_dir,
-        run_dir,
         consul,
         wait,
         resync: place.duration("reconcile.resync", reconcile.resync, &RESYNC_RANGE)?.unwrap_or(RESYNC),
@@ -79,9 +80,11 @@ pub(super) fn resolve(file: File, place: &Place<'_>, env: &Env<'_>) -> Result<Co
             .duration("reconcile.process_poll", reconcile.process_poll, &PROCESS_POLL_RANGE)?
             .unwrap_or(PROCESS_POLL),
         api: place.read("api.listen", api.listen, |text| listen(text, api.allow_remote))?.unwrap_or(Some(API)),
+        socket: place.read("api.socket", api.socket, socket)?.unwrap_or_else(|| Some(run_dir.join(SOCKET))),
         log: resolve_log(log, place, env)?,
         haproxy: instances(haproxy, &root, place)?,
         root,
+        run_dir,
     })
 }
 
@@ -186,6 +189,10 @@ fn listen(text: &str, allow_remote: bool) -> Result<Option<SocketAddr>, &'static
         return Err("other machines could reach it there; write a loopback address, or set allow_remote = true");
     }
     Ok(Some(address))
+}
+
+fn socket(text: &str) -> Result<Option<PathBuf>, &'static str> {
+    if text == API_OFF { Ok(None) } else { absolute(text).map(Some) }
 }
 
 fn resolve_log(log: file::Log, place: &Place<'_>, env: &Env<'_>) -> Result<Log, ConfigError> {

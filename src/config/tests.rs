@@ -34,6 +34,7 @@ fn an_empty_file_means_the_defaults() {
     assert_eq!(config.wait, Duration::from_secs(55));
     assert_eq!((config.resync, config.process_poll), (Duration::from_secs(10), Duration::from_millis(200)));
     assert_eq!(config.api, Some("127.0.0.1:9110".parse().unwrap()));
+    assert_eq!(config.socket.as_deref(), Some(Path::new("/run/weightd/weightd.sock")));
     assert_eq!(config.log, Log::default());
     let address = "unix:/run/haproxy/admin.sock".parse().unwrap();
     assert_eq!(config.haproxy, [Instance { name: "haproxy".to_owned(), address, root: Root::default() }]);

@@ -56,7 +56,7 @@ impl Flags {
 }
 
 /// The user behind this process.
-fn user(env: &Env<'_>) -> Option<String> {
+pub(super) fn user(env: &Env<'_>) -> Option<String> {
     ["SUDO_USER", "USER"]
         .into_iter()
         .find_map(|variable| env(variable).filter(|name| !name.is_empty()))

@@ -24,6 +24,8 @@ pub enum Why {
     NewProcess,
     /// Somebody else changed them.
     Drift,
+    /// A pause ended: whatever became due meanwhile.
+    Resume,
 }
 
 impl Why {
@@ -34,6 +36,7 @@ impl Why {
             Self::Start => "start",
             Self::NewProcess => "new_process",
             Self::Drift => "drift",
+            Self::Resume => "resume",
         }
     }
 }
@@ -251,6 +254,8 @@ impl Backend {
             return None;
         }
         let why = match self.settled {
+            // Also where it is a document that came meanwhile: it waited for this, and not for weightd.
+            Settled::Fresh(Why::Resume) => Why::Resume,
             _ if news => Why::Document,
             Settled::Fresh(why) | Settled::Open(why) => why,
             Settled::Withheld(why) if plan.withheld.is_none() => why,
@@ -275,6 +280,30 @@ impl Backend {
         }
         self.settled = Settled::Open(why);
         Some((why, plan))
+    }
+
+    /// Takes note of a fresh look at it while a person wants hands off: nothing is accepted, nothing sent.
+    pub fn watch(&mut self, name: &BackendName, now: Moment) {
+        self.withheld = None;
+        self.would = None;
+        self.contention.settle(now);
+        // What was seen of its side before and during the pause counts for nothing once that is over.
+        self.interrupted();
+        if self.matched != Matched::Yes {
+            return;
+        }
+        // Also what is only desired: it is kept back.
+        let [accepted, desired] = [&self.accepted, &self.desired]
+            .map(|state| state.as_ref().is_some_and(|state| !plan::plan(name, state, &self.observed).is_empty()));
+        self.differs = accepted || desired;
+        if !self.differs {
+            self.settled = Settled::Converged;
+        }
+    }
+
+    /// A pause is over: what differs at the next look is nobody's drift, and is put right at once.
+    pub fn resumed(&mut self) {
+        self.settled = Settled::Fresh(Why::Resume);
     }
 
     /// Asks the guards where there is something to decide. True if a document was accepted.

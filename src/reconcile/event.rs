@@ -1,8 +1,12 @@
 //! What happened, for the log and the counters. Pure.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use super::{backend::Why, reasons::Reason};
+use super::{
+    backend::Why,
+    pauses::{Ended, Pause, Scope},
+    reasons::Reason,
+};
 use crate::{
     desired::Desired,
     model::BackendName,
@@ -45,5 +49,23 @@ pub enum Event {
         backend: BackendName,
         /// The word of the reason that is gone.
         reason: &'static str,
+    },
+    /// Somebody told this node to keep its hands off.
+    Paused {
+        /// What.
+        scope: Scope,
+        /// Who, why, until when.
+        pause: Pause,
+        /// How long that is.
+        lasts: Duration,
+    },
+    /// Hands are on again.
+    Resumed {
+        /// What.
+        scope: Scope,
+        /// Who had paused it, and why.
+        pause: Pause,
+        /// How it ended.
+        ended: Ended,
     },
 }

@@ -4,7 +4,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::watch;
+use tokio::sync::{self, Notify, watch};
 
 use super::Reconciler;
 use crate::{consul::watch::Link, haproxy::Address, model::Moment};
@@ -20,6 +20,10 @@ pub struct Instance {
     pub root: String,
     /// How Consul is.
     pub link: watch::Receiver<Link>,
+    /// Wakes the task, when something is due that it did not cause itself.
+    pub wake: Notify,
+    /// Held from a decision to the read-back of all that it sends.
+    pub sending: sync::Mutex<()>,
     inner: Mutex<Inner>,
 }
 
@@ -57,7 +61,8 @@ impl Instance {
         reconciler: Reconciler,
     ) -> Self {
         let inner = Inner { reconciler, down: None, reconciled_once: false };
-        Self { name, address, root, link, inner: Mutex::new(inner) }
+        let (wake, sending) = (Notify::new(), sync::Mutex::new(()));
+        Self { name, address, root, link, wake, sending, inner: Mutex::new(inner) }
     }
 
     /// What is known now.

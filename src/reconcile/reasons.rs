@@ -2,7 +2,10 @@
 
 use serde::Serialize;
 
-use super::backend::{Backend, Key, Matched};
+use super::{
+    backend::{Backend, Key, Matched},
+    pauses::Pause,
+};
 use crate::{
     haproxy::{BadReply, Refusal},
     model::{Escaped, ServerName},
@@ -37,12 +40,13 @@ pub struct Reason {
 }
 
 /// Every word that [`Reason::reason`] can be.
-pub const WORDS: [&str; 13] = [
+pub const WORDS: [&str; 14] = [
     "contended",
     "guarded",
     "no_usable_server",
     "only_backups",
     "orphaned",
+    "paused",
     "refused",
     "rejected",
     "unmatched_backend",
@@ -53,10 +57,12 @@ pub const WORDS: [&str; 13] = [
     "withheld",
 ];
 
-/// All reasons of a backend, in a stable order. `orphaned` says whether Consul no longer has its key.
-pub fn of(backend: &Backend, orphaned: bool) -> Vec<Reason> {
+/// All reasons of a backend, in a stable order. `orphaned` says whether Consul no longer has its key, `paused`
+/// under which pause it is.
+pub fn of(backend: &Backend, orphaned: bool, paused: Option<&Pause>) -> Vec<Reason> {
     let mut reasons = of_its_key(backend, orphaned);
     if backend.managed() {
+        reasons.extend(paused.map(of_its_pause));
         match backend.matched {
             Matched::Unknown => reasons.extend(backend.unreadable.as_ref().map(unreadable)),
             Matched::No => reasons.push(Reason {
@@ -94,6 +100,15 @@ fn of_its_key(backend: &Backend, orphaned: bool) -> Vec<Reason> {
         });
     }
     reasons
+}
+
+fn of_its_pause(pause: &Pause) -> Reason {
+    Reason {
+        severity: Severity::Info,
+        reason: "paused",
+        detail: pause.explained(),
+        remedy: "nothing: it goes on by itself; at once with `weightctl resume --local`",
+    }
 }
 
 fn unreadable(why: &BadReply) -> Reason {

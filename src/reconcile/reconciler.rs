@@ -1,5 +1,7 @@
 //! Everything that is remembered of one HAProxy, and what to look at next. Pure: no I/O, no clock.
 
+mod pausing;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -8,6 +10,7 @@ use std::{
 use super::{
     backend::{Backend, Matched, Why},
     event::Event,
+    pauses::Pauses,
     reasons,
 };
 use crate::{
@@ -88,6 +91,8 @@ pub struct Reconciler {
     pub drift_corrections: u64,
     /// Whether what is remembered differs from what lies on disk.
     pub dirty: bool,
+    /// What a person told this node to keep its hands off.
+    pub pauses: Pauses,
     urgent: BTreeSet<BackendName>,
     sweep: BTreeSet<BackendName>,
     /// Backends that are only read, because servers track theirs.
@@ -170,8 +175,9 @@ impl Reconciler {
         self.sweep = self.managed().cloned().collect();
     }
 
-    /// What waits for a server's health is looked at soon.
-    pub fn recheck(&mut self) {
+    /// What waits for a server's health or for the end of a pause is looked at soon.
+    pub fn recheck(&mut self, now: Moment) {
+        self.expire(now);
         let waiting = self.backends.iter().filter(|(_, b)| b.awaits_health() && b.matched != Matched::No);
         self.sweep.extend(waiting.map(|(name, _)| name.clone()));
     }
@@ -319,8 +325,14 @@ impl Reconciler {
     /// Decides what to send to the backends that were just looked at.
     pub fn decide(&mut self, batch: &[BackendName], now: Moment) -> Vec<(BackendName, Why, Plan)> {
         let mut plans = Vec::new();
+        self.expire(now);
         for name in batch {
             let Some(backend) = self.backends.get_mut(name) else { continue };
+            if self.pauses.of(name).is_some() {
+                backend.watch(name, now);
+                self.tell(name);
+                continue;
+            }
             let before = (backend.accepted.clone(), backend.guarded.is_some());
             let plan = backend.decide(name, now);
             self.dirty |= before != (backend.accepted.clone(), backend.guarded.is_some());
@@ -354,6 +366,8 @@ impl Reconciler {
         let backend = self.backends.get_mut(name)?;
         let corrected = backend.drift_corrections;
         let (done, next) = backend.applied(name, why, sent, refusal, now);
+        // What was on its way when a pause began is the last; the rest is decided anew when that is over.
+        let next = next.filter(|_| self.pauses.of(name).is_none());
         self.drift_corrections += backend.drift_corrections - corrected;
         let accepted = backend.accepted.clone();
         if let Some(accepted) = accepted {
@@ -392,7 +406,7 @@ impl Reconciler {
     /// Notes which reasons of a backend are new and which are gone.
     fn tell(&mut self, name: &BackendName) {
         let Some(backend) = self.backends.get(name) else { return };
-        let reasons = reasons::of(backend, self.orphaned(name, backend));
+        let reasons = reasons::of(backend, self.orphaned(name, backend), self.pauses.of(name));
         let Some(backend) = self.backends.get_mut(name) else { return };
         if reasons == backend.told {
             return;

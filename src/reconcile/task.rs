@@ -162,7 +162,8 @@ impl Task {
                     poll = every(self.timing.borrow_and_update().process_poll);
                     resync_at = self.next_resync();
                 }
-                _ = recheck.tick() => self.instance.lock().reconciler.recheck(),
+                _ = recheck.tick() => self.instance.lock().reconciler.recheck(self.clock.now()),
+                () = self.instance.wake.notified() => {}
                 () = async { self.saving.as_mut().expect("only polled where there is one").step(&self.instance, dirty).await },
                     if self.saving.is_some() => {}
             }
@@ -270,6 +271,9 @@ impl Task {
             self.instance.lock().reconciler.put_back(batch);
             return Err(failed);
         }
+        // Whoever pauses waits for this, and then knows that nothing is on its way any more.
+        let instance = Arc::clone(&self.instance);
+        let _sending = instance.sending.lock().await;
         let plans = {
             let mut inner = self.instance.lock();
             inner.reconciler.answered(true);

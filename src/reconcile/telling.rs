@@ -4,7 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use tracing::{debug, error, info, warn};
 
-use super::{Event, backend::Why, reasons::Severity};
+use super::{
+    Event,
+    backend::Why,
+    pauses::{Ended, Scope},
+    reasons::Severity,
+};
 use crate::{metrics::Metrics, model::Moment, telemetry::budget::Budget};
 
 /// The telling of one HAProxy.
@@ -47,8 +52,12 @@ impl Telling {
                         "weight set"
                     );
                 }
+                Event::Paused { .. } | Event::Resumed { .. } => tell_of_pause(event),
                 // The watch tells of it, once for all that follow it.
                 Event::Reason { reason, .. } if reason.reason == "rejected" => {}
+                // The pause was told of, once for all backends that are under it.
+                Event::Reason { reason, .. } if reason.reason == "paused" => {}
+                Event::Cleared { reason: "paused", .. } => {}
                 Event::Would { .. } | Event::Reason { .. } | Event::Cleared { .. } => {
                     if self.budget.spend() {
                         tell_of_state(event);
@@ -74,6 +83,37 @@ fn tell_of_state(event: &Event) {
             }
         }
         Event::Cleared { backend, reason } => info!(%backend, reason, "no longer so"),
-        Event::Changed { .. } => {}
+        Event::Changed { .. } | Event::Paused { .. } | Event::Resumed { .. } => {}
+    }
+}
+
+fn tell_of_pause(event: &Event) {
+    let of = |scope: &Scope| scope.backend().map_or_else(|| "all".to_owned(), ToString::to_string);
+    match event {
+        Event::Paused { scope, pause, lasts } => info!(
+            backend = of(scope),
+            for_seconds = lasts.as_secs(),
+            by = pause.by.as_deref(),
+            uid = pause.uid,
+            reason = pause.reason.as_deref(),
+            "paused: nothing is set until that is over"
+        ),
+        Event::Resumed { scope, pause, ended: Ended::Expired } => info!(
+            backend = of(scope),
+            why = "expired",
+            paused_by = pause.by.as_deref(),
+            reason = pause.reason.as_deref(),
+            "the pause is over; hands are on again"
+        ),
+        Event::Resumed { scope, pause, ended: Ended::Lifted { by, uid } } => info!(
+            backend = of(scope),
+            why = "resumed",
+            by = by.as_deref(),
+            uid,
+            paused_by = pause.by.as_deref(),
+            reason = pause.reason.as_deref(),
+            "the pause is over; hands are on again"
+        ),
+        _ => {}
     }
 }

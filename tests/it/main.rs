@@ -15,6 +15,7 @@ mod input;
 mod laws;
 mod layering;
 mod life;
+mod pause;
 mod plans;
 mod policies;
 mod readme;

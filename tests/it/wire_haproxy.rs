@@ -106,14 +106,14 @@ impl Rig {
 
     /// The reasons of a backend.
     fn reasons(&self, backend: &str) -> Vec<&'static str> {
-        let of = |inner: &Inner| inner.reconciler.backends.get(backend).map(|b| reasons::of(b, false));
+        let of = |inner: &Inner| inner.reconciler.backends.get(backend).map(|b| reasons::of(b, false, None));
         self.inner(of).unwrap_or_default().iter().map(|Reason { reason, .. }| *reason).collect()
     }
 
     /// Waits until it is known that what HAProxy says about the backend cannot be read, and why.
     async fn until_unreadable(&self, backend: &str) -> anyhow::Result<String> {
         eventually(SOON, "it is known that it cannot be read", async || {
-            let of = |inner: &Inner| inner.reconciler.backends.get(backend).map(|b| reasons::of(b, false));
+            let of = |inner: &Inner| inner.reconciler.backends.get(backend).map(|b| reasons::of(b, false, None));
             let reasons = self.inner(of).unwrap_or_default();
             let found = reasons.into_iter().find(|reason| reason.reason == "unreadable");
             found.map(|reason| reason.detail).context("not known")

@@ -26,11 +26,20 @@ struct Instance {
     address: String,
     root: String,
     converged: bool,
+    paused: Option<Paused>,
     consul: Consul,
     haproxy: Haproxy,
     backends: Vec<Backend>,
     stray: Vec<Stray>,
     stray_total: u64,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Paused {
+    for_seconds: f64,
+    reason: Option<String>,
+    by: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -66,6 +75,7 @@ struct Backend {
     name: String,
     state: String,
     reasons: Vec<Why>,
+    paused: Option<Paused>,
     orphaned: bool,
     would: Option<String>,
     servers: Vec<Server>,
@@ -131,10 +141,14 @@ impl fmt::Display for Instance {
             tone.paint(word)
         )?;
         write!(f, "{}{}", self.consul, self.haproxy)?;
+        if let Some(paused) = &self.paused {
+            write!(f, "{paused}")?;
+        }
         if !self.backends.is_empty() {
             write!(f, "\n{}", table(&self.backends))?;
         }
-        let reasons: String = self.backends.iter().map(Backend::explained).chain([self.strays()]).collect();
+        let explained = |backend: &Backend| backend.explained(self.paused.is_some());
+        let reasons: String = self.backends.iter().map(explained).chain([self.strays()]).collect();
         if !reasons.is_empty() {
             write!(f, "\n{reasons}")?;
         }
@@ -153,6 +167,22 @@ impl Instance {
             let _ = writeln!(text, "  {} more such keys", self.stray_total - listed);
         }
         text
+    }
+}
+
+impl fmt::Display for Paused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut facts = vec![format!("for {}", span(self.for_seconds))];
+        facts.extend(self.by.as_ref().map(|by| format!("by {}", Escaped(by))));
+        facts.extend(self.reason.as_ref().map(|reason| Escaped(reason).to_string()));
+        f.write_str(&part("weightd", "paused", &facts))?;
+        f.write_str(&because(
+            "           ",
+            "",
+            None,
+            None,
+            Some("nothing is set until that is over; go on with `weightctl resume --local`"),
+        ))
     }
 }
 
@@ -186,6 +216,9 @@ impl Backend {
         if self.orphaned && self.state != "orphaned" {
             text.push_str(", orphaned");
         }
+        if let Some(paused) = &self.paused {
+            let _ = write!(text, ", {} left", span(paused.for_seconds));
+        }
         match self.drift_corrections {
             0 => {}
             1 => text.push_str(", drift corrected once"),
@@ -199,9 +232,10 @@ impl Backend {
         text
     }
 
-    fn explained(&self) -> String {
+    /// Why it is as it is. That all are paused was said already.
+    fn explained(&self, all_paused: bool) -> String {
         let name = Escaped(&self.name).to_string();
-        let lines = self.reasons.iter();
+        let lines = self.reasons.iter().filter(|why| !(all_paused && why.reason.as_deref() == Some("paused")));
         let mut text: String = lines
             .map(|why| because("  ", &name, why.reason.as_deref(), why.detail.as_deref(), why.remedy.as_deref()))
             .collect();

@@ -122,3 +122,21 @@ fn a_span_is_said_in_two_units() {
         ["less than 1 s", "59 s", "1 min 1 s", "2 h 3 min", "1 d 1 h", "?", "?"].map(str::to_owned)
     );
 }
+
+#[test]
+fn a_host_that_was_told_to_leave_all_alone_says_so_once() {
+    let backend = r#"{"backend": "app", "state": "paused", "paused": {"for_seconds": 90, "by": "bob"}, "servers": [],
+        "reasons": [{"reason": "paused", "detail": "told", "remedy": "resume"}]}"#;
+    let node = |paused: &str| {
+        shown(&format!(r#"{{"instances": [{{"name": "edge", "paused": {paused}, "backends": [{backend}]}}]}}"#))
+    };
+    let all = node(r#"{"for_seconds": 3600, "by": "alice\u001b", "reason": "works"}"#);
+    for words in
+        ["weightd  paused     for 1 h 0 min, by alice\\u{1b}, works", "weightctl resume", "paused, 1 min 30 s left"]
+    {
+        assert!(all.contains(words), "{words}\n{all}");
+    }
+    assert!(!all.contains("app: paused"), "{all}");
+    let one = node("null");
+    assert!(one.contains("app: paused: told") && !one.contains("weightd  paused"), "{one}");
+}

@@ -1,0 +1,382 @@
+//! Hands off: what a person told this node to leave alone is left alone until that is over.
+
+use std::{
+    os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, symlink},
+    path::PathBuf,
+    time::Duration,
+};
+
+use anyhow::{Context as _, ensure};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::{
+    common::{
+        A_WHILE, SOON, backend, becomes, consul_is, converged, instance, is, lines, metric, put, reason, servers,
+        state, stays,
+    },
+    harness::{Consul, Haproxy, Weightd, always, eventually, weightd::Settings, weightd::weightctl},
+};
+
+fn socket(weightd: &Weightd) -> PathBuf {
+    weightd.dir().join("run/weightd.sock")
+}
+
+/// What a weightctl said and how it ended.
+#[derive(Debug)]
+struct Said {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+/// Runs weightctl on the socket of this weightd, without any Consul to ask.
+async fn ctl(weightd: &Weightd, arguments: &[&str]) -> anyhow::Result<Said> {
+    let socket = socket(weightd).display().to_string();
+    let environment = [
+        ("WEIGHTD_SOCKET", socket.as_str()),
+        ("SUDO_USER", ""),
+        ("USER", "alice"),
+        ("CONSUL_HTTP_ADDR", "http://127.0.0.1:9"),
+    ];
+    let output = weightctl(&environment, arguments).await?;
+    let text = |bytes| String::from_utf8(bytes).context("no text");
+    Ok(Said { code: output.status.code(), out: text(output.stdout)?, err: text(output.stderr)? })
+}
+
+/// Runs it and expects it to end with `code`.
+async fn ends(weightd: &Weightd, code: i32, arguments: &[&str]) -> anyhow::Result<Said> {
+    let said = ctl(weightd, arguments).await?;
+    ensure!(said.code == Some(code), "expected {code} of {arguments:?}: {said:?}");
+    Ok(said)
+}
+
+/// Two backends that have what Consul says, looked at every second.
+async fn settled() -> anyhow::Result<(Consul, Haproxy, Weightd)> {
+    let (consul, haproxy) = servers(&(backend("app", 0, 100) + &backend("other", 0, 100))).await?;
+    put(&consul, "app", 100, 0).await?;
+    put(&consul, "other", 100, 0).await?;
+    let weightd = Settings::new(&consul, &haproxy).set("reconcile.resync", "1s").start().await?;
+    becomes(&haproxy, "app", 100, 0).await?;
+    becomes(&haproxy, "other", 100, 0).await?;
+    converged(&weightd).await?;
+    Ok((consul, haproxy, weightd))
+}
+
+/// How long something must not happen that a resync every second would do.
+const TWO_LOOKS: Duration = Duration::from_millis(2500);
+
+async fn left_alone(haproxy: &Haproxy, backend: &str, blue: u32, green: u32) -> anyhow::Result<()> {
+    always(TWO_LOOKS, "it is left alone", async || is(haproxy, backend, blue, green).await).await
+}
+
+#[tokio::test]
+async fn a_paused_node_leaves_everything_alone_until_it_is_resumed() -> anyhow::Result<()> {
+    let (consul, mut haproxy, mut weightd) = settled().await?;
+    ends(&weightd, 0, &["pause", "--local", "--for", "30m", "--reason", "works on green"]).await?;
+    let words = ["INFO", "paused", "backend=all", "by=alice", "for_seconds=1800", "uid=", "works on green"];
+    eventually(SOON, "it is logged", async || {
+        ensure!(lines(&weightd, &words).len() == 1, "{}", weightd.log());
+        Ok(())
+    })
+    .await?;
+
+    // A hand edit stays, a document is known but not accepted, a reload is not corrected.
+    haproxy.set_weight_by_hand("app", "green", 33).await?;
+    left_alone(&haproxy, "app", 100, 33).await?;
+    put(&consul, "app", 80, 20).await?;
+    left_alone(&haproxy, "app", 100, 33).await?;
+    let app = state(&weightd, "app", "paused").await?;
+    assert_eq!((&app["desired"]["weights"]["green"], &app["accepted"]["weights"]["green"]), (&json!(20), &json!(0)));
+    assert_eq!((&app["paused"]["by"], &app["paused"]["reason"]), (&json!("alice"), &json!("works on green")), "{app}");
+    haproxy.reload_again().await?;
+    left_alone(&haproxy, "app", 0, 100).await?;
+
+    // And a restart of weightd, as well as its crash, leaves it so.
+    weightd.restart().await?;
+    left_alone(&haproxy, "app", 0, 100).await?;
+    weightd.kill().await?;
+    assert!(socket(&weightd).exists(), "it left its socket behind");
+    weightd.start_again().await?;
+    eventually(SOON, "the node is looked at again", async || {
+        let app = weightd.backend("app").await?;
+        ensure!(app["state"] == "paused" && app["servers"][0]["observed"] == 0, "{app}");
+        ensure!(app["drift_corrections"] == 0, "{app}");
+        Ok(())
+    })
+    .await?;
+    let node = instance(&weightd, 0).await?;
+    let left = node["paused"]["for_seconds"].as_f64().context("not paused")?;
+    assert!((1_000.0..=1_800.0).contains(&left), "{node}");
+    assert_eq!((&node["converged"], &node["paused"]["reason"]), (&json!(false), &json!("works on green")));
+    assert_eq!(metric(&weightd, "weightd_paused_backends", "").await?, 2);
+    assert_eq!(metric(&weightd, "weightd_backend_reasons", ",reason=\"paused\"").await?, 2);
+    let api = weightd.address();
+    let shown = ends(&weightd, 3, &["status", "--local", "--api", &api]).await?.out;
+    assert!(shown.contains("weightd  paused     for 2") && shown.contains("by alice, works on green"), "{shown}");
+
+    let start = Instant::now();
+    let said = ends(&weightd, 0, &["resume", "--local", "-o", "json"]).await?;
+    let answer: Value = serde_json::from_str(&said.out)?;
+    assert_eq!(answer, json!({"instances": ["haproxy"], "backend": null, "lifted": 1}));
+    haproxy.until_weights("app", &[("blue", 80), ("green", 20)], Duration::from_secs(2)).await?;
+    becomes(&haproxy, "other", 100, 0).await?;
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    converged(&weightd).await?;
+    assert_eq!(metric(&weightd, "weightd_drift_corrections_total", "").await?, 0, "nobody drifted");
+    assert_eq!(metric(&weightd, "weightd_weight_changes_total", ",why=\"resume\"").await?, 4);
+    assert_eq!(metric(&weightd, "weightd_paused_backends", "").await?, 0);
+    let words = ["INFO", "the pause is over", "why=resumed", "by=alice", "paused_by=alice", "works on green"];
+    assert_eq!(lines(&weightd, &words).len(), 1, "{}", weightd.log());
+    let said = ends(&weightd, 0, &["resume", "--local"]).await?;
+    assert!(said.err.contains("nothing to resume"), "{said:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_pause_of_one_backend_leaves_the_others_enforced_and_ends_by_itself() -> anyhow::Result<()> {
+    let (_consul, haproxy, mut weightd) = settled().await?;
+    let start = Instant::now();
+    let said = ends(&weightd, 0, &["pause", "app", "--local", "--for", "8s", "-o", "json"]).await?;
+    let answer: Value = serde_json::from_str(&said.out)?;
+    assert_eq!(answer, json!({"instances": ["haproxy"], "backend": "app", "for_seconds": 8}));
+    assert!(said.err.contains("weightctl resume app --local"), "{said:?}");
+    for app in ["app", "other"] {
+        haproxy.set_weight_by_hand(app, "green", 33).await?;
+    }
+    becomes(&haproxy, "other", 100, 0).await?;
+    reason(&weightd, "app", "paused").await?;
+    assert_eq!(metric(&weightd, "weightd_paused_backends", "").await?, 1);
+    assert_eq!(instance(&weightd, 0).await?["paused"], Value::Null);
+    // The time goes on while weightd is away.
+    weightd.restart().await?;
+    always(Duration::from_secs(7).saturating_sub(start.elapsed()), "it is left alone", async || {
+        is(&haproxy, "app", 100, 33).await
+    })
+    .await?;
+    haproxy.until_weights("app", &[("blue", 100), ("green", 0)], Duration::from_secs(4)).await?;
+    assert!(start.elapsed() >= Duration::from_secs(8), "{:?}", start.elapsed());
+    converged(&weightd).await?;
+    assert_eq!(weightd.backend("app").await?["paused"], Value::Null);
+    assert!(weightd.logs_contain(&["the pause is over", "why=expired", "backend=app"]), "{}", weightd.log());
+    assert_eq!(weightd.backend("app").await?["drift_corrections"], 0);
+    // And then it is drift again.
+    haproxy.set_weight_by_hand("app", "green", 33).await?;
+    becomes(&haproxy, "app", 100, 0).await?;
+    eventually(SOON, "it is counted", async || {
+        let app = weightd.backend("app").await?;
+        ensure!(app["drift_corrections"] == 1, "{app}");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn it_needs_no_consul() -> anyhow::Result<()> {
+    let (mut consul, haproxy, mut weightd) = settled().await?;
+    consul.kill().await?;
+    consul_is(&weightd, "held", Some("unreachable")).await?;
+    ends(&weightd, 0, &["pause", "--local", "--for", "1h"]).await?;
+    haproxy.set_weight_by_hand("app", "green", 33).await?;
+    left_alone(&haproxy, "app", 100, 33).await?;
+    weightd.restart().await?;
+    // Without Consul the disk acts, but not while hands are off.
+    always(Duration::from_secs(5), "it is left alone", async || is(&haproxy, "app", 100, 33).await).await?;
+    ends(&weightd, 0, &["resume", "--local"]).await?;
+    becomes(&haproxy, "app", 100, 0).await
+}
+
+#[tokio::test]
+async fn names_and_times_that_cannot_be_are_refused() -> anyhow::Result<()> {
+    let (_consul, haproxy, weightd) = settled().await?;
+    for (code, arguments, word) in [
+        (2, "pause --for 5m", "--local"),
+        (2, "resume app", "--local"),
+        (2, "pause --local", "--for"),
+        (2, "pause --local --for 10", "unit"),
+        (2, "pause --local --for 500ms", "1s"),
+        (2, "pause --local --for 169h", "168h"),
+        (2, "pause a;b --local --for 5m", "a;b"),
+        (7, "pause ap --local --for 5m", "did you mean `app`?"),
+        (7, "resume ap --local", "did you mean `app`?"),
+        (7, "pause --local --for 5m --instance nginx", "haproxy"),
+        (0, "resume app --local", "nothing to resume"),
+        (0, "pause --local --for 5m", "all backends"),
+        (7, "resume app --local", "weightctl resume --local"),
+    ] {
+        let said = ends(&weightd, code, &arguments.split(' ').collect::<Vec<_>>()).await?;
+        assert!(said.err.contains(word), "{word} of `{arguments}`: {said:?}");
+        assert_eq!(said.out, "", "{arguments}");
+    }
+    let escape = ends(&weightd, 7, &["pause", "--local", "--for", "5m", "--reason", "a\u{1b}[31m"]).await?;
+    assert!(escape.err.contains("control character"), "{escape:?}");
+    ends(&weightd, 0, &["resume", "--local"]).await?;
+
+    // The bodies themselves.
+    let client = crate::harness::http().unix_socket(socket(&weightd)).build()?;
+    let post = async |path: &str, body: String| {
+        let answer = client.post(format!("http://localhost{path}")).body(body).send().await?;
+        Ok::<_, anyhow::Error>((answer.status().as_u16(), answer.text().await?))
+    };
+    let long = json!({ "for_seconds": 60, "reason": "x".repeat(5000) }).to_string();
+    for (body, code, word) in [
+        ("", 400, "EOF"),
+        ("{}", 400, "for_seconds"),
+        (r#"{"for_seconds": 60, "forever": true}"#, 400, "forever"),
+        (r#"{"for_seconds": 0}"#, 400, "week"),
+        (r#"{"for_seconds": 604801}"#, 400, "week"),
+        (r#"{"for_seconds": -1}"#, 400, "-1"),
+        (r#"{"for_seconds": 60, "backend": "a b"}"#, 400, "a b"),
+        (long.as_str(), 413, "limit"),
+    ] {
+        let (status, text) = post("/v1/pause", body.to_owned()).await?;
+        assert!(status == code && text.contains(word), "{body}: {status} {text}");
+        let problem: Value = serde_json::from_str(&text)?;
+        assert!(problem["hint"].as_str().is_some_and(|hint| !hint.is_empty()), "{problem}");
+    }
+    assert_eq!(post("/v1/resume", r#"{"for": 1}"#.to_owned()).await?.0, 400);
+    // Nothing of that paused anything.
+    haproxy.set_weight_by_hand("app", "green", 33).await?;
+    becomes(&haproxy, "app", 100, 0).await
+}
+
+#[tokio::test]
+async fn only_the_socket_takes_writes_and_only_from_user_and_group() -> anyhow::Result<()> {
+    let (_consul, haproxy, mut weightd) = settled().await?;
+    let path = socket(&weightd);
+    let mode = async || {
+        eventually(SOON, "the socket is there", async || {
+            let found = std::fs::symlink_metadata(&path)?;
+            ensure!(found.file_type().is_socket(), "no socket");
+            Ok(found.mode() & 0o777)
+        })
+        .await
+    };
+    assert_eq!(mode().await?, 0o660);
+    let tcp = crate::harness::http().build()?;
+    for route in ["/v1/pause", "/v1/resume"] {
+        let request = tcp.post(format!("{}{route}", weightd.address())).body(r#"{"for_seconds": 60}"#);
+        assert_eq!(request.send().await?.status(), 404, "{route} over TCP");
+    }
+    // The rest is there on both.
+    let local = crate::harness::http().unix_socket(path.clone()).build()?;
+    assert_eq!(local.get("http://localhost/v1/status").send().await?.status(), 200);
+    assert_eq!(local.get("http://localhost/v1/pause").send().await?.status(), 405);
+
+    weightd.stop().await?;
+    assert!(!path.exists(), "it is gone with weightd");
+    let said = ends(&weightd, 1, &["resume", "--local"]).await?;
+    assert!(said.err.contains("no weightd listens") && said.err.contains("hint: "), "{said:?}");
+
+    // What is not a socket stays, and weightd does its duty without one.
+    for link in [true, false] {
+        if link {
+            symlink(haproxy.socket(), &path)?;
+        } else {
+            std::fs::remove_file(&path)?;
+            std::fs::write(&path, "precious")?;
+        }
+        weightd.start_again().await?;
+        converged(&weightd).await?;
+        assert!(weightd.logs_contain(&["ERROR", "is in the way", "hint="]), "{}", weightd.log());
+        weightd.stop().await?;
+    }
+    assert_eq!(std::fs::read_to_string(&path)?, "precious");
+    stays(&haproxy, "app", 100, 0).await?;
+    std::fs::remove_file(&path)?;
+
+    weightd.start_again().await?;
+    assert_eq!(mode().await?, 0o660);
+    if rustix::process::geteuid().is_root() {
+        // Root may open everything: nobody else can be tried without being root.
+        std::fs::set_permissions(weightd.dir(), std::fs::Permissions::from_mode(0o755))?;
+        let said = as_nobody(&weightd).await?;
+        assert_eq!(said.code, Some(1), "{said:?}");
+        assert!(said.err.contains("may not open") && said.err.contains("join the group"), "{said:?}");
+    }
+    Ok(())
+}
+
+/// Runs `weightctl resume --local` as a user without rights.
+async fn as_nobody(weightd: &Weightd) -> anyhow::Result<Said> {
+    // Nobody may walk to where the programs were built.
+    let program = weightd.dir().join("weightctl");
+    std::fs::copy(crate::harness::program::binary("weightctl")?, &program)?;
+    let output = tokio::process::Command::new("/usr/bin/setpriv")
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+        .arg(&program)
+        .args(["resume", "--local", "--socket"])
+        .arg(socket(weightd))
+        .output()
+        .await?;
+    let text = |bytes| String::from_utf8(bytes).context("no text");
+    Ok(Said { code: output.status.code(), out: text(output.stdout)?, err: text(output.stderr)? })
+}
+
+#[tokio::test]
+async fn a_pause_that_cannot_be_written_down_holds_and_says_so() -> anyhow::Result<()> {
+    let (_consul, haproxy, weightd) = settled().await?;
+    // A folder in the way of the temporary file.
+    let way = weightd.dir().join("state/pauses.new");
+    std::fs::create_dir(&way)?;
+    let said = ends(&weightd, 1, &["pause", "--local", "--for", "5m"]).await?;
+    assert!(said.err.contains("it is paused, but") && said.err.contains("state_dir"), "{said:?}");
+    haproxy.set_weight_by_hand("app", "green", 33).await?;
+    left_alone(&haproxy, "app", 100, 33).await?;
+    assert_eq!(metric(&weightd, "weightd_state_persist_errors_total", "").await?, 1);
+    std::fs::remove_dir(&way)?;
+    ends(&weightd, 0, &["pause", "--local", "--for", "5m"]).await?;
+    ends(&weightd, 0, &["resume", "--local"]).await?;
+    becomes(&haproxy, "app", 100, 0).await
+}
+
+#[tokio::test]
+async fn several_haproxies_are_paused_together_or_one_by_one() -> anyhow::Result<()> {
+    let (consul, edge) = servers(&backend("app", 0, 100)).await?;
+    let inner = Haproxy::start(&backend("app", 0, 100)).await?;
+    put(&consul, "app", 100, 0).await?;
+    let weightd = Settings::without_haproxy(&consul.address())
+        .haproxy("edge", &edge.address())
+        .haproxy("inner", &inner.address())
+        .set("reconcile.resync", "1s")
+        .start()
+        .await?;
+    for haproxy in [&edge, &inner] {
+        becomes(haproxy, "app", 100, 0).await?;
+    }
+    ends(&weightd, 0, &["pause", "--local", "--for", "5m", "--instance", "edge"]).await?;
+    for haproxy in [&edge, &inner] {
+        haproxy.set_weight_by_hand("app", "green", 33).await?;
+    }
+    becomes(&inner, "app", 100, 0).await?;
+    always(A_WHILE, "it is left alone", async || is(&edge, "app", 100, 33).await).await?;
+    let said = ends(&weightd, 0, &["pause", "app", "--local", "--for", "5m"]).await?;
+    assert!(said.err.contains("edge, inner"), "{said:?}");
+    inner.set_weight_by_hand("app", "green", 33).await?;
+    left_alone(&inner, "app", 100, 33).await?;
+    ends(&weightd, 0, &["resume", "--local"]).await?;
+    for haproxy in [&edge, &inner] {
+        becomes(haproxy, "app", 100, 0).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_run_once_leaves_alone_what_is_paused() -> anyhow::Result<()> {
+    let (_consul, haproxy, mut weightd) = settled().await?;
+    ends(&weightd, 0, &["pause", "app", "--local", "--for", "5m"]).await?;
+    weightd.stop().await?;
+    for app in ["app", "other"] {
+        haproxy.set_weight_by_hand(app, "green", 33).await?;
+    }
+    let status = tokio::process::Command::new(crate::harness::program::binary("weightd")?)
+        .arg("--once")
+        .arg("--config")
+        .arg(weightd.dir().join("weightd.toml"))
+        .stderr(std::process::Stdio::null())
+        .status()
+        .await?;
+    assert_eq!(status.code(), Some(3), "not as Consul says");
+    is(&haproxy, "other", 100, 0).await?;
+    is(&haproxy, "app", 100, 33).await
+}
