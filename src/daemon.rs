@@ -76,13 +76,21 @@ pub fn main() -> ExitCode {
     };
     match run(config, &args, log) {
         Ok(code) => code,
-        Err(error) => {
-            error!("{error:#}");
-            if error.downcast_ref::<LockError>().is_some_and(|e| matches!(e, LockError::Held { .. })) {
-                return ExitCode::from(EXIT_RUNNING);
+        Err(error) => match error.downcast_ref() {
+            Some(LockError::Held { .. }) => {
+                error!("{error:#}");
+                ExitCode::from(EXIT_RUNNING)
             }
-            ExitCode::FAILURE
-        }
+            Some(LockError::Io { .. }) => {
+                const HINT: &str = "run it as root or as weightd's user, set `run_dir`, or use --dry-run";
+                error!(hint = HINT, "{error:#}");
+                ExitCode::FAILURE
+            }
+            None => {
+                error!("{error:#}");
+                ExitCode::FAILURE
+            }
+        },
     }
 }
 

@@ -236,46 +236,55 @@ from_sources() {
     known "$1" && apt_get private --download-only install "$1" && unpack "$1" private
 }
 
-# The last Debian with Consul is bullseye. It comes from the mirror this machine
-# has for its own Debian, and is believed only if Debian's key has signed it.
-consul_from_bullseye() {
+# The last Debian with Consul is bullseye, the last Ubuntu jammy. It comes from the mirror this machine has for its own
+# system, and is believed only if the system's key has signed it.
+consul_from_an_older_release() {
     have_apt || return 1
     # shellcheck disable=SC1091 # every Debian has it
     os=$(. /etc/os-release && echo "$ID ${VERSION_CODENAME:-sid}")
-    [ "${os% *}" = debian ] || return 1
+    case $os in
+    debian\ *)
+        older=bullseye components=main
+        set -- debian-archive-keyring.pgp debian-archive-keyring.gpg debian-archive-bullseye-stable.gpg
+        ;;
+    ubuntu\ *)
+        older=jammy components="main universe"
+        set -- ubuntu-archive-keyring.gpg
+        ;;
+    *) return 1 ;;
+    esac
     keyring=
-    for file in /usr/share/keyrings/debian-archive-keyring.pgp \
-        /usr/share/keyrings/debian-archive-keyring.gpg \
-        /usr/share/keyrings/debian-archive-bullseye-stable.gpg; do
+    for file; do
+        file=/usr/share/keyrings/$file
         [ ! -r "$file" ] || [ -n "$keyring" ] || keyring=$file
     done
     [ -n "$keyring" ] || return 1
 
     [ -n "$lists" ] || use_machine_lists
-    say "downloading consul from Debian bullseye"
+    say "downloading consul from ${os% *} $older"
     # apt reads its sources itself, in whichever format they are. Another
     # archive may have a suite of the same name; Debian's key tells them apart.
     apt-get -c "$work/$lists.conf" update --print-uris 2>/dev/null </dev/null |
         sed -nE "s#^'(.*)/dists/(${os#* }|(old)*stable|testing|unstable|sid)/(InRelease|Release)' .*#\1#p" |
         sort -u >"$work/mirrors"
     while read -r mirror; do
-        rm -rf "$work/bullseye"
-        configure bullseye <<CONF
-Dir::State::lists "$work/bullseye/lists";
-Dir::Etc::sourcelist "$work/bullseye.list";
+        rm -rf "$work/older"
+        configure older <<CONF
+Dir::State::lists "$work/older/lists";
+Dir::Etc::sourcelist "$work/older.list";
 Dir::Etc::sourceparts "/dev/null";
 Dir::Etc::preferences "/dev/null";
 Dir::Etc::preferencesparts "/dev/null";
 APT::Get::AllowUnauthenticated "false";
 Acquire::AllowInsecureRepositories "false";
 CONF
-        echo "deb [arch=$(dpkg --print-architecture) signed-by=$keyring] $mirror bullseye main" \
-            >"$work/bullseye.list"
-        apt_get bullseye update || continue
+        echo "deb [arch=$(dpkg --print-architecture) signed-by=$keyring] $mirror $older $components" \
+            >"$work/older.list"
+        apt_get older update || continue
         # It needs the C library only. `download`, since the libraries of two
         # releases may have dependencies that exclude each other.
-        (cd "$work/bullseye/archives" && apt_get bullseye download consul) || continue
-        unpack consul bullseye && return 0
+        (cd "$work/older/archives" && apt_get older download consul) || continue
+        unpack consul older && return 0
     done <"$work/mirrors"
     return 1
 }
@@ -289,7 +298,7 @@ if ! version haproxy "$bin/haproxy" >/dev/null; then
     rm -f "$work/errors"
 fi
 if ! version consul "$bin/consul" >/dev/null; then
-    link consul || from_sources consul || consul_from_bullseye || {
+    link consul || from_sources consul || consul_from_an_older_release || {
         complain
         say "no consul: install it so that it is in PATH (the program alone is enough)"
         exit 1

@@ -107,7 +107,7 @@ fn of_its_pause(pause: &Pause) -> Reason {
         severity: Severity::Info,
         reason: "paused",
         detail: pause.explained(),
-        remedy: "nothing: it goes on by itself; at once with `weightctl resume --local`",
+        remedy: "nothing: it goes on by itself; at once with `weightctl resume BACKEND --local`, or without BACKEND if all are paused",
     }
 }
 

@@ -193,6 +193,8 @@ impl Reconciler {
         }
         if let Some(process) = &mut self.process
             && process.pid == info.pid
+            // A HAProxy that was starved of its processor corrects its clock, which may look like a new process too:
+            // looking at everything once more is harmless, missing a new process is not.
             && process.uptime <= info.uptime
         {
             process.uptime = info.uptime;

@@ -385,7 +385,7 @@ impl Task {
         self.metrics.haproxy_error(&self.instance.name, reason);
         let mut inner = self.instance.lock();
         if inner.down.as_ref().is_none_or(|down| down.reason != reason) {
-            warn!(reason, error = detail, hint = remedy, "HAProxy cannot be used; it is tried again");
+            warn!(reason, error = detail, hint = remedy, "HAProxy cannot be used");
         }
         let since = inner.down.as_ref().map_or(self.clock.now(), |down| down.since);
         inner.down = Some(Down { reason, detail, remedy, since });

@@ -6,7 +6,7 @@ use anstream::AutoStream;
 use anstyle::{AnsiColor, Style};
 
 /// Columns that every line keeps to.
-const WIDTH: usize = 78;
+const WIDTH: usize = 80;
 /// Columns of a bar.
 const BAR: u8 = 26;
 

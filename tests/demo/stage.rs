@@ -61,16 +61,16 @@ impl Stage {
         Ok(format!(
             "Everything keeps running until Ctrl-C. In another terminal:\n\
              \n\
-             \x20 export CONSUL_HTTP_ADDR={consul}\n\
+             \x20 export CONSUL_HTTP_ADDR={consul} WEIGHTD_API={api} WEIGHTD_SOCKET={control}\n\
              \x20 PATH={bin}:$PATH\n\
              \x20 ADMIN={socket}\n\
              \n\
              \x20 weightctl set app blue=75 green=25 --reason 'a try'\n\
              \x20 weightctl get app\n\
-             \x20 weightctl status --local --api {api}\n\
+             \x20 weightctl status --local\n\
              \x20 tail -f {log}\n\
              \n\
-             \x20 # who answers\n\
+             \x20 # who answers (this and the hand edit below need curl)\n\
              \x20 curl -i http://127.0.0.1:{web}/\n\
              \x20 # reload HAProxy (its worker is now {worker})\n\
              \x20 kill -USR2 {master}\n\
@@ -79,6 +79,7 @@ impl Stage {
              \x20 # Consul's own pages\n\
              \x20 {consul}/ui\n",
             log = log.display(),
+            control = self.weightd.dir().join("run/weightd.sock").display(),
             socket = socket.display(),
             worker = worker.as_raw_nonzero(),
             master = master.as_raw_nonzero(),
