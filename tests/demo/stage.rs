@@ -61,7 +61,8 @@ impl Stage {
         Ok(format!(
             "Everything keeps running until Ctrl-C. In another terminal:\n\
              \n\
-             \x20 export CONSUL_HTTP_ADDR={consul} WEIGHTD_API={api} WEIGHTD_SOCKET={control}\n\
+             \x20 export CONSUL_HTTP_ADDR={consul} WEIGHTD_API={api}\n\
+             \x20 export WEIGHTD_SOCKET={control}\n\
              \x20 PATH={bin}:$PATH\n\
              \x20 ADMIN={socket}\n\
              \n\
