@@ -127,25 +127,13 @@ impl Store {
     /// # Errors
     /// [`StoreError`]. Then nothing is known, and nothing is enforced before the first good read of Consul.
     pub fn load(&self) -> Result<Stored, StoreError> {
-        let bytes = match fs::read(&self.path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Stored::default()),
-            Err(source) => return Err(StoreError::Read { path: self.path.clone(), source }),
-        };
+        let Some(bytes) = read(&self.path)? else { return Ok(Stored::default()) };
         self.parse(&bytes).map_err(|what| put_aside(&self.path, what))
     }
 
     fn parse(&self, bytes: &[u8]) -> Result<Stored, &'static str> {
-        const DAMAGED: &str = "damaged";
-        let end = bytes.iter().position(|b| *b == b'\n').ok_or(DAMAGED)?;
-        let (header, payload) = (&bytes[..end], &bytes[end + 1..]);
-        let header: Header = serde_json::from_slice(header).map_err(|_| DAMAGED)?;
-        if header.schema != SCHEMA {
-            return Err("of another schema");
-        }
-        if header.crc32 != crc32fast::hash(payload) {
-            return Err(DAMAGED);
-        }
+        let (header, payload): (Header, _) = split(bytes)?;
+        check(payload, header.crc32, header.schema, SCHEMA)?;
         if header.key != self.key {
             return Err("of another prefix");
         }
@@ -170,6 +158,33 @@ impl Store {
         let header = Header { schema: SCHEMA, crc32: crc32fast::hash(&payload), key: self.key.clone() };
         replace(&self.path, &serde_json::to_vec(&header)?, &payload)
     }
+}
+
+/// Any damage to a file.
+const DAMAGED: &str = "damaged";
+
+/// What lies at `path`, if anything does.
+fn read(path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(StoreError::Read { path: path.to_owned(), source }),
+    }
+}
+
+/// Parts a file into its header, the first line, and its payload, which is not yet checked.
+fn split<'b, H: Deserialize<'b>>(bytes: &'b [u8]) -> Result<(H, &'b [u8]), &'static str> {
+    let end = bytes.iter().position(|b| *b == b'\n').ok_or(DAMAGED)?;
+    let header = serde_json::from_slice(&bytes[..end]).map_err(|_| DAMAGED)?;
+    Ok((header, &bytes[end + 1..]))
+}
+
+/// Whether a payload is of the schema that is read, and whole.
+fn check(payload: &[u8], crc32: u32, schema: u32, wanted: u32) -> Result<(), &'static str> {
+    if schema != wanted {
+        return Err("of another schema");
+    }
+    if crc32 == crc32fast::hash(payload) { Ok(()) } else { Err(DAMAGED) }
 }
 
 /// What is wrong with what lies at `path` is told, and it is kept for those who want to look.

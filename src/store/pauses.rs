@@ -1,13 +1,13 @@
 //! The pauses of a node: one small file beside the state, so that a restart of weightd does not end them.
 
 use std::{
-    fs, io,
+    io,
     path::{Path, PathBuf},
 };
 
 use serde::{Deserialize, Serialize};
 
-use super::{StoreError, put_aside, replace};
+use super::{DAMAGED, StoreError, check, put_aside, read, replace, split};
 use crate::model::BackendName;
 
 /// The schema written and read.
@@ -69,11 +69,7 @@ impl PauseStore {
     /// # Errors
     /// [`StoreError`]. Then nothing is paused.
     pub fn load(&self) -> Result<Vec<StoredPause>, StoreError> {
-        let bytes = match fs::read(&self.path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(source) => return Err(StoreError::Read { path: self.path.clone(), source }),
-        };
+        let Some(bytes) = read(&self.path)? else { return Ok(Vec::new()) };
         parse(&bytes).map_err(|what| put_aside(&self.path, what))
     }
 
@@ -98,21 +94,15 @@ impl PauseStore {
 }
 
 fn parse(bytes: &[u8]) -> Result<Vec<StoredPause>, &'static str> {
-    const DAMAGED: &str = "damaged";
-    let end = bytes.iter().position(|b| *b == b'\n').ok_or(DAMAGED)?;
-    let (header, payload) = (&bytes[..end], &bytes[end + 1..]);
-    let header: Header = serde_json::from_slice(header).map_err(|_| DAMAGED)?;
-    if header.schema != SCHEMA {
-        return Err("of another schema");
-    }
-    if header.crc32 != crc32fast::hash(payload) {
-        return Err(DAMAGED);
-    }
+    let (header, payload): (Header, _) = split(bytes)?;
+    check(payload, header.crc32, header.schema, SCHEMA)?;
     serde_json::from_slice(payload).map_err(|_| DAMAGED)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn some() -> Vec<StoredPause> {
