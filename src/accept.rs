@@ -81,9 +81,10 @@ pub fn accept(
     if !observed.servers.iter().any(|s| desired.weights.contains_key(&s.name)) {
         return Verdict::Unmatched;
     }
-    // The same weights again, for another reason or from another key, are no change. Those that needed
+    // The same weights again, for another reason or from another key, are no change where HAProxy has them. Those that needed
     // force need it again.
-    if accepted.is_some_and(|a| a.weights == desired.weights && !a.force) {
+    let in_force = || observed.servers.iter().all(|s| desired.weights.get(&s.name).is_none_or(|w| *w == s.weight));
+    if accepted.is_some_and(|a| a.weights == desired.weights && !a.force) && in_force() {
         return Verdict::Accepted;
     }
     if let Some(guard) = guard(desired, accepted, observed) {
