@@ -98,6 +98,8 @@ pub struct Watch {
     index: u64,
     pace: Pace,
     published: Option<Arc<DesiredState>>,
+    /// What went wrong since the last question, and may be mended by the next.
+    wrong: Option<ConsulError>,
     budget: Budget,
     replaced: watch::Receiver<()>,
     feed: watch::Sender<Feed>,
@@ -127,6 +129,7 @@ impl Watch {
             index: 0,
             pace: Pace::default(),
             published: None,
+            wrong: None,
             budget: Budget::default(),
             replaced,
             feed,
@@ -153,7 +156,7 @@ impl Watch {
                     least = APPLY_FIRST;
                 }
                 Err(error) => {
-                    self.failed(&error);
+                    self.failed(error);
                     tokio::select! {
                         () = sleep(backoff.next()) => {}
                         // What was wrong may have been mended just now.
@@ -212,7 +215,7 @@ impl Watch {
                     });
                     // The query may still be blocked for long, and is not abandoned.
                     if let Err(error) = taken {
-                        self.failed(&error);
+                        self.failed(error);
                         plain_at = Instant::now() + retry::jittered(PLAIN_READ_AFTER_ERROR, 0.5);
                     }
                 }
@@ -227,7 +230,13 @@ impl Watch {
         }
     }
 
-    fn ask(&self, index: u64) -> Reading {
+    fn ask(&mut self, index: u64) -> Reading {
+        // Only now, and not when it went wrong: a file that was mended during the pause counts for this question already.
+        if let Some(wrong) = self.wrong.take()
+            && let Err(error) = self.client.refresh(&wrong)
+        {
+            warn!(error = %Chain(&error), "cannot read the token again");
+        }
         self.count_request();
         let blocking = (index > 0).then_some(Blocking { index, wait: self.wait });
         let (client, prefix) = (Arc::clone(&self.client), self.prefix.clone());
@@ -280,11 +289,11 @@ impl Watch {
         Ok(())
     }
 
-    fn failed(&mut self, error: &ConsulError) {
+    fn failed(&mut self, error: ConsulError) {
         // After an error the index proves nothing: the next read does not wait.
         self.index = 0;
         let now = self.clock.now();
-        let detail = Chain(error).to_string();
+        let detail = Chain(&error).to_string();
         self.link.send_modify(|link| {
             *link.errors.entry(error.reason()).or_default() += 1;
             let since = link.held.as_ref().map_or(now, |held| held.since);
@@ -301,9 +310,7 @@ impl Watch {
             }
             link.held = Some(Held { reason: error.reason(), detail, remedy: error.remedy(), since });
         });
-        if let Err(error) = self.client.refresh(error) {
-            warn!(error = %Chain(&error), "cannot read the token again");
-        }
+        self.wrong = Some(error);
         self.feed.send_if_modified(|feed| {
             let first = matches!(feed, Feed::Waiting);
             if first {
