@@ -100,6 +100,8 @@ pub struct Reconciler {
     events: Vec<Event>,
     /// How many backends one look may take: fewer after one whose answer was too much.
     batch: usize,
+    /// How many urgent backends are being looked at: urgent no more, and not yet decided.
+    looking: usize,
 }
 
 impl Reconciler {
@@ -241,6 +243,7 @@ impl Reconciler {
                 batch.push(name);
             }
         }
+        self.looking = if urgent { batch.len() } else { 0 };
         batch
     }
 
@@ -267,6 +270,7 @@ impl Reconciler {
 
     /// The exchange did not happen: the batch is still to be looked at.
     pub fn put_back(&mut self, batch: impl IntoIterator<Item = BackendName>) {
+        self.looking = 0;
         self.urgent.extend(batch);
     }
 
@@ -327,6 +331,7 @@ impl Reconciler {
     /// Decides what to send to the backends that were just looked at.
     pub fn decide(&mut self, batch: &[BackendName], now: Moment) -> Vec<(BackendName, Why, Plan)> {
         let mut plans = Vec::new();
+        self.looking = 0;
         self.expire(now);
         for name in batch {
             let Some(backend) = self.backends.get_mut(name) else { continue };
@@ -396,6 +401,7 @@ impl Reconciler {
         self.enforcing
             && self.process.is_some()
             && self.urgent.is_empty()
+            && self.looking == 0
             && self.backends.values().all(|b| !b.rejected() && (!b.managed() || b.converged()))
             && self.state.as_ref().is_none_or(|state| state.stray.is_empty())
     }
@@ -428,4 +434,49 @@ pub enum Due {
     Now,
     /// In its turn, paced.
     InTurn,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::desired::{Decoder, Entry};
+
+    fn say(reconciler: &mut Reconciler, decoder: &mut Decoder, index: u64, green: u16) {
+        use base64::{Engine as _, engine::general_purpose::STANDARD};
+        let value = STANDARD.encode(format!(r#"{{"weights":{{"green":{green}}}}}"#));
+        let entry = Entry { key: "w/app".into(), value: Some(value.into()), modify_index: index };
+        reconciler.take(&Arc::new(decoder.decode(index, &[entry]).unwrap()));
+    }
+
+    #[test]
+    fn what_is_being_looked_at_is_not_converged_before_it_is_decided() {
+        let (mut reconciler, mut decoder) = (Reconciler::new(Stored::default(), false), Decoder::new("w/"));
+        let app = BackendName::new("app").unwrap();
+        reconciler.process(&Info { version: "3".into(), pid: 1, uptime: 1, stopping: false, processes: 1 });
+        let row = "1 app 1 green 127.0.0.1 2 0 10 1 0 1 0 2 0 0 0 0 - 80 -";
+        let header = "# be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_uweight srv_iweight \
+                      srv_time_since_last_change srv_check_status srv_check_result srv_check_health srv_check_state \
+                      srv_agent_state bk_f_forced_id srv_f_forced_id srv_fqdn srv_port srvrecord";
+        let mut look = |reconciler: &mut Reconciler, index, green, expected| {
+            say(reconciler, &mut decoder, index, green);
+            assert!(!reconciler.converged());
+            let batch = reconciler.next_batch();
+            reconciler.observe(&app, &format!("1\n{header}\n{row}\n"), Moment::default());
+            assert!(!reconciler.converged(), "whatever it will be");
+            reconciler.put_back(batch);
+            assert!(!reconciler.converged(), "it is still to be looked at");
+            let batch = reconciler.next_batch();
+            let plans = reconciler.decide(&batch, Moment::default());
+            assert_eq!((plans.len(), reconciler.converged()), expected);
+        };
+        look(&mut reconciler, 1, 10, (0, true));
+        look(&mut reconciler, 2, 20, (1, false));
+        // A look in its turn has nothing new to decide.
+        let mut reconciler = Reconciler::new(Stored::default(), false);
+        reconciler.process(&Info { version: "3".into(), pid: 1, uptime: 1, stopping: false, processes: 1 });
+        look(&mut reconciler, 1, 10, (0, true));
+        reconciler.resync();
+        assert_eq!(reconciler.next_batch(), [app]);
+        assert!(reconciler.converged());
+    }
 }
