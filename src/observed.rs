@@ -31,6 +31,8 @@ pub struct ServerRow<'a> {
     pub check_status: u8,
     /// `srv_check_state`: bit [`CHECK_ENABLED`] says that the server is checked.
     pub check_state: u16,
+    /// `srv_agent_state`: the same bit says that an agent is asked, which may set the weight.
+    pub agent_state: u16,
 }
 
 /// The bits that take a server out: maintenance that was set (0x01), inherited (0x02) or for want of an address (0x20),
@@ -50,6 +52,10 @@ const CHECK_STARTED: u8 = 2;
 pub struct Roles {
     /// `algo` of the backend's row; empty where HAProxy does not say.
     pub algorithm: String,
+    /// Whether users are pinned by a cookie: `cookie` of the backend's row has its name.
+    pub cookie: bool,
+    /// Whether the backend has a stick table, as `show table` says. It may pin users, or only count them.
+    pub stick_table: bool,
     /// The servers that are not plain active ones.
     pub servers: BTreeMap<ServerName, Role>,
 }
@@ -84,6 +90,7 @@ pub enum Health {
 }
 
 /// A server as HAProxy reports it.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and all of their combinations exist")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Server {
     /// Its name.
@@ -100,6 +107,8 @@ pub struct Server {
     pub slot: bool,
     /// Takes traffic only when all active servers are down.
     pub backup: bool,
+    /// Whether an agent is asked, which may set the weight.
+    pub agent: bool,
 }
 
 impl Server {
@@ -159,6 +168,7 @@ impl Observed {
                     administered: row.admin_state & ADMINISTERED != 0,
                     slot: row.admin_state & NO_ADDRESS != 0,
                     backup: role.is_some_and(|r| r.backup),
+                    agent: row.agent_state & CHECK_ENABLED != 0,
                     name,
                 })
             })
@@ -229,6 +239,7 @@ mod tests {
             initial: Weight::MAX,
             check_status: 6,
             check_state: CHECK_ENABLED,
+            agent_state: 0,
         }
     }
 
@@ -278,7 +289,7 @@ mod tests {
     fn a_tracking_server_has_the_health_of_the_tracked_one() {
         let tracked = (BackendName::new("other").unwrap(), ServerName::new("x").unwrap());
         let role = Role { backup: false, tracked: Some(tracked) };
-        let roles = Roles { algorithm: String::new(), servers: [(ServerName::new("a").unwrap(), role)].into() };
+        let roles = Roles { servers: [(ServerName::new("a").unwrap(), role)].into(), ..Roles::default() };
         let unchecked = ServerRow { check_state: 0, weight: Weight::ZERO, ..row("a") };
         for (health, usable) in [
             (Some(Health::Up), true),
@@ -298,6 +309,7 @@ mod tests {
         let roles = Roles {
             algorithm: "roundrobin".to_owned(),
             servers: [(ServerName::new("a").unwrap(), Role { backup: true, tracked: None })].into(),
+            ..Roles::default()
         };
         assert!(!Observed::new(&[row("a")], Some(&roles), None, &|_, _| None).any_usable());
         assert!(!observe(ServerRow { admin_state: NO_ADDRESS, ..row("a") }, None).any_usable());

@@ -13,6 +13,7 @@ pub mod pauses;
 pub mod reasons;
 pub mod reconciler;
 pub mod saving;
+pub mod shares;
 pub mod task;
 pub mod telling;
 

@@ -19,6 +19,8 @@ pub enum Command<'a> {
     /// The algorithm of the backend with this id and the roles of its servers (types 2 backend + 4 servers, all
     /// servers). By its id, because a frontend may have the same name, and would be found first.
     ShowStat(u32),
+    /// The stick tables, one line each, without what is in them.
+    ShowTable,
     /// Sets the weight of one server to an absolute number: a percentage is of the configured weight and
     /// can never leave 0.
     SetWeight(&'a BackendName, &'a ServerName, Weight),
@@ -30,6 +32,7 @@ impl fmt::Display for Command<'_> {
             Self::ShowInfo => f.write_str("show info"),
             Self::ShowCliLevel => f.write_str("show cli level"),
             Self::ShowServersState(backend) => write!(f, "show servers state {backend}"),
+            Self::ShowTable => f.write_str("show table"),
             Self::ShowStat(id) => write!(f, "show stat {id} 6 -1"),
             Self::SetWeight(backend, server, weight) => write!(f, "set server {backend}/{server} weight {weight}"),
         }
@@ -101,15 +104,16 @@ mod tests {
         let line = Line::of([
             Command::ShowInfo,
             Command::ShowCliLevel,
+            Command::ShowTable,
             Command::ShowStat(3),
             Command::SetWeight(&backend, &server, Weight::MAX),
             Command::ShowServersState(&backend),
         ]);
         assert_eq!(
             line.wire(),
-            "show info;show cli level;show stat 3 6 -1;set server app/blue weight 256;show servers state app\n"
+            "show info;show cli level;show table;show stat 3 6 -1;set server app/blue weight 256;show servers state app\n"
         );
-        assert_eq!(line.commands(), 5);
+        assert_eq!(line.commands(), 6);
     }
 
     #[test]

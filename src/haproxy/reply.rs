@@ -3,7 +3,10 @@
 //! Pure functions over text. Columns are found by their names, never by position; what does not parse is an
 //! error, never a guess.
 
-use std::{collections::HashMap, ops::Range};
+use std::{
+    collections::{BTreeSet, HashMap},
+    ops::Range,
+};
 
 use crate::{
     model::{BackendName, ServerName, Weight},
@@ -147,6 +150,7 @@ pub fn servers_state(frame: &str) -> Result<ServersState<'_>, BadReply> {
     let (op_state, admin_state) = (column("srv_op_state")?, column("srv_admin_state")?);
     let (weight, initial) = (column("srv_uweight")?, column("srv_iweight")?);
     let (check_status, check_state) = (column("srv_check_status")?, column("srv_check_state")?);
+    let agent_state = column("srv_agent_state")?;
 
     let mut rows = Vec::new();
     let mut fields: Vec<&str> = Vec::with_capacity(header.len());
@@ -169,6 +173,7 @@ pub fn servers_state(frame: &str) -> Result<ServersState<'_>, BadReply> {
             initial: to_weight(text(initial, "srv_iweight")?, "srv_iweight")?,
             check_status: value(text(check_status, "srv_check_status")?, "srv_check_status")?,
             check_state: value(text(check_state, "srv_check_state")?, "srv_check_state")?,
+            agent_state: value(text(agent_state, "srv_agent_state")?, "srv_agent_state")?,
         });
     }
     Ok(ServersState::Servers(rows))
@@ -197,7 +202,7 @@ pub fn roles(frame: &str) -> Result<Option<Roles>, BadReply> {
     let column =
         |wanted: &'static str| columns.get(wanted).copied().ok_or(BadReply::Lacks { command: COMMAND, wanted });
     let (server, kind, backup) = (column("svname")?, column("type")?, column("bck")?);
-    let (tracked, algorithm) = (column("tracked")?, column("algo")?);
+    let (tracked, algorithm, cookie) = (column("tracked")?, column("algo")?, column("cookie")?);
 
     let mut roles = None::<Roles>;
     let mut servers = Vec::new();
@@ -207,7 +212,9 @@ pub fn roles(frame: &str) -> Result<Option<Roles>, BadReply> {
             |at: usize, column| fields.get(at).copied().ok_or(BadReply::Lacks { command: COMMAND, wanted: column });
         match text(kind, "type")? {
             "1" => {
-                text(algorithm, "algo")?.clone_into(&mut roles.get_or_insert_default().algorithm);
+                let roles = roles.get_or_insert_default();
+                text(algorithm, "algo")?.clone_into(&mut roles.algorithm);
+                roles.cookie = !text(cookie, "cookie")?.is_empty();
             }
             "2" => {
                 let role = Role {
@@ -226,6 +233,13 @@ pub fn roles(frame: &str) -> Result<Option<Roles>, BadReply> {
         roles.servers.extend(servers.into_iter().filter(|(_, role)| *role != Role::default()));
     }
     Ok(roles)
+}
+
+/// Reads `show table`: the backends that have a stick table. Whatever else is said, as by a socket that may not ask, has
+/// none.
+pub fn stick_tables(frame: &str) -> BTreeSet<BackendName> {
+    let name = |line: &str| BackendName::new(line.strip_prefix("# table: ")?.split_once(',')?.0).ok();
+    frame.lines().filter_map(name).collect()
 }
 
 /// The fields of a line of HAProxy's CSV: quoted where they hold a comma or a quote, never across lines.
@@ -339,18 +353,25 @@ mod tests {
 
     #[test]
     fn roles_are_read_past_quoted_fields() {
-        let frame = "# pxname,svname,bck,type,last_chk,tracked,algo,\n\
-            app,blue,0,2,\"a, \"\"b\"\"\",,,\n\
-            app,spare,1,2,,,,\n\
-            app,follower,0,2,,other/x,,\n\
-            app,BACKEND,0,1,,,roundrobin,";
+        let frame = "# pxname,svname,bck,type,last_chk,tracked,cookie,algo,\n\
+            app,blue,0,2,\"a, \"\"b\"\"\",,b,,\n\
+            app,spare,1,2,,,,,\n\
+            app,follower,0,2,,other/x,,,\n\
+            app,BACKEND,0,1,,,SRV,roundrobin,";
         let roles = roles(frame).unwrap().unwrap();
-        assert!(roles.known_dynamic());
+        assert!(roles.known_dynamic() && roles.cookie);
         assert_eq!(roles.servers.len(), 2);
         assert!(roles.servers["spare"].backup);
         assert_eq!(roles.servers["follower"].tracked.as_ref().unwrap().1.as_str(), "x");
-        assert_eq!(super::roles("# pxname,svname,bck,type,tracked,algo,").unwrap(), None, "a disabled backend");
+        assert_eq!(super::roles("# pxname,svname,bck,type,tracked,cookie,algo,").unwrap(), None, "a disabled backend");
         assert!(super::roles("Permission denied").is_err());
+    }
+
+    #[test]
+    fn stick_tables_are_told_by_name() {
+        let frame = "# table: rate, type: ip, size:1024, used:0\n# table: st:x, type: ip, size:1024, used:7";
+        assert_eq!(stick_tables(frame).iter().map(BackendName::as_str).collect::<Vec<_>>(), ["rate", "st:x"]);
+        assert!(stick_tables("").is_empty() && stick_tables("Permission denied").is_empty());
     }
 
     #[test]

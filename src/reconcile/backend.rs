@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{contention::Contention, reasons::Reason};
+use super::{contention::Contention, reasons::Reason, shares};
 use crate::{
     accept::{self, Guarded, Verdict},
     desired::{Desired, Instruction, Rejected, Source},
@@ -210,6 +210,8 @@ impl Backend {
         self.refusal = None;
         self.contention = Contention::default();
         self.matched = Matched::Unknown;
+        // These are told of once in each process.
+        self.told.retain(|reason| !shares::WORDS.contains(&reason.reason));
         if !matches!(self.settled, Settled::Fresh(_)) {
             self.settled = Settled::Fresh(Why::NewProcess);
         }

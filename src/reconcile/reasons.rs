@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::{
     backend::{Backend, Key, Matched},
     pauses::Pause,
+    shares,
 };
 use crate::{
     haproxy::{BadReply, Refusal},
@@ -40,15 +41,21 @@ pub struct Reason {
 }
 
 /// Every word that [`Reason::reason`] can be.
-pub const WORDS: [&str; 14] = [
+pub const WORDS: [&str; 20] = [
+    "agent_check",
     "contended",
+    "cookie",
+    "first",
     "guarded",
+    "hash",
+    "leastconn",
     "no_usable_server",
     "only_backups",
     "orphaned",
     "paused",
     "refused",
     "rejected",
+    "stick_table",
     "unmatched_backend",
     "unmatched_server",
     "unnamed",
@@ -74,6 +81,7 @@ pub fn of(backend: &Backend, orphaned: bool, paused: Option<&Pause>) -> Vec<Reas
             Matched::Yes => {
                 reasons.extend(of_its_changes(backend));
                 reasons.extend(of_its_servers(backend));
+                reasons.extend(shares::of(backend));
             }
         }
     }
@@ -163,7 +171,7 @@ fn of_its_servers(backend: &Backend) -> Vec<Reason> {
             reasons.push(nothing_serves(observed.any_backup_serving()));
         }
         let unnamed = observed.servers.iter().filter(|s| !s.slot && !accepted.weights.contains_key(&s.name));
-        let unnamed = list(unnamed.map(|s| &s.name));
+        let unnamed = list(unnamed.map(|s| s.name.as_str()));
         if !unnamed.is_empty() {
             reasons.push(Reason {
                 severity: Severity::Info,
@@ -176,7 +184,7 @@ fn of_its_servers(backend: &Backend) -> Vec<Reason> {
         }
     }
     let named = backend.desired.iter().flat_map(|desired| desired.weights.keys());
-    let missing = list(named.filter(|name| observed.server(name).is_none()));
+    let missing = list(named.filter(|name| observed.server(name).is_none()).map(ServerName::as_str));
     if !missing.is_empty() {
         reasons.push(Reason {
             severity: Severity::Info,
@@ -215,9 +223,9 @@ fn refused_remedy(refusal: &Refusal) -> &'static str {
 }
 
 /// The first few names, and how many more there are.
-fn list<'a>(names: impl Iterator<Item = &'a ServerName>) -> String {
+pub(super) fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
     const SHOWN: usize = 5;
-    let names: Vec<&str> = names.map(ServerName::as_str).collect();
+    let names: Vec<&str> = names.collect();
     let shown = names.iter().take(SHOWN).copied().collect::<Vec<_>>().join(", ");
     if names.len() > SHOWN { format!("{shown} and {} more", names.len() - SHOWN) } else { shown }
 }

@@ -81,6 +81,8 @@ pub struct Reconciler {
     pub process: Option<Process>,
     /// How many processes have answered since weightd started.
     pub processes: u64,
+    /// The backends that have a stick table in this process.
+    pub stick_tables: BTreeSet<BackendName>,
     /// What Consul said last; none before its first answer.
     pub state: Option<Arc<DesiredState>>,
     /// Whether anything may be enforced: from Consul's first answer on, or once it is late.
@@ -277,7 +279,8 @@ impl Reconciler {
     /// Takes the roles of a backend in this process; none where it is disabled.
     pub fn take_roles(&mut self, name: &BackendName, roles: Option<Roles>) {
         if let Some(backend) = self.backends.get_mut(name) {
-            backend.roles = Some(roles.unwrap_or_default());
+            let stick_table = self.stick_tables.contains(name);
+            backend.roles = Some(Roles { stick_table, ..roles.unwrap_or_default() });
         }
     }
 

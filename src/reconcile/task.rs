@@ -250,9 +250,12 @@ impl Task {
             info!(pid = info.pid, version = info.version, uptime_seconds = info.uptime, "a HAProxy process answers");
         }
         if let Some(mut process) = process.filter(|process| process.level.is_empty()) {
-            let answer = self.ask(&Line::of([Command::ShowCliLevel])).await?;
-            answer.frames().next().unwrap_or_default().trim().clone_into(&mut process.level);
-            self.instance.lock().reconciler.process = Some(process);
+            let answer = self.ask(&Line::of([Command::ShowCliLevel, Command::ShowTable])).await?;
+            let mut frames = answer.frames();
+            frames.next().unwrap_or_default().trim().clone_into(&mut process.level);
+            let tables = reply::stick_tables(frames.next().unwrap_or_default());
+            let mut inner = self.instance.lock();
+            (inner.reconciler.process, inner.reconciler.stick_tables) = (Some(process), tables);
         }
         let unusable = {
             let reconciler = &self.instance.lock().reconciler;

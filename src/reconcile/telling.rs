@@ -1,6 +1,6 @@
 //! What happened, told to the log and counted.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tracing::{debug, error, info, warn};
 
@@ -8,9 +8,14 @@ use super::{
     Event,
     backend::Why,
     pauses::{Ended, Scope},
-    reasons::Severity,
+    reasons::{self, Reason, Severity},
+    shares,
 };
-use crate::{metrics::Metrics, model::Moment, telemetry::budget::Budget};
+use crate::{
+    metrics::Metrics,
+    model::{BackendName, Moment},
+    telemetry::budget::Budget,
+};
 
 /// The telling of one HAProxy.
 #[derive(Debug)]
@@ -33,6 +38,7 @@ impl Telling {
         if left_out > 0 {
             warn!(left_out, "more news of backends in the last minute; see `weightctl status --local`");
         }
+        let mut alike = BTreeMap::<&str, (&Reason, Vec<&BackendName>)>::new();
         for event in events {
             match event {
                 Event::Changed { backend, change, why, accepted } => {
@@ -58,11 +64,23 @@ impl Telling {
                 // The pause was told of, once for all backends that are under it.
                 Event::Reason { reason, .. } if reason.reason == "paused" => {}
                 Event::Cleared { reason: "paused", .. } => {}
+                // What hundreds of backends have in common is told of once.
+                Event::Reason { backend, reason } if shares::WORDS.contains(&reason.reason) => {
+                    alike.entry(reason.reason).or_insert((reason, Vec::new())).1.push(backend);
+                }
                 Event::Would { .. } | Event::Reason { .. } | Event::Cleared { .. } => {
                     if self.budget.spend() {
                         tell_of_state(event);
                     }
                 }
+            }
+        }
+        for (Reason { reason, detail, remedy, severity }, backends) in alike.into_values() {
+            let names = reasons::list(backends.into_iter().map(BackendName::as_str));
+            if *severity == Severity::Warning {
+                warn!(backends = names, reason, hint = remedy, "{detail}");
+            } else {
+                info!(backends = names, reason, hint = remedy, "{detail}");
             }
         }
     }

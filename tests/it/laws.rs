@@ -44,6 +44,7 @@ fn server() -> impl Strategy<Value = Server> {
             administered,
             slot,
             backup,
+            agent: false,
         },
     )
 }
@@ -237,6 +238,7 @@ proptest! {
             administered: false,
             slot: false,
             backup: false,
+            agent: false,
         };
         let mut now = Moment::after_start(Duration::from_secs(100));
         let mut before: Option<Guarded> = None;

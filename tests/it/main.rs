@@ -21,6 +21,7 @@ mod policies;
 mod readme;
 mod reload;
 mod servers;
+mod shares;
 mod sync;
 mod tls;
 

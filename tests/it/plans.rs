@@ -14,8 +14,16 @@ fn server(text: &str) -> Server {
     let mut words = text.split(' ');
     let mut word = || words.next().expect("a name and a weight");
     let (name, weight) = (ServerName::new(word()).expect("a name"), weight(word()));
-    let mut server =
-        Server { name, weight, initial: weight, health: Health::Up, administered: false, slot: false, backup: false };
+    let mut server = Server {
+        name,
+        weight,
+        initial: weight,
+        health: Health::Up,
+        administered: false,
+        slot: false,
+        backup: false,
+        agent: false,
+    };
     for word in words {
         match word {
             "down" => server.health = Health::Down,

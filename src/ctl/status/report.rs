@@ -83,7 +83,7 @@ struct Backend {
     drift_corrections: u64,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 struct Why {
     reason: Option<String>,
@@ -147,8 +147,7 @@ impl fmt::Display for Instance {
         if !self.backends.is_empty() {
             write!(f, "\n{}", table(&self.backends))?;
         }
-        let explained = |backend: &Backend| backend.explained(self.paused.is_some());
-        let reasons: String = self.backends.iter().map(explained).chain([self.strays()]).collect();
+        let reasons = [self.reasons(), self.plans(), self.strays()].concat();
         if !reasons.is_empty() {
             write!(f, "\n{reasons}")?;
         }
@@ -157,6 +156,35 @@ impl fmt::Display for Instance {
 }
 
 impl Instance {
+    /// Why backends are as they are; once for all that have it in common. That all are paused was said already.
+    fn reasons(&self) -> String {
+        let mut reasons: Vec<(&Why, Vec<&str>)> = Vec::new();
+        for backend in &self.backends {
+            for why in &backend.reasons {
+                if self.paused.is_some() && why.reason.as_deref() == Some("paused") {
+                    continue;
+                }
+                match reasons.iter_mut().find(|(other, _)| *other == why) {
+                    Some((_, names)) => names.push(&backend.name),
+                    None => reasons.push((why, vec![&backend.name])),
+                }
+            }
+        }
+        let line = |(why, names): &(&Why, Vec<&str>)| {
+            because("  ", &first_few(names), why.reason.as_deref(), why.detail.as_deref(), why.remedy.as_deref())
+        };
+        reasons.iter().map(line).collect()
+    }
+
+    /// What a node that only observes would do.
+    fn plans(&self) -> String {
+        let plan = |backend: &Backend| {
+            let would = backend.would.as_ref()?;
+            Some(format!("  {}: would send: {}\n", Escaped(&backend.name), Escaped(would)))
+        };
+        self.backends.iter().filter_map(plan).collect()
+    }
+
     fn strays(&self) -> String {
         let mut text = String::new();
         for Stray { key, reason, remedy } in &self.stray {
@@ -231,19 +259,6 @@ impl Backend {
         }
         text
     }
-
-    /// Why it is as it is. That all are paused was said already.
-    fn explained(&self, all_paused: bool) -> String {
-        let name = Escaped(&self.name).to_string();
-        let lines = self.reasons.iter().filter(|why| !(all_paused && why.reason.as_deref() == Some("paused")));
-        let mut text: String = lines
-            .map(|why| because("  ", &name, why.reason.as_deref(), why.detail.as_deref(), why.remedy.as_deref()))
-            .collect();
-        if let Some(would) = &self.would {
-            let _ = writeln!(text, "  {name}: would send: {}", Escaped(would));
-        }
-        text
-    }
 }
 
 /// A line about one side.
@@ -253,6 +268,16 @@ fn part(name: &str, state: &str, facts: &[String]) -> String {
     let shown = Escaped(state).to_string();
     let padding = width.saturating_sub(shown.chars().count());
     format!("  {name}  {}{:padding$}{}\n", tone(state).paint(&shown), "", facts.join(", "))
+}
+
+/// The first few names, and how many more there are.
+fn first_few(names: &[&str]) -> String {
+    const SHOWN: usize = 4;
+    let mut text = names.iter().take(SHOWN).copied().collect::<Vec<_>>().join(", ");
+    if names.len() > SHOWN {
+        let _ = write!(text, " and {} more", names.len() - SHOWN);
+    }
+    text
 }
 
 /// A reason, and its remedy on the line below; nothing if there is none.

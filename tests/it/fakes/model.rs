@@ -184,6 +184,7 @@ impl Model {
         let text = match words[..] {
             ["show", "info"] => self.info(),
             ["show", "cli", "level"] => format!("{}\n", self.level),
+            ["show", "table"] => String::new(),
             ["show", "stat", id, "6", "-1"] => self.stat(id),
             ["show", "servers", "state", backend] => self.state(backend),
             ["set", "server", path, "weight", weight] => {
@@ -212,7 +213,7 @@ impl Model {
 
     /// By its id alone: a name may be a frontend's.
     fn stat(&mut self, id: &str) -> String {
-        const HEADER: &str = "# pxname,svname,qcur,bck,status,type,desc,tracked,algo,\n";
+        const HEADER: &str = "# pxname,svname,qcur,bck,status,type,desc,tracked,cookie,algo,\n";
         let name = self.backends.keys().find(|name| self.id(name).to_string() == id).cloned();
         let Some((name, backend)) = name.and_then(|name| self.backends.get_mut(&name).map(|backend| (name, backend)))
         else {
@@ -222,9 +223,9 @@ impl Model {
         let mut text = HEADER.to_owned();
         if !backend.disabled {
             for Server { name: server, backup, .. } in &backend.servers {
-                let _ = writeln!(text, "{name},{server},0,{},UP,2,\"a, \"\"b\"\"\",,,", u8::from(*backup));
+                let _ = writeln!(text, "{name},{server},0,{},UP,2,\"a, \"\"b\"\"\",,,,", u8::from(*backup));
             }
-            let _ = writeln!(text, "{name},BACKEND,0,0,UP,1,,,{},", backend.algorithm);
+            let _ = writeln!(text, "{name},BACKEND,0,0,UP,1,,,,{},", backend.algorithm);
         }
         text
     }
@@ -250,6 +251,7 @@ impl Model {
                 "srv_uweight" => server.weight.to_string(),
                 "srv_iweight" => server.initial.to_string(),
                 "srv_check_status" => server.check_status.to_string(),
+                "srv_agent_state" => "0".to_owned(),
                 "srv_check_state" => server.check_state.to_string(),
                 _ => "x".to_owned(),
             };
