@@ -77,6 +77,8 @@ pub struct Instance {
     pub address: haproxy::Address,
     /// Under which prefix its keys lie.
     pub root: Root,
+    /// Where the server-state file lies that it begins with; `None` for nowhere. Absolute.
+    pub state_file: Option<PathBuf>,
 }
 
 impl Instance {
@@ -177,7 +179,7 @@ impl Config {
         } = self;
         // A root counts for instances that have none of their own, so that these differ with it.
         let instances = |all: &[Instance]| {
-            all.iter().map(|instance| (instance.name.clone(), instance.address.clone())).collect::<Vec<_>>()
+            all.iter().map(|i| (i.name.clone(), i.address.clone(), i.state_file.clone())).collect::<Vec<_>>()
         };
         let roots = |all: &[Instance]| all.iter().map(|instance| instance.root.clone()).collect::<Vec<_>>();
         let differing = [

@@ -29,10 +29,11 @@ use crate::{
     reconcile::{
         Reconciler,
         instance::Instance,
+        saving::Files,
         task::{FIRST_READ, Task, Timing},
     },
     shutdown::{Asked, Signals, Tasks},
-    store::{self, PauseStore, Store, Stored},
+    store::{self, PauseStore, ServerStateFile, Store, Stored},
     systemd::{self, Watchdog},
     telemetry,
 };
@@ -173,7 +174,9 @@ impl Daemon {
                 Reconciler::new(stored, observe_only),
             ));
             let (metrics, timing) = (Arc::clone(&metrics), timing_receiver.clone());
-            tasks.push(Task::new(Arc::clone(&shared), feed.clone(), timing, store, clock, metrics, pulse));
+            let files = store
+                .map(|memory| Files { memory, server_state: instance.state_file.clone().map(ServerStateFile::new) });
+            tasks.push(Task::new(Arc::clone(&shared), feed.clone(), timing, files, clock, metrics, pulse));
             instances.push(shared);
         }
         let pauses = PauseStore::new(&config.state_dir);

@@ -1,12 +1,14 @@
 //! The client of HAProxy's runtime API.
 //!
-//! Owns the wire: what is said ([`command`]), how ([`socket`]) and how an answer is read ([`reply`]). Must
+//! Owns the wire: what is said ([`command`]), how ([`socket`]) and how an answer is read ([`reply`]); and the file from which
+//! HAProxy takes weights when it starts ([`state_file`]). Must
 //! never hold a connection, never say anything but reads and weights, and never decide what should change.
 
 pub mod address;
 pub mod command;
 pub mod reply;
 pub mod socket;
+pub mod state_file;
 
 use std::{ops::Range, time::Duration};
 

@@ -29,7 +29,7 @@
 //! | [`reconcile`] | what is remembered of each backend ([`reconcile::backend`], [`reconcile::reconciler`], pure), and the task that does it ([`reconcile::task`]) |
 //! | [`consul`] | the client, and the rules of the blocking query ([`consul::watch`]) |
 //! | [`haproxy`] | the client: a closed vocabulary ([`haproxy::command`]), one line a connection ([`haproxy::socket`]), strict replies ([`haproxy::reply`]) |
-//! | [`store`], [`lock`] | what survives a restart, and that there is one weightd per HAProxy |
+//! | [`store`], [`lock`] | what survives a restart, of weightd and, as a server-state file, of HAProxy; and that there is one weightd per HAProxy |
 //! | [`status`], [`metrics`], [`api`], [`telemetry`], [`systemd`] | what is shown, to everybody on this machine; none of it changes anything |
 //! | [`pausing`] | the only writes from outside, and only over the local socket ([`api::socket`]): hands off, hands on |
 //! | [`config`], [`daemon`], [`shutdown`], [`retry`], [`clock`], [`chain`] | the wiring |

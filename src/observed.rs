@@ -17,6 +17,8 @@ pub struct ServerRow<'a> {
     pub backend_id: u32,
     /// `be_name`.
     pub backend: &'a str,
+    /// `srv_id`.
+    pub server_id: u32,
     /// `srv_name`.
     pub server: &'a str,
     /// `srv_op_state`: 0 stopped, 1 starting (slowstart), 2 running, 3 stopping.
@@ -33,6 +35,8 @@ pub struct ServerRow<'a> {
     pub check_state: u16,
     /// `srv_agent_state`: the same bit says that an agent is asked, which may set the weight.
     pub agent_state: u16,
+    /// `srv_port`. Beyond 65535 it is an offset below zero, of a server whose port is that of its client.
+    pub port: u32,
 }
 
 /// The bits that take a server out: maintenance that was set (0x01), inherited (0x02) or for want of an address (0x20),
@@ -95,6 +99,10 @@ pub enum Health {
 pub struct Server {
     /// Its name.
     pub name: ServerName,
+    /// Its number in the backend.
+    pub id: u32,
+    /// Its port; none where it has no fixed one.
+    pub port: Option<u16>,
     /// The weight somebody set: the truth.
     pub weight: Weight,
     /// The weight of the configuration.
@@ -162,6 +170,8 @@ impl Observed {
                 };
                 let role = roles.and_then(|r| r.servers.get(&name));
                 Some(Server {
+                    id: row.server_id,
+                    port: u16::try_from(row.port).ok(),
                     weight: row.weight,
                     initial: row.initial,
                     health: health(row, role, before.map(|s| s.health), tracked),
@@ -232,6 +242,7 @@ mod tests {
         ServerRow {
             backend_id: 3,
             backend: "app",
+            server_id: 1,
             server,
             op_state: 2,
             admin_state: 0,
@@ -240,6 +251,7 @@ mod tests {
             check_status: 6,
             check_state: CHECK_ENABLED,
             agent_state: 0,
+            port: 80,
         }
     }
 

@@ -4,6 +4,7 @@
 //! another schema's or another prefix's. Must never decide what a remembered state means.
 
 mod pauses;
+mod server_state;
 
 use std::{
     collections::BTreeMap,
@@ -14,6 +15,7 @@ use std::{
 
 pub use pauses::{PauseStore, StoredPause};
 use serde::{Deserialize, Serialize};
+pub use server_state::ServerStateFile;
 
 use crate::{desired::Desired, model::BackendName};
 
@@ -200,17 +202,19 @@ fn put_aside(path: &Path, what: &'static str) -> StoreError {
 
 /// Writes a header and a payload in one step.
 fn replace(path: &Path, header: &[u8], payload: &[u8]) -> io::Result<()> {
-    let temporary = path.with_extension("new");
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
-    let mut file = fs::File::create(&temporary)?;
-    file.write_all(header)?;
-    file.write_all(b"\n")?;
-    file.write_all(payload)?;
+    replace_whole(path, &path.with_extension("new"), &[header, b"\n", payload])
+}
+
+/// Puts a file in the place of the one at `path` in one step, by way of `temporary` beside it.
+fn replace_whole(path: &Path, temporary: &Path, parts: &[&[u8]]) -> io::Result<()> {
+    let mut file = fs::File::create(temporary)?;
+    parts.iter().try_for_each(|part| file.write_all(part))?;
     file.sync_all()?;
     drop(file);
-    fs::rename(&temporary, path)?;
+    fs::rename(temporary, path)?;
     if let Some(folder) = path.parent() {
         fs::File::open(folder)?.sync_all()?;
     }

@@ -78,4 +78,5 @@ pub(super) struct Haproxy {
     pub(super) address: Value<String>,
     pub(super) allow_remote: bool,
     pub(super) root: Value<String>,
+    pub(super) state_file: Value<String>,
 }

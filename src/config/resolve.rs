@@ -219,12 +219,13 @@ fn instances(
     }
     let mut names = HashSet::new();
     let mut addresses = HashSet::new();
+    let mut files = HashSet::new();
     let mut instances = Vec::with_capacity(sections.len());
     for section in sections {
         let whole = section.span();
-        let file::Haproxy { name: said_name, address, allow_remote, root: own_root } = section.into_inner();
+        let file::Haproxy { name: said_name, address, allow_remote, root: own_root, state_file } = section.into_inner();
         let span_of = |value: &Value<String>| value.as_ref().map_or_else(|| whole.clone(), Spanned::span);
-        let (name_span, address_span) = (span_of(&said_name), span_of(&address));
+        let (name_span, address_span, file_span) = (span_of(&said_name), span_of(&address), span_of(&state_file));
 
         let name = place
             .read("haproxy.name", said_name, |text| name(text, Instance::MAX_NAME))?
@@ -234,6 +235,8 @@ fn instances(
             .unwrap_or_else(|| haproxy::Address::Unix(PathBuf::from(INSTANCE_ADDRESS)));
         let root = place.read("haproxy.root", own_root, str::parse)?.unwrap_or_else(|| root.clone());
 
+        let state_file = place.read("haproxy.state_file", state_file, absolute)?;
+
         if !names.insert(name.clone()) {
             let what = format!("two instances are called `{name}`; give each [[haproxy]] its own name");
             return Err(place.wrong("haproxy.name", name_span, what));
@@ -242,7 +245,11 @@ fn instances(
             let what = format!("two instances are at {address}; one HAProxy has one [[haproxy]]");
             return Err(place.wrong("haproxy.address", address_span, what));
         }
-        instances.push(Instance { name, address, root });
+        if let Some(file) = state_file.as_ref().filter(|file| !files.insert((*file).clone())) {
+            let what = format!("two instances have {}; give each [[haproxy]] its own file", file.display());
+            return Err(place.wrong("haproxy.state_file", file_span, what));
+        }
+        instances.push(Instance { name, address, root, state_file });
     }
     Ok(instances)
 }

@@ -37,7 +37,10 @@ fn an_empty_file_means_the_defaults() {
     assert_eq!(config.socket.as_deref(), Some(Path::new("/run/weightd/weightd.sock")));
     assert_eq!(config.log, Log::default());
     let address = "unix:/run/haproxy/admin.sock".parse().unwrap();
-    assert_eq!(config.haproxy, [Instance { name: "haproxy".to_owned(), address, root: Root::default() }]);
+    assert_eq!(
+        config.haproxy,
+        [Instance { name: "haproxy".to_owned(), address, root: Root::default(), state_file: None }]
+    );
 }
 
 #[test]
@@ -247,6 +250,8 @@ fn a_value_that_cannot_be_says_why_and_what_to_do() {
     assert_snapshot!(refused("[[haproxy]]\naddress = \"haproxy:9999\""), @"/etc/weightd/weightd.toml:2: `haproxy.address`: not an address of HAProxy's runtime API; write unix:/path or tcp:host:port");
     assert_snapshot!(refused("[[haproxy]]\naddress = \"tcp:10.0.0.1:9999\""), @"/etc/weightd/weightd.toml:2: `haproxy.address`: tcp:10.0.0.1:9999 may be on another machine, and the runtime API has neither password nor encryption; use a Unix socket, or set allow_remote = true for this instance");
     assert_snapshot!(refused("[[haproxy]]\n[[haproxy]]\naddress = \"/a\""), @"/etc/weightd/weightd.toml:2: `haproxy.name`: two instances are called `haproxy`; give each [[haproxy]] its own name");
+    assert_snapshot!(refused("[[haproxy]]\nstate_file = \"server-state\""), @"/etc/weightd/weightd.toml:2: `haproxy.state_file`: the path is relative; write it from the root");
+    assert_snapshot!(refused("[[haproxy]]\nname = \"a\"\nstate_file = \"/s\"\n[[haproxy]]\nname = \"b\"\naddress = \"/b\"\nstate_file = \"/s\""), @"/etc/weightd/weightd.toml:7: `haproxy.state_file`: two instances have /s; give each [[haproxy]] its own file");
     assert_snapshot!(refused("[[haproxy]]\nname = \"a\"\n[[haproxy]]\nname = \"b\"\naddress = \"unix:///run//haproxy/admin.sock\""), @"/etc/weightd/weightd.toml:5: `haproxy.address`: two instances are at unix:/run/haproxy/admin.sock; one HAProxy has one [[haproxy]]");
 }
 

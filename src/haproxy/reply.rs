@@ -146,7 +146,8 @@ pub fn servers_state(frame: &str) -> Result<ServersState<'_>, BadReply> {
     let column = |wanted: &'static str| {
         header.iter().position(|name| *name == wanted).ok_or(BadReply::Lacks { command: COMMAND, wanted })
     };
-    let (backend_id, backend, server) = (column("be_id")?, column("be_name")?, column("srv_name")?);
+    let (backend_id, backend) = (column("be_id")?, column("be_name")?);
+    let (server_id, server, port) = (column("srv_id")?, column("srv_name")?, column("srv_port")?);
     let (op_state, admin_state) = (column("srv_op_state")?, column("srv_admin_state")?);
     let (weight, initial) = (column("srv_uweight")?, column("srv_iweight")?);
     let (check_status, check_state) = (column("srv_check_status")?, column("srv_check_state")?);
@@ -166,6 +167,7 @@ pub fn servers_state(frame: &str) -> Result<ServersState<'_>, BadReply> {
         rows.push(ServerRow {
             backend_id: value(text(backend_id, "be_id")?, "be_id")?,
             backend: text(backend, "be_name")?,
+            server_id: value(text(server_id, "srv_id")?, "srv_id")?,
             server: text(server, "srv_name")?,
             op_state: value(text(op_state, "srv_op_state")?, "srv_op_state")?,
             admin_state: value(text(admin_state, "srv_admin_state")?, "srv_admin_state")?,
@@ -174,6 +176,7 @@ pub fn servers_state(frame: &str) -> Result<ServersState<'_>, BadReply> {
             check_status: value(text(check_status, "srv_check_status")?, "srv_check_status")?,
             check_state: value(text(check_state, "srv_check_state")?, "srv_check_state")?,
             agent_state: value(text(agent_state, "srv_agent_state")?, "srv_agent_state")?,
+            port: value(text(port, "srv_port")?, "srv_port")?,
         });
     }
     Ok(ServersState::Servers(rows))

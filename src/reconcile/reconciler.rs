@@ -1,6 +1,7 @@
 //! Everything that is remembered of one HAProxy, and what to look at next. Pure: no I/O, no clock.
 
 mod pausing;
+mod server_state;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -91,8 +92,8 @@ pub struct Reconciler {
     pub observe_only: bool,
     /// Corrections of drift since weightd started, also of backends that are gone.
     pub drift_corrections: u64,
-    /// Whether what is remembered differs from what lies on disk.
-    pub dirty: bool,
+    /// What may lie on disk in another form.
+    pub unsaved: Unsaved,
     /// What a person told this node to keep its hands off.
     pub pauses: Pauses,
     urgent: BTreeSet<BackendName>,
@@ -135,17 +136,19 @@ impl Reconciler {
             }
             let backend = self.backends.entry(name.clone()).or_default();
             let news = backend.take(Some(source));
-            self.dirty = true;
+            self.unsaved.memory = true;
             if news {
                 self.urgent.insert(name.clone());
             }
             self.tell(name);
         }
+        // Also what was released.
+        self.unsaved.server_state = true;
         let vanished: Vec<_> =
             self.backends.keys().filter(|name| !state.backends.contains_key(*name)).cloned().collect();
         for name in vanished {
             let managed = self.backends.get_mut(&name).is_some_and(|backend| {
-                self.dirty |= backend.accepted != backend.desired;
+                self.unsaved.memory |= backend.accepted != backend.desired;
                 backend.take(None);
                 backend.managed()
             });
@@ -335,6 +338,7 @@ impl Reconciler {
     pub fn decide(&mut self, batch: &[BackendName], now: Moment) -> Vec<(BackendName, Why, Plan)> {
         let mut plans = Vec::new();
         self.looking = 0;
+        self.unsaved.server_state = true;
         self.expire(now);
         for name in batch {
             let Some(backend) = self.backends.get_mut(name) else { continue };
@@ -345,7 +349,7 @@ impl Reconciler {
             }
             let before = (backend.accepted.clone(), backend.guarded.is_some());
             let plan = backend.decide(name, now);
-            self.dirty |= before != (backend.accepted.clone(), backend.guarded.is_some());
+            self.unsaved.memory |= before != (backend.accepted.clone(), backend.guarded.is_some());
             match plan {
                 Some((why, plan)) if self.observe_only => {
                     if backend.would.as_ref() != Some(&plan) {
@@ -373,6 +377,7 @@ impl Reconciler {
         refusal: Option<Refusal>,
         now: Moment,
     ) -> Option<Plan> {
+        self.unsaved.server_state = true;
         let backend = self.backends.get_mut(name)?;
         let corrected = backend.drift_corrections;
         let (done, next) = backend.applied(name, why, sent, refusal, now);
@@ -428,6 +433,15 @@ impl Reconciler {
         self.events.extend(news.map(|is| Event::Reason { backend: name.clone(), reason: is.clone() }));
         backend.told = reasons;
     }
+}
+
+/// What is to be written to disk.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Unsaved {
+    /// What is remembered differs from what lies there.
+    pub memory: bool,
+    /// The file that a new HAProxy process begins with may have to say something else, or may be gone.
+    pub server_state: bool,
 }
 
 /// When something is to be looked at.

@@ -8,40 +8,61 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use super::instance::Instance;
+use super::instance::{Inner, Instance};
 use crate::{
     chain::Chain,
     metrics::Metrics,
-    store::{Store, StoreError},
+    store::{ServerStateFile, Store, StoreError},
 };
 
-/// How often the file is written at most: a storm of changes costs one write a second.
+/// How often each file is written at most: a storm of changes costs one write a second.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// The writing of one instance's file.
+/// The files of one instance.
+#[derive(Debug)]
+pub struct Files {
+    /// What weightd remembers.
+    pub memory: Store,
+    /// What a new HAProxy process begins with, if it is asked for.
+    pub server_state: Option<ServerStateFile>,
+}
+
+/// The writing of one instance's files.
 #[derive(Debug)]
 pub struct Saving {
-    store: Store,
+    files: Files,
     metrics: Arc<Metrics>,
-    running: Option<JoinHandle<Result<(), StoreError>>>,
+    running: Option<JoinHandle<Outcome>>,
     next: Instant,
-    failing: bool,
+    memory_fails: bool,
+    server_state_fails: bool,
+}
+
+/// How a write ended, for each file that was written.
+#[derive(Debug, Default)]
+struct Outcome {
+    memory: Option<Result<(), StoreError>>,
+    server_state: Option<Result<(), StoreError>>,
 }
 
 impl Saving {
     /// Nothing is being written.
-    pub fn new(store: Store, metrics: Arc<Metrics>) -> Self {
-        Self { store, metrics, running: None, next: Instant::now(), failing: false }
+    pub fn new(files: Files, metrics: Arc<Metrics>) -> Self {
+        Self { files, metrics, running: None, next: Instant::now(), memory_fails: false, server_state_fails: false }
     }
 
     /// Starts to write if there is something to, or waits for the end of the write that runs. May be
     /// dropped at any point and called again.
-    pub async fn step(&mut self, instance: &Instance, dirty: bool) {
+    pub async fn step(&mut self, instance: &Instance) {
         if let Some(running) = &mut self.running {
             let outcome = running.await;
             self.running = None;
-            self.ended(instance, outcome.unwrap_or_else(|panic| Err(self.store.interrupted(&panic))));
-        } else if dirty {
+            let outcome = outcome.unwrap_or_else(|panic| Outcome {
+                memory: Some(Err(self.files.memory.interrupted(&panic))),
+                server_state: None,
+            });
+            self.ended(instance, &outcome);
+        } else if self.due(&instance.lock()) {
             sleep_until(self.next).await;
             self.start(instance);
         } else {
@@ -49,44 +70,72 @@ impl Saving {
         }
     }
 
+    fn due(&self, inner: &Inner) -> bool {
+        inner.reconciler.unsaved.memory || self.files.server_state.is_some() && inner.reconciler.unsaved.server_state
+    }
+
     /// Writes whatever is not yet written, and waits for it.
     pub async fn finish(&mut self, instance: &Instance) {
         if self.running.is_some() {
-            self.step(instance, false).await;
+            self.step(instance).await;
         }
-        if instance.lock().reconciler.dirty {
+        if self.due(&instance.lock()) {
             self.start(instance);
-            self.step(instance, false).await;
+            self.step(instance).await;
         }
     }
 
     fn start(&mut self, instance: &Instance) {
-        let stored = {
-            let mut inner = instance.lock();
-            inner.reconciler.dirty = false;
-            inner.reconciler.to_store()
+        let (memory, server_state) = {
+            let reconciler = &mut instance.lock().reconciler;
+            let memory = std::mem::take(&mut reconciler.unsaved.memory).then(|| reconciler.to_store());
+            let file =
+                self.files.server_state.as_ref().filter(|_| std::mem::take(&mut reconciler.unsaved.server_state));
+            (memory, file.and_then(|file| Some((file.clone(), reconciler.server_state()?))))
         };
-        let store = self.store.clone();
-        self.running = Some(spawn_blocking(move || store.save(&stored)));
         self.next = Instant::now() + EVERY;
+        if memory.is_none() && server_state.is_none() {
+            return;
+        }
+        let store = self.files.memory.clone();
+        self.running = Some(spawn_blocking(move || Outcome {
+            memory: memory.map(|memory| store.save(&memory)),
+            server_state: server_state.map(|(file, text)| file.save(&text)),
+        }));
     }
 
-    fn ended(&mut self, instance: &Instance, outcome: Result<(), StoreError>) {
-        let Err(error) = outcome else {
-            if std::mem::take(&mut self.failing) {
-                info!("the state is written to disk again");
+    /// What could not be written is tried again, and again at most once a second.
+    fn ended(&mut self, instance: &Instance, outcome: &Outcome) {
+        let failed = |outcome: &Result<(), StoreError>| {
+            let failed = outcome.is_err();
+            if failed {
+                self.metrics.persist_failed(&instance.name);
             }
-            return;
+            failed
         };
-        self.metrics.persist_failed(&instance.name);
-        // It is tried again, and again at most once a second.
-        instance.lock().reconciler.dirty = true;
-        if !std::mem::replace(&mut self.failing, true) {
-            warn!(
-                error = %Chain(&error),
-                hint = "see whether the disk is full and whether weightd may write to `state_dir`",
-                "the state cannot be written to disk; it would not survive a restart"
-            );
+        if let Some(outcome) = &outcome.memory {
+            instance.lock().reconciler.unsaved.memory |= failed(outcome);
+            match (outcome, std::mem::replace(&mut self.memory_fails, outcome.is_err())) {
+                (Err(error), false) => warn!(
+                    error = %Chain(error),
+                    hint = "see whether the disk is full and whether weightd may write to `state_dir`",
+                    "the state cannot be written to disk; it would not survive a restart"
+                ),
+                (Ok(()), true) => info!("the state is written to disk again"),
+                _ => {}
+            }
+        }
+        if let Some(outcome) = &outcome.server_state {
+            instance.lock().reconciler.unsaved.server_state |= failed(outcome);
+            match (outcome, std::mem::replace(&mut self.server_state_fails, outcome.is_err())) {
+                (Err(error), false) => warn!(
+                    error = %Chain(error),
+                    hint = "make the folder of `state_file` in [[haproxy]], and let weightd write to it",
+                    "HAProxy's server-state file cannot be written; a reload begins with what it last said"
+                ),
+                (Ok(()), true) => info!("HAProxy's server-state file is written again"),
+                _ => {}
+            }
         }
     }
 }

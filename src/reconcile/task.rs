@@ -17,7 +17,7 @@ use super::{
     exchange::{self, Exchange, Expect},
     instance::{Down, Instance},
     reconciler::{Due, Process, Reads, Seen},
-    saving::Saving,
+    saving::{Files, Saving},
     telling::Telling,
 };
 use crate::{
@@ -29,7 +29,6 @@ use crate::{
     model::{BackendName, Moment},
     plan::Plan,
     retry::{self, Backoff},
-    store::Store,
     systemd::Pulse,
 };
 
@@ -90,18 +89,18 @@ fn every(step: Duration) -> Interval {
 }
 
 impl Task {
-    /// The task for `instance`. Without a `store`, nothing survives a restart.
+    /// The task for `instance`. Without `files`, nothing survives a restart.
     pub fn new(
         instance: Arc<Instance>,
         feed: watch::Receiver<Feed>,
         timing: watch::Receiver<Timing>,
-        store: Option<Store>,
+        files: Option<Files>,
         clock: Clock,
         metrics: Arc<Metrics>,
         pulse: Pulse,
     ) -> Self {
         let runtime = Runtime::new(instance.address.clone());
-        let saving = store.map(|store| Saving::new(store, Arc::clone(&metrics)));
+        let saving = files.map(|files| Saving::new(files, Arc::clone(&metrics)));
         let telling = Telling::new(instance.name.clone(), Arc::clone(&metrics));
         Self { instance, runtime, feed, timing, saving, telling, pulse, clock, metrics, read_at: None, trying: false }
     }
@@ -119,7 +118,7 @@ impl Task {
         let mut backoff = Backoff::new(BACKOFF.0, BACKOFF.1);
         self.take_feed();
         loop {
-            let (due, enforcing, usable, dirty) = self.standing();
+            let (due, enforcing, usable) = self.standing();
             let work_at = if due == Some(Due::Now) { not_before } else { in_turn_at.max(not_before) };
             tokio::select! {
                 biased;
@@ -164,7 +163,7 @@ impl Task {
                 }
                 _ = recheck.tick() => self.instance.lock().reconciler.recheck(self.clock.now()),
                 () = self.instance.wake.notified() => {}
-                () = async { self.saving.as_mut().expect("only polled where there is one").step(&self.instance, dirty).await },
+                () = async { self.saving.as_mut().expect("only polled where there is one").step(&self.instance).await },
                     if self.saving.is_some() => {}
             }
             self.tell();
@@ -173,13 +172,12 @@ impl Task {
         self.finish().await;
     }
 
-    /// What is due, whether anything may be enforced, whether HAProxy can be worked with, whether there is
-    /// something to save.
-    fn standing(&self) -> (Option<Due>, bool, bool, bool) {
+    /// What is due, whether anything may be enforced, whether HAProxy can be worked with.
+    fn standing(&self) -> (Option<Due>, bool, bool) {
         let inner = self.instance.lock();
         let reconciler = &inner.reconciler;
         let usable = reconciler.process.is_some() && (inner.down.is_none() || self.trying);
-        (reconciler.due(), reconciler.enforcing, usable, reconciler.dirty)
+        (reconciler.due(), reconciler.enforcing, usable)
     }
 
     /// Reconciles everything once with what the feed says now. True if all is as Consul says.

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tokio::{
     process::{Child, Command},
@@ -25,9 +25,14 @@ pub static QUIET: AtomicBool = AtomicBool::new(false);
 /// How many lines of a log go into an error.
 const TAIL: usize = 30;
 
-/// Finds a server that `make servers` provides: below the target directory this program itself lies in, else where the
-/// machine has its own.
+/// Finds a server: the one that `TEST_HAPROXY` or `TEST_CONSUL` names, else the one that `make servers` provides, below
+/// the target directory this program itself lies in, else where the machine has its own.
 pub fn server(name: &str) -> anyhow::Result<PathBuf> {
+    let variable = format!("TEST_{}", name.to_uppercase());
+    if let Some(asked_for) = std::env::var_os(&variable).map(PathBuf::from) {
+        ensure!(asked_for.is_file(), "{variable} is {}, which is no file", asked_for.display());
+        return Ok(asked_for);
+    }
     let own = std::env::current_exe().context("where this program lies")?;
     let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("target");
     let built = own.ancestors().chain([project.as_path()]).map(|dir| dir.join("servers/bin"));

@@ -45,6 +45,8 @@ fn server() -> impl Strategy<Value = Server> {
             slot,
             backup,
             agent: false,
+            id: 1,
+            port: Some(80),
         },
     )
 }
@@ -239,6 +241,8 @@ proptest! {
             slot: false,
             backup: false,
             agent: false,
+            id: 1,
+            port: Some(80),
         };
         let mut now = Moment::after_start(Duration::from_secs(100));
         let mut before: Option<Guarded> = None;

@@ -22,6 +22,7 @@ mod readme;
 mod reload;
 mod servers;
 mod shares;
+mod state_file;
 mod sync;
 mod tls;
 

@@ -23,6 +23,8 @@ fn server(text: &str) -> Server {
         slot: false,
         backup: false,
         agent: false,
+        id: 1,
+        port: Some(80),
     };
     for word in words {
         match word {

@@ -19,6 +19,7 @@ impl Reconciler {
         let lasts = pause.until.since(now);
         self.events.push(Event::Paused { scope: scope.clone(), pause: pause.clone(), lasts });
         self.pauses.begin(scope.clone(), pause);
+        self.unsaved.server_state = true;
         for name in self.covered(scope) {
             self.tell(&name);
         }

@@ -251,6 +251,7 @@ impl Model {
                 "srv_uweight" => server.weight.to_string(),
                 "srv_iweight" => server.initial.to_string(),
                 "srv_check_status" => server.check_status.to_string(),
+                "srv_id" | "srv_port" => "1".to_owned(),
                 "srv_agent_state" => "0".to_owned(),
                 "srv_check_state" => server.check_state.to_string(),
                 _ => "x".to_owned(),

@@ -90,10 +90,10 @@ impl World {
     fn observe(&mut self, number: usize) {
         let [blue, green] = self.weights[number];
         let mut frame = "1\n# be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_uweight \
-                         srv_iweight srv_check_status srv_check_state srv_agent_state\n"
+                         srv_iweight srv_check_status srv_check_state srv_agent_state srv_port\n"
             .to_owned();
         for (server, weight) in [("blue", blue), ("green", green)] {
-            let _ = writeln!(frame, "3 {} 1 {server} 127.0.0.1 2 0 {weight} 9 6 0 0", NAMES[number]);
+            let _ = writeln!(frame, "3 {} 1 {server} 127.0.0.1 2 0 {weight} 9 6 0 0 80", NAMES[number]);
         }
         self.reconciler.observe(&name(number), &frame, self.now);
     }

@@ -1,0 +1,260 @@
+//! The server-state file: with it a new HAProxy process begins with the right weights, also where weightd is stopped.
+//! And what that costs.
+
+use std::{fs, path::PathBuf, time::Duration};
+
+use anyhow::{Context as _, ensure};
+use tempfile::TempDir;
+
+use crate::{
+    common::{A_WHILE, SOON, becomes, converged, is, key, lines, metric, put, servers},
+    harness::{
+        Apps, Consul, Haproxy, Port, Traffic, Weightd, always, config, eventually, traffic::Rate, weightd::Settings,
+    },
+};
+
+/// How many reloads must go without one request on wrong weights.
+const RELOADS: usize = 20;
+
+/// A folder for the file, as it is configured for both sides.
+struct Folder(TempDir);
+
+impl Folder {
+    fn new() -> anyhow::Result<Self> {
+        Ok(Self(tempfile::Builder::new().prefix("state-").tempdir()?))
+    }
+
+    fn file(&self) -> PathBuf {
+        self.0.path().join("server-state")
+    }
+
+    /// The lines in haproxy.cfg that the README names, with this file.
+    fn lines(&self) -> String {
+        let file = self.file();
+        format!("global\n    server-state-file {}\ndefaults\n    load-server-state-from-file global\n", file.display())
+            + "    mode http\n    timeout connect 2s\n    timeout client 10s\n    timeout server 10s\n"
+            + "    option idle-close-on-response\n"
+    }
+
+    fn weightd(&self, consul: &Consul, haproxy: &Haproxy) -> Settings {
+        let (address, file) = (haproxy.address(), self.file().display().to_string());
+        Settings::without_haproxy(&consul.address())
+            .instance(&[("name", "haproxy"), ("address", &address), ("state_file", &file)])
+            .set("reconcile.resync", "1s")
+    }
+
+    /// Waits until the file has these rows: `server weight`.
+    async fn says(&self, expected: &[&str]) -> anyhow::Result<()> {
+        eventually(SOON, &format!("the file says {expected:?}"), async || {
+            let text = fs::read_to_string(self.file())?;
+            let rows: Vec<String> = text.lines().skip(2).filter_map(row).collect();
+            ensure!(rows == expected, "{rows:?}");
+            Ok(())
+        })
+        .await
+    }
+}
+
+/// `srv_name srv_uweight` of a line.
+fn row(line: &str) -> Option<String> {
+    let fields: Vec<&str> = line.split(' ').collect();
+    Some(format!("{} {}", fields.get(3)?, fields.get(7)?))
+}
+
+fn app(blue: (u16, u16), green: (u16, u16)) -> String {
+    config::backend("app", &["balance roundrobin"], &[("blue", blue.0, blue.1), ("green", green.0, green.1)], "")
+}
+
+/// A column of `show servers state` for a server of `app`.
+async fn column(haproxy: &Haproxy, server: &str, name: &str) -> anyhow::Result<String> {
+    let answer = haproxy.command("show servers state app").await?;
+    let header = answer.lines().nth(1).and_then(|line| line.strip_prefix("# ")).context("no header")?;
+    let at = header.split(' ').position(|column| column == name).context("no such column")?;
+    let row = answer.lines().find(|line| line.split(' ').nth(3) == Some(server)).context("no such server")?;
+    row.split(' ').nth(at).map(str::to_owned).context("a short row")
+}
+
+#[tokio::test]
+async fn reloads_begin_with_the_right_weights_also_without_weightd() -> anyhow::Result<()> {
+    let (folder, apps, port) = (Folder::new()?, Apps::start().await?, Port::free()?);
+    // The opposite of what is desired.
+    let body = folder.lines()
+        + &config::frontend(port.number(), "app")
+        + &app((apps.blue.port(), 0), (apps.green.port(), 100));
+    let (consul, mut haproxy) = servers(&body).await?;
+    let mut weightd = folder.weightd(&consul, &haproxy).start().await?;
+    put(&consul, "app", 90, 10).await?;
+    becomes(&haproxy, "app", 90, 10).await?;
+    folder.says(&["blue 90", "green 10"]).await?;
+
+    let traffic = Traffic::start(port.number(), Rate { kept: 100, fresh: 100 });
+    for with_weightd in [true, false] {
+        if !with_weightd {
+            weightd.stop().await?;
+        }
+        let before = traffic.count();
+        for _ in 0..RELOADS {
+            haproxy.reload_again().await?;
+            is(&haproxy, "app", 90, 10).await?;
+        }
+        eventually(SOON, "requests are answered", async || {
+            ensure!(traffic.since(&before).answered() > 200);
+            Ok(())
+        })
+        .await?;
+        let count = traffic.since(&before);
+        let wrong: u64 = count.weights.iter().filter(|(weights, _)| *weights != "90/10").map(|(_, n)| n).sum();
+        println!("weightd {with_weightd}: {RELOADS} reloads, {} requests, {wrong} on wrong weights", count.answered());
+        assert_eq!(wrong, 0, "{count:?}");
+        count.expect_no_failure()?;
+    }
+    drop(traffic);
+    haproxy.stop().await?;
+    haproxy.start_again().await?;
+    is(&haproxy, "app", 90, 10).await
+}
+
+#[tokio::test]
+async fn a_port_that_is_edited_counts_once_the_file_is_gone() -> anyhow::Result<()> {
+    let folder = Folder::new()?;
+    let body = |port| folder.lines() + &app((port, 0), (9, 100));
+    let (consul, mut haproxy) = servers(&body(9)).await?;
+    let weightd = folder.weightd(&consul, &haproxy).start().await?;
+    put(&consul, "app", 90, 10).await?;
+    folder.says(&["blue 90", "green 10"]).await?;
+    converged(&weightd).await?;
+
+    haproxy.reload(&body(19)).await?;
+    assert_eq!(column(&haproxy, "blue", "srv_port").await?, "9", "the price: the file's port beats the edited one");
+    // As the README has it: in one go, since weightd writes the file again.
+    fs::remove_file(folder.file())?;
+    haproxy.reload_again().await?;
+    assert_eq!(column(&haproxy, "blue", "srv_port").await?, "19");
+    becomes(&haproxy, "app", 90, 10).await?;
+    eventually(SOON, "the file has the new port", async || {
+        ensure!(fs::read_to_string(folder.file())?.contains(" - 19 -"));
+        Ok(())
+    })
+    .await?;
+    haproxy.reload_again().await?;
+    assert_eq!(column(&haproxy, "blue", "srv_port").await?, "19");
+    is(&haproxy, "app", 90, 10).await
+}
+
+#[tokio::test]
+async fn an_address_that_is_edited_counts_at_once_and_another_configured_weight_voids_the_row() -> anyhow::Result<()> {
+    let folder = Folder::new()?;
+    let (consul, mut haproxy) = servers(&(folder.lines() + &app((9, 0), (9, 100)))).await?;
+    let mut weightd = folder.weightd(&consul, &haproxy).start().await?;
+    put(&consul, "app", 90, 10).await?;
+    folder.says(&["blue 90", "green 10"]).await?;
+    converged(&weightd).await?;
+    weightd.stop().await?;
+    haproxy.reload(&(folder.lines() + &app((9, 0), (9, 50))).replace("127.0.0.1:9", "127.0.0.2:9")).await?;
+    assert_eq!(column(&haproxy, "blue", "srv_addr").await?, "127.0.0.2");
+    is(&haproxy, "app", 90, 50).await?;
+    // With weightd it is right again at once, and the file is for the new configured weight.
+    weightd.start_again().await?;
+    becomes(&haproxy, "app", 90, 10).await?;
+    eventually(SOON, "the file has the new configured weight", async || {
+        ensure!(fs::read_to_string(folder.file())?.contains("green - 2 0 10 50 "));
+        Ok(())
+    })
+    .await?;
+    haproxy.reload_again().await?;
+    is(&haproxy, "app", 90, 10).await
+}
+
+#[tokio::test]
+async fn maintenance_does_not_outlive_a_reload_as_without_the_file() -> anyhow::Result<()> {
+    let folder = Folder::new()?;
+    let (consul, mut haproxy) = servers(&(folder.lines() + &app((9, 0), (9, 100)))).await?;
+    let weightd = folder.weightd(&consul, &haproxy).start().await?;
+    put(&consul, "app", 90, 10).await?;
+    folder.says(&["blue 90", "green 10"]).await?;
+    haproxy.command("set server app/blue state maint").await?;
+    eventually(SOON, "weightd has seen the maintenance", async || {
+        let status = weightd.backend("app").await?;
+        ensure!(status["servers"][0]["usable"] == false, "{status}");
+        Ok(())
+    })
+    .await?;
+    haproxy.reload_again().await?;
+    assert_eq!(column(&haproxy, "blue", "srv_admin_state").await?, "0");
+    is(&haproxy, "app", 90, 10).await
+}
+
+#[tokio::test]
+async fn a_pause_keeps_what_was_set_by_hand_over_a_reload_and_a_release_leaves_the_file() -> anyhow::Result<()> {
+    let folder = Folder::new()?;
+    let (consul, mut haproxy) = servers(&(folder.lines() + &app((9, 0), (9, 100)))).await?;
+    let weightd = folder.weightd(&consul, &haproxy).start().await?;
+    put(&consul, "app", 90, 10).await?;
+    folder.says(&["blue 90", "green 10"]).await?;
+    let socket = weightd.dir().join("run/weightd.sock").display().to_string();
+    let ctl =
+        async |arguments: &[&str]| crate::harness::weightd::weightctl(&[("WEIGHTD_SOCKET", &socket)], arguments).await;
+    ensure!(ctl(&["pause", "--local", "--for", "10m"]).await?.status.success());
+    haproxy.set_weight_by_hand("app", "green", 77).await?;
+    folder.says(&["blue 90", "green 77"]).await?;
+    haproxy.reload_again().await?;
+    is(&haproxy, "app", 90, 77).await?;
+    ensure!(ctl(&["resume", "--local"]).await?.status.success());
+    becomes(&haproxy, "app", 90, 10).await?;
+    folder.says(&["blue 90", "green 10"]).await?;
+    consul.put(&key("app"), r#"{"release":true}"#).await?;
+    folder.says(&[]).await?;
+    haproxy.reload_again().await?;
+    is(&haproxy, "app", 0, 100).await
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_written_is_told_once_costs_nothing_and_is_written_when_it_can_be() -> anyhow::Result<()>
+{
+    let folder = Folder::new()?;
+    let (consul, haproxy) = servers(&app((9, 0), (9, 100))).await?;
+    let missing = folder.0.path().join("missing");
+    let file = missing.join("server-state");
+    let weightd = Settings::without_haproxy(&consul.address())
+        .instance(&[("name", "haproxy"), ("address", &haproxy.address()), ("state_file", &file.display().to_string())])
+        .set("reconcile.resync", "1s")
+        .start()
+        .await?;
+    for green in [10, 20] {
+        put(&consul, "app", 90, green).await?;
+        becomes(&haproxy, "app", 90, green).await?;
+    }
+    eventually(SOON, "it was tried more than once", async || {
+        ensure!(metric(&weightd, "weightd_state_persist_errors_total", "").await? > 1);
+        Ok(())
+    })
+    .await?;
+    let told = lines(&weightd, &[" WARN", "server-state file cannot be written", "missing/server-state", "hint="]);
+    assert_eq!(told.len(), 1, "{}", weightd.log());
+    converged(&weightd).await?;
+    fs::create_dir(&missing)?;
+    eventually(SOON, "it is written", async || {
+        ensure!(fs::read_to_string(&file)?.contains("green - 2 0 20 100"));
+        ensure!(weightd.logs_contain(&["server-state file is written again"]));
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn who_only_observes_writes_none() -> anyhow::Result<()> {
+    let folder = Folder::new()?;
+    let (consul, haproxy) = servers(&app((9, 0), (9, 100))).await?;
+    put(&consul, "app", 90, 10).await?;
+    let weightd: Weightd = folder.weightd(&consul, &haproxy).set("mode", "observe").start().await?;
+    eventually(SOON, "it shows what it would do", async || {
+        ensure!(weightd.logs_contain(&["would set weights"]));
+        Ok(())
+    })
+    .await?;
+    always(A_WHILE + Duration::from_secs(1), "there is no file", async || {
+        ensure!(!folder.file().exists());
+        Ok(())
+    })
+    .await
+}
