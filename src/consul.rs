@@ -9,6 +9,7 @@ pub mod address;
 pub mod client;
 mod error;
 pub mod pace;
+pub mod rights;
 pub mod root;
 pub mod settings;
 pub mod tls;

@@ -4,9 +4,10 @@
 //! `--local` to the weightd of this host. Data goes to stdout, talk to stderr, and nothing else than
 //! [`Exit`]'s numbers comes out at the end. What a command would change is worked out without I/O
 //! (`edit`), shown before anybody is asked, and written only if nobody else was faster. Must never
-//! change what it did not show.
+//! change what it did not show, and must never talk to HAProxy but to look, in `check`.
 
 mod change;
+mod check;
 mod edit;
 mod exit;
 mod failure;
@@ -43,6 +44,7 @@ Examples:
   weightctl set app1 green=50 --reason 'half'      shows the change, asks, writes
   weightctl set app1 blue=100 green=0 --yes        go back, without a question
   weightctl status --local                         does this host's HAProxy have it?
+  weightctl check                                  what is wrong, here and in Consul, and what mends it
   weightctl pause app1 --local --for 30m           this host's weightd: hands off, Consul or not
   weightctl resume --local                         hands on again, before the time is over
   weightctl release app1                           stop managing it; HAProxy keeps its weights
@@ -106,12 +108,17 @@ enum Verb {
     Release(release::Args),
     List(list::Args),
     Status(status::Args),
+    Check(check::Args),
     Pause(pause::Args),
     Resume(resume::Args),
 }
 
 impl Global {
     fn store(&self, env: &Env<'_>) -> Result<Store, Failure> {
+        Ok(Store::new(self.client(env)?, &self.root))
+    }
+
+    fn client(&self, env: &Env<'_>) -> Result<Client, Failure> {
         let flags = Layer {
             address: self.http_addr.clone(),
             token: self.token_file.clone().map(TokenSource::File),
@@ -125,8 +132,7 @@ impl Global {
         if settings.address.is_tls() && !settings.tls.verify {
             output::note("CONSUL_HTTP_SSL_VERIFY=false: whoever answers gets the token, and is believed");
         }
-        let client = Client::new(settings).map_err(|error| store::failed(error, ""))?;
-        Ok(Store::new(client, &self.root))
+        Client::new(settings).map_err(|error| store::failed(error, ""))
     }
 }
 
@@ -160,6 +166,7 @@ async fn dispatch(cli: &Cli, env: &Env<'_>) -> Result<Exit, Failure> {
         Verb::Release(args) => release::run(args, store, format, env).await,
         Verb::List(args) => list::run(args, &store()?, format).await,
         Verb::Status(args) => status::run(args, format).await,
+        Verb::Check(args) => check::run(args, &cli.global.client(env)?, &cli.global.root, format, env).await,
         Verb::Pause(args) => pause::run(args, format, env).await,
         Verb::Resume(args) => resume::run(args, format, env).await,
     }
@@ -186,6 +193,7 @@ mod tests {
     fn the_help_is_what_was_agreed_on() {
         insta::assert_snapshot!("help", help(&[]));
         insta::assert_snapshot!("help-set", help(&["set"]));
+        insta::assert_snapshot!("help-check", help(&["check"]));
         insta::assert_snapshot!("help-pause", help(&["pause"]));
         insta::assert_snapshot!("help-resume", help(&["resume"]));
     }

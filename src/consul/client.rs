@@ -9,7 +9,7 @@ use reqwest::{Method, RequestBuilder, Response, StatusCode, Url, header::HeaderV
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::watch;
 
-use super::{Address, Settings, access::Access, tls, transport::Transport, txn};
+use super::{Address, Settings, TokenSource, access::Access, tls, transport::Transport, txn};
 pub use super::{
     error::ConsulError,
     txn::{Committed, MAX_TXN, Operation},
@@ -124,6 +124,11 @@ impl Client {
     /// Where it is.
     pub fn address(&self) -> &Address {
         &self.settings.address
+    }
+
+    /// Whether a token is configured; else Consul takes this client for anybody.
+    pub fn has_token(&self) -> bool {
+        self.lock().access.token != TokenSource::None
     }
 
     /// Does what may mend the cause of `error` before the next request: reads the token again after a denial, and
@@ -253,7 +258,7 @@ impl Client {
         }
     }
 
-    fn request(
+    pub(super) fn request(
         &self,
         method: Method,
         path: &str,
@@ -306,7 +311,7 @@ impl Client {
         Ok(request)
     }
 
-    async fn send(&self, request: RequestBuilder) -> Result<Response, ConsulError> {
+    pub(super) async fn send(&self, request: RequestBuilder) -> Result<Response, ConsulError> {
         let response = request.send().await.map_err(|error| self.failed(error))?;
         if let Some(transport) = &self.lock().transport {
             transport.handshake.answered();
@@ -315,7 +320,7 @@ impl Client {
     }
 
     /// Reads a body piece by piece, so that one that is too large is given up before it is held.
-    async fn body(&self, mut response: Response) -> Result<Vec<u8>, ConsulError> {
+    pub(super) async fn body(&self, mut response: Response) -> Result<Vec<u8>, ConsulError> {
         let announced = response.content_length().and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
         if announced > MAX_RESPONSE {
             return Err(ConsulError::TooLarge);
@@ -344,7 +349,7 @@ impl Client {
     }
 }
 
-fn refused(status: StatusCode, body: &[u8]) -> ConsulError {
+pub(super) fn refused(status: StatusCode, body: &[u8]) -> ConsulError {
     let text = String::from_utf8_lossy(&body[..body.len().min(1024)]).trim().to_owned();
     match status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => ConsulError::Denied(text),

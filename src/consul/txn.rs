@@ -66,8 +66,20 @@ pub(super) fn body(operations: &[Operation]) -> Result<Vec<u8>, ConsulError> {
 pub(super) fn refused(body: &[u8]) -> Result<Committed, ConsulError> {
     let outcome: TxnOutcome = serde_json::from_slice(body).map_err(ConsulError::Json)?;
     let what = outcome.errors.into_iter().map(|e| e.what).collect::<Vec<_>>().join("; ");
-    if what.contains("Permission denied") { Err(ConsulError::Denied(what)) } else { Ok(Committed::Conflict(what)) }
+    if what.contains(DENIED) { Err(ConsulError::Denied(what)) } else { Ok(Committed::Conflict(what)) }
 }
+
+/// The numbers of the operations that a policy forbids.
+///
+/// # Errors
+/// [`ConsulError::Json`].
+pub(super) fn denied(body: &[u8]) -> Result<Vec<usize>, ConsulError> {
+    let outcome: TxnOutcome = serde_json::from_slice(body).map_err(ConsulError::Json)?;
+    Ok(outcome.errors.into_iter().filter(|error| error.what.contains(DENIED)).map(|error| error.op_index).collect())
+}
+
+/// How Consul says that a policy forbids an operation; newer ones go on with whose and which.
+const DENIED: &str = "Permission denied";
 
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
@@ -112,5 +124,7 @@ struct TxnOutcome {
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct TxnError {
+    #[serde(default)]
+    op_index: usize,
     what: String,
 }

@@ -81,16 +81,23 @@ pub(super) async fn run(args: &Args, format: Format) -> Result<Exit, Failure> {
         let message = "only the status of this host is there yet, not that of the fleet";
         return Err(Failure::new(Exit::Usage, message).hint("use `weightctl status --local`"));
     }
-    let failed = |error: NoStatus| {
-        let hint = error.hint();
-        Failure::caused(Exit::Failure, error).hint(hint)
-    };
     let (text, report) = fetch(&args.api).await.map_err(failed)?;
     match format {
         Format::Json => output::json(&text)?,
         Format::Table => output::print(&report.to_string())?,
     }
     Ok(if report.converged() { Exit::Ok } else { Exit::NotConverged })
+}
+
+fn failed(error: NoStatus) -> Failure {
+    let hint = error.hint();
+    Failure::caused(Exit::Failure, error).hint(hint)
+}
+
+/// What the weightd at `api` says, as it says it.
+pub(super) async fn read(api: &str) -> Result<String, Failure> {
+    let api = url(api).map_err(|error| Failure::caused(Exit::Usage, error))?;
+    fetch(&api).await.map(|(text, _)| text).map_err(failed)
 }
 
 async fn fetch(api: &Url) -> Result<(String, Report), NoStatus> {

@@ -28,6 +28,8 @@ pub struct Options {
     pub durable: bool,
     /// Denies what no token allows; there is one management token. Implies `durable`.
     pub acl: bool,
+    /// How many more servers it waits for, which never come: with any there is no leader. Implies `durable`.
+    pub missing: u8,
     /// Listens with TLS too, and takes nobody there without a certificate of its CA.
     pub https: bool,
 }
@@ -69,10 +71,10 @@ impl Consul {
             // Older ones refuse a key they do not know, newer ones listen on a fixed port without it.
             config["ports"]["grpc_tls"] = json!(-1);
         }
-        let durable = options.durable || options.acl;
+        let durable = options.durable || options.acl || options.missing > 0;
         if durable {
             config["server"] = json!(true);
-            config["bootstrap_expect"] = json!(1);
+            config["bootstrap_expect"] = json!(1 + options.missing);
             config["data_dir"] = json!(dir.path().join("data"));
         }
         if options.acl {
@@ -98,7 +100,14 @@ impl Consul {
             .args(["-config-file".as_ref(), own.as_os_str()]);
         let http = Http::new(&port)?;
         let mut consul = Self { program, port, https, _others: [server, serf], http, ca, dir };
-        consul.start_again().await?;
+        if options.missing > 0 {
+            consul.program.spawn()?;
+            let http = &consul.http;
+            let answers = async || expect_ok(http.request(Method::GET, "status/leader")).await;
+            consul.program.ready("it answers", answers).await?;
+        } else {
+            consul.start_again().await?;
+        }
         if options.acl {
             let http = &consul.http;
             let token = consul.program.ready("it gives a management token", async || consul_acl::bootstrap(http).await);

@@ -204,3 +204,11 @@ fn files_are_short_enough_to_be_read() {
         .collect();
     assert_eq!(long, []);
 }
+
+#[test]
+fn weightctl_looks_at_haproxy_in_one_place() {
+    let mut sources = sources();
+    sources.retain(|source| source.path == "ctl.rs" || source.path.starts_with("ctl/"));
+    let used = places(&sources, |line| line.contains("haproxy::") || line.contains("task::"));
+    assert!(!used.is_empty() && used.iter().all(|place| place.starts_with("ctl/check")), "{used:#?}");
+}

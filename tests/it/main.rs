@@ -4,6 +4,7 @@
 pub mod harness;
 
 mod algorithms;
+mod check;
 mod common;
 mod ctl;
 mod daemon;

@@ -1,0 +1,121 @@
+//! Whether Consul can be worked with and what a token may do, found out without doing it.
+
+use reqwest::{Method, StatusCode};
+use serde::Deserialize;
+
+use super::{
+    Client, ConsulError,
+    client::{DEADLINE, MAX_TXN, Operation, refused},
+    txn,
+};
+
+/// Whom Consul takes a token for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Identity {
+    /// It has no ACLs: everybody may do everything.
+    NoAcls,
+    /// It does not know the token. So it is also where there is none: whom it stands for is not said.
+    Unknown,
+    /// It knows it.
+    Known {
+        /// What names the token, and does not give its rights to who reads it.
+        accessor: String,
+        /// The names of its policies.
+        policies: Vec<String>,
+    },
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Token {
+    #[serde(rename = "AccessorID")]
+    accessor: String,
+    #[serde(default)]
+    policies: Vec<Policy>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Policy {
+    name: String,
+}
+
+impl Client {
+    /// The address of Consul's leader; none where there is no leader. Needs no right.
+    ///
+    /// # Errors
+    /// [`ConsulError`].
+    pub async fn leader(&self) -> Result<Option<String>, ConsulError> {
+        let leader: String = self.json("/v1/status/leader", &[]).await?;
+        Ok(Some(leader).filter(|leader| !leader.is_empty()))
+    }
+
+    /// Whom Consul takes this client for.
+    ///
+    /// # Errors
+    /// [`ConsulError`].
+    pub async fn identity(&self) -> Result<Identity, ConsulError> {
+        let response = self.send(self.request(Method::GET, "/v1/acl/token/self", &[])?.timeout(DEADLINE)).await?;
+        let status = response.status();
+        let body = self.body(response).await?;
+        match status {
+            StatusCode::OK => {
+                let Token { accessor, policies } = serde_json::from_slice(&body).map_err(ConsulError::Json)?;
+                Ok(Identity::Known { accessor, policies: policies.into_iter().map(|policy| policy.name).collect() })
+            }
+            // "ACL support disabled".
+            StatusCode::UNAUTHORIZED => Ok(Identity::NoAcls),
+            StatusCode::FORBIDDEN => Ok(Identity::Unknown),
+            other => Err(refused(other, &body)),
+        }
+    }
+
+    /// For each of `keys`, at most [`MAX_TXN`], whether the token may write it.
+    ///
+    /// Nothing is written: it is a transaction of check-and-sets on an index that no key can have. Consul looks at the
+    /// rights of all its operations first, and names those that are denied; where none is, all of them come too late.
+    ///
+    /// # Errors
+    /// [`ConsulError`].
+    pub async fn may_write(&self, keys: &[String]) -> Result<Vec<bool>, ConsulError> {
+        let keys = &keys[..keys.len().min(MAX_TXN)];
+        let never = |key: &String| Operation::Cas { key: key.clone(), value: Vec::new(), index: u64::MAX };
+        let body = txn::body(&keys.iter().map(never).collect::<Vec<_>>())?;
+        let request = self.request(Method::PUT, "/v1/txn", &[])?.body(body).timeout(DEADLINE);
+        let response = self.send(request).await?;
+        let status = response.status();
+        let body = self.body(response).await?;
+        match status {
+            StatusCode::CONFLICT => {
+                let denied = txn::denied(&body)?;
+                Ok((0..keys.len()).map(|number| !denied.contains(&number)).collect())
+            }
+            // Whom Consul does not know may write nothing.
+            StatusCode::FORBIDDEN => Ok(vec![false; keys.len()]),
+            other => Err(refused(other, &body)),
+        }
+    }
+
+    /// Which first parts keys have, such as `weightd/`, as far as the token may see them.
+    ///
+    /// # Errors
+    /// [`ConsulError`].
+    pub async fn first_segments(&self) -> Result<Vec<String>, ConsulError> {
+        self.json("/v1/kv/", &[("keys", String::new()), ("separator", "/".to_owned())]).await
+    }
+
+    async fn json<T: serde::de::DeserializeOwned>(
+        &self,
+        path: &str,
+        parameters: &[(&str, String)],
+    ) -> Result<T, ConsulError> {
+        let response = self.send(self.request(Method::GET, path, parameters)?.timeout(DEADLINE)).await?;
+        let status = response.status();
+        let body = self.body(response).await?;
+        if status == StatusCode::OK {
+            serde_json::from_slice(&body).map_err(ConsulError::Json)
+        } else {
+            Err(refused(status, &body))
+        }
+    }
+}

@@ -1,0 +1,489 @@
+//! `weightctl check` on set-ups that are broken in one way each: it names what is wrong, ends with 1, and what its hint
+//! says mends it, after which it finds nothing.
+
+use std::{
+    env, fs,
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    process::{Output, Stdio},
+};
+
+use anyhow::{Context as _, bail, ensure};
+use rustix::process::{Signal, getegid, geteuid};
+use serde_json::Value;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::UnixListener,
+    process::Command,
+    time::timeout,
+};
+
+use crate::{
+    common::{backend, becomes, consul_is, converged, key, put, servers},
+    harness::{
+        Consul, Haproxy, PATIENCE, Weightd, config,
+        consul::Options,
+        program,
+        tls::{Authority, Leaf},
+        weightd::Settings,
+    },
+};
+
+/// Somebody with a shell, in whose environment these variables are.
+#[derive(Default)]
+struct User {
+    variables: Vec<(&'static str, String)>,
+    arguments: Vec<String>,
+    bound_by_modes: bool,
+}
+
+impl User {
+    /// Who talks to this Consul with this token.
+    fn of(consul: &Consul, token: Option<&str>) -> Self {
+        let mut variables = vec![("CONSUL_HTTP_ADDR", consul.address())];
+        variables.extend(token.map(|token| ("CONSUL_HTTP_TOKEN", token.to_owned())));
+        Self { variables, ..Self::default() }
+    }
+
+    /// Who looks at this HAProxy as well.
+    fn beside(consul: &Consul, haproxy: &Haproxy) -> Self {
+        Self::of(consul, None).with(&["--haproxy", &haproxy.address()])
+    }
+
+    fn with(mut self, arguments: &[&str]) -> Self {
+        self.arguments.extend(arguments.iter().map(|argument| (*argument).to_owned()));
+        self
+    }
+
+    /// Runs these lines of a shell, in which all programs are at hand.
+    async fn types(&self, lines: &str) -> anyhow::Result<Output> {
+        let own = [program::server("consul")?, program::binary("weightctl")?];
+        let own = own.iter().filter_map(|program| program.parent()).map(Path::to_owned);
+        let path = env::join_paths(own.chain(env::split_paths(&env::var_os("PATH").unwrap_or_default())))?;
+        let mut shell = if self.bound_by_modes && geteuid().is_root() {
+            let mut setpriv = Command::new("setpriv");
+            setpriv.args(["--bounding-set", "-dac_override,-dac_read_search", "sh"]);
+            setpriv
+        } else {
+            Command::new("sh")
+        };
+        program::without_consul(&mut shell);
+        shell.envs(self.variables.iter().map(|(name, value)| (*name, value))).env("PATH", path);
+        shell.args(["-c", lines]).stdin(Stdio::null()).kill_on_drop(true);
+        timeout(PATIENCE, shell.output()).await.context("the shell does not end")?.context("there is no shell")
+    }
+
+    /// What the doctor finds, after these lines in the same shell.
+    async fn finds_after(&self, lines: &str) -> anyhow::Result<Value> {
+        let output = self.types(&format!("{lines}\nexec weightctl check -o json {}", self.arguments.join(" "))).await?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        let report: Value = serde_json::from_slice(&output.stdout)
+            .with_context(|| format!("{} after {lines}: {said}", output.status))?;
+        let code = i32::from(report["ok"] != true);
+        ensure!(output.status.code() == Some(code), "{} with {report:#}", output.status);
+        Ok(report)
+    }
+
+    /// Expects that this check fails, that its detail has this word, and returns its hint.
+    async fn fails(&self, check: &str, word: &str) -> anyhow::Result<String> {
+        let report = self.finds_after("").await?;
+        ensure!(report["ok"] == false, "nothing fails: {report:#}");
+        told(&report, check, "fail", word)
+    }
+
+    /// Expects that nothing fails after these lines in the same shell.
+    async fn is_well_after(&self, lines: &str) -> anyhow::Result<Value> {
+        let report = self.finds_after(lines).await?;
+        ensure!(report["ok"] == true, "after `{lines}`: {report:#}");
+        Ok(report)
+    }
+}
+
+/// Expects this verdict of a check, with this word in its detail, and returns its hint.
+fn told(report: &Value, check: &str, verdict: &str, word: &str) -> anyhow::Result<String> {
+    let sections = report["sections"].as_array().context("no sections")?;
+    let findings = || sections.iter().filter_map(|section| section["findings"].as_array()).flatten();
+    let found = findings().find(|f| f["check"] == check && f["verdict"] == verdict);
+    let found = found.with_context(|| format!("no {verdict} of {check}: {report:#}"))?;
+    ensure!(found["detail"].as_str().is_some_and(|detail| detail.contains(word)), "no {word} in {found}");
+    ensure!(
+        findings().all(|f| f["verdict"] == "ok"
+            || f["verdict"] == "skip"
+            || f["hint"].as_str().is_some_and(|h| !h.is_empty())),
+        "something has no hint: {report:#}"
+    );
+    Ok(found["hint"].as_str().unwrap_or_default().to_owned())
+}
+
+/// What stands in backticks in a hint: its number-th command or line of a configuration.
+fn code(hint: &str, number: usize) -> anyhow::Result<String> {
+    let code = hint.split('`').nth(2 * number + 1);
+    code.map(str::to_owned).with_context(|| format!("nothing to paste in {hint}"))
+}
+
+#[tokio::test]
+async fn a_consul_that_is_away_is_named_and_found_again() -> anyhow::Result<()> {
+    let mut consul = Consul::start_with(Options { durable: true, ..Options::default() }).await?;
+    put(&consul, "app", 70, 30).await?;
+    let user = User::of(&consul, None);
+    consul.stop().await?;
+    let hint = user.fails("answers", "refused").await?;
+    assert!(hint.starts_with("sudo systemctl start consul;"), "{hint}");
+    consul.start_again().await?;
+    user.is_well_after("").await.map(drop)
+}
+
+#[tokio::test]
+async fn a_consul_at_another_address_is_found_with_the_variable_of_the_hint() -> anyhow::Result<()> {
+    let consul = Consul::start().await?;
+    put(&consul, "app", 70, 30).await?;
+    let user = User { variables: vec![("CONSUL_HTTP_ADDR", "127.0.0.1:1".to_owned())], ..User::default() };
+    let hint = user.fails("answers", "127.0.0.1:1").await?;
+    let (_, export) = hint.split_once("elsewhere: ").context(hint.clone())?;
+    let address = consul.address();
+    let address = address.strip_prefix("http://").unwrap_or(&address);
+    user.is_well_after(&export.replace("HOST:PORT", address)).await.map(drop)
+}
+
+#[tokio::test]
+async fn a_consul_without_a_leader_is_named() -> anyhow::Result<()> {
+    let consul = Consul::start_with(Options { missing: 2, ..Options::default() }).await?;
+    let hint = User::of(&consul, None).fails("leader", "no leader").await?;
+    assert!(code(&hint, 0)?.starts_with("consul operator raft list-peers"), "{hint}");
+    Ok(())
+}
+
+/// A Consul with ACLs, in which there is a document.
+async fn with_acl() -> anyhow::Result<(Consul, String)> {
+    let consul = Consul::start_with(Options { acl: true, ..Options::default() }).await?;
+    put(&consul, "app", 70, 30).await?;
+    let manager = consul.token().context("no management token")?.to_owned();
+    Ok((consul, manager))
+}
+
+/// What a manager of tokens does who gets this hint: pastes it, with a token that may.
+fn pasted(hint: &str, manager: &str, own: &str) -> String {
+    let back = format!("[ \"$CONSUL_HTTP_TOKEN\" != {manager} ] || export CONSUL_HTTP_TOKEN={own}");
+    format!("export CONSUL_HTTP_TOKEN={manager}\n{{ {hint}; }} >&2 || exit 99\n{back}")
+}
+
+#[tokio::test]
+async fn a_token_that_consul_does_not_know_is_replaced_by_the_hint() -> anyhow::Result<()> {
+    let (consul, manager) = with_acl().await?;
+    consul.http().set_policy("old", r#"key_prefix "weightd/" { policy = "write" }"#).await?;
+    let token = consul.http().new_token("old").await?;
+    let user = User::of(&consul, Some(&token));
+    user.is_well_after("").await?;
+    consul.http().delete_token(&token).await?;
+    let hint = user.fails("token", "does not know this token").await?;
+    assert!(!hint.contains(&token), "a secret is shown: {hint}");
+    user.is_well_after(&pasted(&hint, &manager, &token)).await?;
+    // Also by who has none at all.
+    let anybody = User::of(&consul, None);
+    let hint = anybody.fails("read", "weightd/weights/").await?;
+    anybody.is_well_after(&pasted(&hint, &manager, "none")).await.map(drop)
+}
+
+#[tokio::test]
+async fn the_right_that_a_token_lacks_is_given_by_the_hint() -> anyhow::Result<()> {
+    let (consul, manager) = with_acl().await?;
+    let cases = [
+        (
+            "reader",
+            r#"key_prefix "weightd/weights/" { policy = "read" }"#,
+            "write",
+            "`set` and `release` would be denied",
+        ),
+        ("stranger", r#"key_prefix "other/" { policy = "write" }"#, "read", "weightd and `get` would be denied"),
+    ];
+    for (name, rules, check, word) in cases {
+        consul.http().set_policy(name, rules).await?;
+        let token = consul.http().new_token(name).await?;
+        let user = User::of(&consul, Some(&token));
+        let hint = user.fails(check, word).await?;
+        assert!(hint.contains(r#"key_prefix "weightd/weights/""#), "{hint}");
+        if check == "write" {
+            // Who is not meant to write is not told of it.
+            User::of(&consul, Some(&token)).with(&["--read-only"]).is_well_after("").await?;
+        }
+        user.is_well_after(&pasted(&hint, &manager, &token)).await?;
+    }
+    // A team has one backend only, and that is no fault.
+    consul
+        .http()
+        .set_policy(
+            "team",
+            r#"key_prefix "weightd/weights/" { policy = "read" } key "weightd/weights/app" { policy = "write" }"#,
+        )
+        .await?;
+    let team = consul.http().new_token("team").await?;
+    let report = User::of(&consul, Some(&team)).is_well_after("").await?;
+    told(&report, "write", "ok", "app and no other").map(drop)
+}
+
+#[tokio::test]
+async fn looking_changes_nothing_in_consul() -> anyhow::Result<()> {
+    let consul = Consul::start().await?;
+    put(&consul, "app", 70, 30).await?;
+    let before = consul.index("weightd/").await?;
+    User::of(&consul, None).is_well_after("").await?;
+    assert_eq!(consul.index("weightd/").await?, before);
+    Ok(())
+}
+
+#[tokio::test]
+async fn documents_below_another_root_are_found_with_the_variable_of_the_hint() -> anyhow::Result<()> {
+    let consul = Consul::start().await?;
+    consul.put("lb/weights/app", r#"{"weights":{"blue":1,"green":2}}"#).await?;
+    let user = User::of(&consul, None);
+    let report = user.is_well_after("").await?;
+    let hint = told(&report, "documents", "warn", "no key below weightd/weights/")?;
+    let report = user.is_well_after(&hint).await?;
+    told(&report, "documents", "ok", "1 valid").map(drop)
+}
+
+#[tokio::test]
+async fn each_refused_document_is_named_and_removed_by_the_hint() -> anyhow::Result<()> {
+    let consul = Consul::start().await?;
+    put(&consul, "app", 70, 30).await?;
+    consul.put(&key("bad"), r#"{"weights":{"blue":257}}"#).await?;
+    consul.put(&key("it's bad"), "{}").await?;
+    let user = User::of(&consul, None);
+    let mut commands = String::new();
+    for (key, word) in [("weightd/weights/bad: ", "257"), ("weightd/weights/it's bad: ", "")] {
+        let report = user.finds_after(&commands).await?;
+        let hint = told(&report, "document", "fail", key)?;
+        assert!(told(&report, "document", "fail", word).is_ok());
+        let command = hint.split('`').find(|code| code.starts_with("consul kv delete")).context(hint.clone())?;
+        commands = format!("{command} >&2 || exit 99");
+    }
+    let report = user.is_well_after(&commands).await?;
+    told(&report, "documents", "ok", "1 valid").map(drop)
+}
+
+#[tokio::test]
+async fn a_certificate_of_an_unknown_ca_is_named_and_believed_with_its_ca() -> anyhow::Result<()> {
+    let consul = Consul::start_with(Options { https: true, ..Options::default() }).await?;
+    put(&consul, "app", 70, 30).await?;
+    let folder = tempfile::tempdir()?;
+    let file = |name: &str| folder.path().join(name).display().to_string();
+    fs::write(file("wrong.pem"), Authority::new("another CA")?.pem())?;
+    fs::write(file("right.pem"), consul.ca().pem())?;
+    consul.ca().issue(&Leaf::with(&["lb1"]))?.write(Path::new(&file("cert.pem")), Path::new(&file("key.pem")))?;
+    let variables = vec![
+        ("CONSUL_HTTP_ADDR", consul.https_address()),
+        ("CONSUL_CACERT", file("wrong.pem")),
+        ("CONSUL_CLIENT_CERT", file("cert.pem")),
+        ("CONSUL_CLIENT_KEY", file("key.pem")),
+    ];
+    let user = User { variables, ..User::default() };
+    let hint = user.fails("answers", "UnknownIssuer").await?;
+    assert!(hint.contains("CONSUL_CACERT"), "{hint}");
+    user.is_well_after(&format!("export CONSUL_CACERT={}", file("right.pem"))).await.map(drop)
+}
+
+#[tokio::test]
+async fn a_haproxy_that_is_away_is_named_and_found_again() -> anyhow::Result<()> {
+    let (consul, mut haproxy) = servers(&backend("app", 100, 0)).await?;
+    put(&consul, "app", 70, 30).await?;
+    let user = User::beside(&consul, &haproxy);
+    haproxy.stop().await?;
+    let hint = user.fails("socket", "admin.sock").await?;
+    assert!(hint.starts_with("systemctl start haproxy;"), "{hint}");
+    haproxy.start_again().await?;
+    user.is_well_after("").await.map(drop)
+}
+
+/// The line for haproxy.cfg in a hint, for a machine that has no group haproxy.
+fn socket_line(hint: &str) -> anyhow::Result<String> {
+    let line = code(hint, 0)?;
+    ensure!(line.starts_with("stats socket ") && line.contains("group haproxy"), "{line}");
+    Ok(format!("global\n    {}\n", line.replace("group haproxy", &format!("gid {}", getegid().as_raw()))))
+}
+
+#[tokio::test]
+async fn a_socket_that_haproxy_does_not_have_is_made_by_the_line_of_the_hint() -> anyhow::Result<()> {
+    let (consul, mut haproxy) = servers(&backend("app", 100, 0)).await?;
+    put(&consul, "app", 70, 30).await?;
+    let address = format!("unix:{}", haproxy.dir().join("weightd.sock").display());
+    let user = User::of(&consul, None).with(&["--haproxy", &address]);
+    let hint = user.fails("socket", "weightd.sock").await?;
+    haproxy.reload(&(socket_line(&hint)? + &backend("app", 100, 0))).await?;
+    user.is_well_after("").await.map(drop)
+}
+
+#[tokio::test]
+async fn a_socket_whose_level_is_too_low_is_mended_by_the_line_of_the_hint() -> anyhow::Result<()> {
+    let socket = "global\n    stats socket \"${ADMIN_SOCKET}.low\" mode 660 level operator\n";
+    let (consul, mut haproxy) = servers(&(socket.to_owned() + &backend("app", 100, 0))).await?;
+    put(&consul, "app", 70, 30).await?;
+    let address = format!("unix:{}.low", haproxy.socket().display());
+    let user = User::of(&consul, None).with(&["--haproxy", &address]);
+    let hint = user.fails("level", "operator").await?;
+    haproxy.reload(&(socket_line(&hint)? + &backend("app", 100, 0))).await?;
+    user.is_well_after("").await.map(drop)
+}
+
+#[tokio::test]
+async fn a_socket_that_the_user_may_not_open_is_named() -> anyhow::Result<()> {
+    let (consul, haproxy) = servers(&backend("app", 100, 0)).await?;
+    put(&consul, "app", 70, 30).await?;
+    let mode = |mode| fs::set_permissions(haproxy.socket(), fs::Permissions::from_mode(mode));
+    mode(0o000)?;
+    let user = User { bound_by_modes: true, ..User::beside(&consul, &haproxy) };
+    let hint = user.fails("socket", "ermission").await?;
+    assert!(hint.starts_with("sudo usermod -aG \"$(stat -c %G "), "{hint}");
+    // Who is in that group may what the group may.
+    let asked = hint.split("$(").nth(1).and_then(|rest| rest.split(')').next()).context(hint.clone())?;
+    let group = user.types(asked).await?;
+    assert!(group.status.success() && !group.stdout.is_empty(), "{group:?}");
+    mode(0o660)?;
+    user.is_well_after("").await.map(drop)
+}
+
+#[tokio::test]
+async fn what_is_no_haproxy_is_named() -> anyhow::Result<()> {
+    let consul = Consul::start().await?;
+    put(&consul, "app", 70, 30).await?;
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("mail.sock");
+    let listener = UnixListener::bind(&path)?;
+    let banner = tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            // Who went away already wanted nothing.
+            let _ = stream.write_all(b"220 mail.example ESMTP\r\n").await;
+            let _ = stream.read_to_end(&mut Vec::new()).await;
+        }
+    });
+    let address = format!("unix:{}", path.display());
+    let hint =
+        User::of(&consul, None).with(&["--haproxy", &address]).fails("socket", "does not answer like HAProxy").await?;
+    banner.abort();
+    assert!(hint.contains("address"), "{hint}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_static_algorithm_is_named_and_replaced_by_the_line_of_the_hint() -> anyhow::Result<()> {
+    let body = |line: &str| config::backend("app", &[line], &[("blue", 9, 100), ("green", 9, 0)], "");
+    let (consul, mut haproxy) = servers(&body("balance static-rr")).await?;
+    put(&consul, "app", 70, 30).await?;
+    let user = User::beside(&consul, &haproxy);
+    let hint = user.fails("algorithm", "app: `balance static-rr`").await?;
+    haproxy.reload(&body(&code(&hint, 0)?)).await?;
+    user.is_well_after("").await.map(drop)
+}
+
+#[tokio::test]
+async fn what_makes_a_share_untrue_is_to_be_known_and_no_failure() -> anyhow::Result<()> {
+    let lines = ["balance leastconn", "cookie SRV insert"];
+    let body = config::backend("app", &lines, &[("blue", 9, 100), ("green", 9, 0)], "cookie x");
+    let (consul, haproxy) = servers(&body).await?;
+    put(&consul, "app", 100, 0).await?;
+    let report = User::beside(&consul, &haproxy).is_well_after("").await?;
+    for check in ["leastconn", "cookie"] {
+        told(&report, check, "warn", "app: ")?;
+    }
+    // The weights are still those that HAProxy had: it is looked at, and nothing else.
+    put(&consul, "app", 10, 90).await?;
+    User::beside(&consul, &haproxy).is_well_after("").await?;
+    haproxy.until_weights("app", &[("blue", 100), ("green", 0)], PATIENCE).await.map(drop)
+}
+
+/// A weightd, and who asks about it.
+async fn beside_weightd(consul: &Consul, settings: Settings) -> anyhow::Result<(Weightd, User)> {
+    let weightd = settings.start().await?;
+    let config = weightd.dir().join("weightd.toml").display().to_string();
+    let user = User::of(consul, consul.token()).with(&["--config", &config]);
+    Ok((weightd, user))
+}
+
+#[tokio::test]
+async fn a_weightd_that_does_not_run_is_named_and_found_again() -> anyhow::Result<()> {
+    let (consul, haproxy) = servers(&backend("app", 100, 0)).await?;
+    put(&consul, "app", 70, 30).await?;
+    let (mut weightd, user) = beside_weightd(&consul, Settings::new(&consul, &haproxy)).await?;
+    becomes(&haproxy, "app", 70, 30).await?;
+    converged(&weightd).await?;
+    let report = user.is_well_after("").await?;
+    told(&report, "converged", "ok", "haproxy")?;
+    weightd.stop().await?;
+    let hint = user.fails("runs", "cannot be reached").await?;
+    assert!(hint.starts_with("sudo systemctl start weightd;"), "{hint}");
+    weightd.start_again().await?;
+    converged(&weightd).await?;
+    user.is_well_after("").await.map(drop)
+}
+
+#[tokio::test]
+async fn a_weightd_whose_token_may_not_read_is_named_and_mended_by_the_hint() -> anyhow::Result<()> {
+    let (consul, _) = with_acl().await?;
+    let haproxy = Haproxy::start(&backend("app", 100, 0)).await?;
+    consul.http().set_policy("node", "").await?;
+    let token = consul.http().new_token("node").await?;
+    let settings = Settings::new(&consul, &haproxy).env("CONSUL_HTTP_TOKEN", &token);
+    let (mut weightd, user) = beside_weightd(&consul, settings).await?;
+    // Consul shows it an empty prefix, and does not say why.
+    consul_is(&weightd, "following", None).await?;
+    let hint = user.fails("follows", "its token may not read weightd/weights/").await?;
+    consul.http().set_policy("node", &code(&hint, 0)?).await?;
+    assert_eq!(code(&hint, 1)?, "sudo systemctl reload weightd");
+    weightd.program().signal(Signal::HUP)?;
+    becomes(&haproxy, "app", 70, 30).await?;
+    converged(&weightd).await?;
+    user.is_well_after("").await.map(drop)
+}
+
+#[tokio::test]
+async fn a_weightd_whose_token_is_gone_is_named() -> anyhow::Result<()> {
+    let (consul, _) = with_acl().await?;
+    let haproxy = Haproxy::start(&backend("app", 100, 0)).await?;
+    let settings = Settings::new(&consul, &haproxy).env("CONSUL_HTTP_TOKEN", "00000000-dead-dead-dead-000000000000");
+    let (weightd, user) = beside_weightd(&consul, settings).await?;
+    consul_is(&weightd, "held", Some("denied")).await?;
+    let hint = user.fails("follows", "ACL not found").await?;
+    assert_eq!(code(&hint, 0)?, r#"key_prefix "weightd/weights/" { policy = "read" }"#);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_broken_configuration_is_named_by_its_line_and_by_the_command_of_the_hint() -> anyhow::Result<()> {
+    let (consul, haproxy) = servers(&backend("app", 100, 0)).await?;
+    put(&consul, "app", 70, 30).await?;
+    let (weightd, user) = beside_weightd(&consul, Settings::new(&consul, &haproxy)).await?;
+    converged(&weightd).await?;
+    let path = weightd.dir().join("weightd.toml");
+    let good = fs::read_to_string(&path)?;
+    fs::write(&path, format!("nodee = \"lb1\"\n{good}"))?;
+    let hint = user.fails("configuration", "nodee").await?;
+    let (command, _) = hint.split_once(", and").context(hint.clone())?;
+    let output = user.types(command).await?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(64) && said.contains(":1:"), "{output:?}");
+    let Some(meant) = said.split('`').find(|word| *word == "node") else { bail!("no suggestion: {said}") };
+    fs::write(&path, format!("{meant} = \"lb1\"\n{}", good.replace("node = \"lb1\"\n", "")))?;
+    user.is_well_after("").await.map(drop)
+}
+
+#[tokio::test]
+async fn a_state_file_that_is_not_there_is_named_and_found_once_weightd_writes_it() -> anyhow::Result<()> {
+    let (consul, haproxy) = servers(&backend("app", 100, 0)).await?;
+    put(&consul, "app", 70, 30).await?;
+    let file = haproxy.dir().join("states/servers").display().to_string();
+    let keys = [("name", "haproxy"), ("address", &haproxy.address()), ("state_file", &file)];
+    let settings = Settings::without_haproxy(&consul.address()).instance(&keys);
+    let (weightd, user) = beside_weightd(&consul, settings).await?;
+    becomes(&haproxy, "app", 70, 30).await?;
+    let hint = user.fails("state file", "states/servers").await?;
+    // On a machine without that user and group: the folder for who runs weightd here.
+    let command = hint.split(", and").next().context(hint.clone())?;
+    let command = command.replace("sudo ", "").replace("-o weightd -g haproxy ", "");
+    assert!(user.types(&command).await?.status.success(), "{command}");
+    crate::harness::eventually(PATIENCE, "weightd writes it", async || {
+        ensure!(Path::new(&file).exists());
+        Ok(())
+    })
+    .await?;
+    converged(&weightd).await?;
+    user.is_well_after("").await.map(drop)
+}
