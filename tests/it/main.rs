@@ -21,6 +21,7 @@ mod plans;
 mod policies;
 mod readme;
 mod reload;
+mod runbook;
 mod servers;
 mod shares;
 mod state_file;

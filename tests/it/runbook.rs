@@ -1,0 +1,140 @@
+//! The runbook has a section for everything that somebody can be paged with, and promises nothing that is not there.
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+use weightd::reconcile::reasons;
+
+const RUNBOOK: &str = include_str!("../../docs/runbook.md");
+
+/// The text of a chapter.
+fn chapter(title: &str) -> &'static str {
+    let (_, rest) = RUNBOOK.split_once(&format!("\n## {title}\n")).unwrap_or_else(|| panic!("no chapter {title}"));
+    rest.split("\n## ").next().unwrap_or(rest)
+}
+
+/// The sections of a chapter, by the word that is their heading.
+fn sections(title: &str) -> Vec<(&'static str, &'static str)> {
+    let sections = chapter(title).split("\n### `").skip(1);
+    sections.map(|section| section.split_once('`').unwrap_or_else(|| panic!("no word: {section}"))).collect()
+}
+
+fn words(title: &str) -> BTreeSet<&'static str> {
+    let words: Vec<_> = sections(title).into_iter().map(|(word, _)| word).collect();
+    let set: BTreeSet<_> = words.iter().copied().collect();
+    assert_eq!(words.len(), set.len(), "a word has two sections: {words:?}");
+    set
+}
+
+fn source(path: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The words that a function of the source chooses between, from its first line to its last.
+fn chosen(path: &str, first: &str, last: &str) -> BTreeSet<String> {
+    let source = source(path);
+    let (_, rest) = source.split_once(first).unwrap_or_else(|| panic!("no {first} in {path}"));
+    let end = rest.find(last).unwrap_or(rest.len());
+    let is_word = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+    let words = rest[..end].split('"').skip(1).step_by(2).filter(|text| is_word(text));
+    words.filter(|word| *word != "admin").map(str::to_owned).collect()
+}
+
+fn owned(words: BTreeSet<&str>) -> BTreeSet<String> {
+    words.into_iter().map(str::to_owned).collect()
+}
+
+#[test]
+fn every_reason_has_its_section_and_no_other_word_has() {
+    assert_eq!(words("Backends"), reasons::WORDS.into_iter().collect());
+    assert_eq!(owned(words("Consul")), chosen("consul/error.rs", "pub fn reason(&self)", "\n    }\n"));
+    let mut haproxy = chosen("haproxy/socket.rs", "pub fn reason(&self)", "\n    }\n");
+    haproxy.extend(chosen("reconcile/task.rs", "\nfn unusable(", "\n}\n"));
+    assert!(haproxy.contains("not_admin") && haproxy.len() > 10, "{haproxy:?}");
+    assert_eq!(owned(words("HAProxy")), haproxy);
+}
+
+#[test]
+fn every_section_says_what_it_means_what_happens_where_to_look_and_what_to_do() {
+    for (word, text) in ["Backends", "Consul", "HAProxy"].into_iter().flat_map(sections) {
+        let mut from = 0;
+        for part in ["- **Means** — ", "- **Meanwhile** — ", "- **Look** — ", "- **Do** — "] {
+            let at = text[from..].find(part).unwrap_or_else(|| panic!("no `{part}` in its place in {word}"));
+            from += at + part.len();
+        }
+    }
+}
+
+#[test]
+fn every_warning_of_the_log_is_explained() {
+    let explained = RUNBOOK.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut told = 0;
+    for message in warnings() {
+        // What is a reason's own detail has the section of that reason.
+        let fixed = message.split('{').next().unwrap_or_default();
+        let fixed = fixed.split("; see `").next().unwrap_or_default().trim();
+        if !fixed.is_empty() {
+            assert!(explained.contains(fixed), "`{message}` is not explained");
+            told += 1;
+        }
+    }
+    assert!(told > 20, "only {told} warnings are found in the source");
+}
+
+/// The messages of all warnings and errors in the source: the last text between quotes of each.
+fn warnings() -> Vec<String> {
+    let mut files = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
+    let mut messages = Vec::new();
+    while let Some(path) = files.pop() {
+        if path.is_dir() {
+            files.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        } else if !path.ends_with("tests.rs") {
+            let text = fs::read_to_string(&path).unwrap();
+            let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+            for call in ["warn!(", "error!("].into_iter().flat_map(|call| code.split(call).skip(1)) {
+                let arguments = &call[..end_of_call(call)];
+                let last = arguments.rsplit('"').nth(1).unwrap_or_default();
+                messages.push(last.to_owned());
+            }
+        }
+    }
+    messages
+}
+
+/// Where the bracket closes that was open at the start.
+fn end_of_call(text: &str) -> usize {
+    let (mut depth, mut quoted, mut escaped) = (1, false, false);
+    for (at, c) in text.char_indices() {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            '"' => quoted = !quoted,
+            '(' if !quoted => depth += 1,
+            ')' if !quoted => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 {
+            return at;
+        }
+    }
+    text.len()
+}
+
+#[test]
+fn its_alerts_ask_for_promised_metrics_and_reasons() {
+    // That the README promises what is exposed, and no more, is tested with it.
+    let promised = include_str!("../../README.md");
+    let expressions: Vec<_> = chapter("Alerts").lines().filter_map(|line| line.trim().strip_prefix("expr: ")).collect();
+    assert!(expressions.len() > 5);
+    for expression in expressions {
+        let names = expression.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+        for name in names.filter(|name| name.starts_with("weightd_")) {
+            let known = [format!("`{name}{{"), format!("`{name}`")].iter().any(|name| promised.contains(name));
+            assert!(known, "no {name}, in {expression}");
+        }
+        if let Some((_, rest)) = expression.split_once("reason=\"") {
+            let word = rest.split('"').next().unwrap_or_default();
+            assert!(reasons::WORDS.contains(&word), "no reason {word}");
+        }
+    }
+}
