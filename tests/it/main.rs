@@ -22,6 +22,7 @@ mod policies;
 mod readme;
 mod reload;
 mod runbook;
+mod security;
 mod servers;
 mod shares;
 mod state_file;

@@ -1,0 +1,197 @@
+//! What `docs/security.md` rests on: what comes from Consul stays text, and what goes to HAProxy is a few words.
+
+use std::{
+    fs,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use anyhow::{Context as _, ensure};
+use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{UnixListener, UnixStream},
+    task::JoinHandle,
+};
+
+use crate::{
+    common::{SOON, backend, becomes, document, key, put, servers},
+    harness::{Haproxy, eventually, runtime, weightd::Settings},
+};
+
+/// Stands between weightd and HAProxy's socket, and writes down what is sent.
+struct Tap {
+    said: Arc<Mutex<String>>,
+    task: JoinHandle<()>,
+}
+
+impl Tap {
+    fn at(path: &Path, haproxy: &Haproxy) -> anyhow::Result<Self> {
+        let (listener, socket) = (UnixListener::bind(path)?, haproxy.socket());
+        let said = Arc::new(Mutex::new(String::new()));
+        let writes = Arc::clone(&said);
+        let task = tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                let Ok(mut server) = UnixStream::connect(&socket).await else { continue };
+                let mut line = Vec::new();
+                let mut piece = [0; 4096];
+                // One line is what one connection carries; HAProxy closes it after its answer.
+                while !line.ends_with(b"\n") {
+                    match client.read(&mut piece).await {
+                        Ok(read) if read > 0 => line.extend_from_slice(&piece[..read]),
+                        _ => break,
+                    }
+                }
+                writes.lock().unwrap_or_else(PoisonError::into_inner).push_str(&String::from_utf8_lossy(&line));
+                let mut answer = Vec::new();
+                if server.write_all(&line).await.is_ok() && server.read_to_end(&mut answer).await.is_ok() {
+                    // Who went away already wanted nothing.
+                    let _ = client.write_all(&answer).await;
+                }
+            }
+        });
+        Ok(Self { said, task })
+    }
+
+    /// Every command so far.
+    fn commands(&self) -> Vec<String> {
+        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        said.split(['\n', ';']).map(|command| command.trim().to_owned()).filter(|command| !command.is_empty()).collect()
+    }
+}
+
+impl Drop for Tap {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Names and values that would be commands if anything took them for that.
+const HOSTILE: [(&str, &str); 6] = [
+    ("app;disable server app", r#"{"weights":{"blue":1}}"#),
+    ("app shutdown sessions", r#"{"weights":{"blue":1}}"#),
+    ("bad1", r#"{"weights":{"blue;shutdown frontend app":1}}"#),
+    ("bad2", r#"{"weights":{"blue\nclear counters all":1}}"#),
+    ("bad3", r#"{"weights":{"blue":"1; disable frontend app"}}"#),
+    ("bad4", r##"{"weights":{"@1 blue":1,"#1":2}}"##),
+];
+
+#[tokio::test]
+async fn whatever_consul_holds_haproxy_hears_a_few_words() -> anyhow::Result<()> {
+    let (consul, mut haproxy) = servers(&backend("app", 100, 0)).await?;
+    let path = haproxy.dir().join("tap.sock");
+    let tap = Tap::at(&path, &haproxy)?;
+    for (name, value) in HOSTILE {
+        consul.put(&key(name), value).await?;
+    }
+    put(&consul, "app", 70, 30).await?;
+    let address = format!("unix:{}", path.display());
+    let settings = Settings::without_haproxy(&consul.address()).haproxy("haproxy", &address).set("reconcile.resync", "1s");
+    let weightd = settings.start().await?;
+    becomes(&haproxy, "app", 70, 30).await?;
+    // Everything that it ever does: drift, a reload, a pause, a reload of its own configuration.
+    haproxy.set_weight_by_hand("app", "green", 99).await?;
+    becomes(&haproxy, "app", 70, 30).await?;
+    haproxy.reload(&backend("app", 0, 100)).await?;
+    becomes(&haproxy, "app", 70, 30).await?;
+    eventually(SOON, "the hostile keys are refused", async || {
+        let rejected = weightd.status().await?["rejected"].clone();
+        let metric = weightd.metric("weightd_rejected_keys{haproxy=\"haproxy\"}").await?;
+        ensure!(metric >= 5.0, "{metric}: {rejected}");
+        Ok(())
+    })
+    .await?;
+
+    let commands = tap.commands();
+    let known = |command: &str| {
+        let words: Vec<&str> = command.split(' ').collect();
+        match words.as_slice() {
+            ["show", "info" | "table"] | ["show", "cli", "level"] | ["show", "servers", "state", "app"] => true,
+            ["show", "stat", id, "6", "-1"] => id.parse::<u32>().is_ok(),
+            ["set", "server", "app/blue" | "app/green", "weight", weight] => {
+                weight.parse::<u16>().is_ok_and(|w| w <= 256)
+            }
+            _ => false,
+        }
+    };
+    let others: Vec<_> = commands.iter().filter(|command| !known(command)).collect();
+    assert!(others.is_empty(), "{others:#?}");
+    for word in ["show info", "show cli level", "show servers state app", "show table", "set server app/blue weight 70"]
+    {
+        assert!(commands.iter().any(|command| command == word), "the tap heard no {word}: {commands:#?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_consul_says_moves_no_cursor_and_forges_no_line_of_the_log() -> anyhow::Result<()> {
+    for format in ["text", "json", "journal"] {
+        let (consul, haproxy) = servers(&backend("app", 100, 0)).await?;
+        let forged = "x\n2026-01-01T00:00:00Z ERROR forged\r\u{1b}[2J\u{202e}\0";
+        let value = json!({ "weights": { "blue": 70, "green": 30 }, "by": forged, "reason": forged, forged: 1 });
+        consul.put(&key("app"), value.to_string()).await?;
+        consul.put(&key("bad"), json!({ "weights": { forged: 1 } }).to_string()).await?;
+        let weightd = Settings::new(&consul, &haproxy).set("log.format", format).start().await?;
+        becomes(&haproxy, "app", 70, 30).await?;
+        eventually(SOON, "it is told of", async || {
+            let log = weightd.log();
+            ensure!(log.contains("forged") && log.contains("refused"), "{log}");
+            Ok(())
+        })
+        .await?;
+        let log = weightd.log();
+        let control = |c: char| c != '\n' && (c.is_control() || ('\u{202a}'..='\u{202e}').contains(&c));
+        assert!(!log.contains(control), "{format}: {log:?}");
+        assert!(log.lines().all(|line| !line.starts_with("2026-01-01T00:00:00Z")), "{format}: {log}");
+        // Nor in what weightctl shows of it.
+        for arguments in [&["get", "app"][..], &["list"]] {
+            let output = consul.weightctl(arguments).await?;
+            let shown = String::from_utf8(output.stdout)? + &String::from_utf8(output.stderr)?;
+            assert!(shown.contains("forged") || arguments == ["list"], "{shown}");
+            assert!(!shown.contains(control), "{shown:?}");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_socket_of_haproxy_of_the_lowest_level_can_rewrite_maps_and_set_no_weight() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let map = folder.path().join("users.map");
+    fs::write(&map, "alice blue\n")?;
+    let body = format!(
+        "global\n    stats socket \"${{ADMIN_SOCKET}}.user\" mode 600 level user\n\
+         backend app\n    use-server green if {{ req.hdr(X-User),map_str({}) -m str green }}\n\
+         \x20   server blue 127.0.0.1:9 weight 100\n    server green 127.0.0.1:9 weight 0\n",
+        map.display()
+    );
+    let haproxy = Haproxy::start(&body).await?;
+    let user = haproxy.dir().join("admin.sock.user");
+    let denied = runtime::command(&user, "set server app/blue weight 0").await?;
+    assert!(denied.contains("Permission denied"), "{denied}");
+    let id = format!("set map {} alice green", map.display());
+    let answer = runtime::command(&user, &id).await?;
+    assert_eq!(answer.trim(), "", "HAProxy has begun to guard maps: tell of it in docs/security.md");
+    let shown = runtime::command(&user, &format!("show map {}", map.display())).await?;
+    assert!(shown.contains("alice green"), "{shown}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_local_socket_is_for_its_user_and_group_and_tcp_takes_no_writes() -> anyhow::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let (consul, haproxy) = servers(&backend("app", 100, 0)).await?;
+    consul.put(&key("app"), document(70, 30)).await?;
+    let weightd = Settings::new(&consul, &haproxy).start().await?;
+    becomes(&haproxy, "app", 70, 30).await?;
+    let socket = weightd.dir().join("run/weightd.sock");
+    let mode = fs::metadata(&socket).with_context(|| socket.display().to_string())?.permissions().mode() & 0o777;
+    assert_eq!(mode, 0o660);
+    let http = crate::harness::http().timeout(Duration::from_secs(5)).build()?;
+    for path in ["v1/pause", "v1/resume", "v1/status", "metrics"] {
+        let answer = http.post(format!("{}/{path}", weightd.address())).body(r#"{"for_seconds":60}"#).send().await?;
+        assert!([404, 405].contains(&answer.status().as_u16()), "{path}: {}", answer.status());
+    }
+    Ok(())
+}
