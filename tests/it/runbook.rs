@@ -87,9 +87,9 @@ fn warnings() -> Vec<String> {
     let mut messages = Vec::new();
     while let Some(path) = files.pop() {
         if path.is_dir() {
-            files.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+            files.extend(fs::read_dir(&path).expect("a folder").map(|entry| entry.expect("an entry of it").path()));
         } else if !path.ends_with("tests.rs") {
-            let text = fs::read_to_string(&path).unwrap();
+            let text = fs::read_to_string(&path).expect("a file of the source");
             let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
             for call in ["warn!(", "error!("].into_iter().flat_map(|call| code.split(call).skip(1)) {
                 let arguments = &call[..end_of_call(call)];

@@ -87,7 +87,8 @@ async fn whatever_consul_holds_haproxy_hears_a_few_words() -> anyhow::Result<()>
     }
     put(&consul, "app", 70, 30).await?;
     let address = format!("unix:{}", path.display());
-    let settings = Settings::without_haproxy(&consul.address()).haproxy("haproxy", &address).set("reconcile.resync", "1s");
+    let settings =
+        Settings::without_haproxy(&consul.address()).haproxy("haproxy", &address).set("reconcile.resync", "1s");
     let weightd = settings.start().await?;
     becomes(&haproxy, "app", 70, 30).await?;
     // Everything that it ever does: drift, a reload, a pause, a reload of its own configuration.
