@@ -4,6 +4,8 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
     time::Duration,
 };
 
@@ -17,6 +19,12 @@ use super::{
     program::{Paused, Program},
     runtime,
 };
+
+/// What every configuration begins with.
+const GLOBAL: &str = include_str!("../../haproxy/global.cfg");
+
+/// What HAProxy does by itself before 2.4, which therefore refuses to be told.
+const SINCE_2_4: &str = "option idle-close-on-response";
 
 /// Between two looks where the time until something is seen is the result.
 const CLOSE_LOOK: Duration = Duration::from_millis(1);
@@ -37,11 +45,9 @@ impl Haproxy {
     /// The same with variables that `body` may name as `"${NAME}"`.
     pub async fn start_with(body: &str, environment: &[(&str, String)]) -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new().prefix("haproxy-").tempdir()?;
-        let global = Path::new(env!("CARGO_MANIFEST_DIR")).join("haproxy/global.cfg");
         let master = dir.path().join("master.sock");
         let mut program = Program::new("haproxy", program::server("haproxy")?, dir.path())
             .args(["-W".as_ref(), "-S".as_ref(), master.as_os_str()])
-            .args(["-f".as_ref(), global.as_os_str()])
             .args(["-f".as_ref(), dir.path().join("haproxy.cfg").as_os_str()])
             .env("ADMIN_SOCKET", dir.path().join("admin.sock"));
         for (name, value) in environment {
@@ -78,7 +84,11 @@ impl Haproxy {
 
     /// Replaces the configuration, without a reload.
     pub fn write(&self, body: &str) -> anyhow::Result<()> {
-        fs::write(self.dir.path().join("haproxy.cfg"), body).context("cannot write haproxy.cfg")
+        let mut text = format!("{GLOBAL}\n{body}");
+        if version()? < (2, 4) {
+            text = text.replace(SINCE_2_4, "");
+        }
+        fs::write(self.dir.path().join("haproxy.cfg"), text).context("cannot write haproxy.cfg")
     }
 
     /// Reloads it with another configuration. Returns when the new worker first answered.
@@ -189,6 +199,25 @@ impl Haproxy {
     pub fn log(&self) -> String {
         self.program.log()
     }
+}
+
+/// The version of the HAProxy that is tested with, as (2, 6): not all of them take and say the same.
+pub fn version() -> anyhow::Result<(u32, u32)> {
+    static VERSION: OnceLock<(u32, u32)> = OnceLock::new();
+    if let Some(known) = VERSION.get() {
+        return Ok(*known);
+    }
+    let output = Command::new(program::server("haproxy")?).arg("-v").output().context("cannot ask for the version")?;
+    let banner = String::from_utf8_lossy(&output.stdout);
+    let found = numbers(&banner).with_context(|| format!("no version in {banner:?}"))?;
+    Ok(*VERSION.get_or_init(|| found))
+}
+
+/// The first two numbers of "HAProxy version 2.6.12-1+deb12u4 2026/10/14 - ...".
+fn numbers(banner: &str) -> Option<(u32, u32)> {
+    let (_, version) = banner.split_once("version ")?;
+    let mut numbers = version.split(|character: char| !character.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
 /// [`Haproxy::until_weights`] for whoever cannot borrow the [`Haproxy`].

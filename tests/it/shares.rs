@@ -34,6 +34,7 @@ async fn what_makes_shares_untrue_is_told_once_in_a_process_and_keeps_nothing_fr
     for (name, word, ..) in UNTRUE {
         reason(&weightd, name, word).await?;
     }
+    becomes(&haproxy, "plain", 90, 10).await?;
     converged(&weightd).await?;
     for (name, word, ..) in UNTRUE {
         let status = weightd.backend(name).await?;
