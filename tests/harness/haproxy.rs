@@ -23,8 +23,8 @@ use super::{
 /// What every configuration begins with.
 const GLOBAL: &str = include_str!("../../haproxy/global.cfg");
 
-/// What HAProxy does by itself before 2.4, which therefore refuses to be told.
-const SINCE_2_4: &str = "option idle-close-on-response";
+/// What HAProxy before 2.4 knows by another name, which it is loaded with, or does without being told.
+const SINCE_2_4: [(&str, &str); 2] = [("%[srv_uweight(", "%[lua.srv_uweight("), ("option idle-close-on-response", "")];
 
 /// Between two looks where the time until something is seen is the result.
 const CLOSE_LOOK: Duration = Duration::from_millis(1);
@@ -84,11 +84,8 @@ impl Haproxy {
 
     /// Replaces the configuration, without a reload.
     pub fn write(&self, body: &str) -> anyhow::Result<()> {
-        let mut text = format!("{GLOBAL}\n{body}");
-        if version()? < (2, 4) {
-            text = text.replace(SINCE_2_4, "");
-        }
-        fs::write(self.dir.path().join("haproxy.cfg"), text).context("cannot write haproxy.cfg")
+        fs::write(self.dir.path().join("haproxy.cfg"), understood(format!("{GLOBAL}\n{body}"))?)
+            .context("cannot write haproxy.cfg")
     }
 
     /// Reloads it with another configuration. Returns when the new worker first answered.
@@ -199,6 +196,18 @@ impl Haproxy {
     pub fn log(&self) -> String {
         self.program.log()
     }
+}
+
+/// The same configuration in words that this version knows.
+fn understood(mut text: String) -> anyhow::Result<String> {
+    if version()? < (2, 4) {
+        for (since, before) in SINCE_2_4 {
+            text = text.replace(since, before);
+        }
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/harness/srv_uweight.lua");
+        text = format!("global\n    lua-load {}\n{text}", script.display());
+    }
+    Ok(text)
 }
 
 /// The version of the HAProxy that is tested with, as (2, 6): not all of them take and say the same.

@@ -20,7 +20,7 @@ use crate::{
         A_WHILE, SOON, backend, becomes, converged, haproxy_is, instance, is, lines, metric, put, reason, servers,
         state, stays,
     },
-    harness::{Weightd, always, config, eventually, runtime, weightd::Settings},
+    harness::{Weightd, always, config, eventually, haproxy::version, runtime, weightd::Settings},
 };
 
 /// Waits until one HAProxy of a weightd is down for this reason, and looks for a while how much is logged about it.
@@ -204,9 +204,11 @@ async fn a_broken_reload_keeps_the_old_worker_and_raises_no_alarm() -> anyhow::R
     haproxy.write("this is no configuration\n")?;
     kill_process(haproxy.master_pid()?, Signal::USR2)?;
     let master = haproxy.dir().join("master.sock");
+    // Before 2.5 the master counts the worker that it keeps among the old ones.
+    let refused = if version()? < (2, 5) { "[was: 1]" } else { "[failed: 1]" };
     eventually(SOON, "HAProxy has refused it", async || {
         let processes = runtime::command(&master, "show proc").await?;
-        ensure!(processes.contains("[failed: 1]"), "{processes}");
+        ensure!(processes.contains(refused), "{processes}");
         Ok(())
     })
     .await?;
@@ -271,6 +273,13 @@ async fn a_server_removed_at_runtime_is_unmatched_and_one_that_is_added_gets_its
     let weightd = Settings::new(&consul, &haproxy).set("reconcile.resync", "1s").start().await?;
     becomes(&haproxy, "app", 70, 30).await?;
     let answer = haproxy.command("set server app/green state maint;del server app/green").await?;
+    if version()? < (2, 6) {
+        // Servers come and go with a reload only; to have tried changes nothing.
+        ensure!(answer.contains("Unknown command") || answer.contains("experimental"), "{answer}");
+        put(&consul, "app", 60, 40).await?;
+        becomes(&haproxy, "app", 60, 40).await?;
+        return converged(&weightd).await;
+    }
     ensure!(answer.contains("deleted"), "{answer}");
     reason(&weightd, "app", "unmatched_server").await?;
     put(&consul, "app", 60, 40).await?;
