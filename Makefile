@@ -9,12 +9,13 @@ BENCH = $(CARGO) bench --locked --bench sync --no-run --message-format=json | \
 	sed -n 's/.*"executable":"\([^"]*\/sync-[^"]*\)".*/\1/p'
 
 .DEFAULT_GOAL := help
-.PHONY: help servers test demo bench lint
+.PHONY: help servers test matrix demo bench lint
 
 # What there is to make.
 help:
 	@echo 'make servers        have haproxy and consul at target/servers/bin/'
 	@echo 'make test           run all tests; ARGS="..." goes to cargo test'
+	@echo 'make matrix         run the integration tests on HAProxy 2.2, 2.6, 3.0 and 3.2'
 	@echo 'make demo           run the demo; KEEP=1 leaves it running'
 	@echo 'make bench          measure; CASE=one-change ROUNDS=50 for less, JSON=1 for programs'
 	@echo 'make lint           formatting, clippy and the documentation'
@@ -23,10 +24,18 @@ help:
 servers:
 	@tests/servers.sh
 
-# All tests, or those that ARGS names. Most of them wait for other programs most
-# of the time, so that more of them than processors may run at once.
+# Most tests wait for other programs most of the time, so that more of them than
+# processors may run at once.
+THREADS = RUST_TEST_THREADS=$${RUST_TEST_THREADS:-$$(($$(nproc) * 4))}
+
+# All tests, or those that ARGS names.
 test: servers
-	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-$$(($$(nproc) * 4))} $(CARGO) test --locked $(ARGS)
+	$(THREADS) $(CARGO) test --locked $(ARGS)
+
+# Each promised version of HAProxy; RELEASES="bullseye sid" takes some of them.
+matrix: servers
+	$(CARGO) test --locked --test it --no-run
+	@$(THREADS) CARGO='$(CARGO)' tests/matrix.sh $(ARGS)
 
 # The same profile as the tests, so that little is left to build after them.
 demo: servers

@@ -3,6 +3,9 @@
 //! Owns the wire: what is said ([`command`]), how ([`socket`]) and how an answer is read ([`reply`]); and the file from which
 //! HAProxy takes weights when it starts ([`state_file`]). Must
 //! never hold a connection, never say anything but reads and weights, and never decide what should change.
+//!
+//! HAProxy 2.2 to 3.2 are understood without asking which one it is: columns are found by name, since some were added,
+//! and of errors, whose texts were changed, only the beginning that stayed is read.
 
 pub mod address;
 pub mod command;

@@ -1,41 +1,14 @@
 #!/bin/sh
 # Puts a real haproxy and a real consul at target/servers/bin/ for the tests and
 # the demo: a link to the machine's own program where there is one, else the
-# distribution's package, unpacked below target/ and never installed. So it
-# needs no root, starts no service, and leaves apt's own files as they are.
+# distribution's package, see tests/packages.sh.
 #
 # stdout: one line for each server. stderr: progress, and what went wrong.
 set -eu
 
-# apt's answers are read below, so they have to be in one language.
-export LC_ALL=C
 cd "$(dirname "$0")/.."
-
-# Cargo reads a relative target directory from where it is started, which for
-# the Makefile is the project's root: here too.
-servers=${CARGO_TARGET_DIR:-target}/servers
-bin=$servers/bin
-
-say() {
-    echo "servers: $*" >&2
-}
-
-# The version a program says it has; fails when it does not run.
-# usage: version haproxy|consul PROGRAM
-version() {
-    [ -x "$2" ] || return 1
-    case $1 in
-    haproxy) banner=$("$2" -v 2>/dev/null </dev/null) || return 1 ;;
-    consul) banner=$("$2" version 2>/dev/null </dev/null) || return 1 ;;
-    esac
-    # "HAProxy version 2.6.12-1 2025/10/03 - ...", "Consul v1.8.7".
-    banner=${banner%%
-*}
-    banner=${banner#* }
-    banner=${banner#version }
-    banner=${banner#v}
-    echo "${banner%% *}"
-}
+# shellcheck source=tests/packages.sh
+. tests/packages.sh
 
 report() {
     if haproxy=$(version haproxy "$bin/haproxy") && consul=$(version consul "$bin/consul"); then
@@ -49,19 +22,9 @@ report() {
 # The usual case, which has to cost next to nothing.
 report && exit 0
 
+lock
 mkdir -p "$bin"
-# Test programs may be started side by side; one of them downloads.
-exec 9>"$servers/.lock"
-flock 9
 report && exit 0
-
-# What a killed run left behind: with the lock held it is nobody's.
-rm -rf "$servers"/.new.*
-work=$(mktemp -d "$(cd "$servers" && pwd)/.new.XXXXXX")
-trap 'rm -rf "$work"' EXIT
-trap 'exit 129' HUP
-trap 'exit 130' INT
-trap 'exit 143' TERM
 
 # Links a program that is already on the machine.
 link() {
@@ -88,205 +51,13 @@ link() {
     return 1
 }
 
-# --- apt, with everything it writes below $work -----------------------------
-
-# usage: apt_get CONFIG ARGUMENT...; what it says is kept for `complain`.
-apt_get() {
-    conf=$work/$1.conf
-    shift
-    apt-get -qq -y -c "$conf" "$@" </dev/null >>"$work/errors" 2>&1 9>&-
-}
-
-complain() {
-    [ ! -f "$work/errors" ] || sed -n 's/^[EW]: /servers: apt: /p' "$work/errors" | tail -n 3 >&2
-    rm -f "$work/errors"
-}
-
-# usage: configure NAME, with more settings on stdin.
-# Read after the machine's own configuration, so proxies, sources, pins and
-# keys stay those of the machine.
-configure() {
-    mkdir -p "$work/$1/lists/partial" "$work/$1/archives/partial" "$work/$1/log"
-    {
-        cat <<CONF
-// Nothing is locked because nothing shared is written.
-Debug::NoLocking "true";
-// The sandbox user of apt may not be able to enter the project's folder.
-APT::Sandbox::User "root";
-APT::Install-Recommends "false";
-Acquire::Languages "none";
-// One source that does not answer must not hold up the others for long.
-Acquire::Retries "2";
-Acquire::http::Timeout "20";
-Acquire::https::Timeout "20";
-Dir::Cache "$work/$1";
-Dir::Cache::archives "$work/$1/archives";
-Dir::Cache::pkgcache "";
-Dir::Cache::srcpkgcache "";
-Dir::Log "$work/$1/log";
-// As root these would act on the machine's own caches.
-#clear APT::Update::Pre-Invoke;
-#clear APT::Update::Post-Invoke;
-#clear APT::Update::Post-Invoke-Success;
-CONF
-        # Only the package lists are wanted, not what apt-file and the like add.
-        apt-config dump 2>/dev/null |
-            sed -n 's/^\(Acquire::IndexTargets::deb::[^: ]*\)::MetaKey .*/\1/p' |
-            while read -r target; do
-                [ "$target" = Acquire::IndexTargets::deb::Packages ] ||
-                    echo "$target::DefaultEnabled \"false\";"
-            done
-        cat
-    } >"$work/$1.conf"
-}
-
-# The lists to look packages up in: the machine's while they serve, then ours.
-lists=
-use_machine_lists() {
-    configure machine </dev/null
-    LISTS=
-    eval "$(apt-config shell LISTS Dir::State::lists/d)"
-    for file in "$LISTS"/*_Packages*; do
-        if [ -r "$file" ]; then
-            lists=machine
-            return 0
-        fi
-    done
-    use_private_lists
-}
-use_private_lists() {
-    say "reading the package lists of this machine's sources"
-    configure private <<CONF
-Dir::State::lists "$work/private/lists";
-CONF
-    lists=private
-    # A source that fails is of no interest if the others have the package.
-    apt_get private update || true
-}
-
-# usage: unpack NAME CONFIG: the downloaded packages become servers/NAME, with
-# a program in servers/bin that starts it, if that works.
-unpack() {
-    tree=$work/$1.tree
-    rm -rf "$tree"
-    mkdir "$tree"
-    for deb in "$work/$2/archives"/*.deb; do
-        case ${deb##*/} in
-        # The machine's loader fits the machine's C library only.
-        libc6_* | libc-bin_*) continue ;;
-        esac
-        dpkg-deb -x "$deb" "$tree" 2>>"$work/errors" || return 1
-        rm -f "$deb"
-    done
-    program=
-    for file in usr/sbin/"$1" usr/bin/"$1"; do
-        [ ! -x "$tree/$file" ] || program=$file
-    done
-    [ -n "$program" ] || return 1
-    libs=
-    for dir in "$tree"/lib/*-linux-* "$tree"/usr/lib/*-linux-* "$tree"/usr/lib; do
-        for file in "$dir"/*.so*; do
-            [ ! -e "$file" ] || libs=$libs:\$tree${dir#"$tree"}
-            break
-        done
-    done
-
-    mkdir "$work/bin"
-    {
-        echo '#!/bin/sh'
-        # Relative to itself, so that the target folder can be moved or copied.
-        echo "tree=\$(CDPATH='' cd -- \"\${0%/*}/..\" && pwd)/$1"
-        [ -z "$libs" ] || echo "export LD_LIBRARY_PATH=\"${libs#:}\${LD_LIBRARY_PATH:+:\$LD_LIBRARY_PATH}\""
-        # `exec`, so that the pid is the server's.
-        echo "exec \"\$tree/$program\" \"\$@\""
-    } >"$work/bin/$1"
-    chmod +x "$work/bin/$1"
-    mv "$tree" "$work/$1"
-    if ! version "$1" "$work/bin/$1" >/dev/null; then
-        say "the $1 of the package does not run here"
-        rm -rf "${work:?}/bin" "${work:?}/$1"
-        return 1
-    fi
-    # The program comes last: with it in place the server is complete.
-    rm -rf "${servers:?}/$1"
-    mv -T "$work/$1" "$servers/$1"
-    mv -fT "$work/bin/$1" "$bin/$1"
-    rmdir "$work/bin"
-}
-
-have_apt() {
-    command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null
-}
-
-known() {
-    candidate=$(apt-cache -c "$work/$lists.conf" policy "$1" 2>/dev/null | sed -n 's/^  Candidate: //p')
-    [ -n "$candidate" ] && [ "$candidate" != "(none)" ]
-}
-
-# A package of the machine's own sources, with what it needs and lacks here.
-from_sources() {
-    have_apt || return 1
-    [ -n "$lists" ] || use_machine_lists
-    known "$1" || return 1
-    say "downloading $1"
-    apt_get "$lists" --download-only install "$1" && unpack "$1" "$lists" && return 0
-    # Lists that are some weeks old name files the mirror has replaced.
-    [ "$lists" = machine ] || return 1
-    use_private_lists
-    known "$1" && apt_get private --download-only install "$1" && unpack "$1" private
-}
-
-# The last Debian with Consul is bullseye, the last Ubuntu jammy. It comes from the mirror this machine has for its own
-# system, and is believed only if the system's key has signed it.
+# The last Debian with Consul is bullseye, the last Ubuntu jammy.
 consul_from_an_older_release() {
-    have_apt || return 1
-    # shellcheck disable=SC1091 # every Debian has it
-    os=$(. /etc/os-release && echo "$ID ${VERSION_CODENAME:-sid}")
-    case $os in
-    debian\ *)
-        older=bullseye components=main
-        set -- debian-archive-keyring.pgp debian-archive-keyring.gpg debian-archive-bullseye-stable.gpg
-        ;;
-    ubuntu\ *)
-        older=jammy components="main universe"
-        set -- ubuntu-archive-keyring.gpg
-        ;;
+    case $(system) in
+    debian\ *) from_release consul bullseye main ;;
+    ubuntu\ *) from_release consul jammy main universe ;;
     *) return 1 ;;
     esac
-    keyring=
-    for file; do
-        file=/usr/share/keyrings/$file
-        [ ! -r "$file" ] || [ -n "$keyring" ] || keyring=$file
-    done
-    [ -n "$keyring" ] || return 1
-
-    [ -n "$lists" ] || use_machine_lists
-    say "downloading consul from ${os% *} $older"
-    # apt reads its sources itself, in whichever format they are. Another
-    # archive may have a suite of the same name; Debian's key tells them apart.
-    apt-get -c "$work/$lists.conf" update --print-uris 2>/dev/null </dev/null |
-        sed -nE "s#^'(.*)/dists/(${os#* }|(old)*stable|testing|unstable|sid)/(InRelease|Release)' .*#\1#p" |
-        sort -u >"$work/mirrors"
-    while read -r mirror; do
-        rm -rf "$work/older"
-        configure older <<CONF
-Dir::State::lists "$work/older/lists";
-Dir::Etc::sourcelist "$work/older.list";
-Dir::Etc::sourceparts "/dev/null";
-Dir::Etc::preferences "/dev/null";
-Dir::Etc::preferencesparts "/dev/null";
-APT::Get::AllowUnauthenticated "false";
-Acquire::AllowInsecureRepositories "false";
-CONF
-        echo "deb [arch=$(dpkg --print-architecture) signed-by=$keyring] $mirror $older $components" \
-            >"$work/older.list"
-        apt_get older update || continue
-        # It needs the C library only. `download`, since the libraries of two
-        # releases may have dependencies that exclude each other.
-        (cd "$work/older/archives" && apt_get older download consul) || continue
-        unpack consul older && return 0
-    done <"$work/mirrors"
-    return 1
 }
 
 if ! version haproxy "$bin/haproxy" >/dev/null; then

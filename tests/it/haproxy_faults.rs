@@ -20,7 +20,7 @@ use crate::{
         A_WHILE, SOON, backend, becomes, converged, haproxy_is, instance, is, lines, metric, put, reason, servers,
         state, stays,
     },
-    harness::{Weightd, always, config, eventually, haproxy::version, runtime, weightd::Settings},
+    harness::{Consul, Haproxy, Weightd, always, config, eventually, haproxy::version, runtime, weightd::Settings},
 };
 
 /// Waits until one HAProxy of a weightd is down for this reason, and looks for a while how much is logged about it.
@@ -131,6 +131,31 @@ async fn what_is_no_admin_socket_of_haproxy_is_named_beside_one_that_works() -> 
     assert_eq!(fs::read(path("file"))?, b"", "nothing is written where no HAProxy is");
     assert_eq!(weightd.code("/ready").await?, 503);
     Ok(())
+}
+
+#[tokio::test]
+async fn several_processes_are_named_where_a_haproxy_may_have_them() -> anyhow::Result<()> {
+    let started = Haproxy::start(
+        &("global
+    nbthread 1
+    nbproc 2
+"
+        .to_owned()
+            + &backend("app", 100, 0)),
+    )
+    .await;
+    if version()? >= (2, 5) {
+        let refused = started.err().map(|error| error.to_string()).unwrap_or_default();
+        ensure!(refused.contains("nbproc is not supported any more"), "{refused}");
+        return Ok(());
+    }
+    let (consul, mut haproxy) = (Consul::start().await?, started?);
+    put(&consul, "app", 70, 30).await?;
+    let weightd = Weightd::start(&consul, &haproxy).await?;
+    is_down_quietly(&weightd, 0, "nbproc").await?;
+    stays(&haproxy, "app", 100, 0).await?;
+    haproxy.reload(&backend("app", 100, 0)).await?;
+    becomes(&haproxy, "app", 70, 30).await
 }
 
 #[tokio::test]

@@ -4,7 +4,12 @@ use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::ensure;
 
-use crate::harness::{Apps, Consul, Haproxy, Port, Traffic, config, consul, eventually, traffic::Rate};
+use crate::{
+    common::backend,
+    harness::{
+        Apps, Consul, Haproxy, Port, Traffic, config, consul, eventually, haproxy::version, runtime, traffic::Rate,
+    },
+};
 
 #[tokio::test]
 async fn consul_keeps_its_data_over_a_restart_if_it_is_durable() -> anyhow::Result<()> {
@@ -40,6 +45,15 @@ async fn a_token_of_consul_can_do_what_its_policy_says_now() -> anyhow::Result<(
     })
     .await?;
     http.delete_token(&secret).await
+}
+
+#[tokio::test]
+async fn the_haproxy_that_runs_has_the_version_that_tests_ask_for() -> anyhow::Result<()> {
+    let haproxy = Haproxy::start(&backend("app", 1, 1)).await?;
+    let (major, minor) = version()?;
+    let runs = runtime::info(&haproxy.socket(), "Version").await?;
+    ensure!(runs.starts_with(&format!("{major}.{minor}.")), "{runs} is not {major}.{minor}");
+    Ok(())
 }
 
 #[tokio::test]
