@@ -1,8 +1,6 @@
 //! From the shape of the file to its meaning: defaults, ranges, and what the environment says instead.
 
-use std::{
-    collections::HashSet, fmt::Display, fs, net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration,
-};
+use std::{collections::HashSet, fmt::Display, net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
 
 use secrecy::{ExposeSecret as _, SecretString};
 use toml::Spanned;
@@ -144,13 +142,11 @@ fn name(text: &str, max: usize) -> Result<String, InvalidSegment> {
     Ok(text.to_owned())
 }
 
-/// The machine's host name, as the kernel has it.
+/// The machine's host name, as the kernel has it. Asked, and not read from /proc/sys, which a hardened unit hides.
 fn host_name() -> Result<String, ConfigError> {
-    let unusable = ConfigError::HostName;
-    let text = fs::read_to_string("/proc/sys/kernel/hostname")
-        .or_else(|_| fs::read_to_string("/etc/hostname"))
-        .map_err(|error| unusable(error.to_string()))?;
-    name(text.trim(), Config::MAX_NODE).map_err(|error| unusable(error.to_string()))
+    let system = rustix::system::uname();
+    name(&system.nodename().to_string_lossy(), Config::MAX_NODE)
+        .map_err(|error| ConfigError::HostName(error.to_string()))
 }
 
 fn absolute(text: &str) -> Result<PathBuf, &'static str> {
