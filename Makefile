@@ -13,7 +13,7 @@ BENCH = $(CARGO) bench --locked --bench sync --no-run --message-format=json | \
 
 # What there is to make.
 help:
-	@echo 'make servers        have haproxy and consul at target/servers/bin/'
+	@echo 'make servers        have haproxy, consul and systemd-analyze at target/servers/bin/'
 	@echo 'make test           run all tests; ARGS="..." goes to cargo test'
 	@echo 'make matrix         run the integration tests on HAProxy 2.2, 2.6, 3.0 and 3.2'
 	@echo 'make demo           run the demo; KEEP=1 leaves it running'

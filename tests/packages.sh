@@ -3,7 +3,8 @@
 # as they are. To be read by the scripts beside it, in the project's root:
 #
 #   lock                    first: nobody else downloads, $work is ours
-#   from_sources NAME       a package of the machine's own sources
+#   from_sources NAME [PACKAGE]
+#                           a package of the machine's own sources
 #   from_release NAME RELEASE COMPONENT...
 #                           one of another release of the same distribution
 #   system                  which that is, and its release
@@ -29,14 +30,15 @@ say() {
 }
 
 # The version a program says it has; fails when it does not run.
-# usage: version haproxy|consul PROGRAM
+# usage: version haproxy|consul|systemd-analyze PROGRAM
 version() {
     [ -x "$2" ] || return 1
     case $1 in
     haproxy) banner=$("$2" -v 2>/dev/null </dev/null) || return 1 ;;
     consul) banner=$("$2" version 2>/dev/null </dev/null) || return 1 ;;
+    systemd-analyze) banner=$("$2" --version 2>/dev/null </dev/null) || return 1 ;;
     esac
-    # "HAProxy version 2.6.12-1 2025/10/03 - ...", "Consul v1.8.7".
+    # "HAProxy version 2.6.12-1 2025/10/03 - ...", "Consul v1.8.7", "systemd 252 (252.38-1)".
     banner=${banner%%
 *}
     banner=${banner#* }
@@ -138,7 +140,9 @@ CONF
 # usage: start NAME [LOADER]: writes the program that starts servers/NAME.
 start() {
     libs=
-    for dir in "$tree"/lib/*-linux-* "$tree"/usr/lib/*-linux-* "$tree"/usr/lib; do
+    # systemd keeps a library of its own beside the others.
+    for dir in "$tree"/lib/*-linux-* "$tree"/usr/lib/*-linux-* "$tree"/usr/lib \
+        "$tree"/lib/systemd "$tree"/usr/lib/*-linux-*/systemd "$tree"/usr/lib/systemd; do
         for file in "$dir"/*.so*; do
             [ ! -e "$file" ] || libs=$libs:\$tree${dir#"$tree"}
             break
@@ -219,16 +223,18 @@ known() {
 }
 
 # A package of the machine's own sources, with what it needs and lacks here.
+# usage: from_sources PROGRAM [PACKAGE]
 from_sources() {
     have_apt || return 1
+    package=${2:-$1}
     [ -n "$lists" ] || use_machine_lists
-    known "$1" || return 1
-    say "downloading $1"
-    apt_get "$lists" --download-only install "$1" && unpack "$1" "$lists" && return 0
+    known "$package" || return 1
+    say "downloading $package"
+    apt_get "$lists" --download-only install "$package" && unpack "$1" "$lists" && return 0
     # Lists that are some weeks old name files the mirror has replaced.
     [ "$lists" = machine ] || return 1
     use_private_lists
-    known "$1" && apt_get private --download-only install "$1" && unpack "$1" private
+    known "$package" && apt_get private --download-only install "$package" && unpack "$1" private
 }
 
 # "debian bookworm"

@@ -1,9 +1,10 @@
 #!/bin/sh
 # Puts a real haproxy and a real consul at target/servers/bin/ for the tests and
-# the demo: a link to the machine's own program where there is one, else the
-# distribution's package, see tests/packages.sh.
+# the demo, and systemd-analyze for the tests of the unit: a link to the machine's
+# own program where there is one, else the distribution's package, see
+# tests/packages.sh.
 #
-# stdout: one line for each server. stderr: progress, and what went wrong.
+# stdout: one line for each program. stderr: progress, and what went wrong.
 set -eu
 
 cd "$(dirname "$0")/.."
@@ -11,9 +12,11 @@ cd "$(dirname "$0")/.."
 . tests/packages.sh
 
 report() {
-    if haproxy=$(version haproxy "$bin/haproxy") && consul=$(version consul "$bin/consul"); then
+    if haproxy=$(version haproxy "$bin/haproxy") && consul=$(version consul "$bin/consul") &&
+        systemd=$(version systemd-analyze "$bin/systemd-analyze"); then
         echo "haproxy $haproxy ($bin/haproxy)"
         echo "consul $consul ($bin/consul)"
+        echo "systemd-analyze $systemd ($bin/systemd-analyze)"
     else
         return 1
     fi
@@ -72,6 +75,14 @@ if ! version consul "$bin/consul" >/dev/null; then
     link consul || from_sources consul || consul_from_an_older_release || {
         complain
         say "no consul: install it so that it is in PATH (the program alone is enough)"
+        exit 1
+    }
+    rm -f "$work/errors"
+fi
+if ! version systemd-analyze "$bin/systemd-analyze" >/dev/null; then
+    link systemd-analyze || from_sources systemd-analyze systemd || {
+        complain
+        say "no systemd-analyze: install it so that it is in PATH (Debian, Ubuntu: apt-get install systemd)"
         exit 1
     }
 fi

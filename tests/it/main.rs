@@ -28,6 +28,7 @@ mod shares;
 mod state_file;
 mod sync;
 mod tls;
+mod unit;
 
 pub mod fakes;
 

@@ -17,7 +17,7 @@ use weightd::{
 const README: &str = include_str!("../../README.md");
 
 /// The blocks of that language, without their fences.
-fn blocks(language: &str) -> Vec<&'static str> {
+pub(crate) fn blocks(language: &str) -> Vec<&'static str> {
     let fence = format!("```{language}\n");
     README.split(&fence).skip(1).filter_map(|rest| rest.split("\n```").next()).collect()
 }
