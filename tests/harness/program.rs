@@ -54,7 +54,7 @@ pub fn binary(name: &str) -> anyhow::Result<PathBuf> {
         .take(2)
         .map(|dir| dir.join(name))
         .find(|file| file.is_file())
-        .with_context(|| format!("{name} is not built: run `cargo build --bins`"))
+        .with_context(|| format!("{name} is not built: run `cargo build --bins --examples`"))
 }
 
 /// What to run, and the running of it. It may be started again after it has ended.

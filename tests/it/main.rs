@@ -6,6 +6,7 @@ pub mod harness;
 mod algorithms;
 mod check;
 mod common;
+mod confined;
 mod ctl;
 mod daemon;
 mod drift;
