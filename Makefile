@@ -34,6 +34,7 @@ test: servers
 
 # Each promised version of HAProxy; RELEASES="bullseye sid" takes some of them.
 matrix: servers
+	$(CARGO) build --locked --bins --examples
 	$(CARGO) test --locked --test it --no-run
 	@$(THREADS) CARGO='$(CARGO)' tests/matrix.sh $(ARGS)
 

@@ -440,7 +440,7 @@ impl Reconciler {
 pub struct Unsaved {
     /// What is remembered differs from what lies there.
     pub memory: bool,
-    /// The file that a new HAProxy process begins with may have to say something else, or may be gone.
+    /// The file that a new HAProxy process begins with may have to say something else.
     pub server_state: bool,
 }
 

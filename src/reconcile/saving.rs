@@ -1,6 +1,10 @@
 //! Writes what is remembered to disk, beside the task and never in its way.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{
     task::{JoinHandle, spawn_blocking},
@@ -36,6 +40,8 @@ pub struct Saving {
     next: Instant,
     memory_fails: bool,
     server_state_fails: bool,
+    /// For which process, and what, the server-state file was last written.
+    written: Option<(u32, u64)>,
 }
 
 /// How a write ended, for each file that was written.
@@ -48,7 +54,8 @@ struct Outcome {
 impl Saving {
     /// Nothing is being written.
     pub fn new(files: Files, metrics: Arc<Metrics>) -> Self {
-        Self { files, metrics, running: None, next: Instant::now(), memory_fails: false, server_state_fails: false }
+        let next = Instant::now();
+        Self { files, metrics, running: None, next, memory_fails: false, server_state_fails: false, written: None }
     }
 
     /// Starts to write if there is something to, or waits for the end of the write that runs. May be
@@ -91,7 +98,9 @@ impl Saving {
             let memory = std::mem::take(&mut reconciler.unsaved.memory).then(|| reconciler.to_store());
             let file =
                 self.files.server_state.as_ref().filter(|_| std::mem::take(&mut reconciler.unsaved.server_state));
-            (memory, file.and_then(|file| Some((file.clone(), reconciler.server_state()?))))
+            let text = file.and_then(|_| reconciler.server_state());
+            let pid = reconciler.process.as_ref().map_or(0, |process| process.pid);
+            (memory, file.cloned().zip(text.and_then(|text| self.news(pid, text))))
         };
         self.next = Instant::now() + EVERY;
         if memory.is_none() && server_state.is_none() {
@@ -102,6 +111,15 @@ impl Saving {
             memory: memory.map(|memory| store.save(&memory)),
             server_state: server_state.map(|(file, text)| file.save(&text)),
         }));
+    }
+
+    /// `text`, unless it is what was written for this process already. A file that is removed meanwhile stays away until
+    /// the next process: who removes it wants HAProxy to begin without it.
+    fn news(&mut self, pid: u32, text: String) -> Option<String> {
+        let mut hasher = DefaultHasher::new();
+        text.hash(&mut hasher);
+        let written = Some((pid, hasher.finish()));
+        (std::mem::replace(&mut self.written, written) != written).then_some(text)
     }
 
     /// What could not be written is tried again, and again at most once a second.
@@ -126,7 +144,10 @@ impl Saving {
             }
         }
         if let Some(outcome) = &outcome.server_state {
-            instance.lock().reconciler.unsaved.server_state |= failed(outcome);
+            if failed(outcome) {
+                self.written = None;
+                instance.lock().reconciler.unsaved.server_state = true;
+            }
             match (outcome, std::mem::replace(&mut self.server_state_fails, outcome.is_err())) {
                 (Err(error), false) => warn!(
                     error = %Chain(error),

@@ -36,8 +36,7 @@ impl ServerStateFile {
     /// # Errors
     /// [`StoreError::Write`]; what was there before stays.
     pub fn save(&self, text: &str) -> Result<(), StoreError> {
-        // Comparing with what lies there costs a read of what is mostly in memory, and also brings back a file that
-        // somebody changed or removed.
+        // Comparing with what lies there costs a read of what is mostly in memory.
         if fs::read(&self.path).is_ok_and(|bytes| bytes == text.as_bytes()) {
             return Ok(());
         }
