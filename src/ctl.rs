@@ -4,7 +4,7 @@
 //! `--local` to the weightd of this host. Data goes to stdout, talk to stderr, and nothing else than
 //! [`Exit`]'s numbers comes out at the end. What a command would change is worked out without I/O
 //! (`edit`), shown before anybody is asked, and written only if nobody else was faster. Must never
-//! change what it did not show, and must never talk to HAProxy but to look, in `check`.
+//! change what it did not show, and must never talk to HAProxy but to look, in `check` and `import`.
 
 mod change;
 mod check;
@@ -12,6 +12,7 @@ mod edit;
 mod exit;
 mod failure;
 mod get;
+mod import;
 mod list;
 mod local;
 mod output;
@@ -48,6 +49,8 @@ Examples:
   weightctl pause app1 --local --for 30m           this host's weightd: hands off, Consul or not
   weightctl resume --local                         hands on again, before the time is over
   weightctl release app1                           stop managing it; HAProxy keeps its weights
+  weightctl import --from-haproxy /run/haproxy/admin.sock
+                                                   begin with the weights that are there today
 
 Consul is found as Consul's own programs find it: by CONSUL_HTTP_ADDR, CONSUL_HTTP_TOKEN,
 CONSUL_HTTP_TOKEN_FILE, CONSUL_HTTP_AUTH, CONSUL_NAMESPACE and CONSUL_PARTITION; for TLS by
@@ -106,6 +109,7 @@ enum Verb {
     Get(get::Args),
     Set(set::Args),
     Release(release::Args),
+    Import(import::Args),
     List(list::Args),
     Status(status::Args),
     Check(check::Args),
@@ -164,6 +168,7 @@ async fn dispatch(cli: &Cli, env: &Env<'_>) -> Result<Exit, Failure> {
         Verb::Get(args) => get::run(args, &store()?, format).await,
         Verb::Set(args) => set::run(args, store, format, env).await,
         Verb::Release(args) => release::run(args, store, format, env).await,
+        Verb::Import(args) => import::run(args, store, format, env).await,
         Verb::List(args) => list::run(args, &store()?, format).await,
         Verb::Status(args) => status::run(args, format).await,
         Verb::Check(args) => check::run(args, &cli.global.client(env)?, &cli.global.root, format, env).await,
@@ -194,6 +199,7 @@ mod tests {
         insta::assert_snapshot!("help", help(&[]));
         insta::assert_snapshot!("help-set", help(&["set"]));
         insta::assert_snapshot!("help-check", help(&["check"]));
+        insta::assert_snapshot!("help-import", help(&["import"]));
         insta::assert_snapshot!("help-pause", help(&["pause"]));
         insta::assert_snapshot!("help-resume", help(&["resume"]));
     }

@@ -33,7 +33,7 @@
 //! | [`status`], [`metrics`], [`api`], [`telemetry`], [`systemd`] | what is shown, to everybody on this machine; none of it changes anything |
 //! | [`pausing`] | the only writes from outside, and only over the local socket ([`api::socket`]): hands off, hands on |
 //! | [`config`], [`daemon`], [`shutdown`], [`retry`], [`clock`], [`chain`] | the wiring |
-//! | [`ctl`] | weightctl: talks to Consul with the user's own token; to HAProxy only to look, and only in `check` |
+//! | [`ctl`] | weightctl: talks to Consul with the user's own token; to HAProxy only to look, and only in `check` and `import` |
 //!
 //! One task writes to one HAProxy, and all tasks share one thread: an exchange takes a tenth of a
 //! millisecond, and there is no hand-over to wait for. What the watch publishes is a latest-value channel;

@@ -91,6 +91,25 @@ pub(super) struct Outcome<'a> {
     after: &'a View,
 }
 
+impl<'a> Outcome<'a> {
+    /// Of `edit`, before anything is written.
+    pub(super) fn of(backend: &'a BackendName, edit: &'a Edit, flags: &Flags) -> Self {
+        Self {
+            backend,
+            changed: edit.write != Write::Nothing,
+            dry_run: flags.dry_run,
+            index: edit.before.as_ref().and_then(|view| view.index),
+            before: edit.before.as_ref(),
+            after: &edit.after,
+        }
+    }
+
+    /// Once it is written, with the `ModifyIndex` it has.
+    pub(super) fn written(self, index: Option<u64>) -> Self {
+        Self { index, ..self }
+    }
+}
+
 /// Shows `edit`, asks, and writes it.
 pub(super) async fn carry_out(
     format: Format,
@@ -99,16 +118,8 @@ pub(super) async fn carry_out(
     edit: &Edit,
     flags: &Flags,
 ) -> Result<Exit, Failure> {
-    let changed = edit.write != Write::Nothing;
-    let mut outcome = Outcome {
-        backend,
-        changed,
-        dry_run: flags.dry_run,
-        index: edit.before.as_ref().and_then(|view| view.index),
-        before: edit.before.as_ref(),
-        after: &edit.after,
-    };
-    if !changed {
+    let outcome = Outcome::of(backend, edit, flags);
+    if !outcome.changed {
         output::say(&format!("nothing to change: {backend} {}", edit.after.summary()));
         format.json(&outcome)?;
         return Ok(Exit::Ok);
@@ -122,9 +133,14 @@ pub(super) async fn carry_out(
         format.json(&outcome)?;
         return Ok(Exit::Ok);
     }
-    if !flags.yes && !agreed().await? {
-        return Err(Failure::new(Exit::Failure, "not agreed to; nothing was written"));
-    }
+    agreed(flags).await?;
+    let index = write(store, backend, edit).await?;
+    format.json(&outcome.written(index))?;
+    Ok(Exit::Ok)
+}
+
+/// Writes what was shown, says so, and returns the `ModifyIndex` it has, if it is still there.
+pub(super) async fn write(store: &Store, backend: &BackendName, edit: &Edit) -> Result<Option<u64>, Failure> {
     let written = tokio::select! {
         biased;
         written = store.write(backend, &edit.write) => written?,
@@ -138,11 +154,10 @@ pub(super) async fn carry_out(
     if written == Written::Conflict {
         return Err(conflict(backend, now.as_ref()));
     }
-    outcome.index = now.filter(|view| view.says_the_same(&edit.after)).and_then(|view| view.index);
-    let index = outcome.index.map_or_else(String::new, |index| format!(", index {index}"));
-    output::say(&format!("written: {backend} {}{index}", edit.after.summary()));
-    format.json(&outcome)?;
-    Ok(Exit::Ok)
+    let index = now.filter(|view| view.says_the_same(&edit.after)).and_then(|view| view.index);
+    let shown = index.map_or_else(String::new, |index| format!(", index {index}"));
+    output::say(&format!("written: {backend} {}{shown}", edit.after.summary()));
+    Ok(index)
 }
 
 fn conflict(backend: &BackendName, now: Option<&View>) -> Failure {
@@ -159,8 +174,15 @@ fn conflict(backend: &BackendName, now: Option<&View>) -> Failure {
         .hint("look at it, and run the command again if it is still right")
 }
 
-/// Asks on the terminal. Everything but yes is no.
-async fn agreed() -> Result<bool, Failure> {
+/// Asks on the terminal, unless that was answered before. Everything but yes is no, and ends the command.
+pub(super) async fn agreed(flags: &Flags) -> Result<(), Failure> {
+    if flags.yes || answered_with_yes().await? {
+        return Ok(());
+    }
+    Err(Failure::new(Exit::Failure, "not agreed to; nothing was written"))
+}
+
+async fn answered_with_yes() -> Result<bool, Failure> {
     output::ask("Apply? [y/N]");
     let (answer, answered) = oneshot::channel();
     // Nothing can interrupt the read of a line, so it must not be waited for at the end.

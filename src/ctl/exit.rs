@@ -56,7 +56,7 @@ impl Exit {
             Self::Denied => "Consul denies it to this token",
             Self::Conflict => "somebody else changed the backend meanwhile; nothing was written",
             Self::Unreachable => "Consul cannot be reached or has no leader",
-            Self::Refused => "refused by validation or a guard; nothing was written",
+            Self::Refused => "refused by validation or a guard; nothing of it was written",
             Self::Different => "what was compared differs",
             Self::Interrupted => "interrupted (Ctrl-C)",
         }

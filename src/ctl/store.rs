@@ -7,9 +7,10 @@ use super::{
 use crate::{
     consul::{
         Root,
-        client::{Client, Committed, ConsulError, Operation},
+        client::{Client, Committed, ConsulError, Listing, Operation},
         tls::TlsError,
     },
+    desired::{BadResponse, Entry},
     model::{BackendName, Escaped, nearest},
 };
 
@@ -54,8 +55,30 @@ impl Store {
         Ok(self.read(&document, own).await?.backends.pop())
     }
 
+    /// What `decode` makes of the keys below `prefix`, which need not be weightd's; and whether Consul said that it hid
+    /// some from this token.
+    pub(super) async fn elsewhere<T>(
+        &self,
+        prefix: &str,
+        decode: impl FnOnce(&[Entry<'_>]) -> Result<T, BadResponse>,
+    ) -> Result<(T, bool), Failure> {
+        self.listed(prefix, |_| true, |listing, entries| Ok((decode(entries)?, listing.filtered))).await
+    }
+
     async fn read(&self, below: &str, wanted: impl Fn(&str) -> bool) -> Result<Everything, Failure> {
-        let everything = async {
+        self.listed(below, wanted, |listing, entries| {
+            Ok(Everything { filtered: listing.filtered, ..read(&self.prefix, listing.index, entries)? })
+        })
+        .await
+    }
+
+    async fn listed<T>(
+        &self,
+        below: &str,
+        wanted: impl Fn(&str) -> bool,
+        decode: impl FnOnce(&Listing, &[Entry<'_>]) -> Result<T, BadResponse>,
+    ) -> Result<T, Failure> {
+        let decoded = async {
             let listing = self.client.list(below, None).await?;
             let mut entries = listing.entries()?;
             entries.retain(|entry| wanted(&entry.key));
@@ -63,11 +86,10 @@ impl Store {
                 // A listing leaves out what the token may not see; only a plain read says so.
                 self.client.may_read(below).await?;
             }
-            let everything = read(&self.prefix, listing.index, &entries).map_err(ConsulError::BadResponse)?;
-            Ok(Everything { filtered: listing.filtered, ..everything })
+            decode(&listing, &entries).map_err(ConsulError::BadResponse)
         };
-        everything.await.map_err(|error| {
-            let kind = if below == self.prefix { "key_prefix" } else { "key" };
+        decoded.await.map_err(|error| {
+            let kind = if below.ends_with('/') { "key_prefix" } else { "key" };
             failed(error, &format!("{kind} \"{below}\" {{ policy = \"read\" }}"))
                 .context(format!("cannot read {}", Escaped(below)))
         })

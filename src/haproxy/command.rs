@@ -14,6 +14,8 @@ pub enum Command<'a> {
     ShowInfo,
     /// What this socket may do; admin is needed to set a weight.
     ShowCliLevel,
+    /// The names of all backends.
+    ShowBackend,
     /// The servers of one backend, with the weight somebody set.
     ShowServersState(&'a BackendName),
     /// The algorithm of the backend with this id and the roles of its servers (types 2 backend + 4 servers, all
@@ -31,6 +33,7 @@ impl fmt::Display for Command<'_> {
         match self {
             Self::ShowInfo => f.write_str("show info"),
             Self::ShowCliLevel => f.write_str("show cli level"),
+            Self::ShowBackend => f.write_str("show backend"),
             Self::ShowServersState(backend) => write!(f, "show servers state {backend}"),
             Self::ShowTable => f.write_str("show table"),
             Self::ShowStat(id) => write!(f, "show stat {id} 6 -1"),
@@ -104,6 +107,7 @@ mod tests {
         let line = Line::of([
             Command::ShowInfo,
             Command::ShowCliLevel,
+            Command::ShowBackend,
             Command::ShowTable,
             Command::ShowStat(3),
             Command::SetWeight(&backend, &server, Weight::MAX),
@@ -111,9 +115,9 @@ mod tests {
         ]);
         assert_eq!(
             line.wire(),
-            "show info;show cli level;show table;show stat 3 6 -1;set server app/blue weight 256;show servers state app\n"
+            "show info;show cli level;show backend;show table;show stat 3 6 -1;set server app/blue weight 256;show servers state app\n"
         );
-        assert_eq!(line.commands(), 6);
+        assert_eq!(line.commands(), 7);
     }
 
     #[test]

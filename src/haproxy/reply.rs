@@ -115,6 +115,18 @@ pub fn info(frame: &str) -> Result<Info, BadReply> {
     })
 }
 
+/// Reads `show backend`: the names of all backends. One that no document can have is left out.
+///
+/// # Errors
+/// [`BadReply`] if it is not HAProxy's.
+pub fn backends(frame: &str) -> Result<Vec<BackendName>, BadReply> {
+    let mut lines = frame.lines();
+    if lines.next() != Some("# name") {
+        return Err(BadReply::Lacks { command: "show backend", wanted: "header" });
+    }
+    Ok(lines.filter_map(|line| BackendName::new(line).ok()).collect())
+}
+
 /// What came of reading the servers of a backend.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ServersState<'a> {
@@ -375,6 +387,13 @@ mod tests {
         let frame = "# table: rate, type: ip, size:1024, used:0\n# table: st:x, type: ip, size:1024, used:7";
         assert_eq!(stick_tables(frame).iter().map(BackendName::as_str).collect::<Vec<_>>(), ["rate", "st:x"]);
         assert!(stick_tables("").is_empty() && stick_tables("Permission denied").is_empty());
+    }
+
+    #[test]
+    fn backends_are_told_by_name() {
+        let names = backends("# name\napp\n<HTTPCLIENT>\nweb:1").unwrap();
+        assert_eq!(names.iter().map(BackendName::as_str).collect::<Vec<_>>(), ["app", "web:1"]);
+        assert!(backends("Permission denied").is_err() && backends("").is_err());
     }
 
     #[test]

@@ -81,7 +81,7 @@ pub fn of(backend: &Backend, orphaned: bool, paused: Option<&Pause>) -> Vec<Reas
             Matched::Yes => {
                 reasons.extend(of_its_changes(backend));
                 reasons.extend(of_its_servers(backend));
-                reasons.extend(shares::of(backend));
+                reasons.extend(shares::of(&backend.observed, backend.roles.as_ref(), backend.refusal.is_some()));
             }
         }
     }

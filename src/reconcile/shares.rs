@@ -3,19 +3,17 @@
 //! Nothing here is wrong, and nothing waits for it: a backend is converged all the same. But whoever raises a canary to
 //! 1 % should know that it may get half of the traffic.
 
-use super::{
-    backend::Backend,
-    reasons::{Reason, Severity},
-};
+use super::reasons::{Reason, Severity};
+use crate::observed::{Observed, Roles};
 
 /// Every word that is told of here. Each is logged once in a HAProxy process, for all backends together.
 pub const WORDS: [&str; 6] = ["agent_check", "cookie", "first", "hash", "leastconn", "stick_table"];
 
-/// What is untrue of the shares of a backend, in a stable order.
-pub fn of(backend: &Backend) -> Vec<Reason> {
-    let roles = backend.roles.as_ref();
+/// What is untrue of the shares of a backend, in a stable order. `refused` says that it takes no weights at all, which
+/// has a reason of its own.
+pub fn of(observed: &Observed, roles: Option<&Roles>, refused: bool) -> Vec<Reason> {
     let mut reasons = Vec::new();
-    if backend.observed.servers.iter().any(|server| server.agent) {
+    if observed.servers.iter().any(|server| server.agent) {
         reasons.push(Reason {
             severity: Severity::Warning,
             reason: "agent_check",
@@ -23,8 +21,6 @@ pub fn of(backend: &Backend) -> Vec<Reason> {
             remedy: "let the agent answer without a weight, or remove `agent-check` from the servers in haproxy.cfg",
         });
     }
-    // One that refuses weights has a reason of its own.
-    let refused = backend.refusal.is_some();
     let info =
         |reason, detail: &str, remedy| Reason { severity: Severity::Info, reason, detail: detail.into(), remedy };
     reasons.extend(roles.map(|r| r.algorithm.as_str()).filter(|_| !refused).and_then(|algorithm| match algorithm {

@@ -13,6 +13,7 @@ mod drift;
 mod guards;
 mod haproxy_faults;
 mod hold;
+mod import;
 mod input;
 mod laws;
 mod layering;

@@ -1,0 +1,243 @@
+//! `weightctl import`: what is there today becomes documents, and whoever was there before is left in peace.
+
+use anyhow::{Context as _, ensure};
+use serde_json::{Value, json};
+
+use crate::{
+    common::{backend, key, servers},
+    harness::{Consul, Haproxy, consul::Options, weightd::weightctl},
+};
+
+/// What an import said and how it ended.
+#[derive(Debug)]
+struct Said {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+/// Runs `weightctl import` with the management token and expects it to end with `code`.
+async fn import(consul: &Consul, code: i32, arguments: &[&str]) -> anyhow::Result<Said> {
+    import_with(consul, consul.token(), code, arguments).await
+}
+
+/// The same with another token, or with none.
+async fn import_with(consul: &Consul, token: Option<&str>, code: i32, arguments: &[&str]) -> anyhow::Result<Said> {
+    let address = consul.address();
+    let mut environment = vec![("CONSUL_HTTP_ADDR", address.as_str())];
+    environment.extend(token.map(|token| ("CONSUL_HTTP_TOKEN", token)));
+    let arguments: Vec<_> = ["import", "--by", "alice"].iter().chain(arguments).copied().collect();
+    let output = weightctl(&environment, &arguments).await?;
+    let said = Said {
+        code: output.status.code().context("it was killed")?,
+        out: String::from_utf8(output.stdout)?,
+        err: String::from_utf8(output.stderr)?,
+    };
+    ensure!(said.code == code, "expected {code} of {arguments:?}: {said:?}");
+    Ok(said)
+}
+
+/// The weights in a backend's document.
+async fn document(consul: &Consul, backend: &str) -> anyhow::Result<Value> {
+    let value = consul.get(&key(backend)).await?.with_context(|| format!("{backend} has no document"))?;
+    Ok(serde_json::from_slice::<Value>(&value)?["weights"].take())
+}
+
+/// Everything that Consul holds below a prefix.
+async fn everything(consul: &Consul, prefix: &str) -> anyhow::Result<String> {
+    let answer = consul.http().request(reqwest::Method::GET, &format!("kv/{prefix}?recurse")).send().await?;
+    Ok(answer.text().await?)
+}
+
+const FLEET: &str = "
+backend empty
+    balance roundrobin
+backend off
+    disabled
+    server blue 127.0.0.1:9
+backend static
+    balance static-rr
+    server blue 127.0.0.1:9 weight 5
+backend least
+    balance leastconn
+    server blue 127.0.0.1:9 weight 5
+backend zero
+    server blue 127.0.0.1:9 weight 0
+backend template
+    server-template s 1-2 127.0.0.1:9 weight 3
+";
+
+fn fleet() -> String {
+    backend("app1", 100, 0) + &backend("app2", 1, 1) + FLEET
+}
+
+async fn weights(haproxy: &Haproxy) -> anyhow::Result<String> {
+    Ok(format!("{:?}{:?}", haproxy.weights("app1").await?, haproxy.weights("app2").await?))
+}
+
+#[tokio::test]
+async fn what_a_haproxy_has_becomes_documents_and_weightd_has_nothing_to_do() -> anyhow::Result<()> {
+    let (consul, haproxy) = servers(&fleet()).await?;
+    // What was set at runtime counts, and not what the configuration says.
+    haproxy.set_weight_by_hand("app1", "blue", 90).await?;
+    haproxy.set_weight_by_hand("app1", "green", 10).await?;
+    let before = weights(&haproxy).await?;
+    let address = haproxy.address();
+    let from = ["--from-haproxy", address.as_str()];
+
+    let dry = import(&consul, 7, &[&from[..], &["--dry-run", "-o", "json"]].concat()).await?;
+    assert_eq!(everything(&consul, "weightd/").await?, "", "a dry run writes nothing");
+    assert!(dry.err.contains("blue    - → 90  - → 90%"), "{}", dry.err);
+    let asked = import(&consul, 2, &from).await?;
+    assert!(asked.err.contains("--yes"), "{asked:?}");
+
+    // A backend that is parked at 0 is not written by accident, which is no reason to leave out the others.
+    let said = import(&consul, 7, &[&from[..], &["--yes", "-o", "json", "--reason", "as it was"]].concat()).await?;
+    assert_eq!(document(&consul, "app1").await?, json!({"blue": 90, "green": 10}));
+    assert_eq!(document(&consul, "app2").await?, json!({"blue": 1, "green": 1}));
+    assert_eq!(document(&consul, "template").await?, json!({"s1": 3, "s2": 3}));
+    assert_eq!(document(&consul, "least").await?, json!({"blue": 5}));
+    let json: Value = serde_json::from_str(&said.out)?;
+    let left: Vec<_> = json["left"].as_array().context("left")?.iter().map(|left| left["backend"].clone()).collect();
+    assert_eq!(left, ["empty", "off", "static", "zero"]);
+    assert_eq!((&json["dry_run"], &json["next"]), (&json!(false), &json!([])));
+    let imported = json["imported"].as_array().context("imported")?;
+    assert_eq!(imported.len(), 4);
+    assert!(imported.iter().all(|one| one["changed"] == true && one["index"].is_u64()), "{json}");
+    for words in
+        ["weightd has nothing to do", "static-rr", "least: `balance leastconn`", "set zero blue=0 --create --force"]
+    {
+        assert!(said.err.contains(words), "{words}: {}", said.err);
+    }
+
+    let keys = everything(&consul, "weightd/").await?;
+    let again = import(&consul, 0, &[&["app1", "app2"], &from[..], &["--yes", "-o", "json"]].concat()).await?;
+    assert!(again.err.contains("in Consul already, just so: app1, app2"), "{again:?}");
+    assert_eq!(everything(&consul, "weightd/").await?, keys, "nothing is written twice");
+    assert_eq!(weights(&haproxy).await?, before, "HAProxy is only looked at");
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_somebody_decided_stays_unless_force_is_given() -> anyhow::Result<()> {
+    let (consul, haproxy) = servers(&(backend("app1", 90, 10) + &backend("app2", 50, 50))).await?;
+    consul.put(&key("app1"), r#"{"weights":{"blue":20,"green":80},"by":"bob","ticket":7}"#).await?;
+    let address = haproxy.address();
+    let from = ["--from-haproxy", address.as_str(), "--yes"];
+    let said = import(&consul, 7, &[&from[..], &["-o", "json"]].concat()).await?;
+    assert!(said.err.contains("Consul says something else already: blue=20 green=80, by bob"), "{said:?}");
+    assert_eq!(document(&consul, "app1").await?, json!({"blue": 20, "green": 80}));
+    assert_eq!(document(&consul, "app2").await?, json!({"blue": 50, "green": 50}), "the other one is imported");
+    // What bob's document makes of this HAProxy is said.
+    let json: Value = serde_json::from_str(&said.out)?;
+    assert_eq!(json["next"][0], json!({"backend": "app1", "server": "green", "from": 10, "to": 80}));
+
+    // Of those that are named each has to be imported, or none is.
+    consul.delete(&key("app2")).await?;
+    import(&consul, 7, &[&["app1", "app2"], &from[..]].concat()).await?;
+    assert_eq!(consul.get(&key("app2")).await?, None);
+    let slip = import(&consul, 7, &[&["app11"], &from[..]].concat()).await?;
+    assert!(slip.err.contains("did you mean `app1`?"), "{slip:?}");
+
+    import(&consul, 0, &[&from[..], &["--force"]].concat()).await?;
+    let value: Value = serde_json::from_slice(&consul.get(&key("app1")).await?.context("app1")?)?;
+    assert_eq!((&value["weights"], &value["ticket"]), (&json!({"blue": 90, "green": 10}), &json!(7)));
+    Ok(())
+}
+
+#[tokio::test]
+async fn keys_of_a_template_become_documents_and_stay_as_they_are() -> anyhow::Result<()> {
+    let consul = Consul::start().await?;
+    let nothing = import(&consul, 1, &["--from-kv", "traffic", "--yes"]).await?;
+    assert!(nothing.err.contains("no key below traffic/"), "{nothing:?}");
+    for (key, value) in [
+        ("app1/blue", "90"),
+        ("app1/green", "10"),
+        ("app2/blue", "90%"),
+        ("app2/green", "10"),
+        ("app3/blue/weight", "1"),
+        ("app4/blue", "\u{1b}[31m"),
+    ] {
+        consul.put(&format!("traffic/{key}"), value).await?;
+    }
+    let before = everything(&consul, "traffic/").await?;
+    let said = import(&consul, 7, &["--from-kv", "traffic", "--yes"]).await?;
+    assert_eq!(document(&consul, "app1").await?, json!({"blue": 90, "green": 10}));
+    for backend in ["app2", "app3", "app4"] {
+        assert_eq!(consul.get(&key(backend)).await?, None, "nothing of {backend} is written");
+    }
+    for words in
+        ["traffic/app2/blue: `90%` is not a weight", "traffic/app3/blue/weight: the key lies deeper", "--dry-run`"]
+    {
+        assert!(said.err.contains(words), "{words}: {said:?}");
+    }
+    assert!(!said.err.contains("\u{1b}[31m`"), "foreign text reaches the terminal");
+    assert_eq!(everything(&consul, "traffic/").await?, before);
+    // One that is understood may be named.
+    let one = import(&consul, 0, &["app1", "--from-kv", "traffic/", "--yes", "-o", "json"]).await?;
+    assert_eq!(serde_json::from_str::<Value>(&one.out)?["next"], Value::Null);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_told_apart() -> anyhow::Result<()> {
+    let (mut consul, haproxy) = servers(&backend("app1", 90, 10)).await?;
+    let address = haproxy.address();
+    for (code, arguments, words) in [
+        (2, &["--yes"][..], "--from-haproxy <SOCKET>|--from-kv <PREFIX>"),
+        (2, &["--yes", "--from-kv", "traffic", "--from-haproxy", "/run/x.sock"], "cannot be used with"),
+        (2, &["--yes", "--from-kv", "/traffic"], "begins with a slash"),
+        (2, &["--yes", "--from-haproxy", "admin.sock"], "unix:/path"),
+        (1, &["--yes", "--from-haproxy", "/nonexistent/admin.sock"], "which `stats socket` haproxy.cfg has"),
+    ] {
+        let said = import(&consul, code, arguments).await?;
+        assert!(said.err.contains(words) && said.out.is_empty(), "{words}: {said:?}");
+    }
+    consul.kill().await?;
+    import(&consul, 6, &["--yes", "--from-haproxy", &address]).await?;
+    import(&consul, 6, &["--yes", "--from-kv", "traffic"]).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_team_imports_its_backend_and_no_other() -> anyhow::Result<()> {
+    let options = Options { acl: true, ..Options::default() };
+    let body = backend("app1", 90, 10) + &backend("app2", 50, 50);
+    let (consul, haproxy) = tokio::try_join!(Consul::start_with(options), Haproxy::start(&body))?;
+    consul.put("traffic/app1/blue", "90").await?;
+    let http = consul.http();
+    let own =
+        r#"key "weightd/weights/app1" { policy = "write" } key_prefix "weightd/weights/app1/" { policy = "write" }"#;
+    http.set_policy("team", own).await?;
+    http.set_policy("reader", r#"key_prefix "weightd/weights/" { policy = "read" }"#).await?;
+    let (team, reader) = (http.new_token("team").await?, http.new_token("reader").await?);
+    let address = haproxy.address();
+    let from = ["--from-haproxy", address.as_str(), "--yes"];
+    let denied = import_with(&consul, Some(&reader), 4, &from).await?;
+    assert!(denied.err.contains(r#"key "weightd/weights/app1" { policy = "write" }"#), "{denied:?}");
+    import_with(&consul, None, 4, &from).await?;
+    import_with(&consul, Some(&reader), 4, &["--from-kv", "traffic", "--yes"]).await?;
+    assert_eq!(everything(&consul, "weightd/").await?, "");
+
+    import_with(&consul, Some(&team), 0, &[&["app1"], &from[..]].concat()).await?;
+    assert_eq!(document(&consul, "app1").await?, json!({"blue": 90, "green": 10}));
+    import_with(&consul, Some(&team), 4, &[&["app2"], &from[..]].concat()).await?;
+    assert_eq!(consul.get(&key("app2")).await?, None);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_socket_of_level_operator_is_enough_and_one_of_level_user_is_noted() -> anyhow::Result<()> {
+    let body = "global\n    stats socket \"${ADMIN_SOCKET}.operator\" mode 600 level operator\n    \
+                stats socket \"${ADMIN_SOCKET}.user\" mode 600 level user\n\
+                backend static\n    balance static-rr\n    server blue 127.0.0.1:9 weight 5\n";
+    let (consul, haproxy) = servers(body).await?;
+    for (level, left, words) in [("operator", 1, "takes no weights"), ("user", 0, "use a socket of level operator")] {
+        let address = format!("{}.{level}", haproxy.address());
+        let said = import(&consul, 0, &["--from-haproxy", &address, "--dry-run", "-o", "json"]).await?;
+        let json: Value = serde_json::from_str(&said.out)?;
+        assert_eq!(json["left"].as_array().map(Vec::len), Some(left), "{said:?}");
+        assert!(said.err.contains(words), "{said:?}");
+    }
+    Ok(())
+}
