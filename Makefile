@@ -9,7 +9,7 @@ BENCH = $(CARGO) bench --locked --bench sync --no-run --message-format=json | \
 	sed -n 's/.*"executable":"\([^"]*\/sync-[^"]*\)".*/\1/p'
 
 .DEFAULT_GOAL := help
-.PHONY: help servers test matrix demo bench lint
+.PHONY: help servers test matrix demo bench lint coming
 
 # What there is to make.
 help:
@@ -18,6 +18,7 @@ help:
 	@echo 'make matrix         run the integration tests on HAProxy 2.2, 2.6, 3.0 and 3.2'
 	@echo 'make demo           run the demo; KEEP=1 leaves it running'
 	@echo 'make bench          measure; CASE=one-change ROUNDS=50 for less, JSON=1 for programs'
+	@echo 'make coming         walk the page for those who come from consul-template, with the real one'
 	@echo 'make lint           formatting, clippy and the documentation'
 
 # The programs the tests and the demo start.
@@ -46,6 +47,17 @@ demo: servers
 # weightd is built last, as it is shipped: beside the benchmark it would get features that only tests need.
 bench: servers
 	@bench=$$($(BENCH)) && $(CARGO) build --locked --release --bins && $$bench
+
+# docs/coming-from-consul-template.md from its first line to its last: `make test` has something in place of
+# consul-template, this has the real one. It is built from source, unless TEST_CONSUL_TEMPLATE names one.
+CONSUL_TEMPLATE = github.com/hashicorp/consul-template@v0.41.4
+coming: export GOBIN = $(abspath $(or $(CARGO_TARGET_DIR),target)/servers/bin)
+coming: servers
+	@command -v socat >/dev/null || { echo 'coming: needs socat' >&2; exit 1; }
+	@[ -n "$$TEST_CONSUL_TEMPLATE" ] || [ -x "$$GOBIN/consul-template" ] || command -v go >/dev/null || \
+		{ echo 'coming: needs Go to build consul-template, or TEST_CONSUL_TEMPLATE=/path/to/one' >&2; exit 1; }
+	@[ -n "$$TEST_CONSUL_TEMPLATE" ] || [ -x "$$GOBIN/consul-template" ] || go install $(CONSUL_TEMPLATE)
+	$(CARGO) test --locked --test it coming:: -- --include-ignored
 
 # What a change has to pass besides the tests.
 lint:

@@ -28,7 +28,7 @@ const TAIL: usize = 30;
 /// Finds a server: the one that `TEST_HAPROXY` or `TEST_CONSUL` names, else the one that `make servers` provides, below
 /// the target directory this program itself lies in, else where the machine has its own.
 pub fn server(name: &str) -> anyhow::Result<PathBuf> {
-    let variable = format!("TEST_{}", name.to_uppercase());
+    let variable = format!("TEST_{}", name.to_uppercase().replace('-', "_"));
     if let Some(asked_for) = std::env::var_os(&variable).map(PathBuf::from) {
         ensure!(asked_for.is_file(), "{variable} is {}, which is no file", asked_for.display());
         return Ok(asked_for);

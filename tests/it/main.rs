@@ -5,6 +5,7 @@ pub mod harness;
 
 mod algorithms;
 mod check;
+mod coming;
 mod common;
 mod confined;
 mod ctl;
