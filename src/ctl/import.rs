@@ -42,7 +42,7 @@ was refused, 130 Ctrl-C. `weightctl --help` lists all.";
 ///
 /// Takes the weights that a HAProxy has now, or those of keys that a template reads. Shows the documents and asks,
 /// unless --yes is given. HAProxy is only looked at, and the keys stay as they are. A backend that has something
-/// else in Consul already is left as it is, unless --force is given. May be repeated.
+/// else in Consul already is left as it is, unless --replace is given. May be repeated.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(super) struct Args {
@@ -53,7 +53,7 @@ pub(super) struct Args {
     from: From,
     /// Also write over what a backend has in Consul already; servers that are not found keep their weight there
     #[arg(long)]
-    force: bool,
+    replace: bool,
     #[command(flatten)]
     flags: Flags,
 }
@@ -105,7 +105,7 @@ pub(super) async fn run(
     }
     // Something comes into being wherever there is nothing.
     let intent = args.flags.intent(false, true, env);
-    let decision = decide::decide(source, &args.backends, &stored, store.prefix(), args.force, &intent);
+    let decision = decide::decide(source, &args.backends, &stored, store.prefix(), args.replace, &intent);
     show(&decision);
     if !args.backends.is_empty() && !decision.left.is_empty() {
         return Err(args.from.refused(decision.left.len(), "nothing was written"));

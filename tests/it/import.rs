@@ -119,7 +119,7 @@ async fn what_a_haproxy_has_becomes_documents_and_weightd_has_nothing_to_do() ->
 }
 
 #[tokio::test]
-async fn what_somebody_decided_stays_unless_force_is_given() -> anyhow::Result<()> {
+async fn what_somebody_decided_stays_unless_replace_is_given() -> anyhow::Result<()> {
     let (consul, haproxy) = servers(&(backend("app1", 90, 10) + &backend("app2", 50, 50))).await?;
     consul.put(&key("app1"), r#"{"weights":{"blue":20,"green":80},"by":"bob","ticket":7}"#).await?;
     let address = haproxy.address();
@@ -139,7 +139,7 @@ async fn what_somebody_decided_stays_unless_force_is_given() -> anyhow::Result<(
     let slip = import(&consul, 7, &[&["app11"], &from[..]].concat()).await?;
     assert!(slip.err.contains("did you mean `app1`?"), "{slip:?}");
 
-    import(&consul, 0, &[&from[..], &["--force"]].concat()).await?;
+    import(&consul, 0, &[&from[..], &["--replace"]].concat()).await?;
     let value: Value = serde_json::from_slice(&consul.get(&key("app1")).await?.context("app1")?)?;
     assert_eq!((&value["weights"], &value["ticket"]), (&json!({"blue": 90, "green": 10}), &json!(7)));
     Ok(())

@@ -156,13 +156,13 @@ pub(super) fn of_haproxy(seen: &BTreeMap<BackendName, Seen>) -> Source {
 }
 
 /// Decides about all that was found, of those that are wanted: all if none is named. `stored` is what Consul says
-/// about them below `prefix`, and stays as it is unless `force`.
+/// about them below `prefix`, and stays as it is unless `replace`.
 pub(super) fn decide(
     source: Source,
     wanted: &[BackendName],
     stored: &BTreeMap<BackendName, Stored>,
     prefix: &str,
-    force: bool,
+    replace: bool,
     intent: &Intent,
 ) -> Decision {
     let mut decision = Decision::default();
@@ -191,7 +191,7 @@ pub(super) fn decide(
         if edit.write == Write::Nothing {
             decision.says.insert(backend.clone(), weights);
             decision.same.push((backend, edit));
-        } else if let Some(before) = before.filter(|_| !force) {
+        } else if let Some(before) = before.filter(|_| !replace) {
             let before = View::of(before);
             decision.left.push(taken(&backend, &before));
             decision.says.extend(before.weights.map(|weights| (backend, weights)));
@@ -213,7 +213,7 @@ fn taken(backend: &BackendName, before: &View) -> Left {
     Left::refused(
         backend,
         format!("Consul says something else already: {}{separator}{origin}", before.summary()),
-        format!("see `weightctl get {backend}`; --force writes over it"),
+        format!("see `weightctl get {backend}`; --replace writes over it"),
     )
 }
 

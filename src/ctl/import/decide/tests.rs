@@ -39,11 +39,11 @@ fn found(name: &str, all: &[(&str, u64)]) -> Found {
     Found { backend: backend(name), weights: weights(all), caveats: Vec::new() }
 }
 
-fn decided(found: Vec<Found>, keys: &[(&str, &str)], force: bool) -> Decision {
+fn decided(found: Vec<Found>, keys: &[(&str, &str)], replace: bool) -> Decision {
     let stored = (!keys.is_empty()).then(|| stored(keys));
     let stored = stored.into_iter().map(|stored| (stored.backend.clone(), stored)).collect();
     let intent = Intent { by: "alice".to_owned(), create: true, ..Intent::default() };
-    decide(Source { found, left: Vec::new() }, &[], &stored, "weightd/weights/", force, &intent)
+    decide(Source { found, left: Vec::new() }, &[], &stored, "weightd/weights/", replace, &intent)
 }
 
 fn names(edits: &[(BackendName, Edit)]) -> Vec<&str> {
@@ -101,8 +101,8 @@ fn what_is_there_already_is_not_written_again() {
     for keys in
         [&[("app", r#"{"weights":{"blue":90,"green":10,"red":0}}"#)][..], &[("app/blue", "90"), ("app/green", "10")]]
     {
-        for force in [false, true] {
-            let decision = decided(vec![found("app", &[("blue", 90), ("green", 10)])], keys, force);
+        for replace in [false, true] {
+            let decision = decided(vec![found("app", &[("blue", 90), ("green", 10)])], keys, replace);
             assert_eq!((decision.writes.len(), names(&decision.same)), (0, vec!["app"]), "{decision:?}");
         }
     }
@@ -122,8 +122,8 @@ fn what_says_something_else_is_written_over_only_on_purpose() {
         let decision = decided(all(), keys, false);
         assert!(decision.writes.is_empty() && decision.left[0].refused, "{decision:?}");
         assert!(decision.left[0].reason.contains(why), "{decision:?}");
-        let forced = decided(all(), keys, true);
-        assert_eq!((names(&forced.writes), forced.left.len()), (vec!["app"], 0), "{forced:?}");
+        let replaced = decided(all(), keys, true);
+        assert_eq!((names(&replaced.writes), replaced.left.len()), (vec!["app"], 0), "{replaced:?}");
     }
     let other = decided(vec![found("app", &[("blue", 90)])], &[("app", r#"{"weights":{"blue":1,"red":2}}"#)], true);
     let after = other.writes[0].1.after.weights.clone();
