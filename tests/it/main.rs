@@ -7,6 +7,7 @@ mod algorithms;
 mod check;
 mod coming;
 mod common;
+mod compose;
 mod confined;
 mod ctl;
 mod daemon;

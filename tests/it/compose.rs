@@ -1,0 +1,85 @@
+//! What docker-compose.yml and the Dockerfile rest on; that the stack runs is proved by `make compose-test`, which needs
+//! Docker.
+
+use std::{path::Path, process::Stdio};
+
+use anyhow::{Context as _, ensure};
+use tokio::process::Command;
+use weightd::config::Config;
+
+use crate::harness::program;
+
+const STACK: &str = include_str!("../../docker-compose.yml");
+const DOCKERFILE: &str = include_str!("../../Dockerfile");
+
+/// Where the project is.
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// What follows `key: ` in each line of the stack that has it.
+fn values(key: &str) -> Vec<&'static str> {
+    STACK.lines().filter_map(|line| line.trim_start_matches([' ', '-']).strip_prefix(key)?.strip_prefix(": ")).collect()
+}
+
+#[test]
+fn its_configuration_of_weightd_is_valid_and_finds_consul_and_haproxy() {
+    let consul = STACK.split_once("CONSUL_HTTP_ADDR: \"").and_then(|(_, rest)| rest.split('"').next());
+    let environment = |name: &str| if name == "CONSUL_HTTP_ADDR" { consul.map(Into::into) } else { None };
+    let config = Config::load(Some(&root().join("docker/weightd.toml")), &environment).unwrap();
+    let consul = config.consul.address.to_string();
+    assert!(consul.starts_with("http://consul:8500"), "{consul}");
+    let [haproxy] = config.haproxy.as_slice() else { panic!("one HAProxy: {:?}", config.haproxy) };
+    let socket = values("environment").into_iter().find_map(|line| line.split_once("ADMIN_SOCKET: "));
+    let socket = socket.map(|(_, path)| path.trim_end_matches('}')).unwrap();
+    assert_eq!(haproxy.address.to_string(), format!("unix:{socket}"));
+}
+
+#[tokio::test]
+async fn haproxy_takes_the_files_that_it_is_started_with() -> anyhow::Result<()> {
+    let commands = values("command").into_iter().filter(|line| line.starts_with("[haproxy, "));
+    let commands: Vec<Vec<&str>> = commands.map(|line| line.trim_matches(['[', ']']).split(", ").collect()).collect();
+    ensure!(commands.len() == 2, "this test knows the balancer and the application: {commands:?}");
+    for command in commands {
+        let files = command.into_iter().skip(1).map(|word| word.replace("/usr/local/etc", "."));
+        let output = Command::new(program::server("haproxy")?)
+            .arg("-c")
+            .args(files)
+            .current_dir(root())
+            .envs([("ADMIN_SOCKET", "/nowhere/admin.sock"), ("APP_ADDRESS", ":8080"), ("APP_NAME", "blue")])
+            .stdin(Stdio::null())
+            .output()
+            .await
+            .context("cannot run haproxy")?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(())
+}
+
+#[test]
+fn it_publishes_on_this_host_only_and_names_each_image_by_its_version() {
+    let ports = values("ports");
+    assert!(!ports.is_empty());
+    for port in ports {
+        assert!(port.starts_with("[\"127.0.0.1:") && !port.contains(','), "{port}");
+    }
+    let bases = DOCKERFILE.lines().filter_map(|line| line.strip_prefix("FROM "));
+    for image in values("image").into_iter().chain(bases.clone()).filter(|image| *image != "weightd") {
+        let tag = image.split(' ').next().unwrap().split_once(':').map(|(_, tag)| tag);
+        let pinned = |tag: &str| tag.contains(|character: char| character.is_ascii_digit()) || tag.ends_with("-slim");
+        assert!(tag.is_some_and(pinned), "{image}");
+    }
+    let least: u32 = env!("CARGO_PKG_RUST_VERSION").split('.').nth(1).unwrap().parse().unwrap();
+    let rust = bases.clone().find_map(|base| base.strip_prefix("rust:1.")).unwrap();
+    assert!(rust.split('-').next().unwrap().parse::<u32>().unwrap() >= least, "{rust}");
+}
+
+#[test]
+fn what_it_mounts_is_there() {
+    let mounted: Vec<&str> =
+        STACK.split(['[', ' ']).filter_map(|word| word.strip_prefix("./")?.split(':').next()).collect();
+    assert!(mounted.len() > 4, "{mounted:?}");
+    for path in mounted {
+        assert!(root().join(path).exists(), "{path}");
+    }
+}
