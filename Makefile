@@ -9,7 +9,7 @@ BENCH = $(CARGO) bench --locked --bench sync --no-run --message-format=json | \
 	sed -n 's/.*"executable":"\([^"]*\/sync-[^"]*\)".*/\1/p'
 
 .DEFAULT_GOAL := help
-.PHONY: help servers test matrix demo bench lint coming
+.PHONY: help servers test matrix demo compose-test bench lint coming
 
 # What there is to make.
 help:
@@ -17,6 +17,7 @@ help:
 	@echo 'make test           run all tests; ARGS="..." goes to cargo test'
 	@echo 'make matrix         run the integration tests on HAProxy 2.2, 2.6, 3.0 and 3.2'
 	@echo 'make demo           run the demo; KEEP=1 leaves it running'
+	@echo 'make compose-test   prove docker-compose.yml; needs Docker'
 	@echo 'make bench          measure; CASE=one-change ROUNDS=50 for less, JSON=1 for programs'
 	@echo 'make coming         walk the page for those who come from consul-template, with the real one'
 	@echo 'make lint           formatting, clippy and the documentation'
@@ -43,6 +44,10 @@ matrix: servers
 demo: servers
 	$(CARGO) build --locked --bins --example demo
 	$(BUILD)/examples/demo $(if $(filter 1,$(KEEP)),--keep)
+
+# Not among the tests, because of what it needs: see tests/compose/run.sh.
+compose-test:
+	@tests/compose/run.sh
 
 # weightd is built last, as it is shipped: beside the benchmark it would get features that only tests need.
 bench: servers
