@@ -18,7 +18,7 @@ help:
 	@echo 'make matrix         run the integration tests on HAProxy 2.2, 2.6, 3.0 and 3.2'
 	@echo 'make demo           run the demo; KEEP=1 leaves it running'
 	@echo 'make compose-test   prove docker-compose.yml; needs Docker'
-	@echo 'make bench          measure; CASE=one-change ROUNDS=50 for less, JSON=1 for programs'
+	@echo 'make bench          measure; CASE=micro, CASE=one-change ROUNDS=50 for less, JSON=1 for programs'
 	@echo 'make coming         walk the page for those who come from consul-template, with the real one'
 	@echo 'make lint           formatting, clippy and the documentation'
 
@@ -49,9 +49,15 @@ demo: servers
 compose-test:
 	@tests/compose/run.sh
 
-# weightd is built last, as it is shipped: beside the benchmark it would get features that only tests need.
-bench: servers
+# weightd is built last, as it is shipped: beside the benchmark it would get features that only tests need. CASE=micro is
+# what the pure parts take, without servers; it comes first where all cases run.
+bench: $(if $(filter micro,$(CASE)),,servers)
+ifeq ($(filter-out micro,$(CASE))$(JSON),)
+	$(CARGO) bench --locked --bench micro
+endif
+ifneq ($(CASE),micro)
 	@bench=$$($(BENCH)) && $(CARGO) build --locked --release --bins && $$bench
+endif
 
 # docs/coming-from-consul-template.md from its first line to its last: `make test` has something in place of
 # consul-template, this has the real one. It is built from source, unless TEST_CONSUL_TEMPLATE names one.

@@ -21,6 +21,7 @@ use anyhow::{Context as _, bail};
 pub mod harness;
 
 pub mod facts;
+pub mod fleet;
 pub mod floor;
 pub mod http;
 pub mod idle;
@@ -34,11 +35,13 @@ pub mod setup;
 pub mod stats;
 pub mod storm;
 pub mod table;
+pub mod traffic;
 
 use table::Report;
 
 /// All cases, in the order in which they run.
-const CASES: [&str; 8] = ["facts", "one-change", "among", "storm", "reload", "mass", "first", "idle"];
+const CASES: [&str; 10] =
+    ["facts", "one-change", "among", "storm", "reload", "mass", "first", "idle", "fleet", "traffic"];
 
 /// What the environment asks for.
 pub struct Options {
@@ -115,6 +118,8 @@ fn run() -> anyhow::Result<bool> {
                 "mass" => mass::changed(&options, &mut report).await,
                 "first" => mass::first(&options, &mut report).await,
                 "idle" => idle::run(&options, &mut report).await,
+                "fleet" => fleet::run(&options, &mut report).await,
+                "traffic" => traffic::run(&options, &mut report).await,
                 _ => bail!("no such case"),
             }
         })?;

@@ -12,6 +12,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
+use rustix::process::Pid;
 use tokio::time::Instant;
 
 /// How long one exchange may take.
@@ -64,9 +65,30 @@ pub fn rows(answer: &str, mut row: impl FnMut(&str, &str, u32)) -> anyhow::Resul
 
 /// The weights of these backends.
 pub fn weights<'a>(socket: &Path, backends: impl IntoIterator<Item = &'a str>) -> anyhow::Result<Weights> {
-    let commands = backends.into_iter().map(|backend| format!("show servers state {backend}")).collect::<Vec<_>>();
+    parse(&exchange(socket, &look(backends))?)
+}
+
+/// The weights of these backends in the process `pid`; none if another one answers, such as the old one right after a
+/// reload.
+fn weights_in<'a>(
+    socket: &Path,
+    backends: impl IntoIterator<Item = &'a str>,
+    pid: Pid,
+) -> anyhow::Result<Option<Weights>> {
+    let answer = exchange(socket, &format!("show info;{}", look(backends)))?;
+    let (info, answer) = answer.split_once("\n\n").context("no end of what HAProxy says about itself")?;
+    let own = format!("Pid: {}", pid.as_raw_nonzero());
+    info.lines().any(|line| line == own).then(|| parse(answer)).transpose()
+}
+
+fn look<'a>(backends: impl IntoIterator<Item = &'a str>) -> String {
+    let commands = backends.into_iter().map(|backend| format!("show servers state {backend}"));
+    commands.collect::<Vec<_>>().join(";")
+}
+
+fn parse(answer: &str) -> anyhow::Result<Weights> {
     let mut weights = Weights::new();
-    rows(&exchange(socket, &commands.join(";"))?, |backend, server, weight| {
+    rows(answer, |backend, server, weight| {
         weights.entry(backend.to_owned()).or_default().insert(server.to_owned(), weight);
     })?;
     Ok(weights)
@@ -76,12 +98,28 @@ pub fn weights<'a>(socket: &Path, backends: impl IntoIterator<Item = &'a str>) -
 /// once right is looked at once: the caller looks at all of them at the end. `sparing` leaves HAProxy some time between
 /// two looks.
 pub fn until(socket: &Path, expected: &Weights, within: Duration, sparing: bool) -> anyhow::Result<Option<Instant>> {
+    until_seen(expected, within, sparing, |backends| weights(socket, backends.iter().copied()))
+}
+
+/// The same, and what another process than `pid` answers does not count.
+pub fn until_in(socket: &Path, expected: &Weights, within: Duration, pid: Pid) -> anyhow::Result<Option<Instant>> {
+    until_seen(expected, within, true, |backends| {
+        Ok(weights_in(socket, backends.iter().copied(), pid)?.unwrap_or_default())
+    })
+}
+
+fn until_seen(
+    expected: &Weights,
+    within: Duration,
+    sparing: bool,
+    weights: impl Fn(&[&str]) -> anyhow::Result<Weights>,
+) -> anyhow::Result<Option<Instant>> {
     let deadline = Instant::now() + within;
     let mut open = expected.iter().collect::<Vec<_>>();
     let mut at = Instant::now();
     while !open.is_empty() {
         let batch = &open[..open.len().min(BATCH)];
-        let seen = weights(socket, batch.iter().map(|(backend, _)| backend.as_str()))?;
+        let seen = weights(&batch.iter().map(|(backend, _)| backend.as_str()).collect::<Vec<_>>())?;
         at = Instant::now();
         let right = batch.iter().take_while(|(backend, weights)| seen.get(*backend) == Some(*weights)).count();
         open.drain(..right);

@@ -15,7 +15,8 @@ pub async fn alone(options: &Options, report: &mut Report) -> anyhow::Result<()>
     }
     let shape = Shape { backends: 1, servers: 2 };
     let mut others = vec![Other::FloorThatLooks];
-    others.extend(template.map(Other::Template));
+    others.extend(template.iter().cloned().map(Other::Template));
+    others.extend(template.map(Other::Reloading));
     others.extend(options.against.clone().map(Other::Weightd));
     let mut setup = Setup::start(shape, &others).await?;
     measure("one-change", &mut setup, shape, options.rounds.unwrap_or(1000), report)
@@ -69,6 +70,14 @@ fn measure(case: &str, setup: &mut Setup, shape: Shape, rounds: usize, report: &
             let row = Row::new(case, &format!("p{percent}, floor: {name}"), "ms");
             row.weightd(times[0].percentile(percent)).floor(times_there.percentile(percent))
         }));
+    }
+    if let Some(side) = by_name("peer that reloads") {
+        let row = |figure: &str, unit| Row::new(case, &format!("{figure}, peer: with a reload"), unit);
+        report.rows([
+            row("p50", "ms").weightd(times[0].percentile(50.0)).peer(times[side].percentile(50.0)),
+            row("p99", "ms").weightd(times[0].percentile(99.0)).peer(times[side].percentile(99.0)),
+            row("lost", "changes").weightd(f64::from(lost[0])).peer(f64::from(lost[side])),
+        ]);
     }
     let lost_row = Row::new(case, &format!("lost of {rounds}"), "changes");
     let lost_row = lost_row.weightd(f64::from(lost[0])).floor(f64::from(lost[1])).goal(Goal::AtMost(0.0));

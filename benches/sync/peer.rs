@@ -1,4 +1,5 @@
-//! The peer: consul-template, rendering `set server` lines that are sent to HAProxy's socket.
+//! The peer: consul-template, rendering `set server` lines that are sent to HAProxy's socket, or the weights of
+//! haproxy.cfg, which is then loaded anew.
 
 use std::{
     fs,
@@ -7,7 +8,10 @@ use std::{
 
 use anyhow::Context as _;
 
-use crate::{harness::program::Program, observer, setup};
+use crate::{
+    harness::{Haproxy, haproxy, program::Program},
+    observer, setup,
+};
 
 /// How to get it.
 pub const ABSENT: &str = "peer: consul-template is not on PATH, so it was not measured; it comes with \
@@ -24,22 +28,48 @@ pub fn program(
     socket: &Path,
 ) -> anyhow::Result<Program> {
     let backend = setup::backend(0);
-    let (source, rendered, config) = (dir.join("weights.ctmpl"), dir.join("weights"), dir.join("template.hcl"));
+    let rendered = dir.join("weights");
     let text = format!(
         "{{{{ with key \"{prefix}{backend}\" | parseJSON }}}}{{{{ range $server, $weight := .weights }}}}\
          set server {backend}/{{{{ $server }}}} weight {{{{ $weight }}}};\
          {{{{ end }}}}show servers state {backend}{{{{ end }}}}"
     );
+    let (own, socket, file) = (own.display().to_string(), socket.display().to_string(), rendered.display().to_string());
+    start(template, dir, consul, &text, &rendered, &[&own, "--send", &socket, &file])
+}
+
+/// consul-template for the same, which writes the weights into haproxy.cfg and has HAProxy load it.
+pub fn reloading(template: &Path, dir: &Path, consul: &str, prefix: &str, own: &Haproxy) -> anyhow::Result<Program> {
+    let backend = setup::backend(0);
+    let text = format!(
+        "backend {backend}\n    balance roundrobin\n\
+         {{{{ with key \"{prefix}{backend}\" | parseJSON }}}}{{{{ range $server, $weight := .weights }}}}\
+         \x20   server {{{{ $server }}}} 127.0.0.1:9 weight {{{{ $weight }}}}\n\
+         {{{{ end }}}}{{{{ end }}}}"
+    );
+    let text = haproxy::configuration(&text)?;
+    let master = own.master_pid()?.as_raw_nonzero().to_string();
+    start(template, dir, consul, &text, &own.dir().join("haproxy.cfg"), &["kill", "-USR2", &master])
+}
+
+/// consul-template that renders `text` to `destination`, and runs `command` after each time.
+fn start(
+    template: &Path,
+    dir: &Path,
+    consul: &str,
+    text: &str,
+    destination: &Path,
+    command: &[&str],
+) -> anyhow::Result<Program> {
+    let (source, config) = (dir.join("weights.ctmpl"), dir.join("template.hcl"));
     fs::write(&source, text).context("cannot write the template")?;
     let quoted = |path: &Path| serde_json::Value::from(path.display().to_string()).to_string();
     let text = format!(
-        "consul {{ address = {} }}\ntemplate {{\n  source = {}\n  destination = {}\n  command = [{}, \"--send\", {}, {}]\n}}\n",
+        "consul {{ address = {} }}\ntemplate {{\n  source = {}\n  destination = {}\n  command = {}\n}}\n",
         serde_json::Value::from(consul),
         quoted(&source),
-        quoted(&rendered),
-        quoted(own),
-        quoted(socket),
-        quoted(&rendered),
+        quoted(destination),
+        serde_json::Value::from(command),
     );
     fs::write(&config, text).context("cannot write consul-template's configuration")?;
     let program = Program::new("consul-template", template.to_owned(), dir);

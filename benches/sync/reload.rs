@@ -1,13 +1,14 @@
 //! HAProxy reloaded under traffic, the weights in its configuration the opposite of those in Consul.
 
-use std::time::Duration;
+use std::{fs, path::Path, time::Duration};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
+use rustix::process::Pid;
 use tokio::time::sleep;
 
 use crate::{
     Options,
-    harness::{Apps, Consul, Haproxy, Port, Traffic, Weightd, config, traffic::Rate},
+    harness::{Apps, Consul, Haproxy, Port, Traffic, config, eventually, traffic::Rate, weightd::Settings},
     http::Http,
     observer,
     setup::{self, Shape},
@@ -23,42 +24,84 @@ const LOST_AFTER: Duration = Duration::from_secs(5);
 /// How long requests that are on their way get to be answered, so that they are counted with their reload.
 const SETTLE: Duration = Duration::from_millis(50);
 
-/// The application alone, then among 1,000 servers.
+/// The application alone, then among 1,000 servers; without and with a server-state file.
 pub async fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
     for others in options.backends.clone().unwrap_or_else(|| vec![0, 100]) {
-        measure(Shape { backends: others, servers: 10 }, options.rounds.unwrap_or(20), report).await?;
+        for with_file in [false, true] {
+            let others = Shape { backends: others, servers: 10 };
+            measure(others, with_file, options.rounds.unwrap_or(20), report).await?;
+        }
     }
     Ok(())
 }
 
-async fn measure(others: Shape, rounds: usize, report: &mut Report) -> anyhow::Result<()> {
-    let case = format!("reload, {} servers", 2 + others.backends * others.servers);
+/// The process after `old`, which may itself still answer now and then.
+async fn successor(haproxy: &Haproxy, old: Pid) -> anyhow::Result<Pid> {
+    loop {
+        let pid = haproxy.pid().await?;
+        if pid != old {
+            return Ok(pid);
+        }
+    }
+}
+
+/// What haproxy.cfg needs to begin with that file, and the defaults that are repeated because they begin anew.
+fn state_file_lines(file: &Path) -> String {
+    format!(
+        "global\n    server-state-file {}\n\
+         defaults\n    load-server-state-from-file global\n    mode http\n    timeout connect 2s\n\
+         \x20   timeout client 10s\n    timeout server 10s\n    option idle-close-on-response\n",
+        file.display()
+    )
+}
+
+async fn measure(others: Shape, with_file: bool, rounds: usize, report: &mut Report) -> anyhow::Result<()> {
+    let all = 2 + others.backends * others.servers;
+    let case = format!("reload{}, {all} servers", if with_file { " with state file" } else { "" });
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("server-state");
     let (consul, apps, port) = (Consul::start().await?, Apps::start().await?, Port::free()?);
     let servers = [("blue", apps.blue.port(), 100), ("green", apps.green.port(), 0)];
     let app = config::backend("app", &["balance roundrobin"], &servers, "");
-    let body = config::frontend(port.number(), "app") + &app + &others.config();
+    let lines = if with_file { state_file_lines(&file) } else { String::new() };
+    let body = lines + &config::frontend(port.number(), "app") + &app + &others.config();
     let mut haproxy = Haproxy::start(&body).await?;
 
     let mut desired = others.weights(|server| u32::from(server % 2 == 0) * 50);
     desired.insert("app".into(), [("blue".into(), 0), ("green".into(), 100)].into());
     setup::write(&mut Http::connect(&consul.address())?, PREFIX, &desired, 0)?;
-    let _weightd = Weightd::start(&consul, &haproxy).await?;
+    let address = haproxy.address();
+    let mut keys = vec![("name", "haproxy"), ("address", address.as_str())];
+    let path = file.display().to_string();
+    if with_file {
+        keys.push(("state_file", &path));
+    }
+    let _weightd = Settings::without_haproxy(&consul.address()).instance(&keys).start().await?;
     let socket = haproxy.socket();
-    let until_right = async || {
+    let until_right = async |pid| {
         let (socket, desired) = (socket.clone(), desired.clone());
         // On a thread of its own: the traffic goes on meanwhile.
-        let looking = tokio::task::spawn_blocking(move || observer::until(&socket, &desired, LOST_AFTER, true));
+        let looking = tokio::task::spawn_blocking(move || observer::until_in(&socket, &desired, LOST_AFTER, pid));
         looking.await.context("the observer has ended")?
     };
-    until_right().await?.context("weightd did not set the weights")?;
+    until_right(haproxy.pid().await?).await?.context("weightd did not set the weights")?;
 
+    if with_file {
+        let rows = async || {
+            let text = fs::read_to_string(&file)?;
+            ensure!(text.lines().count() == all + 2, "{} lines", text.lines().count());
+            Ok(())
+        };
+        eventually(LOST_AFTER, "weightd has written all servers", rows).await?;
+    }
     let traffic = Traffic::start(port.number(), Rate { kept: 200, fresh: 200 });
     let (mut times, mut wrong, mut lost) = (Samples::default(), Counts::default(), 0_u32);
     for _ in 0..rounds {
         sleep(Duration::from_millis(fastrand::u64(300..700))).await;
         let window = traffic.count();
+        let old = haproxy.pid().await?;
         let answered = haproxy.reload_again().await?;
-        match until_right().await? {
+        match until_right(successor(&haproxy, old).await?).await? {
             Some(at) => times.push(at.saturating_duration_since(answered)),
             None => lost += 1,
         }
@@ -73,12 +116,13 @@ async fn measure(others: Shape, rounds: usize, report: &mut Report) -> anyhow::R
         report.expect(false, || format!("{case}: at the end {wrong}"));
     }
     let row = |figure: &str, unit| Row::new(&case, figure, unit);
+    let none_wrong = |row: Row| if with_file { row.goal(Goal::AtMost(0.0)) } else { row };
     report.rows([
         row("p50", "ms").weightd(times.percentile(50.0)),
         row("p99", "ms").weightd(times.percentile(99.0)).goal(Goal::AtMost(300.0)),
         row("max", "ms").weightd(times.max()),
         row("on wrong weights, mean", "requests").weightd(wrong.mean()),
-        row("on wrong weights, max", "requests").weightd(wrong.max()),
+        none_wrong(row("on wrong weights, max", "requests").weightd(wrong.max())),
         row(&format!("failed of {}", count.answered() + count.failed), "requests")
             .weightd(Counts::figure(count.failed))
             .goal(Goal::AtMost(0.0)),

@@ -75,8 +75,10 @@ pub enum Other {
     Floor,
     /// The floor that looks before it sets.
     FloorThatLooks,
-    /// consul-template, and where it is.
+    /// consul-template that sends commands, and where it is.
     Template(PathBuf),
+    /// consul-template that has HAProxy reload, and where it is.
+    Reloading(PathBuf),
     /// Another weightd, such as that before a change of its code, and where it is.
     Weightd(PathBuf),
 }
@@ -87,6 +89,7 @@ impl Other {
             Self::Floor => "floor",
             Self::FloorThatLooks => "looks",
             Self::Template(_) => "peer",
+            Self::Reloading(_) => "peer that reloads",
             Self::Weightd(_) => "other",
         }
     }
@@ -119,7 +122,7 @@ impl Follower {
 /// A HAProxy and who follows Consul for it.
 #[derive(Debug)]
 pub struct Side {
-    /// `weightd`, `floor`, `looks`, `peer` or `other`.
+    /// `weightd`, `floor`, `looks`, `peer`, `peer that reloads` or `other`.
     pub name: &'static str,
     /// Below this lie its documents.
     pub prefix: String,
@@ -161,7 +164,7 @@ impl Setup {
         let who = [None, Some(&Other::Floor)].into_iter().chain(others.iter().map(Some));
         for other in who {
             let name = other.map_or("weightd", Other::name);
-            let prefix = format!("{name}/weights/");
+            let prefix = format!("{}/weights/", name.replace(' ', "-"));
             // Each weight is wrong at first.
             let desired = shape.weights(|_| u32::from(CONFIGURED) + 1);
             setup.write(&prefix, &desired)?;
@@ -209,6 +212,7 @@ impl Setup {
                 fs::write(&config, text).context("cannot write the other weightd's configuration")?;
                 Program::new("weightd", path.clone(), dir.path()).args(["--config".as_ref(), config.as_os_str()])
             }
+            Other::Reloading(path) => peer::reloading(path, dir.path(), &consul, prefix, haproxy)?,
             Other::Template(path) => peer::program(path, &own, dir.path(), &consul, prefix, &socket)?,
         };
         program.spawn()?;

@@ -4,7 +4,7 @@ use std::{fs, path::Path, process::Output, time::Duration};
 
 use anyhow::{Context as _, bail, ensure};
 use reqwest::{Method, RequestBuilder, StatusCode};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::Command;
@@ -139,6 +139,11 @@ impl Consul {
     /// Kills it.
     pub async fn kill(&mut self) -> anyhow::Result<()> {
         self.program.kill().await
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> anyhow::Result<Pid> {
+        self.program.pid()
     }
 
     /// Makes it hang: connections are accepted, since the kernel does that, and nothing is answered.

@@ -84,8 +84,7 @@ impl Haproxy {
 
     /// Replaces the configuration, without a reload.
     pub fn write(&self, body: &str) -> anyhow::Result<()> {
-        fs::write(self.dir.path().join("haproxy.cfg"), understood(format!("{GLOBAL}\n{body}"))?)
-            .context("cannot write haproxy.cfg")
+        fs::write(self.dir.path().join("haproxy.cfg"), configuration(body)?).context("cannot write haproxy.cfg")
     }
 
     /// Reloads it with another configuration. Returns when the new worker first answered.
@@ -198,8 +197,9 @@ impl Haproxy {
     }
 }
 
-/// The same configuration in words that this version knows.
-fn understood(mut text: String) -> anyhow::Result<String> {
+/// What is in haproxy.cfg where `body` is asked for, in words that this version knows.
+pub fn configuration(body: &str) -> anyhow::Result<String> {
+    let mut text = format!("{GLOBAL}\n{body}");
     if version()? < (2, 4) {
         for (since, before) in SINCE_2_4 {
             text = text.replace(since, before);
