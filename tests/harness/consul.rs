@@ -59,6 +59,8 @@ impl Consul {
         let (port, https, server, serf) = (Port::free()?, Port::free()?, Port::free()?, Port::free()?);
         let ca = Authority::new("Consul's CA")?;
         let mut config = json!({
+            // 200 by default, and all clients are here.
+            "limits": { "http_max_conns_per_client": 2000 },
             "bind_addr": "127.0.0.1",
             "advertise_addr": "127.0.0.1",
             "addresses": { "http": format!("127.0.0.1 unix://{}", dir.path().join("http.sock").display()) },
