@@ -8,6 +8,8 @@
 
 mod change;
 mod check;
+mod complete;
+mod completions;
 mod edit;
 mod exit;
 mod failure;
@@ -15,6 +17,7 @@ mod get;
 mod import;
 mod list;
 mod local;
+mod man;
 mod output;
 mod pause;
 mod preview;
@@ -61,7 +64,7 @@ CONSUL_CLIENT_KEY and CONSUL_TLS_SERVER_NAME. Flags come first.";
 #[derive(Debug, Parser)]
 #[command(
     name = "weightctl",
-    version,
+    version = crate::VERSION,
     max_term_width = 100,
     after_help = "See `weightctl --help` for examples and exit codes.",
     after_long_help = format!("{EXAMPLES}\n\n{}", Exit::help())
@@ -115,6 +118,8 @@ enum Verb {
     Check(check::Args),
     Pause(pause::Args),
     Resume(resume::Args),
+    Completions(completions::Args),
+    Man(man::Args),
 }
 
 impl Global {
@@ -123,6 +128,14 @@ impl Global {
     }
 
     fn client(&self, env: &Env<'_>) -> Result<Client, Failure> {
+        let settings = self.settings(env)?;
+        if settings.address.is_tls() && !settings.tls.verify {
+            output::note("CONSUL_HTTP_SSL_VERIFY=false: whoever answers gets the token, and is believed");
+        }
+        Client::new(settings).map_err(|error| store::failed(error, ""))
+    }
+
+    fn settings(&self, env: &Env<'_>) -> Result<Settings, Failure> {
         let flags = Layer {
             address: self.http_addr.clone(),
             token: self.token_file.clone().map(TokenSource::File),
@@ -132,16 +145,16 @@ impl Global {
             partition: self.partition.clone(),
             tls: TlsLayer::default(),
         };
-        let settings = Settings::from_env(env, flags).map_err(|error| Failure::caused(Exit::Usage, error))?;
-        if settings.address.is_tls() && !settings.tls.verify {
-            output::note("CONSUL_HTTP_SSL_VERIFY=false: whoever answers gets the token, and is believed");
-        }
-        Client::new(settings).map_err(|error| store::failed(error, ""))
+        Settings::from_env(env, flags).map_err(|error| Failure::caused(Exit::Usage, error))
     }
 }
 
 /// Runs the command that `args` are, and says how it ended.
 pub async fn run(args: impl Iterator<Item = OsString>, env: &Env<'_>) -> ExitCode {
+    let args: Vec<_> = args.collect();
+    if let Some(words) = complete::asked(&args) {
+        return complete::run(words, env).into();
+    }
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(answer) => return output::usage(&answer).into(),
@@ -174,6 +187,8 @@ async fn dispatch(cli: &Cli, env: &Env<'_>) -> Result<Exit, Failure> {
         Verb::Check(args) => check::run(args, &cli.global.client(env)?, &cli.global.root, format, env).await,
         Verb::Pause(args) => pause::run(args, format, env).await,
         Verb::Resume(args) => resume::run(args, format, env).await,
+        Verb::Completions(args) => completions::run(args),
+        Verb::Man(args) => man::run(args),
     }
 }
 

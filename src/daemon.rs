@@ -9,7 +9,7 @@ use std::{collections::HashMap, path::Path, process::ExitCode, sync::Arc, time::
 
 use anyhow::Context as _;
 use axum::Router;
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 use sd_notify::NotifyState;
 use tokio::{net::TcpListener, sync::watch, time::timeout};
 use tracing::{error, info, warn};
@@ -24,6 +24,7 @@ use crate::{
         watch::{Feed, Link, Watch},
     },
     lock::{Lock, LockError},
+    manual,
     metrics::Metrics,
     pausing::Pausing,
     reconcile::{
@@ -55,6 +56,16 @@ pub fn main() -> ExitCode {
     let args = Args::parse();
     if args.print_default_config {
         print!("{}", Config::default_toml());
+        return ExitCode::SUCCESS;
+    }
+    if let Some(shell) = args.completions {
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut Args::command(), "weightd", &mut script);
+        print!("{}", String::from_utf8_lossy(&script));
+        return ExitCode::SUCCESS;
+    }
+    if args.man {
+        print!("{}", manual::page(Args::command(), "8"));
         return ExitCode::SUCCESS;
     }
     let config = match Config::load(args.config.as_deref(), &|name| std::env::var(name).ok()) {

@@ -32,6 +32,7 @@
 //! | [`store`], [`lock`] | what survives a restart, of weightd and, as a server-state file, of HAProxy; and that there is one weightd per HAProxy |
 //! | [`status`], [`metrics`], [`api`], [`telemetry`], [`systemd`] | what is shown, to everybody on this machine; none of it changes anything |
 //! | [`pausing`] | the only writes from outside, and only over the local socket ([`api::socket`]): hands off, hands on |
+//! | [`manual`] | the manual pages, off the command lines themselves |
 //! | [`config`], [`daemon`], [`shutdown`], [`retry`], [`clock`], [`chain`] | the wiring |
 //! | [`ctl`] | weightctl: talks to Consul with the user's own token; to HAProxy only to look, and only in `check` and `import` |
 //!
@@ -76,6 +77,7 @@ pub mod daemon;
 pub mod desired;
 pub mod haproxy;
 pub mod lock;
+pub mod manual;
 pub mod metrics;
 pub mod model;
 pub mod observed;
@@ -88,3 +90,6 @@ pub mod status;
 pub mod store;
 pub mod systemd;
 pub mod telemetry;
+
+/// The version, with the commit it was built of where that was known: `0.1.0 (abc1234)`. For `--version`.
+pub const VERSION: &str = env!("WEIGHTD_VERSION");

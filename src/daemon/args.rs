@@ -1,11 +1,12 @@
 use std::path::PathBuf;
 
 use clap::Parser;
+use clap_complete::Shell;
 
 /// Keeps HAProxy's server weights what Consul KV says, through the runtime API, without reloads
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 #[derive(Debug, Parser)]
-#[command(name = "weightd", version, after_help = AFTER_HELP)]
+#[command(name = "weightd", version = crate::VERSION, after_help = AFTER_HELP)]
 pub(super) struct Args {
     /// The configuration file; without it /etc/weightd/weightd.toml if there is one
     #[arg(long, value_name = "FILE")]
@@ -26,6 +27,14 @@ pub(super) struct Args {
     /// Print a configuration with every key, its default and its meaning, and exit
     #[arg(long)]
     pub print_default_config: bool,
+
+    /// Print the script that completes this command line in a shell, and exit
+    #[arg(long, value_name = "SHELL", hide = true)]
+    pub completions: Option<Shell>,
+
+    /// Print the manual page and exit
+    #[arg(long, hide = true)]
+    pub man: bool,
 }
 
 const AFTER_HELP: &str = "\

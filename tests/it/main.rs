@@ -8,6 +8,7 @@ mod check;
 mod coming;
 mod common;
 mod compose;
+mod completions;
 mod confined;
 mod ctl;
 mod daemon;

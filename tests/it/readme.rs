@@ -14,6 +14,8 @@ use weightd::{
     store::Stored,
 };
 
+use crate::harness::program;
+
 const README: &str = include_str!("../../README.md");
 
 /// The blocks of that language, without their fences.
@@ -80,4 +82,17 @@ fn everything_counted() -> String {
 /// As a query names it: counters end in `_total`.
 fn named_as_promised((name, kind): (&str, &str)) -> String {
     if kind == "counter" { format!("{name}_total") } else { name.to_owned() }
+}
+
+#[test]
+fn both_programs_name_their_version_as_promised() {
+    for name in ["weightd", "weightctl"] {
+        let output = std::process::Command::new(program::binary(name).expect("it is built")).arg("--version").output();
+        let text = String::from_utf8(output.expect("it runs").stdout).expect("it is text");
+        let commit = text.strip_prefix(&format!("{name} {}", env!("CARGO_PKG_VERSION"))).expect(&text).trim_end();
+        let digits = commit.strip_prefix(" (").and_then(|rest| rest.strip_suffix(')'));
+        // Where it was built of no checkout, there is none.
+        let named = digits.is_some_and(|digits| digits.len() == 7 && digits.chars().all(|c| c.is_ascii_hexdigit()));
+        assert!(commit.is_empty() || named, "{text}");
+    }
 }
