@@ -9,7 +9,7 @@ BENCH = $(CARGO) bench --locked --bench sync --no-run --message-format=json | \
 	sed -n 's/.*"executable":"\([^"]*\/sync-[^"]*\)".*/\1/p'
 
 .DEFAULT_GOAL := help
-.PHONY: help servers test matrix demo compose-test bench lint coming
+.PHONY: help servers test matrix demo compose-test bench lint coming deb package-test
 
 # What there is to make.
 help:
@@ -20,6 +20,8 @@ help:
 	@echo 'make compose-test   prove docker-compose.yml; needs Docker'
 	@echo 'make bench          measure; CASE=micro, CASE=one-change ROUNDS=50 for less, JSON=1 for programs'
 	@echo 'make coming         walk the page for those who come from consul-template, with the real one'
+	@echo 'make deb            build the Debian package, target/debian/weightd_*.deb'
+	@echo 'make package-test   install, upgrade, remove and purge it in a clean root; takes root'
 	@echo 'make lint           formatting, clippy and the documentation'
 
 # The programs the tests and the demo start.
@@ -69,6 +71,14 @@ coming: servers
 		{ echo 'coming: needs Go to build consul-template, or TEST_CONSUL_TEMPLATE=/path/to/one' >&2; exit 1; }
 	@[ -n "$$TEST_CONSUL_TEMPLATE" ] || [ -x "$$GOBIN/consul-template" ] || go install $(CONSUL_TEMPLATE)
 	$(CARGO) test --locked --test it coming:: -- --include-ignored
+
+# The Debian package.
+deb:
+	@CARGO='$(CARGO)' systemd/debian/build.sh
+
+# The package's whole life, and what lintian says about it.
+package-test: deb servers
+	tests/package/run.sh "$$(ls -t $(or $(CARGO_TARGET_DIR),target)/debian/weightd_*.deb | head -n 1)"
 
 # What a change has to pass besides the tests.
 lint:
