@@ -13,9 +13,9 @@ use crate::{
 /// How long everything gets to settle before it counts.
 const SETTLE: Duration = Duration::from_secs(3);
 
-/// With one backend, and with a thousand.
+/// With one backend, with some, and with a thousand.
 pub async fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
-    for backends in options.backends.clone().unwrap_or_else(|| vec![1, 1000]) {
+    for backends in options.backends.clone().unwrap_or_else(|| vec![1, 100, 1000]) {
         let shape = Shape { backends, servers: 10 };
         measure(shape, Duration::from_secs(options.seconds.unwrap_or(60)), report).await?;
     }

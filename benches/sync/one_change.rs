@@ -24,7 +24,7 @@ pub async fn alone(options: &Options, report: &mut Report) -> anyhow::Result<()>
 
 /// One change among many backends of ten servers.
 pub async fn among(options: &Options, report: &mut Report) -> anyhow::Result<()> {
-    for backends in options.backends.clone().unwrap_or_else(|| vec![10, 100, 1000]) {
+    for backends in options.backends.clone().unwrap_or_else(|| vec![10, 100, 1000, 5000]) {
         let shape = Shape { backends, servers: 10 };
         let mut setup = Setup::start(shape, &[]).await?;
         measure(&format!("among {backends}"), &mut setup, shape, options.rounds.unwrap_or(300), report)?;
