@@ -7,7 +7,7 @@ use anyhow::{Context as _, ensure};
 use tokio::process::Command;
 use weightd::config::Config;
 
-use crate::harness::program;
+use crate::harness::{haproxy, program};
 
 const STACK: &str = include_str!("../../docker-compose.yml");
 const DOCKERFILE: &str = include_str!("../../Dockerfile");
@@ -29,10 +29,10 @@ fn its_configuration_of_weightd_is_valid_and_finds_consul_and_haproxy() {
     let config = Config::load(Some(&root().join("docker/weightd.toml")), &environment).unwrap();
     let consul = config.consul.address.to_string();
     assert!(consul.starts_with("http://consul:8500"), "{consul}");
-    let [haproxy] = config.haproxy.as_slice() else { panic!("one HAProxy: {:?}", config.haproxy) };
+    let [instance] = config.haproxy.as_slice() else { panic!("one HAProxy: {:?}", config.haproxy) };
     let socket = values("environment").into_iter().find_map(|line| line.split_once("ADMIN_SOCKET: "));
     let socket = socket.map(|(_, path)| path.trim_end_matches('}')).unwrap();
-    assert_eq!(haproxy.address.to_string(), format!("unix:{socket}"));
+    assert_eq!(instance.address.to_string(), format!("unix:{socket}"));
 }
 
 #[tokio::test]
@@ -51,7 +51,14 @@ async fn haproxy_takes_the_files_that_it_is_started_with() -> anyhow::Result<()>
             .output()
             .await
             .context("cannot run haproxy")?;
-        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let said = String::from_utf8_lossy(&output.stderr);
+        // The stack's HAProxy is newer. One that is older than the option that the files have says so, and no more.
+        let unknown = "unknown option 'idle-close-on-response'";
+        if haproxy::version()? < (2, 4) && said.contains(unknown) {
+            ensure!(said.matches(": parsing [").count() == 1, "{said}");
+        } else {
+            ensure!(output.status.success(), "{said}");
+        }
     }
     Ok(())
 }
