@@ -14,8 +14,8 @@ use std::{
 /// The right to write to one HAProxy, held until it is dropped.
 #[derive(Debug)]
 pub struct Lock {
-    /// Closing the file releases the lock.
-    _file: File,
+    /// The end of the process releases the lock at the latest.
+    file: File,
     path: PathBuf,
 }
 
@@ -87,12 +87,20 @@ impl Lock {
         let content = format!("{}\n{address}\n", std::process::id());
         file.set_len(0).and_then(|()| file.rewind()).map_err(failed)?;
         file.write_all(content.as_bytes()).map_err(failed)?;
-        Ok(Self { _file: file, path })
+        Ok(Self { file, path })
     }
 
     /// The lock file.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing is not enough: a process that was forked meanwhile has the file until it starts its program. What cannot
+        // be released here is so by the end of the process.
+        let _ = self.file.unlock();
     }
 }
 
@@ -139,6 +147,15 @@ mod tests {
         std::fs::write(&path, "4294967295\nx\n".repeat(20)).unwrap();
         let _again = Lock::take(dir.path(), ADDRESS).unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), format!("{}\n{ADDRESS}\n", std::process::id()));
+    }
+
+    #[test]
+    fn a_dropped_lock_is_free_also_where_a_fork_still_has_its_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let lock = Lock::take(dir.path(), ADDRESS).unwrap();
+        let _forked = lock.file.try_clone().unwrap();
+        drop(lock);
+        Lock::take(dir.path(), ADDRESS).unwrap();
     }
 
     #[test]
