@@ -227,13 +227,8 @@ impl Client {
     /// # Errors
     /// [`ConsulError`]. A write whose answer was lost may have happened.
     pub async fn put(&self, key: &str, value: Vec<u8>, index: u64) -> Result<bool, ConsulError> {
-        let request = self
-            .request(Method::PUT, &format!("/v1/kv/{key}"), &[("cas", index.to_string())])?
-            .body(value)
-            .timeout(DEADLINE);
-        let response = self.send(request).await?;
-        let status = response.status();
-        let body = self.body(response).await?;
+        let request = self.request(Method::PUT, &format!("/v1/kv/{key}"), &[("cas", index.to_string())])?.body(value);
+        let (status, body) = self.answer(request).await?;
         match (status, body.trim_ascii()) {
             (StatusCode::OK, b"true") => Ok(true),
             (StatusCode::OK, b"false") => Ok(false),
@@ -246,11 +241,7 @@ impl Client {
     /// # Errors
     /// [`ConsulError`]. A write whose answer was lost may have happened.
     pub async fn transact(&self, operations: &[Operation]) -> Result<Committed, ConsulError> {
-        let body = txn::body(operations)?;
-        let request = self.request(Method::PUT, "/v1/txn", &[])?.body(body).timeout(DEADLINE);
-        let response = self.send(request).await?;
-        let status = response.status();
-        let body = self.body(response).await?;
+        let (status, body) = self.transaction(operations).await?;
         match status {
             StatusCode::OK => Ok(Committed::Yes),
             StatusCode::CONFLICT => txn::refused(&body),
@@ -258,7 +249,29 @@ impl Client {
         }
     }
 
-    pub(super) fn request(
+    /// What Consul answers to a transaction of these.
+    pub(super) async fn transaction(&self, operations: &[Operation]) -> Result<(StatusCode, Vec<u8>), ConsulError> {
+        let body = txn::body(operations)?;
+        self.answer(self.request(Method::PUT, "/v1/txn", &[])?.body(body)).await
+    }
+
+    /// What Consul answers to a question for `path`.
+    pub(super) async fn get(
+        &self,
+        path: &str,
+        parameters: &[(&str, String)],
+    ) -> Result<(StatusCode, Vec<u8>), ConsulError> {
+        self.answer(self.request(Method::GET, path, parameters)?).await
+    }
+
+    /// The whole answer to a request that does not block.
+    async fn answer(&self, request: RequestBuilder) -> Result<(StatusCode, Vec<u8>), ConsulError> {
+        let response = self.send(request.timeout(DEADLINE)).await?;
+        let status = response.status();
+        Ok((status, self.body(response).await?))
+    }
+
+    fn request(
         &self,
         method: Method,
         path: &str,
@@ -311,7 +324,7 @@ impl Client {
         Ok(request)
     }
 
-    pub(super) async fn send(&self, request: RequestBuilder) -> Result<Response, ConsulError> {
+    async fn send(&self, request: RequestBuilder) -> Result<Response, ConsulError> {
         let response = request.send().await.map_err(|error| self.failed(error))?;
         if let Some(transport) = &self.lock().transport {
             transport.handshake.answered();
@@ -320,7 +333,7 @@ impl Client {
     }
 
     /// Reads a body piece by piece, so that one that is too large is given up before it is held.
-    pub(super) async fn body(&self, mut response: Response) -> Result<Vec<u8>, ConsulError> {
+    async fn body(&self, mut response: Response) -> Result<Vec<u8>, ConsulError> {
         let announced = response.content_length().and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
         if announced > MAX_RESPONSE {
             return Err(ConsulError::TooLarge);

@@ -1,11 +1,11 @@
 //! Whether Consul can be worked with and what a token may do, found out without doing it.
 
-use reqwest::{Method, StatusCode};
+use reqwest::StatusCode;
 use serde::Deserialize;
 
 use super::{
     Client, ConsulError,
-    client::{DEADLINE, MAX_TXN, Operation, refused},
+    client::{MAX_TXN, Operation, refused},
     txn,
 };
 
@@ -55,9 +55,7 @@ impl Client {
     /// # Errors
     /// [`ConsulError`].
     pub async fn identity(&self) -> Result<Identity, ConsulError> {
-        let response = self.send(self.request(Method::GET, "/v1/acl/token/self", &[])?.timeout(DEADLINE)).await?;
-        let status = response.status();
-        let body = self.body(response).await?;
+        let (status, body) = self.get("/v1/acl/token/self", &[]).await?;
         match status {
             StatusCode::OK => {
                 let Token { accessor, policies } = serde_json::from_slice(&body).map_err(ConsulError::Json)?;
@@ -80,11 +78,7 @@ impl Client {
     pub async fn may_write(&self, keys: &[String]) -> Result<Vec<bool>, ConsulError> {
         let keys = &keys[..keys.len().min(MAX_TXN)];
         let never = |key: &String| Operation::Cas { key: key.clone(), value: Vec::new(), index: u64::MAX };
-        let body = txn::body(&keys.iter().map(never).collect::<Vec<_>>())?;
-        let request = self.request(Method::PUT, "/v1/txn", &[])?.body(body).timeout(DEADLINE);
-        let response = self.send(request).await?;
-        let status = response.status();
-        let body = self.body(response).await?;
+        let (status, body) = self.transaction(&keys.iter().map(never).collect::<Vec<_>>()).await?;
         match status {
             StatusCode::CONFLICT => {
                 let denied = txn::denied(&body)?;
@@ -109,9 +103,7 @@ impl Client {
         path: &str,
         parameters: &[(&str, String)],
     ) -> Result<T, ConsulError> {
-        let response = self.send(self.request(Method::GET, path, parameters)?.timeout(DEADLINE)).await?;
-        let status = response.status();
-        let body = self.body(response).await?;
+        let (status, body) = self.get(path, parameters).await?;
         if status == StatusCode::OK {
             serde_json::from_slice(&body).map_err(ConsulError::Json)
         } else {
