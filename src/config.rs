@@ -33,6 +33,8 @@ use crate::{
 
 /// Where the configuration lies when nobody says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/weightd/weightd.toml";
+/// Where HAProxy's runtime API is where no [[haproxy]] says otherwise.
+pub const DEFAULT_SOCKET: &str = "/run/haproxy/admin.sock";
 
 /// The most bytes a configuration file may have.
 const MAX_FILE: u64 = 1024 * 1024;

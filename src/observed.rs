@@ -80,6 +80,11 @@ impl Roles {
     pub fn known_dynamic(&self) -> bool {
         matches!(self.algorithm.as_str(), "roundrobin" | "leastconn" | "first" | "random")
     }
+
+    /// Whether the algorithm is known to take no weight while running. That it is not does not mean that it takes one.
+    pub fn known_static(&self) -> bool {
+        self.algorithm == "static-rr"
+    }
 }
 
 /// What is known of a server's health.

@@ -6,7 +6,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use toml::Spanned;
 
 use super::{
-    Config, ConfigError, Env, Instance, Log,
+    Config, ConfigError, DEFAULT_SOCKET, Env, Instance, Log,
     duration::{self, Text as DurationText},
     error::Place,
     file::{self, File, Value},
@@ -24,7 +24,6 @@ use crate::{
 const STATE_DIR: &str = "/var/lib/weightd";
 const RUN_DIR: &str = "/run/weightd";
 const INSTANCE_NAME: &str = "haproxy";
-const INSTANCE_ADDRESS: &str = "/run/haproxy/admin.sock";
 const API: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9110);
 /// What switches the API or the local socket off.
 const API_OFF: &str = "off";
@@ -228,7 +227,7 @@ fn instances(
             .unwrap_or_else(|| INSTANCE_NAME.to_owned());
         let address = place
             .read("haproxy.address", address, |text| at(text, allow_remote))?
-            .unwrap_or_else(|| haproxy::Address::Unix(PathBuf::from(INSTANCE_ADDRESS)));
+            .unwrap_or_else(|| haproxy::Address::Unix(PathBuf::from(DEFAULT_SOCKET)));
         let root = place.read("haproxy.root", own_root, str::parse)?.unwrap_or_else(|| root.clone());
 
         let state_file = place.read("haproxy.state_file", state_file, absolute)?;

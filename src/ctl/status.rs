@@ -94,10 +94,10 @@ fn failed(error: NoStatus) -> Failure {
     Failure::caused(Exit::Failure, error).hint(hint)
 }
 
-/// What the weightd at `api` says, as it says it.
-pub(super) async fn read(api: &str) -> Result<String, Failure> {
+/// What the weightd at `api` says.
+pub(super) async fn read(api: &str) -> Result<Report, Failure> {
     let api = url(api).map_err(|error| Failure::caused(Exit::Usage, error))?;
-    fetch(&api).await.map(|(text, _)| text).map_err(failed)
+    fetch(&api).await.map(|(_, report)| report).map_err(failed)
 }
 
 async fn fetch(api: &Url) -> Result<(String, Report), NoStatus> {

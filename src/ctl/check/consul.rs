@@ -18,7 +18,7 @@ const NOBODY: &str = "-weightctl-check-";
 
 /// What Consul looks like from here, and the documents, if they can be read.
 pub(super) async fn look(client: &Client, root: &Root, reads_only: bool) -> (Section, Option<Arc<DesiredState>>) {
-    let mut looking = Looking { client, root, reads_only, findings: Vec::new(), identity: Identity::NoAcls };
+    let mut looking = Looking { client, root, reads_only, findings: Vec::new(), accessor: None };
     let state = looking.all().await;
     let name = format!("{}, root {root}", client.address());
     (Section { part: "consul", name, findings: looking.findings }, state)
@@ -29,7 +29,8 @@ struct Looking<'a> {
     root: &'a Root,
     reads_only: bool,
     findings: Vec<Finding>,
-    identity: Identity,
+    /// What names the token, if Consul knows it.
+    accessor: Option<String>,
 }
 
 impl Looking<'_> {
@@ -49,9 +50,9 @@ impl Looking<'_> {
     }
 
     /// What keeps the check from going on.
-    fn failed(&mut self, check: &'static str, error: ConsulError, rule: &str) {
+    fn failed(&mut self, check: &'static str, error: ConsulError) {
         let away = matches!(error, ConsulError::Unreachable { .. });
-        let failure = failed(error, rule);
+        let failure = failed(error, "");
         let hint = if away {
             "sudo systemctl start consul; if Consul runs elsewhere: export CONSUL_HTTP_ADDR=HOST:PORT".to_owned()
         } else {
@@ -76,7 +77,7 @@ impl Looking<'_> {
                 false
             }
             Err(error) => {
-                self.failed("answers", error, "");
+                self.failed("answers", error);
                 false
             }
         }
@@ -88,10 +89,9 @@ impl Looking<'_> {
             Ok(Identity::Known { accessor, policies }) => {
                 let policies = if policies.is_empty() { "none".to_owned() } else { policies.join(", ") };
                 self.findings.push(Finding::ok("token", format!("accessor {accessor}, policies: {policies}")));
-                self.identity = Identity::Known { accessor, policies: Vec::new() };
+                self.accessor = Some(accessor);
             }
             Ok(Identity::Unknown) => {
-                self.identity = Identity::Unknown;
                 if self.client.has_token() {
                     let detail = "Consul does not know this token: it was deleted, has expired, or is another Consul's; its managers make a new one";
                     self.findings.push(Finding::fail("token", detail, self.grant()));
@@ -99,7 +99,7 @@ impl Looking<'_> {
                     self.findings.push(Finding::ok("token", "none is given: what anonymous users may do counts"));
                 }
             }
-            Err(error) => self.failed("token", error, ""),
+            Err(error) => self.failed("token", error),
         }
     }
 
@@ -108,7 +108,7 @@ impl Looking<'_> {
         let policy = if self.reads_only { "read" } else { "write" };
         let rules = format!("key_prefix \"{}\" {{ policy = \"{policy}\" }}", self.root.weights_prefix());
         let create = |name: &str| format!("consul acl policy create -name {name} -rules '{rules}'");
-        if let Identity::Known { accessor, .. } = &self.identity {
+        if let Some(accessor) = &self.accessor {
             let name = format!("weightctl-{policy}-{}", accessor.split('-').next().unwrap_or_default());
             format!("{} && consul acl token update -id {accessor} -merge-policies -policy-name {name}", create(&name))
         } else {
@@ -152,7 +152,7 @@ impl Looking<'_> {
                 None
             }
             Err(error) => {
-                self.failed("read", error, "");
+                self.failed("read", error);
                 None
             }
         }
@@ -193,7 +193,7 @@ impl Looking<'_> {
                     Finding::ok("write", format!("`set` and `release` may write {} and no other", own.join(", ")))
                 });
             }
-            Err(error) => self.failed("write", error, ""),
+            Err(error) => self.failed("write", error),
         }
     }
 

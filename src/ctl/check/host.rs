@@ -2,7 +2,6 @@
 
 use std::{fs, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
-use serde_json::Value;
 use tokio::{sync::watch, time::timeout};
 
 use super::{
@@ -12,7 +11,7 @@ use super::{
 use crate::{
     chain::Chain,
     clock::Clock,
-    config::{Config, DEFAULT_PATH, Instance as Configured},
+    config::{Config, DEFAULT_PATH, DEFAULT_SOCKET, Instance as Configured},
     consul::{
         Env, Root,
         watch::{Feed, Link},
@@ -21,6 +20,7 @@ use crate::{
     desired::DesiredState,
     haproxy,
     metrics::Metrics,
+    observed::Roles,
     reconcile::{
         Reconciler,
         backend::Matched,
@@ -32,8 +32,6 @@ use crate::{
     systemd::Watchdog,
 };
 
-/// Where HAProxy's socket is where nobody says otherwise.
-const SOCKET: &str = "/run/haproxy/admin.sock";
 /// The line of haproxy.cfg that makes a socket as weightd needs it.
 const SOCKET_LINE: &str = "mode 660 group haproxy level admin expose-fd listeners";
 /// How long a HAProxy may take for all of it.
@@ -46,9 +44,9 @@ pub(super) async fn look(args: &Args, root: &Root, state: Option<&Arc<DesiredSta
             Configured { name: "haproxy".to_owned(), address: address.clone(), root: root.clone(), state_file: None };
         return vec![haproxy(&instance, root, state).await];
     }
-    let here = args.config.is_some() || Path::new(DEFAULT_PATH).exists() || Path::new(SOCKET).exists();
+    let here = args.config.is_some() || Path::new(DEFAULT_PATH).exists() || Path::new(DEFAULT_SOCKET).exists();
     if !here {
-        let detail = format!("neither {DEFAULT_PATH} nor {SOCKET} is here: this is no host with HAProxy");
+        let detail = format!("neither {DEFAULT_PATH} nor {DEFAULT_SOCKET} is here: this is no host with HAProxy");
         return vec![Section { part: "host", name: String::new(), findings: vec![Finding::skip("haproxy", detail)] }];
     }
     let config = match Config::load(args.config.as_deref(), env) {
@@ -154,7 +152,7 @@ fn backends(instance: &Instance, findings: &mut Vec<Finding>) {
         findings.push(Finding::ok("backends", format!("{here} with a document; not on this HAProxy: {absent}")));
     }
     for (name, backend) in managed() {
-        if backend.roles.as_ref().is_some_and(|roles| roles.algorithm == "static-rr") {
+        if backend.roles.as_ref().is_some_and(Roles::known_static) {
             let detail = format!("{name}: `balance static-rr` takes no weights while HAProxy runs");
             let hint =
                 format!("`balance roundrobin` in `backend {name}` of haproxy.cfg, and `systemctl reload haproxy`");
@@ -165,7 +163,6 @@ fn backends(instance: &Instance, findings: &mut Vec<Finding>) {
             match severity {
                 // That a document names more than this HAProxy has is normal in a fleet, and was said above.
                 Severity::Normal => {}
-                Severity::Info | Severity::Warning if reason == "unmatched_backend" => {}
                 Severity::Info | Severity::Warning => findings.push(Finding::warn(reason, detail, remedy)),
                 Severity::Error => findings.push(Finding::fail(reason, detail, remedy)),
             }
@@ -202,38 +199,37 @@ async fn weightd(api: Option<SocketAddr>, root: &Root, documents: bool) -> Secti
         return section(String::new(), vec![Finding::skip("runs", "its HTTP API is off, `listen` in [api]")]);
     };
     let name = format!("http://{address}");
-    let text = match status::read(&name).await {
-        Ok(text) => text,
+    let report = match status::read(&name).await {
+        Ok(report) => report,
         Err(failure) => {
             let hint = "sudo systemctl start weightd; if it does not stay: journalctl -u weightd -n 50";
             return section(name, vec![Finding::fail("runs", format!("{:#}", failure.error), hint)]);
         }
     };
-    let status: Value = serde_json::from_str(&text).unwrap_or_default();
-    let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let mut findings =
-        vec![Finding::ok("runs", format!("version {}, mode {}", word(&status["version"]), word(&status["mode"])))];
-    for instance in status["instances"].as_array().into_iter().flatten() {
-        let (name, consul, haproxy) = (word(&instance["name"]), &instance["consul"], &instance["haproxy"]);
-        for (check, part, bad) in [("follows", consul, "held"), ("haproxy", haproxy, "down")] {
-            let state = word(&part["state"]);
-            findings.push(if state == bad {
-                let remedy = word(&part["remedy"]).replace("<root>", &word(&instance["root"]));
-                Finding::fail(check, format!("{name}: {state}: {}", word(&part["detail"])), remedy)
-            } else if part["empty"] == true && documents && instance["root"] == root.to_string() {
-                let prefix = root.weights_prefix();
-                let detail = format!("{name}: sees no document where you see some: its token may not read {prefix}");
-                let rule = format!("key_prefix \"{prefix}\" {{ policy = \"read\" }}");
-                Finding::fail(
-                    check,
-                    detail,
-                    format!("give weightd's token `{rule}`, and `sudo systemctl reload weightd`"),
-                )
-            } else {
-                Finding::ok(check, format!("{name}: {state}"))
-            });
-        }
-        findings.push(if instance["converged"] == true {
+    let mut findings = vec![Finding::ok("runs", format!("version {}, mode {}", report.version, report.mode))];
+    for instance in &report.instances {
+        let (name, consul, haproxy) = (&instance.name, &instance.consul, &instance.haproxy);
+        let failed = |check, state: &str, detail: &Option<String>, remedy: &Option<String>| {
+            let remedy = remedy.as_deref().unwrap_or_default().replace("<root>", &instance.root);
+            Finding::fail(check, format!("{name}: {state}: {}", detail.as_deref().unwrap_or_default()), remedy)
+        };
+        findings.push(if consul.state == "held" {
+            failed("follows", &consul.state, &consul.detail, &consul.remedy)
+        } else if consul.empty == Some(true) && documents && instance.root == root.to_string() {
+            let prefix = root.weights_prefix();
+            let detail = format!("{name}: sees no document where you see some: its token may not read {prefix}");
+            let rule = format!("key_prefix \"{prefix}\" {{ policy = \"read\" }}");
+            let hint = format!("give weightd's token `{rule}`, and `sudo systemctl reload weightd`");
+            Finding::fail("follows", detail, hint)
+        } else {
+            Finding::ok("follows", format!("{name}: {}", consul.state))
+        });
+        findings.push(if haproxy.state == "down" {
+            failed("haproxy", &haproxy.state, &haproxy.detail, &haproxy.remedy)
+        } else {
+            Finding::ok("haproxy", format!("{name}: {}", haproxy.state))
+        });
+        findings.push(if instance.converged {
             Finding::ok("converged", name)
         } else {
             Finding::warn("converged", format!("{name}: not everything is as Consul says"), "weightctl status --local")

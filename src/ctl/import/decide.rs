@@ -138,7 +138,7 @@ pub(super) fn of_haproxy(seen: &BTreeMap<BackendName, Seen>) -> Source {
             None if backend.as_str() == MASTER => continue,
             _ if weights.is_empty() => Left::nothing(backend, "it has no servers", "nothing"),
             None => Left::nothing(backend, "it is disabled", "nothing; once it is enabled, import it by its name"),
-            Some(roles) if roles.algorithm == "static-rr" => Left::nothing(
+            Some(roles) if roles.known_static() => Left::nothing(
                 backend,
                 "`balance static-rr` takes no weights while HAProxy runs",
                 "use `balance roundrobin`, reload HAProxy, and import it by its name",

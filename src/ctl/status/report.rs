@@ -11,24 +11,24 @@ use crate::{
 /// weightd need not be of the same version.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Report {
-    version: String,
+pub(in crate::ctl) struct Report {
+    pub(in crate::ctl) version: String,
     node: String,
-    mode: String,
+    pub(in crate::ctl) mode: String,
     uptime_seconds: f64,
-    instances: Vec<Instance>,
+    pub(in crate::ctl) instances: Vec<Instance>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Instance {
-    name: String,
+pub(in crate::ctl) struct Instance {
+    pub(in crate::ctl) name: String,
     address: String,
-    root: String,
-    converged: bool,
+    pub(in crate::ctl) root: String,
+    pub(in crate::ctl) converged: bool,
     paused: Option<Paused>,
-    consul: Consul,
-    haproxy: Haproxy,
+    pub(in crate::ctl) consul: Consul,
+    pub(in crate::ctl) haproxy: Haproxy,
     backends: Vec<Backend>,
     stray: Vec<Stray>,
     stray_total: u64,
@@ -44,26 +44,26 @@ struct Paused {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Consul {
+pub(in crate::ctl) struct Consul {
     address: String,
-    state: String,
+    pub(in crate::ctl) state: String,
     reason: Option<String>,
-    detail: Option<String>,
-    remedy: Option<String>,
+    pub(in crate::ctl) detail: Option<String>,
+    pub(in crate::ctl) remedy: Option<String>,
     held_seconds: Option<f64>,
     index: Option<u64>,
     last_read_age_seconds: Option<f64>,
-    empty: Option<bool>,
+    pub(in crate::ctl) empty: Option<bool>,
     filtered: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Haproxy {
-    state: String,
+pub(in crate::ctl) struct Haproxy {
+    pub(in crate::ctl) state: String,
     reason: Option<String>,
-    detail: Option<String>,
-    remedy: Option<String>,
+    pub(in crate::ctl) detail: Option<String>,
+    pub(in crate::ctl) remedy: Option<String>,
     version: Option<String>,
     pid: Option<u64>,
 }
