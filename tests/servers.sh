@@ -55,7 +55,8 @@ link() {
 }
 
 # The last Debian with Consul is bullseye, the last Ubuntu jammy.
-consul_from_an_older_release() {
+consul_package() {
+    from_sources consul && return 0
     case $(system) in
     debian\ *) from_release consul bullseye main ;;
     ubuntu\ *) from_release consul jammy main universe ;;
@@ -63,27 +64,20 @@ consul_from_an_older_release() {
     esac
 }
 
-if ! version haproxy "$bin/haproxy" >/dev/null; then
-    link haproxy || from_sources haproxy || {
+# usage: provide NAME HINT COMMAND...: the machine's own program, else what the command brings.
+provide() {
+    program_name=$1 hint=$2
+    shift 2
+    version "$program_name" "$bin/$program_name" >/dev/null && return 0
+    link "$program_name" || "$@" || {
         complain
-        say "no haproxy: install it so that it is in PATH (Debian, Ubuntu: the package haproxy)"
+        say "no $program_name: install it so that it is in PATH ($hint)"
         exit 1
     }
     rm -f "$work/errors"
-fi
-if ! version consul "$bin/consul" >/dev/null; then
-    link consul || from_sources consul || consul_from_an_older_release || {
-        complain
-        say "no consul: install it so that it is in PATH (the program alone is enough)"
-        exit 1
-    }
-    rm -f "$work/errors"
-fi
-if ! version systemd-analyze "$bin/systemd-analyze" >/dev/null; then
-    link systemd-analyze || from_sources systemd-analyze systemd || {
-        complain
-        say "no systemd-analyze: install it so that it is in PATH (Debian, Ubuntu: apt-get install systemd)"
-        exit 1
-    }
-fi
+}
+
+provide haproxy 'Debian, Ubuntu: the package haproxy' from_sources haproxy
+provide consul 'the program alone is enough' consul_package
+provide systemd-analyze 'Debian, Ubuntu: apt-get install systemd' from_sources systemd-analyze systemd
 report

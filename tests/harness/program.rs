@@ -22,6 +22,11 @@ use super::PATIENCE;
 /// Keeps the logs of programs that have ended to themselves: the benchmark has no runner that would hide them.
 pub static QUIET: AtomicBool = AtomicBool::new(false);
 
+/// Of util-linux: runs a program with less than it would have.
+pub const SETPRIV: &str = "/usr/bin/setpriv";
+/// Root without these is the owner of its files and no more: the modes of files bind it, as they bind everybody.
+pub const BOUND_BY_MODES: [&str; 2] = ["--bounding-set", "-dac_override,-dac_read_search"];
+
 /// How many lines of a log go into an error.
 const TAIL: usize = 30;
 
@@ -235,11 +240,10 @@ fn show(name: &str, log: &str) {
 
 /// A command whose process dies with the thread that starts it. Dropping is not enough: a test program may be killed.
 fn orphan_proof(program: &Path) -> Command {
-    let setpriv = Path::new("/usr/bin/setpriv");
-    if !setpriv.exists() {
+    if !Path::new(SETPRIV).exists() {
         return Command::new(program);
     }
-    let mut command = Command::new(setpriv);
+    let mut command = Command::new(SETPRIV);
     command.args(["--pdeathsig", "KILL", "--"]).arg(program);
     command
 }

@@ -1,6 +1,6 @@
 //! The programs under test.
 
-use std::{ffi::OsStr, fs, path::Path, process::Output, time::Duration};
+use std::{fs, path::Path, process::Output, time::Duration};
 
 use anyhow::{Context as _, bail, ensure};
 use rustix::process::geteuid;
@@ -88,9 +88,7 @@ impl Settings {
         }
         let binary = program::binary("weightd")?;
         let program = if config.bound_by_modes && geteuid().is_root() {
-            // Root without the capability is the owner of its files and no more.
-            let bounds = ["--bounding-set", "-dac_override,-dac_read_search"].map(OsStr::new);
-            Program::new("weightd", "/usr/bin/setpriv".into(), dir.path()).args(bounds).args([binary])
+            Program::new("weightd", program::SETPRIV.into(), dir.path()).args(program::BOUND_BY_MODES).args([binary])
         } else {
             Program::new("weightd", binary, dir.path())
         };

@@ -11,15 +11,11 @@ use std::{
 use anyhow::{Context as _, bail, ensure};
 use rustix::process::{Signal, getegid, geteuid};
 use serde_json::Value;
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::UnixListener,
-    process::Command,
-    time::timeout,
-};
+use tokio::{process::Command, time::timeout};
 
 use crate::{
     common::{backend, becomes, consul_is, converged, key, put, servers},
+    haproxy_faults::banner,
     harness::{
         Consul, Haproxy, PATIENCE, Weightd, config,
         consul::Options,
@@ -61,8 +57,8 @@ impl User {
         let own = own.iter().filter_map(|program| program.parent()).map(Path::to_owned);
         let path = env::join_paths(own.chain(env::split_paths(&env::var_os("PATH").unwrap_or_default())))?;
         let mut shell = if self.bound_by_modes && geteuid().is_root() {
-            let mut setpriv = Command::new("setpriv");
-            setpriv.args(["--bounding-set", "-dac_override,-dac_read_search", "sh"]);
+            let mut setpriv = Command::new(program::SETPRIV);
+            setpriv.args(program::BOUND_BY_MODES).arg("sh");
             setpriv
         } else {
             Command::new("sh")
@@ -301,27 +297,27 @@ fn socket_line(hint: &str) -> anyhow::Result<String> {
     Ok(format!("global\n    {}\n", line.replace("group haproxy", &format!("gid {}", getegid().as_raw()))))
 }
 
-#[tokio::test]
-async fn a_socket_that_haproxy_does_not_have_is_made_by_the_line_of_the_hint() -> anyhow::Result<()> {
-    let (consul, mut haproxy) = servers(&backend("app", 100, 0)).await?;
+/// Expects that this check fails at the socket `name` of a HAProxy that has these `sockets` besides its own, and passes
+/// with the line of the hint in place of them.
+async fn the_line_mends(sockets: &str, name: &str, check: &str, word: &str) -> anyhow::Result<()> {
+    let (consul, mut haproxy) = servers(&(sockets.to_owned() + &backend("app", 100, 0))).await?;
     put(&consul, "app", 70, 30).await?;
-    let address = format!("unix:{}", haproxy.dir().join("weightd.sock").display());
+    let address = format!("unix:{}", haproxy.dir().join(name).display());
     let user = User::of(&consul, None).with(&["--haproxy", &address]);
-    let hint = user.fails("socket", "weightd.sock").await?;
+    let hint = user.fails(check, word).await?;
     haproxy.reload(&(socket_line(&hint)? + &backend("app", 100, 0))).await?;
     user.is_well_after("").await.map(drop)
 }
 
 #[tokio::test]
+async fn a_socket_that_haproxy_does_not_have_is_made_by_the_line_of_the_hint() -> anyhow::Result<()> {
+    the_line_mends("", "weightd.sock", "socket", "weightd.sock").await
+}
+
+#[tokio::test]
 async fn a_socket_whose_level_is_too_low_is_mended_by_the_line_of_the_hint() -> anyhow::Result<()> {
-    let socket = "global\n    stats socket \"${ADMIN_SOCKET}.low\" mode 660 level operator\n";
-    let (consul, mut haproxy) = servers(&(socket.to_owned() + &backend("app", 100, 0))).await?;
-    put(&consul, "app", 70, 30).await?;
-    let address = format!("unix:{}.low", haproxy.socket().display());
-    let user = User::of(&consul, None).with(&["--haproxy", &address]);
-    let hint = user.fails("level", "operator").await?;
-    haproxy.reload(&(socket_line(&hint)? + &backend("app", 100, 0))).await?;
-    user.is_well_after("").await.map(drop)
+    let low = "global\n    stats socket \"${ADMIN_SOCKET}.low\" mode 660 level operator\n";
+    the_line_mends(low, "admin.sock.low", "level", "operator").await
 }
 
 #[tokio::test]
@@ -347,18 +343,10 @@ async fn what_is_no_haproxy_is_named() -> anyhow::Result<()> {
     put(&consul, "app", 70, 30).await?;
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("mail.sock");
-    let listener = UnixListener::bind(&path)?;
-    let banner = tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            // Who went away already wanted nothing.
-            let _ = stream.write_all(b"220 mail.example ESMTP\r\n").await;
-            let _ = stream.read_to_end(&mut Vec::new()).await;
-        }
-    });
+    banner(&path)?;
     let address = format!("unix:{}", path.display());
     let hint =
         User::of(&consul, None).with(&["--haproxy", &address]).fails("socket", "does not answer like HAProxy").await?;
-    banner.abort();
     assert!(hint.contains("address"), "{hint}");
     Ok(())
 }

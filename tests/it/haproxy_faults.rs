@@ -74,7 +74,7 @@ async fn a_socket_without_permission_is_named_and_used_once_permitted() -> anyho
 }
 
 /// Answers every connection with a banner, as some other daemon would.
-fn banner(path: &Path) -> anyhow::Result<()> {
+pub(crate) fn banner(path: &Path) -> anyhow::Result<()> {
     let listener = UnixListener::bind(path)?;
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {

@@ -27,14 +27,14 @@ const PURE: [&str; 14] = [
 ];
 
 /// A file of the source, and its text without comments and without its tests.
-struct Source {
+pub(crate) struct Source {
     /// Its path below `src`.
-    path: String,
-    text: String,
-    code: Vec<String>,
+    pub(crate) path: String,
+    pub(crate) text: String,
+    pub(crate) code: Vec<String>,
 }
 
-fn sources() -> Vec<Source> {
+pub(crate) fn sources() -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = Vec::new();
     collect(&root, &mut files);

@@ -1,8 +1,10 @@
 //! The runbook has a section for everything that somebody can be paged with, and promises nothing that is not there.
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::collections::BTreeSet;
 
 use weightd::reconcile::reasons;
+
+use crate::layering::sources;
 
 const RUNBOOK: &str = include_str!("../../docs/runbook.md");
 
@@ -26,8 +28,8 @@ fn words(title: &str) -> BTreeSet<&'static str> {
 }
 
 fn source(path: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(path);
-    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    let source = sources().into_iter().find(|source| source.path == path);
+    source.unwrap_or_else(|| panic!("there is no {path} any more")).text
 }
 
 /// The words that a function of the source chooses between, from its first line to its last.
@@ -83,19 +85,12 @@ fn every_warning_of_the_log_is_explained() {
 
 /// The messages of all warnings and errors in the source: the last text between quotes of each.
 fn warnings() -> Vec<String> {
-    let mut files = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
     let mut messages = Vec::new();
-    while let Some(path) = files.pop() {
-        if path.is_dir() {
-            files.extend(fs::read_dir(&path).expect("a folder").map(|entry| entry.expect("an entry of it").path()));
-        } else if !path.ends_with("tests.rs") {
-            let text = fs::read_to_string(&path).expect("a file of the source");
-            let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
-            for call in ["warn!(", "error!("].into_iter().flat_map(|call| code.split(call).skip(1)) {
-                let arguments = &call[..end_of_call(call)];
-                let last = arguments.rsplit('"').nth(1).unwrap_or_default();
-                messages.push(last.to_owned());
-            }
+    for source in sources() {
+        let code = source.code.join("\n");
+        for call in ["warn!(", "error!("].into_iter().flat_map(|call| code.split(call).skip(1)) {
+            let arguments = &call[..end_of_call(call)];
+            messages.push(arguments.rsplit('"').nth(1).unwrap_or_default().to_owned());
         }
     }
     messages
