@@ -68,17 +68,16 @@ pub fn weights<'a>(socket: &Path, backends: impl IntoIterator<Item = &'a str>) -
     parse(&exchange(socket, &look(backends))?)
 }
 
-/// The weights of these backends in the process `pid`; none if another one answers, such as the old one right after a
-/// reload.
-fn weights_in<'a>(
+/// The weights of these backends in another process than `before`; none if that answers.
+fn weights_after<'a>(
     socket: &Path,
     backends: impl IntoIterator<Item = &'a str>,
-    pid: Pid,
-) -> anyhow::Result<Option<Weights>> {
+    before: Pid,
+) -> anyhow::Result<Weights> {
     let answer = exchange(socket, &format!("show info;{}", look(backends)))?;
     let (info, answer) = answer.split_once("\n\n").context("no end of what HAProxy says about itself")?;
-    let own = format!("Pid: {}", pid.as_raw_nonzero());
-    info.lines().any(|line| line == own).then(|| parse(answer)).transpose()
+    let before = format!("Pid: {}", before.as_raw_nonzero());
+    if info.lines().any(|line| line == before) { Ok(Weights::new()) } else { parse(answer) }
 }
 
 fn look<'a>(backends: impl IntoIterator<Item = &'a str>) -> String {
@@ -101,11 +100,14 @@ pub fn until(socket: &Path, expected: &Weights, within: Duration, sparing: bool)
     until_seen(expected, within, sparing, |backends| weights(socket, backends.iter().copied()))
 }
 
-/// The same, and what another process than `pid` answers does not count.
-pub fn until_in(socket: &Path, expected: &Weights, within: Duration, pid: Pid) -> anyhow::Result<Option<Instant>> {
-    until_seen(expected, within, true, |backends| {
-        Ok(weights_in(socket, backends.iter().copied(), pid)?.unwrap_or_default())
-    })
+/// The same after a reload: what the process `before` it answers does not count.
+pub fn until_after(
+    socket: &Path,
+    expected: &Weights,
+    within: Duration,
+    before: Pid,
+) -> anyhow::Result<Option<Instant>> {
+    until_seen(expected, within, true, |backends| weights_after(socket, backends.iter().copied(), before))
 }
 
 fn until_seen(

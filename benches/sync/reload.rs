@@ -1,6 +1,6 @@
 //! HAProxy reloaded under traffic, the weights in its configuration the opposite of those in Consul.
 
-use std::{fs, path::Path, time::Duration};
+use std::{fs, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use rustix::process::Pid;
@@ -35,26 +35,6 @@ pub async fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The process after `old`, which may itself still answer now and then.
-async fn successor(haproxy: &Haproxy, old: Pid) -> anyhow::Result<Pid> {
-    loop {
-        let pid = haproxy.pid().await?;
-        if pid != old {
-            return Ok(pid);
-        }
-    }
-}
-
-/// What haproxy.cfg needs to begin with that file, and the defaults that are repeated because they begin anew.
-fn state_file_lines(file: &Path) -> String {
-    format!(
-        "global\n    server-state-file {}\n\
-         defaults\n    load-server-state-from-file global\n    mode http\n    timeout connect 2s\n\
-         \x20   timeout client 10s\n    timeout server 10s\n    option idle-close-on-response\n",
-        file.display()
-    )
-}
-
 async fn measure(others: Shape, with_file: bool, rounds: usize, report: &mut Report) -> anyhow::Result<()> {
     let all = 2 + others.backends * others.servers;
     let case = format!("reload{}, {all} servers", if with_file { " with state file" } else { "" });
@@ -63,7 +43,7 @@ async fn measure(others: Shape, with_file: bool, rounds: usize, report: &mut Rep
     let (consul, apps, port) = (Consul::start().await?, Apps::start().await?, Port::free()?);
     let servers = [("blue", apps.blue.port(), 100), ("green", apps.green.port(), 0)];
     let app = config::backend("app", &["balance roundrobin"], &servers, "");
-    let lines = if with_file { state_file_lines(&file) } else { String::new() };
+    let lines = if with_file { config::state_file(&file) } else { String::new() };
     let body = lines + &config::frontend(port.number(), "app") + &app + &others.config();
     let mut haproxy = Haproxy::start(&body).await?;
 
@@ -78,13 +58,17 @@ async fn measure(others: Shape, with_file: bool, rounds: usize, report: &mut Rep
     }
     let _weightd = Settings::without_haproxy(&consul.address()).instance(&keys).start().await?;
     let socket = haproxy.socket();
-    let until_right = async |pid| {
+    // On a thread of its own, also where there is traffic meanwhile. What the process before the reload answers, which
+    // still does now and then, does not count.
+    let until_right = async |before: Option<Pid>| {
         let (socket, desired) = (socket.clone(), desired.clone());
-        // On a thread of its own: the traffic goes on meanwhile.
-        let looking = tokio::task::spawn_blocking(move || observer::until_in(&socket, &desired, LOST_AFTER, pid));
-        looking.await.context("the observer has ended")?
+        let look = move || match before {
+            Some(pid) => observer::until_after(&socket, &desired, LOST_AFTER, pid),
+            None => observer::until(&socket, &desired, LOST_AFTER, true),
+        };
+        tokio::task::spawn_blocking(look).await.context("the observer has ended")?
     };
-    until_right(haproxy.pid().await?).await?.context("weightd did not set the weights")?;
+    until_right(None).await?.context("weightd did not set the weights")?;
 
     if with_file {
         let rows = async || {
@@ -101,7 +85,7 @@ async fn measure(others: Shape, with_file: bool, rounds: usize, report: &mut Rep
         let window = traffic.count();
         let old = haproxy.pid().await?;
         let answered = haproxy.reload_again().await?;
-        match until_right(successor(&haproxy, old).await?).await? {
+        match until_right(Some(old)).await? {
             Some(at) => times.push(at.saturating_duration_since(answered)),
             None => lost += 1,
         }

@@ -1,6 +1,6 @@
 //! Pieces of haproxy.cfg for the tests, which come after `haproxy/global.cfg`.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, path::Path};
 
 /// A frontend on 127.0.0.1 with one backend. Its answers tell in `x-weights` which weights were in force for them.
 pub fn frontend(port: u16, backend: &str) -> String {
@@ -22,4 +22,14 @@ pub fn backend(name: &str, lines: &[&str], servers: &[(&str, u16, u16)], options
         let _ = writeln!(text, "    server {server} 127.0.0.1:{port} weight {weight} {options}");
     }
     text
+}
+
+/// The lines that the README names for a server-state file; the defaults begin anew with them.
+pub fn state_file(file: &Path) -> String {
+    format!(
+        "global\n    server-state-file {}\n\
+         defaults\n    load-server-state-from-file global\n    mode http\n    timeout connect 2s\n\
+         \x20   timeout client 10s\n    timeout server 10s\n    option idle-close-on-response\n",
+        file.display()
+    )
 }

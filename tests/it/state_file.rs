@@ -30,10 +30,7 @@ impl Folder {
 
     /// The lines in haproxy.cfg that the README names, with this file.
     fn lines(&self) -> String {
-        let file = self.file();
-        format!("global\n    server-state-file {}\ndefaults\n    load-server-state-from-file global\n", file.display())
-            + "    mode http\n    timeout connect 2s\n    timeout client 10s\n    timeout server 10s\n"
-            + "    option idle-close-on-response\n"
+        config::state_file(&self.file())
     }
 
     fn weightd(&self, consul: &Consul, haproxy: &Haproxy) -> Settings {
