@@ -42,6 +42,14 @@ pub struct Desired {
     pub at: Option<String>,
 }
 
+impl Desired {
+    /// Whether each server it names keeps a weight above 0. Such a document takes traffic away from nobody who could
+    /// serve it alone, however the servers are by now.
+    pub fn stops_no_server(&self) -> bool {
+        self.weights.values().all(|weight| !weight.is_zero())
+    }
+}
+
 /// What a valid document tells a node to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Instruction {

@@ -239,7 +239,23 @@ impl Backend {
         self.withheld = None;
     }
 
-    /// Decides what to send, after a fresh look. Says why, and what.
+    /// Whether what Consul says now may be sent without a look before it.
+    ///
+    /// A document without a 0 leaves every server that could serve able to, whatever happened since the last look, and
+    /// its read-back is the look that follows. Everything else is decided on what is there at that moment.
+    pub fn needs_no_look(&self, name: &BackendName, now: Moment) -> bool {
+        let Some(desired) = self.desired.as_ref().filter(|desired| desired.stops_no_server()) else { return false };
+        let as_accepted = self.matched == Matched::Yes && self.settled == Settled::Converged && !self.differs;
+        if !as_accepted || self.roles.is_none() || self.guarded.is_some() || self.accepted == self.desired {
+            return false;
+        }
+        let verdict = accept::accept(desired, self.accepted.as_deref(), &self.observed, None, now);
+        let plan = plan::plan(name, desired, &self.observed);
+        // Where nothing is to be sent there is no read-back either.
+        verdict == Verdict::Accepted && !plan.stages.is_empty() && plan.withheld.is_none()
+    }
+
+    /// Decides what to send, after a fresh look or where none is needed. Says why, and what.
     pub fn decide(&mut self, name: &BackendName, now: Moment) -> Option<(Why, Plan)> {
         self.withheld = None;
         if self.matched != Matched::Yes {

@@ -1,5 +1,6 @@
-//! Everything that is remembered of one HAProxy, and what to look at next. Pure: no I/O, no clock.
+//! Everything that is remembered of one HAProxy, and what is decided on it. Pure: no I/O, no clock.
 
+mod looking;
 mod pausing;
 mod server_state;
 
@@ -16,18 +17,13 @@ use super::{
 };
 use crate::{
     desired::DesiredState,
-    haproxy::{
-        BadReply, Info, Refusal,
-        reply::{self, ServersState},
-    },
-    model::{BackendName, Moment, ServerName},
-    observed::{Health, Observed, Roles},
+    haproxy::{Info, Refusal},
+    model::{BackendName, Moment},
+    observed::Observed,
     plan::{Change, Plan},
     store::{Stored, StoredBackend},
 };
-
-/// The most backends that one exchange looks at, so that HAProxy serves traffic between two.
-pub const MAX_BATCH: usize = 100;
+pub use looking::{Due, Look, MAX_BATCH, Reads};
 
 /// The HAProxy process that answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,24 +49,6 @@ pub enum Seen {
     New,
     /// An old one that is about to end, after a reload: what it says counts no more.
     Old,
-}
-
-/// What to read of HAProxy for a batch.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Reads {
-    /// Backends that servers of the batch track: to be read first, managed or not.
-    pub tracked: Vec<BackendName>,
-    /// The batch.
-    pub looks: Vec<Look>,
-}
-
-/// A backend to look at.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Look {
-    /// The backend.
-    pub backend: BackendName,
-    /// Its id in this process, if its roles are wanted as well: once per process.
-    pub roles: Option<u32>,
 }
 
 /// What is remembered of one HAProxy.
@@ -223,117 +201,6 @@ impl Reconciler {
         Seen::New
     }
 
-    /// Whether something is to be looked at: at once, or in its turn.
-    pub fn due(&self) -> Option<Due> {
-        if !self.enforcing {
-            None
-        } else if !self.urgent.is_empty() {
-            Some(Due::Now)
-        } else if !self.sweep.is_empty() {
-            Some(Due::InTurn)
-        } else {
-            None
-        }
-    }
-
-    /// The next backends to look at, at most [`MAX_BATCH`]: the urgent ones first.
-    pub fn next_batch(&mut self) -> Vec<BackendName> {
-        let urgent = !self.urgent.is_empty();
-        let mut batch = Vec::new();
-        while batch.len() < self.batch {
-            let queue = if urgent { &mut self.urgent } else { &mut self.sweep };
-            let Some(name) = queue.pop_first() else { break };
-            self.sweep.remove(&name);
-            if self.backends.get(&name).is_some_and(Backend::managed) {
-                batch.push(name);
-            }
-        }
-        self.looking = if urgent { batch.len() } else { 0 };
-        batch
-    }
-
-    /// A look was answered, or its answer was more than is taken or than HAProxy gives in time.
-    pub fn answered(&mut self, in_bounds: bool) {
-        self.batch = if in_bounds { (self.batch * 2).min(MAX_BATCH) } else { (self.batch / 2).max(1) };
-    }
-
-    /// What to read for `batch`, as far as is known: ids come with the first read of a process, and the servers that
-    /// others track with the roles.
-    pub fn reads(&self, batch: &[BackendName]) -> Reads {
-        let known = |name: &BackendName| self.backends.get(name);
-        let looks = batch.iter().map(|name| Look {
-            backend: name.clone(),
-            roles: known(name).filter(|b| b.roles.is_none()).and_then(|b| b.id),
-        });
-        let tracked: BTreeSet<&BackendName> = batch
-            .iter()
-            .filter_map(|name| known(name)?.roles.as_ref())
-            .flat_map(|roles| roles.servers.values().filter_map(|role| Some(&role.tracked.as_ref()?.0)))
-            .collect();
-        Reads { looks: looks.collect(), tracked: tracked.into_iter().cloned().collect() }
-    }
-
-    /// The exchange did not happen: the batch is still to be looked at.
-    pub fn put_back(&mut self, batch: impl IntoIterator<Item = BackendName>) {
-        self.looking = 0;
-        self.urgent.extend(batch);
-    }
-
-    /// Takes the roles of a backend in this process; none where it is disabled.
-    pub fn take_roles(&mut self, name: &BackendName, roles: Option<Roles>) {
-        if let Some(backend) = self.backends.get_mut(name) {
-            let stick_table = self.stick_tables.contains(name);
-            backend.roles = Some(Roles { stick_table, ..roles.unwrap_or_default() });
-        }
-    }
-
-    /// Takes what HAProxy says about the servers of a backend. What cannot be read, or speaks of another backend, is that
-    /// backend's trouble and nobody else's.
-    pub fn observe(&mut self, name: &BackendName, frame: &str, now: Moment) {
-        let rows = match reply::servers_state(frame) {
-            Ok(ServersState::Servers(rows)) if rows.iter().all(|row| row.backend == name.as_str()) => rows,
-            Ok(ServersState::NoBackend) => {
-                if let Some(backend) = self.backends.get_mut(name) {
-                    backend.unmatched(now);
-                }
-                self.tracked.remove(name);
-                return;
-            }
-            Ok(ServersState::Servers(_)) => {
-                let other = BadReply::Value { command: "show servers state", column: "be_name" };
-                return self.unreadable(name, other);
-            }
-            Err(why) => return self.unreadable(name, why),
-        };
-        let Some(backend) = self.backends.get(name) else {
-            let observed = Observed::new(&rows, None, self.tracked.get(name), &|_, _| None);
-            self.tracked.insert(name.clone(), observed);
-            return;
-        };
-        let health = |backend: &BackendName, server: &ServerName| self.health(backend, server);
-        let observed = Observed::new(&rows, backend.roles.as_ref(), Some(&backend.observed), &health);
-        if let Some(backend) = self.backends.get_mut(name) {
-            backend.observed = observed;
-            backend.observed_at = Some(now);
-            backend.matched = Matched::Yes;
-            backend.unreadable = None;
-            backend.id = rows.first().map(|row| row.backend_id);
-        }
-    }
-
-    /// Takes note that what HAProxy says about a backend cannot be read.
-    pub fn unreadable(&mut self, name: &BackendName, why: BadReply) {
-        if let Some(backend) = self.backends.get_mut(name) {
-            backend.unreadable(why);
-        }
-    }
-
-    /// The health of any server that was read.
-    fn health(&self, backend: &BackendName, server: &ServerName) -> Option<Health> {
-        let observed = self.backends.get(backend).map(|b| &b.observed).filter(|o| !o.servers.is_empty());
-        Some(observed.or_else(|| self.tracked.get(backend))?.server(server)?.health)
-    }
-
     /// Decides what to send to the backends that were just looked at.
     pub fn decide(&mut self, batch: &[BackendName], now: Moment) -> Vec<(BackendName, Why, Plan)> {
         let mut plans = Vec::new();
@@ -442,58 +309,4 @@ pub struct Unsaved {
     pub memory: bool,
     /// The file that a new HAProxy process begins with may have to say something else.
     pub server_state: bool,
-}
-
-/// When something is to be looked at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Due {
-    /// At once.
-    Now,
-    /// In its turn, paced.
-    InTurn,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::desired::{Decoder, Entry};
-
-    fn say(reconciler: &mut Reconciler, decoder: &mut Decoder, index: u64, green: u16) {
-        use base64::{Engine as _, engine::general_purpose::STANDARD};
-        let value = STANDARD.encode(format!(r#"{{"weights":{{"green":{green}}}}}"#));
-        let entry = Entry { key: "w/app".into(), value: Some(value.into()), modify_index: index };
-        reconciler.take(&Arc::new(decoder.decode(index, &[entry]).unwrap()));
-    }
-
-    #[test]
-    fn what_is_being_looked_at_is_not_converged_before_it_is_decided() {
-        let (mut reconciler, mut decoder) = (Reconciler::new(Stored::default(), false), Decoder::new("w/"));
-        let app = BackendName::new("app").unwrap();
-        reconciler.process(&Info { version: "3".into(), pid: 1, uptime: 1, stopping: false, processes: 1 });
-        let row = "1 app 1 green 127.0.0.1 2 0 10 1 0 1 0 2 0 0 0 0 - 80 -";
-        let header = "# be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_uweight srv_iweight \
-                      srv_time_since_last_change srv_check_status srv_check_result srv_check_health srv_check_state \
-                      srv_agent_state bk_f_forced_id srv_f_forced_id srv_fqdn srv_port srvrecord";
-        let mut look = |reconciler: &mut Reconciler, index, green, expected| {
-            say(reconciler, &mut decoder, index, green);
-            assert!(!reconciler.converged());
-            let batch = reconciler.next_batch();
-            reconciler.observe(&app, &format!("1\n{header}\n{row}\n"), Moment::default());
-            assert!(!reconciler.converged(), "whatever it will be");
-            reconciler.put_back(batch);
-            assert!(!reconciler.converged(), "it is still to be looked at");
-            let batch = reconciler.next_batch();
-            let plans = reconciler.decide(&batch, Moment::default());
-            assert_eq!((plans.len(), reconciler.converged()), expected);
-        };
-        look(&mut reconciler, 1, 10, (0, true));
-        look(&mut reconciler, 2, 20, (1, false));
-        // A look in its turn has nothing new to decide.
-        let mut reconciler = Reconciler::new(Stored::default(), false);
-        reconciler.process(&Info { version: "3".into(), pid: 1, uptime: 1, stopping: false, processes: 1 });
-        look(&mut reconciler, 1, 10, (0, true));
-        reconciler.resync();
-        assert_eq!(reconciler.next_batch(), [app]);
-        assert!(reconciler.converged());
-    }
 }

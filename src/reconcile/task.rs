@@ -265,19 +265,17 @@ impl Task {
         }
     }
 
-    /// Looks at the next batch, decides, sends, reads back.
+    /// Looks at the next batch where that is needed, decides, sends, reads back.
     async fn work(&mut self) -> Result<(), Failed> {
-        let batch = self.instance.lock().reconciler.next_batch();
-        if let Err(failed) = self.look(&batch).await {
-            self.instance.lock().reconciler.put_back(batch);
-            return Err(failed);
+        let mut batch = self.instance.lock().reconciler.next_unseen(self.clock.now());
+        if batch.is_empty() {
+            batch = self.look().await?;
         }
         // Whoever pauses waits for this, and then knows that nothing is on its way any more.
         let instance = Arc::clone(&self.instance);
         let _sending = instance.sending.lock().await;
         let plans = {
             let mut inner = self.instance.lock();
-            inner.reconciler.answered(true);
             inner.reconciler.decide(&batch, self.clock.now())
         };
         self.apply(plans).await?;
@@ -285,8 +283,25 @@ impl Task {
         Ok(())
     }
 
+    /// Looks at the next batch. One that could not be read is still to be looked at.
+    async fn look(&mut self) -> Result<Vec<BackendName>, Failed> {
+        let batch = self.instance.lock().reconciler.next_batch();
+        let outcome = self.read_batch(&batch).await;
+        let reconciler = &mut self.instance.lock().reconciler;
+        match outcome {
+            Ok(()) => {
+                reconciler.answered(true);
+                Ok(batch)
+            }
+            Err(failed) => {
+                reconciler.put_back(batch);
+                Err(failed)
+            }
+        }
+    }
+
     /// Reads a batch: what is known of it once each of its backends has its id, its roles and the health it tracks.
-    async fn look(&mut self, batch: &[BackendName]) -> Result<(), Failed> {
+    async fn read_batch(&mut self, batch: &[BackendName]) -> Result<(), Failed> {
         let mut reads = self.instance.lock().reconciler.reads(batch);
         // In a new process the first read brings ids, the second roles, the third the health of what is tracked.
         for _ in 0..3 {

@@ -7,6 +7,7 @@ use crate::{
     desired::{Desired, DesiredState, Instruction, Source},
     haproxy::Info,
     model::{ServerName, Weight},
+    observed::Roles,
     plan::{Change, Plan},
     reconcile::backend::Why,
     store::Stored,
@@ -96,20 +97,23 @@ impl World {
             let _ = writeln!(frame, "3 {} 1 {server} 127.0.0.1 2 0 {weight} 9 6 0 0 80", NAMES[number]);
         }
         self.reconciler.observe(&name(number), &frame, self.now);
+        self.reconciler.take_roles(&name(number), Some(Roles::default()));
     }
 
-    /// What the task does once: it looks at what is due, sends, reads back, and so on with what follows.
+    /// What the task does once: it looks at what is due where that is needed, sends, reads back, and so on with what
+    /// follows.
     /// `interrupted` begins a pause of everything while the first stage is on its way.
     fn look(&mut self, mut interrupted: bool) {
         loop {
-            let batch = self.reconciler.next_batch();
+            let mut batch = self.reconciler.next_unseen(self.now);
+            if batch.is_empty() {
+                batch = self.reconciler.next_batch();
+                for look in &batch {
+                    self.observe(NAMES.iter().position(|n| *n == look.as_str()).unwrap());
+                }
+            }
             if batch.is_empty() {
                 break;
-            }
-            let numbers: Vec<_> =
-                batch.iter().map(|look| NAMES.iter().position(|n| *n == look.as_str()).unwrap()).collect();
-            for number in numbers {
-                self.observe(number);
             }
             let mut plans = self.reconciler.decide(&batch, self.now);
             while !plans.is_empty() {

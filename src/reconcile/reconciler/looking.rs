@@ -1,0 +1,181 @@
+//! What to look at next, and what was seen. Pure.
+//!
+//! Owns the queues: what is urgent, what has its turn, and what need not be looked at before it is changed. Must never
+//! decide what a weight should be.
+
+use std::collections::BTreeSet;
+
+use super::Reconciler;
+use crate::{
+    haproxy::{
+        BadReply,
+        reply::{self, ServersState},
+    },
+    model::{BackendName, Moment, ServerName},
+    observed::{Health, Observed, Roles},
+    reconcile::backend::{Backend, Matched},
+};
+
+/// The most backends that one exchange looks at, so that HAProxy serves traffic between two.
+pub const MAX_BATCH: usize = 100;
+
+/// What to read of HAProxy for a batch.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reads {
+    /// Backends that servers of the batch track: to be read first, managed or not.
+    pub tracked: Vec<BackendName>,
+    /// The batch.
+    pub looks: Vec<Look>,
+}
+
+/// A backend to look at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Look {
+    /// The backend.
+    pub backend: BackendName,
+    /// Its id in this process, if its roles are wanted as well: once per process.
+    pub roles: Option<u32>,
+}
+
+/// When something is to be looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Due {
+    /// At once.
+    Now,
+    /// In its turn, paced.
+    InTurn,
+}
+
+impl Reconciler {
+    /// Whether something is to be looked at: at once, or in its turn.
+    pub fn due(&self) -> Option<Due> {
+        if !self.enforcing {
+            None
+        } else if !self.urgent.is_empty() {
+            Some(Due::Now)
+        } else if !self.sweep.is_empty() {
+            Some(Due::InTurn)
+        } else {
+            None
+        }
+    }
+
+    /// Urgent backends that are to be decided without a look before it, at most [`MAX_BATCH`]: see
+    /// [`Backend::needs_no_look`].
+    pub fn next_unseen(&mut self, now: Moment) -> Vec<BackendName> {
+        if self.observe_only {
+            return Vec::new();
+        }
+        let needs_none = |name: &&BackendName| {
+            let backend = self.backends.get(*name);
+            backend.is_some_and(|backend| backend.needs_no_look(name, now)) && self.pauses.of(name).is_none()
+        };
+        let unseen: Vec<_> = self.urgent.iter().filter(needs_none).take(MAX_BATCH).cloned().collect();
+        for name in &unseen {
+            self.urgent.remove(name);
+        }
+        self.looking = unseen.len();
+        unseen
+    }
+
+    /// The next backends to look at, at most [`MAX_BATCH`]: the urgent ones first.
+    pub fn next_batch(&mut self) -> Vec<BackendName> {
+        let urgent = !self.urgent.is_empty();
+        let mut batch = Vec::new();
+        while batch.len() < self.batch {
+            let queue = if urgent { &mut self.urgent } else { &mut self.sweep };
+            let Some(name) = queue.pop_first() else { break };
+            self.sweep.remove(&name);
+            if self.backends.get(&name).is_some_and(Backend::managed) {
+                batch.push(name);
+            }
+        }
+        self.looking = if urgent { batch.len() } else { 0 };
+        batch
+    }
+
+    /// A look was answered, or its answer was more than is taken or than HAProxy gives in time.
+    pub fn answered(&mut self, in_bounds: bool) {
+        self.batch = if in_bounds { (self.batch * 2).min(MAX_BATCH) } else { (self.batch / 2).max(1) };
+    }
+
+    /// What to read for `batch`, as far as is known: ids come with the first read of a process, and the servers that
+    /// others track with the roles.
+    pub fn reads(&self, batch: &[BackendName]) -> Reads {
+        let known = |name: &BackendName| self.backends.get(name);
+        let looks = batch.iter().map(|name| Look {
+            backend: name.clone(),
+            roles: known(name).filter(|b| b.roles.is_none()).and_then(|b| b.id),
+        });
+        let tracked: BTreeSet<&BackendName> = batch
+            .iter()
+            .filter_map(|name| known(name)?.roles.as_ref())
+            .flat_map(|roles| roles.servers.values().filter_map(|role| Some(&role.tracked.as_ref()?.0)))
+            .collect();
+        Reads { looks: looks.collect(), tracked: tracked.into_iter().cloned().collect() }
+    }
+
+    /// The exchange did not happen: the batch is still to be looked at.
+    pub fn put_back(&mut self, batch: impl IntoIterator<Item = BackendName>) {
+        self.looking = 0;
+        self.urgent.extend(batch);
+    }
+
+    /// Takes the roles of a backend in this process; none where it is disabled.
+    pub fn take_roles(&mut self, name: &BackendName, roles: Option<Roles>) {
+        if let Some(backend) = self.backends.get_mut(name) {
+            let stick_table = self.stick_tables.contains(name);
+            backend.roles = Some(Roles { stick_table, ..roles.unwrap_or_default() });
+        }
+    }
+
+    /// Takes what HAProxy says about the servers of a backend. What cannot be read, or speaks of another backend, is that
+    /// backend's trouble and nobody else's.
+    pub fn observe(&mut self, name: &BackendName, frame: &str, now: Moment) {
+        let rows = match reply::servers_state(frame) {
+            Ok(ServersState::Servers(rows)) if rows.iter().all(|row| row.backend == name.as_str()) => rows,
+            Ok(ServersState::NoBackend) => {
+                if let Some(backend) = self.backends.get_mut(name) {
+                    backend.unmatched(now);
+                }
+                self.tracked.remove(name);
+                return;
+            }
+            Ok(ServersState::Servers(_)) => {
+                let other = BadReply::Value { command: "show servers state", column: "be_name" };
+                return self.unreadable(name, other);
+            }
+            Err(why) => return self.unreadable(name, why),
+        };
+        let Some(backend) = self.backends.get(name) else {
+            let observed = Observed::new(&rows, None, self.tracked.get(name), &|_, _| None);
+            self.tracked.insert(name.clone(), observed);
+            return;
+        };
+        let health = |backend: &BackendName, server: &ServerName| self.health(backend, server);
+        let observed = Observed::new(&rows, backend.roles.as_ref(), Some(&backend.observed), &health);
+        if let Some(backend) = self.backends.get_mut(name) {
+            backend.observed = observed;
+            backend.observed_at = Some(now);
+            backend.matched = Matched::Yes;
+            backend.unreadable = None;
+            backend.id = rows.first().map(|row| row.backend_id);
+        }
+    }
+
+    /// Takes note that what HAProxy says about a backend cannot be read.
+    pub fn unreadable(&mut self, name: &BackendName, why: BadReply) {
+        if let Some(backend) = self.backends.get_mut(name) {
+            backend.unreadable(why);
+        }
+    }
+
+    /// The health of any server that was read.
+    fn health(&self, backend: &BackendName, server: &ServerName) -> Option<Health> {
+        let observed = self.backends.get(backend).map(|b| &b.observed).filter(|o| !o.servers.is_empty());
+        Some(observed.or_else(|| self.tracked.get(backend))?.server(server)?.health)
+    }
+}
+
+#[cfg(test)]
+mod tests;
