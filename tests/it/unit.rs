@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
+use rustix::process::geteuid;
 use tempfile::TempDir;
 
 use crate::{harness::program, readme::blocks};
@@ -17,6 +18,8 @@ const USERS: &str = include_str!("../../systemd/weightd.sysusers");
 
 /// What the unit may be exposed to, in tenths: the network and HAProxy's group, which it cannot do without.
 const EXPOSURE: &str = "13";
+/// What follows it is the figure.
+const MEASURED: &str = "Overall exposure level for weightd.service: ";
 
 /// The values of a directive, in the order of its lines.
 pub(crate) fn values(directive: &str) -> Vec<&'static str> {
@@ -32,10 +35,18 @@ pub(crate) fn value(directive: &str) -> anyhow::Result<&'static str> {
     }
 }
 
+/// As whose unit systemd is asked about it: as a user's everywhere, and as the system's, which it is, where that is to be
+/// had. For a unit of the system, systemd wants `/run/systemd`, and would make it, which root alone can: where systemd
+/// is not installed nobody has. For a user's it wants `$XDG_RUNTIME_DIR/systemd`. It reads the same in both.
+fn scopes() -> &'static [&'static str] {
+    if Path::new("/run/systemd").is_dir() || geteuid().is_root() { &["--user", "--system"] } else { &["--user"] }
+}
+
 /// Runs systemd-analyze with no other unit around than those in `folder`.
 pub(crate) fn analyze(folder: &Path, arguments: &[&str]) -> anyhow::Result<Output> {
     let mut command = Command::new(program::server("systemd-analyze")?);
-    command.args(arguments).env("SYSTEMD_UNIT_PATH", folder).env("SYSTEMD_COLORS", "0").env("LC_ALL", "C.UTF-8");
+    command.args(arguments).env("SYSTEMD_UNIT_PATH", folder).env("XDG_RUNTIME_DIR", folder);
+    command.env("SYSTEMD_COLORS", "0").env("LC_ALL", "C.UTF-8");
     command.output().context("cannot run systemd-analyze")
 }
 
@@ -55,9 +66,9 @@ fn installed(drop_in: &str) -> anyhow::Result<(TempDir, PathBuf)> {
 }
 
 /// What `systemd-analyze verify` says; it has no objection where that is nothing.
-fn verify(drop_in: &str) -> anyhow::Result<String> {
+fn verify(scope: &str, drop_in: &str) -> anyhow::Result<String> {
     let (folder, file) = installed(drop_in)?;
-    let arguments = ["verify", "--man=no", "--recursive-errors=no", &file.display().to_string()];
+    let arguments = [scope, "verify", "--man=no", "--recursive-errors=no", &file.display().to_string()];
     let output = analyze(folder.path(), &arguments)?;
     let said = said(&output);
     ensure!(output.status.success() == said.is_empty(), "{}: {said}", output.status);
@@ -66,29 +77,34 @@ fn verify(drop_in: &str) -> anyhow::Result<String> {
 
 #[test]
 fn systemd_has_no_objection_to_the_unit_nor_to_the_drop_ins_of_the_readme() -> anyhow::Result<()> {
-    assert_eq!(verify("")?, "");
     let drop_ins = blocks("ini");
     assert!(!drop_ins.is_empty());
-    for drop_in in drop_ins {
-        assert_eq!(verify(drop_in)?, "", "{drop_in}");
+    for scope in scopes() {
+        assert_eq!(verify(scope, "")?, "", "{scope}");
+        for drop_in in &drop_ins {
+            assert_eq!(verify(scope, drop_in)?, "", "{scope}: {drop_in}");
+        }
+        // It would say so.
+        let objection = verify(scope, "[Service]\nProtectClok=yes\n")?;
+        assert!(objection.contains("ProtectClok"), "{scope}: {objection}");
     }
-    // It would say so.
-    let objection = verify("[Service]\nProtectClok=yes\n")?;
-    assert!(objection.contains("ProtectClok"), "{objection}");
     Ok(())
 }
 
 #[test]
 fn it_is_exposed_to_what_it_cannot_do_without_and_to_no_more() -> anyhow::Result<()> {
-    let measure = |drop_in| {
-        let (folder, file) = installed(drop_in)?;
-        let (threshold, file) = (format!("--threshold={EXPOSURE}"), file.display().to_string());
-        analyze(folder.path(), &["security", "--offline=true", "--no-pager", &threshold, &file])
-    };
-    let output = measure("")?;
-    assert!(output.status.success(), "{}", said(&output));
-    let output = measure("[Service]\nPrivateDevices=no\n")?;
-    assert!(!output.status.success(), "{}", said(&output));
+    for scope in scopes() {
+        let measure = |drop_in| {
+            let (folder, file) = installed(drop_in)?;
+            let (threshold, file) = (format!("--threshold={EXPOSURE}"), file.display().to_string());
+            analyze(folder.path(), &[scope, "security", "--offline=true", "--no-pager", &threshold, &file])
+        };
+        // What it measured, too: a systemd-analyze that got nowhere fails as well.
+        let output = measure("")?;
+        assert!(output.status.success() && said(&output).contains(MEASURED), "{scope}: {}", said(&output));
+        let output = measure("[Service]\nPrivateDevices=no\n")?;
+        assert!(!output.status.success() && said(&output).contains(MEASURED), "{scope}: {}", said(&output));
+    }
     Ok(())
 }
 
