@@ -113,7 +113,7 @@ fn it_comes_back_for_ever_and_refuses_a_broken_configuration_before_anything_is_
     assert_eq!((value("Restart")?, value("StartLimitIntervalSec")?, value("Type")?), ("always", "0", "notify"));
     let check = "/usr/bin/weightd --check";
     assert_eq!(values("ExecStartPre"), [check]);
-    assert_eq!(values("ExecReload"), [check, "/bin/kill -HUP $MAINPID"]);
+    assert_eq!(values("ExecReload"), [check, "/bin/sh -c 'kill -HUP $MAINPID'"]);
     for bound in ["BindsTo", "Requires", "Requisite", "PartOf"] {
         assert_eq!(values(bound), [""; 0], "{bound}: it outlives HAProxy and Consul");
     }
