@@ -25,7 +25,7 @@ use crate::{
     table::{Goal, Report, Row},
 };
 
-const SHAPE: Shape = Shape { backends: 1, servers: 2 };
+const SHAPE: Shape = Shape::new(1, 2);
 const PREFIX: &str = "weightd/weights/";
 const WATCHED: &str = "watched/weights/";
 /// After this a node has not followed.

@@ -16,7 +16,7 @@ const SETTLE: Duration = Duration::from_secs(3);
 /// With one backend, with some, and with a thousand.
 pub async fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
     for backends in options.backends.clone().unwrap_or_else(|| vec![1, 100, 1000]) {
-        let shape = Shape { backends, servers: 10 };
+        let shape = Shape::new(backends, 10);
         measure(shape, Duration::from_secs(options.seconds.unwrap_or(60)), report).await?;
     }
     Ok(())

@@ -13,19 +13,24 @@ pub async fn alone(options: &Options, report: &mut Report) -> anyhow::Result<()>
     if template.is_none() {
         report.notes.push(peer::ABSENT.to_owned());
     }
-    let shape = Shape { backends: 1, servers: 2 };
+    let shape = Shape::new(1, 2);
     let mut others = vec![Other::FloorThatLooks];
     others.extend(template.iter().cloned().map(Other::Template));
     others.extend(template.map(Other::Reloading));
     others.extend(options.against.clone().map(Other::Weightd));
     let mut setup = Setup::start(shape, &others).await?;
-    measure("one-change", &mut setup, shape, options.rounds.unwrap_or(1000), report)
+    let rounds = options.rounds.unwrap_or(2000);
+    measure("one-change", &mut setup, shape, rounds, report)?;
+    // The other kind, which weightd looks at HAProxy for before it acts.
+    setup.share = setup::all_or_nothing;
+    setup.sides.retain(|side| ["weightd", "floor", "looks"].contains(&side.name));
+    measure("one-change to 0", &mut setup, shape, rounds.div_ceil(4), report)
 }
 
 /// One change among many backends of ten servers.
 pub async fn among(options: &Options, report: &mut Report) -> anyhow::Result<()> {
     for backends in options.backends.clone().unwrap_or_else(|| vec![10, 100, 1000, 5000]) {
-        let shape = Shape { backends, servers: 10 };
+        let shape = Shape::new(backends, 10);
         let mut setup = Setup::start(shape, &[]).await?;
         measure(&format!("among {backends}"), &mut setup, shape, options.rounds.unwrap_or(300), report)?;
     }

@@ -41,15 +41,24 @@ pub struct Shape {
     pub backends: usize,
     /// Servers of each.
     pub servers: usize,
+    /// Whether they are chosen by a consistent hash, where a weight costs HAProxy more, and not by turns.
+    pub consistent: bool,
 }
 
 impl Shape {
+    /// So many backends of so many servers each, chosen by turns.
+    pub const fn new(backends: usize, servers: usize) -> Self {
+        Self { backends, servers, consistent: false }
+    }
+
     /// haproxy.cfg.
     pub fn config(self) -> String {
         // Nobody sends a request: what is measured is the way of a weight.
         let names = (0..self.servers).map(server).collect::<Vec<_>>();
         let servers = names.iter().map(|name| (name.as_str(), 9, CONFIGURED)).collect::<Vec<_>>();
-        (0..self.backends).map(|at| config::backend(&backend(at), &["balance roundrobin"], &servers, "")).collect()
+        let lines: &[_] =
+            if self.consistent { &["balance uri", "hash-type consistent"] } else { &["balance roundrobin"] };
+        (0..self.backends).map(|at| config::backend(&backend(at), lines, &servers, "")).collect()
     }
 
     /// Weights for all servers, by their number within the backend.
@@ -143,6 +152,20 @@ impl Side {
     }
 }
 
+/// What the first of two servers gets of their 256, after what it had.
+pub type Share = fn(u32) -> u32;
+
+/// Another share than before, with something left for both.
+pub fn some(before: u32) -> u32 {
+    let shares = std::iter::repeat_with(|| fastrand::u32(1..=255));
+    shares.take(100).find(|share| *share != before).unwrap_or(1)
+}
+
+/// All or nothing, in turn.
+pub fn all_or_nothing(before: u32) -> u32 {
+    if before == 0 { 256 } else { 0 }
+}
+
 /// Everything that runs for a case.
 pub struct Setup {
     /// Asked directly for what the case needs beside the changes. The sides come first: they end before it does.
@@ -151,6 +174,8 @@ pub struct Setup {
     pub consul: Consul,
     /// Looks at HAProxy.
     pub observer: Observer,
+    /// How the next weights are chosen.
+    pub share: Share,
     http: Http,
     writes: u64,
 }
@@ -160,7 +185,7 @@ impl Setup {
     pub async fn start(shape: Shape, others: &[Other]) -> anyhow::Result<Self> {
         let consul = Consul::start().await?;
         let http = Http::connect(&consul.address())?;
-        let mut setup = Self { sides: Vec::new(), consul, observer: Observer::start(), http, writes: 0 };
+        let mut setup = Self { sides: Vec::new(), consul, observer: Observer::start(), share: some, http, writes: 0 };
         let who = [None, Some(&Other::Floor)].into_iter().chain(others.iter().map(Some));
         for other in who {
             let name = other.map_or("weightd", Other::name);
@@ -173,13 +198,29 @@ impl Setup {
             let follower = setup.follower(other, &prefix, &haproxy).await?;
             setup.sides.push(Side { name, prefix, haproxy, follower, desired, socket, changed: Instant::now() });
         }
-        for side in &mut setup.sides {
-            if observer::until(&side.socket, &side.desired, PATIENCE, true)?.is_none() {
-                side.follower.program().check()?;
-                anyhow::bail!("{} did not follow:\n{}", side.name, side.follower.program().log());
+        for side in 0..setup.sides.len() {
+            let mut followed = setup.followed(side)?;
+            // A peer may lose even its first change, and never tries it again; a second one is another matter.
+            if !followed && setup.sides[side].name.starts_with("peer") {
+                let prefix = setup.sides[side].prefix.clone();
+                setup.sides[side].desired = shape.weights(|_| u32::from(CONFIGURED) + 2);
+                let desired = setup.sides[side].desired.clone();
+                setup.write(&prefix, &desired)?;
+                followed = setup.followed(side)?;
+            }
+            let Side { name, follower, .. } = &mut setup.sides[side];
+            if !followed {
+                follower.program().check()?;
+                anyhow::bail!("{name} did not follow:\n{}", follower.program().log());
             }
         }
         Ok(setup)
+    }
+
+    /// Whether a side follows what it should at the start.
+    fn followed(&self, side: usize) -> anyhow::Result<bool> {
+        let side = &self.sides[side];
+        Ok(observer::until(&side.socket, &side.desired, PATIENCE, true)?.is_some())
     }
 
     async fn follower(&self, other: Option<&Other>, prefix: &str, haproxy: &Haproxy) -> anyhow::Result<Follower> {
@@ -229,9 +270,7 @@ impl Setup {
     pub fn choose(&mut self, side: usize, at: usize) -> (String, Weights) {
         let (name, side) = (backend(at), &mut self.sides[side]);
         let weights = side.desired.get_mut(&name).expect("all sides have all backends");
-        let before = weights.get(&server(0)).copied();
-        let share = std::iter::repeat_with(|| fastrand::u32(1..=255)).find(|share| Some(*share) != before);
-        let share = share.expect("an iterator without an end");
+        let share = (self.share)(weights.get(&server(0)).copied().unwrap_or_default());
         weights.insert(server(0), share);
         weights.insert(server(1), 256 - share);
         let expected = Weights::from([(name.clone(), weights.clone())]);

@@ -1,6 +1,6 @@
 //! Figures from samples.
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
 /// Times, in milliseconds.
 #[derive(Debug, Clone, Default)]
@@ -36,15 +36,6 @@ impl Samples {
     /// The greatest.
     pub fn max(&self) -> Option<f64> {
         self.percentile(100.0)
-    }
-}
-
-impl fmt::Display for Samples {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, sample) in self.0.iter().enumerate() {
-            write!(f, "{}{sample:.0}", if at == 0 { "" } else { " " })?;
-        }
-        Ok(())
     }
 }
 

@@ -17,7 +17,7 @@ use crate::{
 
 const CASE: &str = "traffic, 10,000 servers";
 const PREFIX: &str = "weightd/weights/";
-const OTHERS: Shape = Shape { backends: 1000, servers: 10 };
+const OTHERS: Shape = Shape::new(1000, 10);
 /// How long weightd may take to set everything.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two requests to one HAProxy.
