@@ -301,7 +301,9 @@ impl Model {
         let dynamic = backend.told && matches!(backend.algorithm, "roundrobin" | "leastconn" | "first" | "random");
         let Some(at) = backend.servers.iter().position(|s| s.name == server) else { return };
         match backend.servers[at].shown {
-            None => wrong.push(format!("{name}/{server}: set before it was looked at")),
+            // A process that nobody has noticed yet may be written to, but not so that a server stops.
+            None if to > 0 => {}
+            None => wrong.push(format!("{name}/{server}: set to 0 before it was looked at")),
             Some(shown) if to > shown => {
                 backend.servers[at].raised_to = Some(to);
                 if let Some(before) = lowered.get(name) {
