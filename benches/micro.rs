@@ -60,16 +60,16 @@ fn answer(weight: u32) -> String {
     format!("[{}]", (0..BACKENDS).map(|at| entry(at, weight)).collect::<Vec<_>>().join(","))
 }
 
-fn decoded(decoder: &mut Decoder, answer: &str) -> DesiredState {
+fn decoded(decoder: &mut Decoder, answer: &str) -> Arc<DesiredState> {
     let entries: Vec<Entry<'_>> = serde_json::from_str(answer).expect("Consul's JSON");
-    decoder.decode(7, &entries).expect("an answer that can be trusted")
+    decoder.decode(&entries).expect("an answer that can be trusted")
 }
 
 /// What should be, for all backends.
 fn desired(weight: u32) -> BTreeMap<BackendName, Arc<Desired>> {
     let state = decoded(&mut Decoder::new(PREFIX), &answer(weight));
-    let valid = state.backends.into_iter().filter_map(|(name, source)| match source {
-        Source::Valid(Instruction::Weights(desired)) => Some((name, desired)),
+    let valid = state.backends.iter().filter_map(|(name, source)| match source {
+        Source::Valid(Instruction::Weights(desired)) => Some((name.clone(), Arc::clone(desired))),
         _ => None,
     });
     let valid: BTreeMap<_, _> = valid.collect();

@@ -63,10 +63,8 @@ pub enum Instruction {
 }
 
 /// Everything one read of the prefix said.
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct DesiredState {
-    /// `X-Consul-Index` of the answer.
-    pub index: u64,
     /// What Consul says about each backend that it says anything about.
     pub backends: BTreeMap<BackendName, Source>,
     /// Keys that belong to no backend HAProxy could have, at most [`DesiredState::MAX_STRAY`] of them.

@@ -253,7 +253,7 @@ impl Watch {
     /// Decodes an answer and publishes what differs.
     fn take(&mut self, listing: &Listing) -> Result<(), ConsulError> {
         let read_at = self.clock.now();
-        let state = self.decoder.decode(listing.index, &listing.entries()?).map_err(ConsulError::BadResponse)?;
+        let state = self.decoder.decode(&listing.entries()?).map_err(ConsulError::BadResponse)?;
         self.index = listing.index;
         let empty = state.backends.is_empty() && state.stray.is_empty();
         self.link.send_modify(|link| {
@@ -276,13 +276,8 @@ impl Watch {
             link.filtered = listing.filtered;
             link.reads += 1;
         });
-        let before = self.published.as_deref();
-        let same = before.is_some_and(|b| {
-            b.backends == state.backends && b.stray == state.stray && b.unknown_fields == state.unknown_fields
-        });
-        if !same {
-            tell_of_rejected(before, &state, &mut self.budget, read_at);
-            let state = Arc::new(state);
+        if self.published.as_ref() != Some(&state) {
+            tell_of_rejected(self.published.as_deref(), &state, &mut self.budget, read_at);
             self.published = Some(Arc::clone(&state));
             self.feed.send_replace(Feed::State { state, read_at });
         }

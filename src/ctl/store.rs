@@ -67,7 +67,7 @@ impl Store {
 
     async fn read(&self, below: &str, wanted: impl Fn(&str) -> bool) -> Result<Everything, Failure> {
         self.listed(below, wanted, |listing, entries| {
-            Ok(Everything { filtered: listing.filtered, ..read(&self.prefix, listing.index, entries)? })
+            Ok(Everything { filtered: listing.filtered, ..read(&self.prefix, entries)? })
         })
         .await
     }

@@ -66,9 +66,9 @@ pub(super) struct Everything {
 }
 
 /// Reads the keys below `prefix` as every weightd reads them.
-pub(super) fn read(prefix: &str, index: u64, entries: &[Entry<'_>]) -> Result<Everything, BadResponse> {
+pub(super) fn read(prefix: &str, entries: &[Entry<'_>]) -> Result<Everything, BadResponse> {
     // weightd's own decoder judges, so that what is shown as valid is what is enforced.
-    let state = Decoder::new(prefix).decode(index, entries)?;
+    let state = Decoder::new(prefix).decode(entries)?;
     let mut keys: BTreeMap<&str, Keys<'_>> = BTreeMap::new();
     for entry in entries {
         match place(&entry.key[prefix.len()..]) {
@@ -81,11 +81,11 @@ pub(super) fn read(prefix: &str, index: u64, entries: &[Entry<'_>]) -> Result<Ev
         }
     }
     let mut backends = Vec::with_capacity(state.backends.len());
-    for (backend, source) in state.backends {
+    for (backend, source) in &state.backends {
         let keys = keys.remove(backend.as_str()).unwrap_or_default();
-        backends.push(keys.stored(backend, source)?);
+        backends.push(keys.stored(backend.clone(), source.clone())?);
     }
-    Ok(Everything { backends, stray: state.stray, stray_total: state.stray_total, filtered: false })
+    Ok(Everything { backends, stray: state.stray.clone(), stray_total: state.stray_total, filtered: false })
 }
 
 /// The keys of one backend.
@@ -151,7 +151,7 @@ pub(super) mod tests {
                 modify_index,
             })
             .collect();
-        read(PREFIX, 100, &entries).unwrap()
+        read(PREFIX, &entries).unwrap()
     }
 
     /// As [`everything`], of the only backend in it.

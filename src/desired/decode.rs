@@ -1,6 +1,6 @@
 use std::{
     borrow::Cow,
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -90,97 +90,138 @@ pub fn place(tail: &str) -> Place<'_> {
 }
 
 /// Turns answers into [`DesiredState`]s and remembers what it decoded: a value whose `ModifyIndex` and raw
-/// text did not change is not decoded again.
+/// text did not change is not decoded again, and what did not change costs one comparison.
 #[derive(Debug)]
 pub struct Decoder {
     prefix: String,
-    known: HashMap<String, Known>,
-}
-
-/// What one backend's keys were, and what came of them.
-#[derive(Debug)]
-struct Known {
-    raw: Vec<(String, u64, Option<String>)>,
-    source: Source,
-    unknown_fields: Option<Arc<[String]>>,
-}
-
-impl Known {
-    fn same(&self, entries: &[&Entry<'_>]) -> bool {
-        self.raw.len() == entries.len()
-            && self.raw.iter().zip(entries).all(|((key, index, value), entry)| {
-                *index == entry.modify_index && value.as_deref() == entry.value.as_deref() && *key == entry.key
-            })
-    }
+    /// Each key of the last answer, with its index and its raw text.
+    known: HashMap<String, (u64, Option<String>)>,
+    /// What that answer said.
+    state: Arc<DesiredState>,
 }
 
 impl Decoder {
     /// A decoder for keys below `prefix`, such as `weightd/weights/`.
     pub fn new(prefix: impl Into<String>) -> Self {
-        Self { prefix: prefix.into(), known: HashMap::new() }
+        Self { prefix: prefix.into(), known: HashMap::new(), state: Arc::default() }
     }
 
     /// Forgets what was decoded: to be called when the index was set back, since an index that means
     /// something else now proves nothing.
     pub fn forget(&mut self) {
         self.known.clear();
+        self.state = Arc::default();
     }
 
-    /// Decodes one answer.
+    /// Decodes one answer; returns the same object as for the one before if no key differs.
     ///
     /// # Errors
-    /// [`BadResponse`] if the answer as a whole cannot be trusted. Single bad keys are no error: they are
-    /// [`Source::Rejected`] or [`DesiredState::stray`].
-    pub fn decode(&mut self, index: u64, entries: &[Entry<'_>]) -> Result<DesiredState, BadResponse> {
-        let mut groups: BTreeMap<&str, Vec<&Entry<'_>>> = BTreeMap::new();
+    /// [`BadResponse`] if the answer as a whole cannot be trusted; nothing of it is remembered. Single bad keys are no
+    /// error: they are [`Source::Rejected`] or [`DesiredState::stray`].
+    pub fn decode(&mut self, entries: &[Entry<'_>]) -> Result<Arc<DesiredState>, BadResponse> {
+        let (news, gone) = self.news(entries)?;
+        if news.is_empty() && gone.is_empty() {
+            return Ok(Arc::clone(&self.state));
+        }
+        let changed = news.iter().map(|entry| &*entry.key).chain(gone.iter().map(String::as_str));
+        let mut groups: BTreeMap<&str, Vec<&Entry<'_>>> =
+            changed.map(|key| (backend_of(&key[self.prefix.len()..]), Vec::new())).collect();
         for entry in entries {
-            let tail = entry
-                .key
-                .strip_prefix(self.prefix.as_str())
-                .ok_or_else(|| BadResponse::OutsidePrefix(entry.key.to_string()))?;
-            let backend = match place(tail) {
-                Place::Folder(_) if entry.value.is_none() => continue,
-                Place::Document(backend)
-                | Place::Leaf(backend, _)
-                | Place::Folder(backend)
-                | Place::Nested(backend) => backend,
-            };
-            groups.entry(backend).or_default().push(entry);
+            let tail = &entry.key[self.prefix.len()..];
+            let says_nothing = matches!(place(tail), Place::Folder(_)) && entry.value.is_none();
+            if let Some(group) = groups.get_mut(backend_of(tail)).filter(|_| !says_nothing) {
+                group.push(entry);
+            }
         }
 
-        let mut state = DesiredState { index, ..DesiredState::default() };
+        let mut state = DesiredState::clone(&self.state);
+        let mut strays = false;
         for (backend, entries) in &groups {
-            if !self.known.get(*backend).is_some_and(|known| known.same(entries)) {
-                let known = decode_backend(&self.prefix, entries)?;
-                self.known.insert((*backend).to_owned(), known);
+            let Ok(name) = BackendName::new(backend) else {
+                strays = true;
+                continue;
+            };
+            state.unknown_fields.remove(&name);
+            if entries.is_empty() {
+                state.backends.remove(&name);
+                continue;
             }
-            let known = &self.known[*backend];
-            match BackendName::new(backend) {
-                Ok(name) => {
-                    if let Some(fields) = &known.unknown_fields {
-                        state.unknown_fields.insert(name.clone(), Arc::clone(fields));
-                    }
-                    state.backends.insert(name, known.source.clone());
-                }
-                Err(invalid) => {
-                    state.stray_total += entries.len();
-                    let room = DesiredState::MAX_STRAY - state.stray.len();
-                    state.stray.extend(entries.iter().take(room).map(|entry| {
-                        let reason = Reason::BackendName(invalid.clone());
-                        Arc::new(Rejected { key: entry.key.to_string(), index: entry.modify_index, reason })
-                    }));
-                }
+            let (source, unknown_fields) = decode_backend(&self.prefix, entries)?;
+            if let Some(fields) = unknown_fields {
+                state.unknown_fields.insert(name.clone(), fields);
+            }
+            state.backends.insert(name, source);
+        }
+        if strays {
+            (state.stray, state.stray_total) = self.strays(entries);
+        }
+
+        for key in &gone {
+            self.known.remove(key);
+        }
+        for entry in news {
+            self.known.insert(entry.key.to_string(), (entry.modify_index, entry.value.as_deref().map(str::to_owned)));
+        }
+        self.state = Arc::new(state);
+        Ok(Arc::clone(&self.state))
+    }
+
+    /// The entries that differ from the last answer's, and the keys that it had and this one has not.
+    fn news<'e, 'a>(&self, entries: &'e [Entry<'a>]) -> Result<(Vec<&'e Entry<'a>>, Vec<String>), BadResponse> {
+        let mut news = Vec::new();
+        let mut there = 0;
+        for entry in entries {
+            if !entry.key.starts_with(&self.prefix) {
+                return Err(BadResponse::OutsidePrefix(entry.key.to_string()));
+            }
+            let known = self.known.get(&*entry.key);
+            there += usize::from(known.is_some());
+            if !known.is_some_and(|(index, value)| {
+                *index == entry.modify_index && value.as_deref() == entry.value.as_deref()
+            }) {
+                news.push(entry);
             }
         }
-        self.known.retain(|backend, _| groups.contains_key(backend.as_str()));
-        Ok(state)
+        let mut gone = Vec::new();
+        if there < self.known.len() {
+            let keys: HashSet<&str> = entries.iter().map(|entry| &*entry.key).collect();
+            gone.extend(self.known.keys().filter(|key| !keys.contains(key.as_str())).cloned());
+        }
+        Ok((news, gone))
+    }
+
+    /// The keys of backends that no HAProxy could have, in the order of those: some, and how many there are.
+    fn strays(&self, entries: &[Entry<'_>]) -> (Vec<Arc<Rejected>>, usize) {
+        let mut all = Vec::new();
+        for entry in entries {
+            let tail = &entry.key[self.prefix.len()..];
+            let says_nothing = matches!(place(tail), Place::Folder(_)) && entry.value.is_none();
+            if let (false, Err(invalid)) = (says_nothing, BackendName::new(backend_of(tail))) {
+                all.push((entry, invalid));
+            }
+        }
+        all.sort_by_key(|(entry, _)| backend_of(&entry.key[self.prefix.len()..]));
+        let total = all.len();
+        let some = all.into_iter().take(DesiredState::MAX_STRAY).map(|(entry, invalid)| {
+            let reason = Reason::BackendName(invalid);
+            Arc::new(Rejected { key: entry.key.to_string(), index: entry.modify_index, reason })
+        });
+        (some.collect(), total)
     }
 }
 
+/// The backend that `tail`, a key without the prefix, is about.
+fn backend_of(tail: &str) -> &str {
+    match place(tail) {
+        Place::Document(backend) | Place::Leaf(backend, _) | Place::Folder(backend) | Place::Nested(backend) => backend,
+    }
+}
+
+/// Names of fields that this version does not know, if there are any.
+type Unknown = Option<Arc<[String]>>;
+
 /// Decodes the keys of one backend. The backend is the unit: one bad key refuses them all.
-fn decode_backend(prefix: &str, entries: &[&Entry<'_>]) -> Result<Known, BadResponse> {
-    let raw =
-        entries.iter().map(|e| (e.key.to_string(), e.modify_index, e.value.as_deref().map(str::to_owned))).collect();
+fn decode_backend(prefix: &str, entries: &[&Entry<'_>]) -> Result<(Source, Unknown), BadResponse> {
     let mut unknown_fields = None;
     let source = match read(prefix, entries, &mut unknown_fields)? {
         Ok(instruction) => Source::Valid(instruction),
@@ -188,7 +229,7 @@ fn decode_backend(prefix: &str, entries: &[&Entry<'_>]) -> Result<Known, BadResp
             Source::Rejected(Arc::new(Rejected { key: entry.key.to_string(), index: entry.modify_index, reason }))
         }
     };
-    Ok(Known { raw, source, unknown_fields })
+    Ok((source, unknown_fields))
 }
 
 type Outcome<'e, 'a> = Result<Instruction, (&'e Entry<'a>, Reason)>;
@@ -196,7 +237,7 @@ type Outcome<'e, 'a> = Result<Instruction, (&'e Entry<'a>, Reason)>;
 fn read<'e, 'a>(
     prefix: &str,
     entries: &[&'e Entry<'a>],
-    unknown_fields: &mut Option<Arc<[String]>>,
+    unknown_fields: &mut Unknown,
 ) -> Result<Outcome<'e, 'a>, BadResponse> {
     let mut document = None;
     let mut leaves: Vec<(&Entry<'_>, &str)> = Vec::new();
@@ -215,10 +256,7 @@ fn read<'e, 'a>(
     }
 }
 
-fn read_document<'e, 'a>(
-    entry: &'e Entry<'a>,
-    unknown_fields: &mut Option<Arc<[String]>>,
-) -> Result<Outcome<'e, 'a>, BadResponse> {
+fn read_document<'e, 'a>(entry: &'e Entry<'a>, unknown_fields: &mut Unknown) -> Result<Outcome<'e, 'a>, BadResponse> {
     let bytes = entry.bytes()?;
     let index = entry.modify_index;
     Ok(match Document::parse(&bytes) {
@@ -281,8 +319,8 @@ mod tests {
         Entry { key: Cow::Owned(format!("{PREFIX}{key}")), value, modify_index }
     }
 
-    fn decode(entries: &[Entry<'_>]) -> DesiredState {
-        Decoder::new(PREFIX).decode(1, entries).unwrap()
+    fn decode(entries: &[Entry<'_>]) -> Arc<DesiredState> {
+        Decoder::new(PREFIX).decode(entries).unwrap()
     }
 
     fn shown(state: &DesiredState, backend: &str) -> String {
@@ -362,8 +400,8 @@ mod tests {
     #[test]
     fn what_did_not_change_is_not_decoded_again_and_stays_the_same_object() {
         let mut decoder = Decoder::new(PREFIX);
-        let first = decoder.decode(1, &[entry("a", r#"{"weights":{"x":1}}"#, 1), entry("b/x", "2", 1)]).unwrap();
-        let second = decoder.decode(2, &[entry("a", r#"{"weights":{"x":1}}"#, 1), entry("b/x", "3", 2)]).unwrap();
+        let first = decoder.decode(&[entry("a", r#"{"weights":{"x":1}}"#, 1), entry("b/x", "2", 1)]).unwrap();
+        let second = decoder.decode(&[entry("a", r#"{"weights":{"x":1}}"#, 1), entry("b/x", "3", 2)]).unwrap();
         let object = |state: &DesiredState, name| match &state.backends[name] {
             Source::Valid(Instruction::Weights(desired)) => Arc::clone(desired),
             other => panic!("{other:?}"),
@@ -371,7 +409,7 @@ mod tests {
         assert!(Arc::ptr_eq(&object(&first, "a"), &object(&second, "a")));
         assert_eq!(shown(&second, "b"), "x=3 @2");
         decoder.forget();
-        let third = decoder.decode(3, &[entry("a", r#"{"weights":{"x":1}}"#, 1)]).unwrap();
+        let third = decoder.decode(&[entry("a", r#"{"weights":{"x":1}}"#, 1)]).unwrap();
         assert!(!Arc::ptr_eq(&object(&first, "a"), &object(&third, "a")));
     }
 
@@ -379,8 +417,8 @@ mod tests {
     fn an_answer_that_cannot_be_consuls_is_refused_whole() {
         let mut decoder = Decoder::new(PREFIX);
         let bad = Entry { key: Cow::Borrowed("weightd/weights/a"), value: Some(Cow::Borrowed("%%")), modify_index: 1 };
-        assert!(matches!(decoder.decode(1, &[bad]), Err(BadResponse::Base64(_))));
+        assert!(matches!(decoder.decode(&[bad]), Err(BadResponse::Base64(_))));
         let elsewhere = Entry { key: Cow::Borrowed("other/a"), value: None, modify_index: 1 };
-        assert!(matches!(decoder.decode(1, &[elsewhere]), Err(BadResponse::OutsidePrefix(_))));
+        assert!(matches!(decoder.decode(&[elsewhere]), Err(BadResponse::OutsidePrefix(_))));
     }
 }

@@ -106,10 +106,11 @@ impl Reconciler {
     /// Takes what Consul says. Only the backends that it says something new about become urgent.
     pub fn take(&mut self, state: &Arc<DesiredState>) {
         let before = self.state.replace(Arc::clone(state));
-        let before = before.as_deref();
+        // Both are in the order of their names, and what did not change is the same object: one step for each.
+        let mut before = before.iter().flat_map(|before| &before.backends).peekable();
         for (name, source) in &state.backends {
-            // Objects are shared between answers, so what did not change is found by its address.
-            if before.is_some_and(|b| b.backends.get(name) == Some(source)) {
+            while before.next_if(|(earlier, _)| *earlier < name).is_some() {}
+            if before.next_if(|same| *same == (name, source)).is_some() {
                 continue;
             }
             let backend = self.backends.entry(name.clone()).or_default();
@@ -122,9 +123,12 @@ impl Reconciler {
         }
         // Also what was released.
         self.unsaved.server_state = true;
-        let vanished: Vec<_> =
-            self.backends.keys().filter(|name| !state.backends.contains_key(*name)).cloned().collect();
-        for name in vanished {
+        let mut there = state.backends.keys().peekable();
+        let vanished = self.backends.keys().filter(|name| {
+            while there.next_if(|earlier| earlier < name).is_some() {}
+            there.peek() != Some(name)
+        });
+        for name in vanished.cloned().collect::<Vec<_>>() {
             let managed = self.backends.get_mut(&name).is_some_and(|backend| {
                 self.unsaved.memory |= backend.accepted != backend.desired;
                 backend.take(None);

@@ -86,7 +86,7 @@ impl Rig {
                 modify_index: self.index,
             })
             .collect();
-        let state = Arc::new(self.decoder.decode(self.index, &entries)?);
+        let state = self.decoder.decode(&entries)?;
         self.feed.send_replace(Feed::State { state, read_at: self.clock.now() });
         Ok(())
     }

@@ -41,12 +41,12 @@ impl Looking<'_> {
         self.token().await;
         let state = self.documents().await;
         if !self.reads_only {
-            self.write(state.as_ref()).await;
+            self.write(state.as_deref()).await;
         }
         if let Some(state) = &state {
             self.refused(state);
         }
-        state.map(Arc::new)
+        state
     }
 
     /// What keeps the check from going on.
@@ -119,7 +119,7 @@ impl Looking<'_> {
         }
     }
 
-    async fn documents(&mut self) -> Option<DesiredState> {
+    async fn documents(&mut self) -> Option<Arc<DesiredState>> {
         let prefix = self.root.weights_prefix();
         let answer = async {
             let listing = self.client.list(&prefix, None).await?;
@@ -127,7 +127,7 @@ impl Looking<'_> {
             // A listing leaves out what the token may not see; only a plain read says so.
             self.client.may_read(&format!("{prefix}{NOBODY}")).await?;
             let mut decoder = Decoder::new(prefix.clone());
-            let state = decoder.decode(listing.index, &entries).map_err(ConsulError::BadResponse)?;
+            let state = decoder.decode(&entries).map_err(ConsulError::BadResponse)?;
             Ok((state, listing.filtered, entries.len()))
         };
         match answer.await {

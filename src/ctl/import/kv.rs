@@ -11,7 +11,7 @@ use crate::{
 ///
 /// Judged as every weightd judges its own keys: the backend is the unit, and each key that is wrong in it is named.
 pub(super) fn source(prefix: &str, entries: &[Entry<'_>]) -> Result<Source, BadResponse> {
-    let everything = read(prefix, 0, entries)?;
+    let everything = read(prefix, entries)?;
     let mut source = Source::default();
     for stored in everything.backends {
         let backend = stored.backend;
@@ -54,7 +54,7 @@ fn each_wrong(
         if name != backend.as_str() {
             continue;
         }
-        let alone = read(prefix, 0, std::slice::from_ref(entry))?;
+        let alone = read(prefix, std::slice::from_ref(entry))?;
         wrong.extend(alone.backends.into_iter().filter_map(|stored| match stored.content {
             Content::Rejected(rejected) => Some(Left::key(Some(backend), &rejected.key, &rejected.reason)),
             Content::Document(_) | Content::Leaves(_) => None,

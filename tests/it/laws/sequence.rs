@@ -127,7 +127,7 @@ impl World {
                 modify_index: self.index,
             })
             .collect();
-        let state = Arc::new(self.decoder.decode(self.index, &entries).expect("keys below the prefix, in base64"));
+        let state = self.decoder.decode(&entries).expect("keys below the prefix, in base64");
         self.reconciler.take(&state);
         match state.backends.get(&self.name) {
             Some(Source::Valid(Instruction::Weights(desired))) => Some(Arc::clone(desired)),
@@ -360,8 +360,32 @@ proptest! {
                     modify_index: index,
                 })
                 .collect();
-            let state = decoder.decode(index, &entries).expect("all lie below the prefix");
+            let state = decoder.decode(&entries).expect("all lie below the prefix");
             prop_assert!(state.backends.len() + state.stray_total <= keys.len());
+        }
+    }
+
+    #[test]
+    fn whatever_the_decoder_remembers_it_says_what_a_fresh_one_says(
+        answers in vec(prop::collection::btree_map(
+            "(app|app/blue|app/green|app/|app-admin|other|other/x|a b/x|a b|)",
+            (select(vec!["", "7", "5", "x", r#"{"weights":{"a":1}}"#, r#"{"weights":{"a":1},"y":2}"#]), 1..3_u64),
+            0..6,
+        ), 1..8)
+    ) {
+        let mut decoder = Decoder::new("w/");
+        for keys in answers {
+            let entries: Vec<_> = keys
+                .iter()
+                .map(|(key, (value, index))| Entry {
+                    key: format!("w/{key}").into(),
+                    value: (!value.is_empty()).then(|| BASE64.encode(value).into()),
+                    modify_index: *index,
+                })
+                .collect();
+            let state = decoder.decode(&entries).expect("all lie below the prefix");
+            prop_assert_eq!(&state, &Decoder::new("w/").decode(&entries).expect("all lie below the prefix"));
+            prop_assert!(Arc::ptr_eq(&state, &decoder.decode(&entries).expect("as before")), "nothing changed");
         }
     }
 }

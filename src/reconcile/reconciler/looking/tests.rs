@@ -1,4 +1,4 @@
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
@@ -38,7 +38,7 @@ impl World {
         let [blue, green] = weights;
         let value = STANDARD.encode(format!(r#"{{"weights":{{"blue":{blue},"green":{green}}}}}"#));
         let entry = Entry { key: "w/app".into(), value: Some(value.into()), modify_index: self.index };
-        self.reconciler.take(&Arc::new(self.decoder.decode(self.index, &[entry]).unwrap()));
+        self.reconciler.take(&self.decoder.decode(&[entry]).unwrap());
     }
 
     fn observe(&mut self, states: [u8; 2], weights: [u16; 2]) {

@@ -63,7 +63,7 @@ impl World {
             Arc::new(Desired { weights: weights.into(), force: false, index: self.index, by, reason, at })
         };
         let backends = (0..2).map(|n| (name(n), Source::Valid(Instruction::Weights(document(self.documents[n])))));
-        let state = DesiredState { index: self.index, backends: backends.collect(), ..DesiredState::default() };
+        let state = DesiredState { backends: backends.collect(), ..DesiredState::default() };
         self.reconciler.take(&Arc::new(state));
     }
 

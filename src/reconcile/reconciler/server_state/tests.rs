@@ -1,4 +1,4 @@
-use std::{fmt::Write as _, sync::Arc, time::Duration};
+use std::{fmt::Write as _, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
@@ -42,7 +42,7 @@ impl World {
             modify_index: self.index,
         };
         let entries: Vec<_> = documents.iter().map(entry).collect();
-        self.reconciler.take(&Arc::new(self.decoder.decode(self.index, &entries).unwrap()));
+        self.reconciler.take(&self.decoder.decode(&entries).unwrap());
     }
 
     /// HAProxy is looked at, and has these servers in each backend that is due. What is sent is not shown yet.
