@@ -11,6 +11,7 @@ use std::{
     fs, io,
     io::Write as _,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 pub use pauses::{PauseStore, StoredPause};
@@ -35,10 +36,10 @@ pub struct Stored {
 pub struct StoredBackend {
     /// What is enforced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub accepted: Option<Desired>,
+    pub accepted: Option<Arc<Desired>>,
     /// The last valid document, where it is not what is enforced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pending: Option<Desired>,
+    pub pending: Option<Arc<Desired>>,
     /// Whether the guards keep `pending` back.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub guarded: bool,
@@ -233,7 +234,7 @@ mod tests {
     fn some() -> Stored {
         let weights = [(ServerName::new("blue").unwrap(), Weight::MAX)].into();
         let desired = Desired { weights, force: false, index: 7, by: Some("a".into()), reason: None, at: None };
-        let backend = StoredBackend { accepted: Some(desired), pending: None, guarded: false };
+        let backend = StoredBackend { accepted: Some(Arc::new(desired)), pending: None, guarded: false };
         Stored { backends: [(BackendName::new("app").unwrap(), backend)].into() }
     }
 

@@ -147,10 +147,10 @@ impl Default for Backend {
 impl Backend {
     /// One that is remembered from before weightd started.
     pub fn remembered(stored: StoredBackend) -> Self {
-        let accepted = stored.accepted.map(Arc::new);
+        let accepted = stored.accepted;
         // A document that was guarded when weightd ended has to prove itself anew.
         let guarded = stored.guarded.then_some(Guarded { guard: accept::Guard::Settling, usable_since: None });
-        let desired = stored.pending.map(Arc::new).or_else(|| accepted.clone());
+        let desired = stored.pending.or_else(|| accepted.clone());
         Self { desired, accepted, guarded, ..Self::default() }
     }
 

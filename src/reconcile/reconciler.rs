@@ -96,8 +96,8 @@ impl Reconciler {
     pub fn to_store(&self) -> Stored {
         let backends = self.backends.iter().filter(|(_, b)| b.managed());
         let stored = backends.map(|(name, backend)| {
-            let accepted = backend.accepted.as_deref().cloned();
-            let pending = backend.desired.as_deref().filter(|d| backend.accepted.as_deref() != Some(*d)).cloned();
+            let accepted = backend.accepted.clone();
+            let pending = backend.desired.clone().filter(|desired| backend.accepted.as_ref() != Some(desired));
             (name.clone(), StoredBackend { accepted, pending, guarded: backend.guarded.is_some() })
         });
         Stored { backends: stored.collect() }

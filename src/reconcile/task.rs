@@ -130,6 +130,10 @@ impl Task {
                         break;
                     }
                     self.take_feed();
+                    // What is due goes to HAProxy first, and is told of then.
+                    if self.standing().0 == Some(Due::Now) {
+                        continue;
+                    }
                 }
                 () = &mut first_read, if !enforcing => {
                     info!("Consul's first answer is late; what lies on disk is enforced");
