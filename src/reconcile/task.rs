@@ -119,6 +119,8 @@ impl Task {
         self.take_feed();
         loop {
             let (due, enforcing, usable) = self.standing();
+            // What is due at once goes to HAProxy first, and is told of after it.
+            let mut at_once = false;
             let work_at = if due == Some(Due::Now) { not_before } else { in_turn_at.max(not_before) };
             tokio::select! {
                 biased;
@@ -130,10 +132,7 @@ impl Task {
                         break;
                     }
                     self.take_feed();
-                    // What is due goes to HAProxy first, and is told of then.
-                    if self.standing().0 == Some(Due::Now) {
-                        continue;
-                    }
+                    at_once = self.standing().0 == Some(Due::Now);
                 }
                 () = &mut first_read, if !enforcing => {
                     info!("Consul's first answer is late; what lies on disk is enforced");
@@ -148,7 +147,10 @@ impl Task {
                     let now = Instant::now();
                     in_turn_at = now + PACE;
                     match self.work().await {
-                        Ok(()) => backoff.reset(),
+                        Ok(()) => {
+                            backoff.reset();
+                            at_once = self.standing().0 == Some(Due::Now);
+                        }
                         Err(Failed::NewProcess) => {}
                         Err(Failed::OldProcess) => not_before = now + backoff.next(),
                         Err(Failed::Down) => {
@@ -170,9 +172,12 @@ impl Task {
                 () = async { self.saving.as_mut().expect("only polled where there is one").step(&self.instance).await },
                     if self.saving.is_some() => {}
             }
-            self.tell();
+            if !at_once {
+                self.tell();
+            }
             self.pulse.beat();
         }
+        self.tell();
         self.finish().await;
     }
 
