@@ -3,10 +3,7 @@
 //! Pure functions over text. Columns are found by their names, never by position; what does not parse is an
 //! error, never a guess.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    ops::Range,
-};
+use std::{collections::BTreeSet, ops::Range};
 
 use crate::{
     model::{BackendName, ServerName, Weight},
@@ -208,44 +205,57 @@ fn to_weight(text: &str, column: &'static str) -> Result<Weight, BadReply> {
 /// [`BadReply`] if it is not HAProxy's.
 pub fn roles(frame: &str) -> Result<Option<Roles>, BadReply> {
     const COMMAND: &str = "show stat";
+    const WANTED: [&str; 6] = ["svname", "type", "bck", "tracked", "cookie", "algo"];
     let mut lines = frame.lines();
     let header = lines
         .next()
         .and_then(|line| line.strip_prefix("# "))
         .ok_or(BadReply::Lacks { command: COMMAND, wanted: "header" })?;
-    let columns: HashMap<&str, usize> = header.split(',').enumerate().map(|(at, name)| (name, at)).collect();
-    let column =
-        |wanted: &'static str| columns.get(wanted).copied().ok_or(BadReply::Lacks { command: COMMAND, wanted });
-    let (server, kind, backup) = (column("svname")?, column("type")?, column("bck")?);
-    let (tracked, algorithm, cookie) = (column("tracked")?, column("algo")?, column("cookie")?);
+    // For each column up to the last wanted one, which of those it is: there are a hundred, and 10,000 rows of them.
+    let mut columns: Vec<_> = header.split(',').map(|name| WANTED.iter().position(|wanted| *wanted == name)).collect();
+    if let Some(wanted) = (0..WANTED.len()).find(|wanted| !columns.contains(&Some(*wanted))) {
+        return Err(BadReply::Lacks { command: COMMAND, wanted: WANTED[wanted] });
+    }
+    columns.truncate(columns.iter().rposition(Option::is_some).map_or(0, |last| last + 1));
 
     let mut roles = None::<Roles>;
     let mut servers = Vec::new();
     for line in lines {
-        let fields = csv_fields(line);
-        let text =
-            |at: usize, column| fields.get(at).copied().ok_or(BadReply::Lacks { command: COMMAND, wanted: column });
-        match text(kind, "type")? {
+        let mut fields = [""; WANTED.len()];
+        let mut found = 0;
+        for (wanted, field) in columns.iter().zip(csv_fields(line)) {
+            found += 1;
+            if let Some(wanted) = *wanted {
+                fields[wanted] = field;
+            }
+        }
+        if found < columns.len() {
+            return Err(BadReply::Lacks { command: COMMAND, wanted: "columns of a row" });
+        }
+        let [server, kind, backup, tracked, cookie, algorithm] = fields;
+        match kind {
             "1" => {
                 let roles = roles.get_or_insert_default();
-                text(algorithm, "algo")?.clone_into(&mut roles.algorithm);
-                roles.cookie = !text(cookie, "cookie")?.is_empty();
+                algorithm.clone_into(&mut roles.algorithm);
+                roles.cookie = !cookie.is_empty();
             }
             "2" => {
                 let role = Role {
-                    backup: text(backup, "bck")? == "1",
-                    tracked: text(tracked, "tracked")?.split_once('/').and_then(|(backend, server)| {
+                    backup: backup == "1",
+                    tracked: tracked.split_once('/').and_then(|(backend, server)| {
                         Some((BackendName::new(backend).ok()?, ServerName::new(server).ok()?))
                     }),
                 };
                 // A name that no document can hold has no role that matters.
-                servers.extend(ServerName::new(text(server, "svname")?).ok().map(|name| (name, role)));
+                if role != Role::default() {
+                    servers.extend(ServerName::new(server).ok().map(|name| (name, role)));
+                }
             }
             _ => {}
         }
     }
     if let Some(roles) = &mut roles {
-        roles.servers.extend(servers.into_iter().filter(|(_, role)| *role != Role::default()));
+        roles.servers.extend(servers);
     }
     Ok(roles)
 }
@@ -258,21 +268,12 @@ pub fn stick_tables(frame: &str) -> BTreeSet<BackendName> {
 }
 
 /// The fields of a line of HAProxy's CSV: quoted where they hold a comma or a quote, never across lines.
-fn csv_fields(line: &str) -> Vec<&str> {
-    let mut fields = Vec::with_capacity(100);
-    let (mut start, mut quoted) = (0, false);
-    for (at, byte) in line.bytes().enumerate() {
-        match byte {
-            b'"' => quoted = !quoted,
-            b',' if !quoted => {
-                fields.push(&line[start..at]);
-                start = at + 1;
-            }
-            _ => {}
-        }
-    }
-    fields.push(&line[start..]);
-    fields
+fn csv_fields(line: &str) -> impl Iterator<Item = &str> {
+    let mut quoted = false;
+    line.split(move |c| {
+        quoted ^= c == '"';
+        c == ',' && !quoted
+    })
 }
 
 /// Why HAProxy did not set a weight.

@@ -99,6 +99,8 @@ pub struct Backend {
     pub observed_at: Option<Moment>,
     /// What this HAProxy process calls the backend: `be_id`.
     pub id: Option<u32>,
+    /// What `show servers state` said in this look and when, for as long as the roles that it is read with are not known.
+    pub unread: Option<(String, Moment)>,
     /// Why what HAProxy says about it cannot be read.
     pub unreadable: Option<BadReply>,
     /// The roles in this process, once they were read.
@@ -130,6 +132,7 @@ impl Default for Backend {
             observed: Observed::default(),
             observed_at: None,
             id: None,
+            unread: None,
             unreadable: None,
             roles: None,
             refusal: None,
@@ -214,6 +217,14 @@ impl Backend {
         self.told.retain(|reason| !shares::WORDS.contains(&reason.reason));
         if !matches!(self.settled, Settled::Fresh(_)) {
             self.settled = Settled::Fresh(Why::NewProcess);
+        }
+    }
+
+    /// A look begins: what an earlier one did not come to the end of counts no more.
+    pub fn look_begins(&mut self) {
+        self.unread = None;
+        if self.roles.is_none() {
+            self.id = None;
         }
     }
 

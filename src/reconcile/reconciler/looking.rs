@@ -33,7 +33,7 @@ pub struct Reads {
 pub struct Look {
     /// The backend.
     pub backend: BackendName,
-    /// Its id in this process, if its roles are wanted as well: once per process.
+    /// Its id in this process, if its roles are wanted: once per process, after its servers.
     pub roles: Option<u32>,
 }
 
@@ -86,7 +86,8 @@ impl Reconciler {
             let queue = if urgent { &mut self.urgent } else { &mut self.sweep };
             let Some(name) = queue.pop_first() else { break };
             self.sweep.remove(&name);
-            if self.backends.get(&name).is_some_and(Backend::managed) {
+            if let Some(backend) = self.backends.get_mut(&name).filter(|backend| backend.managed()) {
+                backend.look_begins();
                 batch.push(name);
             }
         }
@@ -121,11 +122,14 @@ impl Reconciler {
         self.urgent.extend(batch);
     }
 
-    /// Takes the roles of a backend in this process; none where it is disabled.
+    /// Takes the roles of a backend in this process; none where it is disabled. What was read of its servers in this look
+    /// is read with them.
     pub fn take_roles(&mut self, name: &BackendName, roles: Option<Roles>) {
-        if let Some(backend) = self.backends.get_mut(name) {
-            let stick_table = self.stick_tables.contains(name);
-            backend.roles = Some(Roles { stick_table, ..roles.unwrap_or_default() });
+        let Some(backend) = self.backends.get_mut(name) else { return };
+        let stick_table = self.stick_tables.contains(name);
+        backend.roles = Some(Roles { stick_table, ..roles.unwrap_or_default() });
+        if let Some((frame, at)) = backend.unread.take() {
+            self.observe(name, &frame, at);
         }
     }
 
@@ -160,6 +164,7 @@ impl Reconciler {
             backend.matched = Matched::Yes;
             backend.unreadable = None;
             backend.id = rows.first().map(|row| row.backend_id);
+            backend.unread = backend.roles.is_none().then(|| (frame.to_owned(), now));
         }
     }
 
