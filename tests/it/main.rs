@@ -32,6 +32,7 @@ mod servers;
 mod shares;
 mod state_file;
 mod sync;
+mod tap;
 mod tls;
 mod unit;
 

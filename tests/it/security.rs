@@ -1,71 +1,15 @@
 //! What `docs/security.md` rests on: what comes from Consul stays text, and what goes to HAProxy is a few words.
 
-use std::{
-    fs,
-    path::Path,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{fs, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use serde_json::json;
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{UnixListener, UnixStream},
-    task::JoinHandle,
-};
 
 use crate::{
     common::{SOON, backend, becomes, document, key, put, servers},
     harness::{Haproxy, eventually, runtime, weightd::Settings},
+    tap::Tap,
 };
-
-/// Stands between weightd and HAProxy's socket, and writes down what is sent.
-struct Tap {
-    said: Arc<Mutex<String>>,
-    task: JoinHandle<()>,
-}
-
-impl Tap {
-    fn at(path: &Path, haproxy: &Haproxy) -> anyhow::Result<Self> {
-        let (listener, socket) = (UnixListener::bind(path)?, haproxy.socket());
-        let said = Arc::new(Mutex::new(String::new()));
-        let writes = Arc::clone(&said);
-        let task = tokio::spawn(async move {
-            while let Ok((mut client, _)) = listener.accept().await {
-                let Ok(mut server) = UnixStream::connect(&socket).await else { continue };
-                let mut line = Vec::new();
-                let mut piece = [0; 4096];
-                // One line is what one connection carries; HAProxy closes it after its answer.
-                while !line.ends_with(b"\n") {
-                    match client.read(&mut piece).await {
-                        Ok(read) if read > 0 => line.extend_from_slice(&piece[..read]),
-                        _ => break,
-                    }
-                }
-                writes.lock().unwrap_or_else(PoisonError::into_inner).push_str(&String::from_utf8_lossy(&line));
-                let mut answer = Vec::new();
-                if server.write_all(&line).await.is_ok() && server.read_to_end(&mut answer).await.is_ok() {
-                    // Who went away already wanted nothing.
-                    let _ = client.write_all(&answer).await;
-                }
-            }
-        });
-        Ok(Self { said, task })
-    }
-
-    /// Every command so far.
-    fn commands(&self) -> Vec<String> {
-        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        said.split(['\n', ';']).map(|command| command.trim().to_owned()).filter(|command| !command.is_empty()).collect()
-    }
-}
-
-impl Drop for Tap {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
 
 /// Names and values that would be commands if anything took them for that.
 const HOSTILE: [(&str, &str); 6] = [
@@ -80,15 +24,13 @@ const HOSTILE: [(&str, &str); 6] = [
 #[tokio::test]
 async fn whatever_consul_holds_haproxy_hears_a_few_words() -> anyhow::Result<()> {
     let (consul, mut haproxy) = servers(&backend("app", 100, 0)).await?;
-    let path = haproxy.dir().join("tap.sock");
-    let tap = Tap::at(&path, &haproxy)?;
+    let tap = Tap::start(&haproxy)?;
     for (name, value) in HOSTILE {
         consul.put(&key(name), value).await?;
     }
     put(&consul, "app", 70, 30).await?;
-    let address = format!("unix:{}", path.display());
-    let settings =
-        Settings::without_haproxy(&consul.address()).haproxy("haproxy", &address).set("reconcile.resync", "1s");
+    let settings = Settings::without_haproxy(&consul.address()).haproxy("haproxy", &tap.address());
+    let settings = settings.set("reconcile.resync", "1s");
     let weightd = settings.start().await?;
     becomes(&haproxy, "app", 70, 30).await?;
     // Everything that it ever does: drift, a reload, a pause, a reload of its own configuration.

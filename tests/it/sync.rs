@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use crate::{
     common::{SOON, backend, becomes, converged, document, instance, is, key, lines, metric, put, servers, stays},
     harness::{Apps, Consul, Haproxy, Port, Traffic, Weightd, config, eventually, traffic::Rate, weightd::Settings},
+    tap::Tap,
 };
 
 #[tokio::test]
@@ -41,6 +42,41 @@ async fn a_document_reaches_haproxy_and_each_weight_is_logged_once() -> anyhow::
     assert_eq!(lines(&weightd, &["weight set"]).len(), 3, "{}", weightd.log());
     assert_eq!(metric(&weightd, "weightd_weight_changes_total", ",why=\"document\"").await?, 3);
     Ok(())
+}
+
+#[tokio::test]
+async fn a_change_that_stops_no_server_is_one_exchange_and_one_that_does_is_looked_at_first() -> anyhow::Result<()> {
+    let (consul, haproxy) = servers(&backend("app", 100, 0)).await?;
+    let tap = Tap::start(&haproxy)?;
+    let settings = Settings::without_haproxy(&consul.address()).haproxy("haproxy", &tap.address());
+    // Nothing else looks meanwhile.
+    let weightd = settings.set("reconcile.resync", "10m").start().await?;
+    put(&consul, "app", 90, 10).await?;
+    becomes(&haproxy, "app", 90, 10).await?;
+    converged(&weightd).await?;
+    let about_app = |lines: &[String]| lines.iter().filter(|line| line.contains(" app")).cloned().collect::<Vec<_>>();
+
+    let before = tap.lines().len();
+    put(&consul, "app", 80, 20).await?;
+    becomes(&haproxy, "app", 80, 20).await?;
+    converged(&weightd).await?;
+    let set = "set server app/green weight 20;set server app/blue weight 80;show servers state app";
+    assert_eq!(about_app(&tap.lines()[before..]), [set]);
+
+    let before = tap.lines().len();
+    put(&consul, "app", 0, 100).await?;
+    becomes(&haproxy, "app", 0, 100).await?;
+    converged(&weightd).await?;
+    let set = "set server app/green weight 100;set server app/blue weight 0;show servers state app";
+    assert_eq!(about_app(&tap.lines()[before..]), ["show info;show servers state app", set]);
+
+    // Whose weights were changed by hand: the read-back finds it, and it is put right at once.
+    put(&consul, "app", 60, 40).await?;
+    becomes(&haproxy, "app", 60, 40).await?;
+    converged(&weightd).await?;
+    haproxy.set_weight_by_hand("app", "blue", 3).await?;
+    put(&consul, "app", 60, 50).await?;
+    becomes(&haproxy, "app", 60, 50).await
 }
 
 #[tokio::test]

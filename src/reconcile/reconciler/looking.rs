@@ -13,7 +13,7 @@ use crate::{
     },
     model::{BackendName, Moment, ServerName},
     observed::{Health, Observed, Roles},
-    reconcile::backend::{Backend, Matched},
+    reconcile::backend::Matched,
 };
 
 /// The most backends that one exchange looks at, so that HAProxy serves traffic between two.
@@ -61,7 +61,7 @@ impl Reconciler {
     }
 
     /// Urgent backends that are to be decided without a look before it, at most [`MAX_BATCH`]: see
-    /// [`Backend::needs_no_look`].
+    /// [`needs_no_look`](crate::reconcile::backend::Backend::needs_no_look).
     pub fn next_unseen(&mut self, now: Moment) -> Vec<BackendName> {
         if self.observe_only {
             return Vec::new();
