@@ -1,23 +1,26 @@
 //! Many weightd on one Consul, each with a HAProxy of its own, against as many bare watchers: how long one change takes
-//! to the last of them, and what it costs Consul.
+//! to the last of them, and what it costs Consul. And against as many floors, each of which has a
+//! HAProxy to talk to as well.
 //!
-//! When a weightd has set a weight is what its log says, in microseconds; an observer that looked at hundreds of them
-//! all the time would be most of the load. It looks at all of them in the end.
+//! When a weightd or a floor has set a weight is what its log says, in microseconds; an observer that looked at hundreds
+//! of them all the time would be most of the load. It looks at all of them in the end.
 
 use std::{
     path::Path,
     sync::mpsc::{Receiver, channel},
     thread,
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use anyhow::{Context as _, ensure};
+use jiff::Timestamp;
 use rustix::process::Pid;
+use tempfile::TempDir;
 use tokio::time::Instant;
 
 use crate::{
     Options,
-    harness::{Consul, Haproxy, Weightd},
+    harness::{Consul, Haproxy, Weightd, program::Program},
     http::Http,
     observer, process,
     setup::{self, Shape},
@@ -25,9 +28,11 @@ use crate::{
     table::{Goal, Report, Row},
 };
 
-const SHAPE: Shape = Shape::new(1, 2);
+/// A backend for weightd and one for the floor.
+const SHAPE: Shape = Shape::new(2, 2);
 const PREFIX: &str = "weightd/weights/";
 const WATCHED: &str = "watched/weights/";
+const FLOOR: &str = "floor/weights/";
 /// After this a node has not followed.
 const LOST_AFTER: Duration = Duration::from_secs(20);
 /// Between two looks at the logs.
@@ -46,7 +51,7 @@ pub async fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
     }
     let mut curve = Vec::new();
     for nodes in options.backends.clone().unwrap_or_else(|| vec![10, 50, 200]) {
-        curve.push(measure(nodes, options.rounds.unwrap_or(20), report).await?);
+        curve.push(measure(nodes, options.rounds.unwrap_or(12), report).await?);
     }
     if let [.., few, many] = &curve[..] {
         report.notes.push(estimate(*few, *many));
@@ -77,39 +82,68 @@ fn estimate(few: Point, many: Point) -> String {
     format!("fleet, straight on from {:.0} and {:.0}: {}; {}", few.nodes, many.nodes, line(1000.0), line(10_000.0))
 }
 
+/// A HAProxy with those who follow Consul for it.
+struct Node {
+    weightd: Weightd,
+    floor: Program,
+    haproxy: Haproxy,
+    _dir: TempDir,
+}
+
+impl Node {
+    async fn start(consul: &Consul) -> anyhow::Result<Self> {
+        let haproxy = Haproxy::start(&SHAPE.config()).await?;
+        let weightd = Weightd::start(consul, &haproxy).await?;
+        let dir = tempfile::Builder::new().prefix("bench-").tempdir()?;
+        let own = std::env::current_exe().context("where this program lies")?;
+        let floor = Program::new("floor", own, dir.path());
+        let mut floor = floor.args(["--floor", &consul.address(), FLOOR]).args([haproxy.socket()]);
+        floor.spawn()?;
+        Ok(Self { weightd, floor, haproxy, _dir: dir })
+    }
+}
+
+/// What the documents below a prefix say.
+fn weights(prefix: &str, weight: u32) -> observer::Weights {
+    let name = setup::backend(usize::from(prefix == FLOOR));
+    SHAPE.weights(|_| weight).into_iter().filter(|(backend, _)| *backend == name).collect()
+}
+
 async fn measure(nodes: usize, rounds: usize, report: &mut Report) -> anyhow::Result<Point> {
     let case = format!("fleet, {nodes} nodes");
     let consul = Consul::start().await?;
     let mut http = Http::connect(&consul.address())?;
-    let mut desired = SHAPE.weights(|_| 50);
-    for prefix in [PREFIX, WATCHED] {
-        setup::write(&mut http, prefix, &desired, 0)?;
+    for prefix in [PREFIX, WATCHED, FLOOR] {
+        setup::write(&mut http, prefix, &weights(prefix, 50), 0)?;
     }
     let mut fleet = Vec::new();
     for _ in 0..nodes {
-        let haproxy = Haproxy::start(&SHAPE.config()).await?;
-        fleet.push((Weightd::start(&consul, &haproxy).await?, haproxy));
+        fleet.push(Node::start(&consul).await?);
     }
-    for (weightd, haproxy) in &fleet {
-        let followed = observer::until(&haproxy.socket(), &desired, LOST_AFTER, true)?;
-        followed.with_context(|| format!("a weightd did not follow:\n{}", weightd.log()))?;
+    for node in &fleet {
+        let followed = observer::until(&node.haproxy.socket(), &SHAPE.weights(|_| 50), LOST_AFTER, true)?;
+        followed.with_context(|| format!("a weightd did not follow:\n{}{}", node.weightd.log(), node.floor.log()))?;
     }
     let watchers = watch(&consul.address(), nodes)?;
 
     let pid = consul.pid()?;
     thread::sleep(SETTLE);
     let idle = idle(pid)?;
-    let (mut times, mut cpu) = ([Samples::default(), Samples::default()], [0.0; 2]);
+    let (mut times, mut cpu) = (vec![Samples::default(); 3], [0.0; 3]);
+    let mut order = [0, 1, 2];
+    let mut weight = 50;
     for round in 1..=rounds {
-        let weight = u32::try_from(round % 200)? + 51;
-        desired = SHAPE.weights(|_| weight);
-        for side in if fastrand::bool() { [0, 1] } else { [1, 0] } {
+        weight = u32::try_from(round % 200)? + 51;
+        fastrand::shuffle(&mut order);
+        for side in order {
             thread::sleep(SETTLE);
             let (before, from) = (process::cpu(pid)?, Instant::now());
-            let time = if side == 0 {
-                to_the_last_weightd(&mut http, &desired, u64::try_from(round)?, &fleet)?
-            } else {
-                to_the_last_watcher(&mut http, &desired, u64::try_from(round)?, &watchers, nodes)?
+            let number = u64::try_from(round)?;
+            let mut change = |prefix| setup::write(&mut http, prefix, &weights(prefix, weight), number);
+            let time = match side {
+                0 => to_the_last_log(|| change(PREFIX), SHAPE.servers, fleet.iter().map(|node| || node.weightd.log()))?,
+                1 => to_the_last_watcher(|| change(WATCHED), &watchers, nodes)?,
+                _ => to_the_last_log(|| change(FLOOR), 1, fleet.iter().map(|node| || node.floor.log()))?,
             };
             thread::sleep(SETTLE);
             cpu[side] += process::cpu(pid)? - before - from.elapsed().as_secs_f64() * idle / 100.0;
@@ -119,18 +153,20 @@ async fn measure(nodes: usize, rounds: usize, report: &mut Report) -> anyhow::Re
             }
         }
     }
-    for (_, haproxy) in &fleet {
-        for wrong in observer::differences(&haproxy.socket(), &desired)? {
+    for node in &fleet {
+        for wrong in observer::differences(&node.haproxy.socket(), &SHAPE.weights(|_| weight))? {
             report.expect(false, || format!("{case}: at the end {wrong}"));
         }
     }
     let a_change = |side: usize| cpu[side] * 1000.0 / f64::from(u32::try_from(rounds).unwrap_or(u32::MAX));
     let row = |figure: &str, unit| Row::new(&case, figure, unit);
-    let time =
-        |figure, percent| row(figure, "ms").weightd(times[0].percentile(percent)).floor(times[1].percentile(percent));
+    let time = |figure, percent, side: usize| {
+        row(figure, "ms").weightd(times[0].percentile(percent)).floor(times[side].percentile(percent))
+    };
     report.rows([
-        time("to the last, p50, floor: watchers", 50.0).goal(Goal::TimesFloor(3.0)),
-        time("to the last, max", 100.0),
+        time("to the last, p50, floor: watchers", 50.0, 1).goal(Goal::TimesFloor(3.0)),
+        time("to the last, max, floor: watchers", 100.0, 1),
+        time("to the last, p50, floor: as many floors", 50.0, 2),
         row("Consul's CPU for a change", "ms").weightd(a_change(0)).floor(a_change(1)),
         row("Consul's CPU, nothing changes", "%").weightd(idle),
     ]);
@@ -146,47 +182,47 @@ fn idle(consul: Pid) -> anyhow::Result<f64> {
     Ok((process::cpu(consul)? - before) / DURING.as_secs_f64() * 100.0)
 }
 
-/// From the write to the last line in a log that says that the weight was set and read back.
-fn to_the_last_weightd(
-    http: &mut Http,
-    desired: &observer::Weights,
-    number: u64,
-    fleet: &[(Weightd, Haproxy)],
+/// From the change to the last line in a log that says that a weight was set and read back. Each log has so many `lines`
+/// for it. Nobody reads them before it is over, as a rule: that would take the CPU from who is measured.
+fn to_the_last_log<L: Fn() -> String>(
+    change: impl FnOnce() -> anyhow::Result<()>,
+    lines: usize,
+    logs: impl Iterator<Item = L>,
 ) -> anyhow::Result<Option<Duration>> {
-    let (from, deadline) = (SystemTime::now(), Instant::now() + LOST_AFTER);
-    setup::write(http, PREFIX, desired, number)?;
-    let mark = format!("reason=\"change {number}\"");
+    let (from, deadline) = (Timestamp::now(), Instant::now() + LOST_AFTER);
+    change()?;
+    thread::sleep(SETTLE);
     let mut last = from;
-    for (weightd, _) in fleet {
-        let at = loop {
-            let log = weightd.log();
-            let told: Vec<_> =
-                log.lines().filter(|line| line.contains(" weight set ") && line.contains(&mark)).collect();
-            if let Some(line) = told.last().filter(|_| told.len() == SHAPE.servers) {
-                let stamp = line.split(' ').next().unwrap_or_default();
-                break stamp.parse::<jiff::Timestamp>().with_context(|| format!("no time in {line}"))?;
+    for log in logs {
+        loop {
+            let log = log();
+            let told = log.lines().rev().filter(|line| line.contains(" set")).map_while(|line| {
+                let stamp = line.split(' ').next().and_then(|stamp| stamp.parse::<Timestamp>().ok());
+                stamp.filter(|stamp| *stamp >= from)
+            });
+            let told: Vec<_> = told.collect();
+            if told.len() == lines {
+                last = told.into_iter().fold(last, Timestamp::max);
+                break;
             }
             if Instant::now() > deadline {
                 return Ok(None);
             }
             thread::sleep(LOOK_EVERY);
-        };
-        last = last.max(at.into());
+        }
     }
-    Ok(Some(last.duration_since(from).context("the clock was set")?))
+    Ok(Some(last.duration_since(from).unsigned_abs()))
 }
 
 /// From the write to the last watcher having read the answer.
 fn to_the_last_watcher(
-    http: &mut Http,
-    desired: &observer::Weights,
-    number: u64,
+    change: impl FnOnce() -> anyhow::Result<()>,
     watchers: &Receiver<Instant>,
     nodes: usize,
 ) -> anyhow::Result<Option<Duration>> {
     let mut last = Instant::now();
     let from = last;
-    setup::write(http, WATCHED, desired, number)?;
+    change()?;
     for _ in 0..nodes {
         match watchers.recv_timeout(LOST_AFTER) {
             Ok(at) => last = last.max(at),

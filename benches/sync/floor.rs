@@ -10,6 +10,7 @@
 use std::{
     collections::{BTreeMap, HashMap, hash_map::Entry as Slot},
     fmt::Write as _,
+    io::{Write as _, stdout},
     path::Path,
 };
 
@@ -73,6 +74,9 @@ impl Floor<'_> {
             let backend = entry.key.strip_prefix(prefix).context("a key outside the prefix")?;
             changed.push((backend.to_owned(), document.weights));
         }
+        if changed.is_empty() {
+            return Ok(());
+        }
         let unknown = changed.iter().filter(|(backend, _)| self.looks || !self.known.contains_key(backend));
         let unknown = unknown.map(|(backend, _)| format!("show servers state {backend}"));
         let process = self.looks.then(|| "show info".to_owned());
@@ -97,7 +101,12 @@ impl Floor<'_> {
             let right = weights.iter().all(|(server, weight)| known.get(server) == Some(weight));
             ensure!(right, "{backend} is not as it was set: {known:?}");
         }
-        Ok(())
+        Self::tell()
+    }
+
+    /// Says that it is done: a line, as weightd logs one.
+    fn tell() -> anyhow::Result<()> {
+        writeln!(stdout(), "{} set", jiff::Timestamp::now()).context("nobody listens")
     }
 
     /// Sends commands, as many on a line as fit, and takes note of the weights that come back.

@@ -10,7 +10,7 @@ use crate::{
     Options,
     http::Http,
     observer,
-    setup::{Follower, Other, Setup, Shape},
+    setup::{self, Follower, Other, Setup, Shape},
     stats::Samples,
     table::{Goal, Report, Row},
 };
@@ -82,9 +82,27 @@ pub async fn first(options: &Options, report: &mut Report) -> anyhow::Result<()>
             times[side].extend(seen);
         }
     }
-    end("first convergence, 10,000 servers", &setup, &times, report)?;
+    let case = "first convergence, 10,000 servers";
+    end(case, &setup, &times, report)?;
+    let row = Row::new(case, "of it, HAProxy's `show stat`", "ms");
+    report.rows([row.weightd(roles(setup.sides[0].socket())?.percentile(50.0))]);
     drop(setup);
     ready(options, report).await
+}
+
+/// What it takes HAProxy to tell the roles of all servers, a hundred backends at a time, as weightd asks for them. The
+/// floor does without.
+fn roles(socket: &Path) -> anyhow::Result<Samples> {
+    let mut times = Samples::default();
+    for _ in 0..5 {
+        let from = Instant::now();
+        for batch in (0..ALL.backends).collect::<Vec<_>>().chunks(100) {
+            let commands = batch.iter().map(|at| format!("show stat {} 6 -1", setup::backend(*at)));
+            observer::exchange(socket, &commands.collect::<Vec<_>>().join(";"))?;
+        }
+        times.push(from.elapsed());
+    }
+    Ok(times)
 }
 
 /// From the start of weightd's process to `/ready`, with one backend.
