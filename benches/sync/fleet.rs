@@ -2,6 +2,9 @@
 //! to the last of them, and what it costs Consul. And against as many floors, each of which has a
 //! HAProxy to talk to as well.
 //!
+//! All of them share the cores of one machine, as nodes of a fleet do not: so there is also one weightd among as many
+//! watchers.
+//!
 //! When a weightd or a floor has set a weight is what its log says, in microseconds; an observer that looked at hundreds
 //! of them all the time would be most of the load. It looks at all of them in the end.
 
@@ -20,7 +23,7 @@ use tokio::time::Instant;
 
 use crate::{
     Options,
-    harness::{Consul, Haproxy, Weightd, program::Program},
+    harness::{Consul, Haproxy, Weightd, program::Program, weightd::Settings},
     http::Http,
     observer, process,
     setup::{self, Shape},
@@ -91,9 +94,11 @@ struct Node {
 }
 
 impl Node {
-    async fn start(consul: &Consul) -> anyhow::Result<Self> {
+    /// One whose weightd has its documents below `prefix`.
+    async fn start(consul: &Consul, prefix: &str) -> anyhow::Result<Self> {
         let haproxy = Haproxy::start(&SHAPE.config()).await?;
-        let weightd = Weightd::start(consul, &haproxy).await?;
+        let root = prefix.trim_end_matches("weights/");
+        let weightd = Settings::new(consul, &haproxy).set("consul.root", root).start().await?;
         let dir = tempfile::Builder::new().prefix("bench-").tempdir()?;
         let own = std::env::current_exe().context("where this program lies")?;
         let floor = Program::new("floor", own, dir.path());
@@ -118,9 +123,10 @@ async fn measure(nodes: usize, rounds: usize, report: &mut Report) -> anyhow::Re
     }
     let mut fleet = Vec::new();
     for _ in 0..nodes {
-        fleet.push(Node::start(&consul).await?);
+        fleet.push(Node::start(&consul, PREFIX).await?);
     }
-    for node in &fleet {
+    let lone = Node::start(&consul, WATCHED).await?;
+    for node in fleet.iter().chain([&lone]) {
         let followed = observer::until(&node.haproxy.socket(), &SHAPE.weights(|_| 50), LOST_AFTER, true)?;
         followed.with_context(|| format!("a weightd did not follow:\n{}{}", node.weightd.log(), node.floor.log()))?;
     }
@@ -129,7 +135,7 @@ async fn measure(nodes: usize, rounds: usize, report: &mut Report) -> anyhow::Re
     let pid = consul.pid()?;
     thread::sleep(SETTLE);
     let idle = idle(pid)?;
-    let (mut times, mut cpu) = (vec![Samples::default(); 3], [0.0; 3]);
+    let (mut times, mut cpu) = (vec![Samples::default(); 4], [0.0; 3]);
     let mut order = [0, 1, 2];
     let mut weight = 50;
     for round in 1..=rounds {
@@ -140,6 +146,7 @@ async fn measure(nodes: usize, rounds: usize, report: &mut Report) -> anyhow::Re
             let (before, from) = (process::cpu(pid)?, Instant::now());
             let number = u64::try_from(round)?;
             let mut change = |prefix| setup::write(&mut http, prefix, &weights(prefix, weight), number);
+            let at = Timestamp::now();
             let time = match side {
                 0 => to_the_last_log(|| change(PREFIX), SHAPE.servers, fleet.iter().map(|node| || node.weightd.log()))?,
                 1 => to_the_last_watcher(|| change(WATCHED), &watchers, nodes)?,
@@ -147,13 +154,17 @@ async fn measure(nodes: usize, rounds: usize, report: &mut Report) -> anyhow::Re
             };
             thread::sleep(SETTLE);
             cpu[side] += process::cpu(pid)? - before - from.elapsed().as_secs_f64() * idle / 100.0;
+            if side == 1 {
+                let told = told(|| lone.weightd.log(), SHAPE.servers, at)?;
+                times[3].extend(told.map(|told| told.duration_since(at).unsigned_abs()));
+            }
             match time {
                 Some(time) => times[side].push(time),
                 None => report.expect(false, || format!("{case}: not all of them followed change {round}")),
             }
         }
     }
-    for node in &fleet {
+    for node in fleet.iter().chain([&lone]) {
         for wrong in observer::differences(&node.haproxy.socket(), &SHAPE.weights(|_| weight))? {
             report.expect(false, || format!("{case}: at the end {wrong}"));
         }
@@ -167,6 +178,10 @@ async fn measure(nodes: usize, rounds: usize, report: &mut Report) -> anyhow::Re
         time("to the last, p50, floor: watchers", 50.0, 1).goal(Goal::TimesFloor(3.0)),
         time("to the last, max, floor: watchers", 100.0, 1),
         time("to the last, p50, floor: as many floors", 50.0, 2),
+        row("one among watchers, p50, floor: the last of them", "ms")
+            .weightd(times[3].percentile(50.0))
+            .floor(times[1].percentile(50.0)),
+        row("one among watchers, max, floor: the last of them", "ms").weightd(times[3].max()).floor(times[1].max()),
         row("Consul's CPU for a change", "ms").weightd(a_change(0)).floor(a_change(1)),
         row("Consul's CPU, nothing changes", "%").weightd(idle),
     ]);
@@ -189,29 +204,34 @@ fn to_the_last_log<L: Fn() -> String>(
     lines: usize,
     logs: impl Iterator<Item = L>,
 ) -> anyhow::Result<Option<Duration>> {
-    let (from, deadline) = (Timestamp::now(), Instant::now() + LOST_AFTER);
+    let from = Timestamp::now();
     change()?;
     thread::sleep(SETTLE);
     let mut last = from;
     for log in logs {
-        loop {
-            let log = log();
-            let told = log.lines().rev().filter(|line| line.contains(" set")).map_while(|line| {
-                let stamp = line.split(' ').next().and_then(|stamp| stamp.parse::<Timestamp>().ok());
-                stamp.filter(|stamp| *stamp >= from)
-            });
-            let told: Vec<_> = told.collect();
-            if told.len() == lines {
-                last = told.into_iter().fold(last, Timestamp::max);
-                break;
-            }
-            if Instant::now() > deadline {
-                return Ok(None);
-            }
-            thread::sleep(LOOK_EVERY);
-        }
+        let Some(at) = told(log, lines, from)? else { return Ok(None) };
+        last = last.max(at);
     }
     Ok(Some(last.duration_since(from).unsigned_abs()))
+}
+
+/// When the last of so many `lines` in a log says that a weight was set, after `from`.
+fn told(log: impl Fn() -> String, lines: usize, from: Timestamp) -> anyhow::Result<Option<Timestamp>> {
+    let deadline = Instant::now() + LOST_AFTER;
+    while Instant::now() < deadline {
+        let log = log();
+        let stamps = log.lines().rev().filter(|line| line.contains(" set")).map_while(|line| {
+            let stamp = line.split(' ').next().and_then(|stamp| stamp.parse::<Timestamp>().ok());
+            stamp.filter(|stamp| *stamp >= from)
+        });
+        let stamps: Vec<_> = stamps.collect();
+        ensure!(stamps.len() <= lines, "more was set than was to be:\n{log}");
+        if stamps.len() == lines {
+            return Ok(stamps.into_iter().max());
+        }
+        thread::sleep(LOOK_EVERY);
+    }
+    Ok(None)
 }
 
 /// From the write to the last watcher having read the answer.
