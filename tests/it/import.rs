@@ -146,6 +146,17 @@ async fn what_somebody_decided_stays_unless_replace_is_given() -> anyhow::Result
 }
 
 #[tokio::test]
+async fn what_weightd_does_next_knows_which_servers_are_backups() -> anyhow::Result<()> {
+    let body = "backend app\n    server blue 127.0.0.1:9 weight 5\n    server spare 127.0.0.1:9 weight 5 backup\n";
+    let (consul, haproxy) = servers(body).await?;
+    consul.put(&key("app"), r#"{"weights":{"blue":0}}"#).await?;
+    let said = import(&consul, 7, &["--from-haproxy", haproxy.address().as_str(), "--yes", "-o", "json"]).await?;
+    let json: Value = serde_json::from_str(&said.out)?;
+    assert_eq!(json["next"], json!([]), "a backup does not take the place of the last server: {said:?}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn keys_of_a_template_become_documents_and_stay_as_they_are() -> anyhow::Result<()> {
     let consul = Consul::start().await?;
     let nothing = import(&consul, 1, &["--from-kv", "traffic", "--yes"]).await?;

@@ -30,11 +30,14 @@ pub(super) async fn look(address: &Address, wanted: &[BackendName]) -> Result<BT
     let seen = names.into_iter().map(|name| (name, Seen::default())).collect();
     let mut looking = Looking { runtime: &runtime, pid, seen };
 
-    // A backend's servers come with its number, and by that number it is asked for its roles.
+    // A backend's servers come with its number, by that number it is asked for its roles, and those tell how its servers
+    // are to be read.
     looking.read(Reads { tracked, looks: Vec::new() }).await?;
     let look = |(name, seen): (&BackendName, &Seen)| Some(Look { backend: name.clone(), roles: Some(seen.id?) });
-    let looks = looking.seen.iter().filter_map(look).collect();
+    let looks: Vec<_> = looking.seen.iter().filter_map(look).collect();
+    let tracked = looks.iter().map(|look| look.backend.clone()).collect();
     looking.read(Reads { tracked: Vec::new(), looks }).await?;
+    looking.read(Reads { tracked, looks: Vec::new() }).await?;
     Ok(looking.seen)
 }
 
