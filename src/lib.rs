@@ -43,8 +43,10 @@
 //! # What a changed key costs
 //!
 //! One answer of the blocking query; decoding of the one value whose `ModifyIndex` or text changed; one
-//! exchange that asks which process answers and reads that backend; one that sets its weights and reads
-//! them back. Nothing is decided on an observation that is older than the decision.
+//! exchange that sets the weights of that backend and reads them back. Before it, where a server goes to 0
+//! or anything about the backend is not as it was left, one that asks which process answers and reads the
+//! backend: what could take the last server away is never decided on an observation that is older than the
+//! decision.
 //!
 //! # What must stay true
 //!

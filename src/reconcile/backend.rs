@@ -1,6 +1,6 @@
-//! What is remembered of one backend on one HAProxy, and what each look at it decides. Pure.
+//! What is remembered of one backend on one HAProxy, and what is decided on it. Pure.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{contention::Contention, reasons::Reason, shares};
 use crate::{
@@ -12,6 +12,10 @@ use crate::{
     plan::{self, Change, Plan, Withheld},
     store::StoredBackend,
 };
+
+/// How old the last look may be where none is needed before a change: what is told of the change, and whether it is
+/// accepted, rests on it. More than a resync, as a rule.
+const RECENT: Duration = Duration::from_secs(15);
 
 /// Why weights are changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -238,6 +242,7 @@ impl Backend {
     /// What HAProxy says about it cannot be read: nothing is known, and nothing is sent.
     pub fn unreadable(&mut self, why: BadReply) {
         self.unreadable = Some(why);
+        self.unread = None;
         self.matched = Matched::Unknown;
     }
 
@@ -255,9 +260,13 @@ impl Backend {
     /// A document without a 0 leaves every server that could serve able to, whatever happened since the last look, and
     /// its read-back is the look that follows. Everything else is decided on what is there at that moment.
     pub fn needs_no_look(&self, name: &BackendName, now: Moment) -> bool {
-        let Some(desired) = self.desired.as_ref().filter(|desired| desired.stops_no_server()) else { return false };
         let as_accepted = self.matched == Matched::Yes && self.settled == Settled::Converged && !self.differs;
-        if !as_accepted || self.roles.is_none() || self.guarded.is_some() || self.accepted == self.desired {
+        let recent = self.observed_at.is_some_and(|at| now.since(at) <= RECENT);
+        if !as_accepted || !recent || self.roles.is_none() || self.guarded.is_some() {
+            return false;
+        }
+        let Some(desired) = self.desired.as_ref().filter(|desired| desired.stops_no_server()) else { return false };
+        if self.accepted.as_ref() == Some(desired) {
             return false;
         }
         let verdict = accept::accept(desired, self.accepted.as_deref(), &self.observed, None, now);
@@ -364,6 +373,7 @@ impl Backend {
         let (done, open): (Vec<Change>, Vec<Change>) = sent.iter().cloned().partition(is);
         let Some(accepted) = self.accepted.as_ref() else { return (done, None) };
         let rest = plan::plan(name, accepted, &self.observed);
+        self.withheld = rest.withheld.as_ref().map(|(why, _)| *why);
         self.differs = !rest.is_empty();
         if self.differs {
             self.refusal = refusal;

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     desired::Desired,
-    model::BackendName,
+    model::{BackendName, Moment},
     plan::{Change, Plan},
 };
 
@@ -26,6 +26,8 @@ pub enum Event {
         why: Why,
         /// The document it comes from.
         accepted: Arc<Desired>,
+        /// When it was read back.
+        at: Moment,
     },
     /// A node that only observes would set weights.
     Would {

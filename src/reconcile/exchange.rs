@@ -76,8 +76,8 @@ impl Packing {
     }
 }
 
-/// What to send for reads: on each line which process answers, then the backends that are tracked, then those to decide
-/// on.
+/// What to send for reads: on each line which process answers, then the servers of the backends that are tracked, then
+/// the roles or the servers of those to decide on.
 pub fn reads(reads: &Reads) -> Vec<Exchange> {
     let mut packing = Packing { asks_who: true, ..Packing::default() };
     for name in &reads.tracked {

@@ -74,14 +74,18 @@ pub struct Reconciler {
     pub unsaved: Unsaved,
     /// What a person told this node to keep its hands off.
     pub pauses: Pauses,
+    /// To be looked at at once.
     urgent: BTreeSet<BackendName>,
+    /// To be decided at once, and without a look where that is not needed.
+    fresh: BTreeSet<BackendName>,
+    /// To be looked at in its turn.
     sweep: BTreeSet<BackendName>,
     /// Backends that are only read, because servers track theirs.
     tracked: BTreeMap<BackendName, Observed>,
     events: Vec<Event>,
     /// How many backends one look may take: fewer after one whose answer was too much.
     batch: usize,
-    /// How many urgent backends are being looked at: urgent no more, and not yet decided.
+    /// How many backends that were due at once are being worked on, and not yet decided.
     looking: usize,
 }
 
@@ -103,7 +107,7 @@ impl Reconciler {
         Stored { backends: stored.collect() }
     }
 
-    /// Takes what Consul says. Only the backends that it says something new about become urgent.
+    /// Takes what Consul says. Only the backends that it says something new about are due at once.
     pub fn take(&mut self, state: &Arc<DesiredState>) {
         let before = self.state.replace(Arc::clone(state));
         // Both are in the order of their names, and what did not change is the same object: one step for each.
@@ -116,7 +120,11 @@ impl Reconciler {
             let backend = self.backends.entry(name.clone()).or_default();
             let news = backend.take(Some(source));
             self.unsaved.memory = true;
-            if news {
+            let harmless = backend.desired.as_ref().is_some_and(|desired| desired.stops_no_server());
+            if news && harmless && !self.urgent.contains(name) {
+                self.fresh.insert(name.clone());
+            } else if news {
+                self.fresh.remove(name);
                 self.urgent.insert(name.clone());
             }
             self.tell(name);
@@ -156,6 +164,7 @@ impl Reconciler {
             backend.interrupted();
         }
         self.sweep.clear();
+        self.fresh.clear();
         self.urgent = self.managed().cloned().collect();
     }
 
@@ -205,7 +214,7 @@ impl Reconciler {
         Seen::New
     }
 
-    /// Decides what to send to the backends that were just looked at.
+    /// Decides what to send to the backends that were just looked at, or need no look.
     pub fn decide(&mut self, batch: &[BackendName], now: Moment) -> Vec<(BackendName, Why, Plan)> {
         let mut plans = Vec::new();
         self.looking = 0;
@@ -262,6 +271,7 @@ impl Reconciler {
                 change,
                 why,
                 accepted: Arc::clone(&accepted),
+                at: now,
             }));
         }
         if next.is_none() {
@@ -279,10 +289,14 @@ impl Reconciler {
     pub fn converged(&self) -> bool {
         self.enforcing
             && self.process.is_some()
-            && self.urgent.is_empty()
-            && self.looking == 0
+            && self.settled()
             && self.backends.values().all(|b| !b.rejected() && (!b.managed() || b.converged()))
             && self.state.as_ref().is_none_or(|state| state.stray.is_empty())
+    }
+
+    /// Whether nothing is due at once, and nothing that was is still to be decided.
+    fn settled(&self) -> bool {
+        self.urgent.is_empty() && self.fresh.is_empty() && self.looking == 0
     }
 
     /// Whether Consul has answered and does not mention a backend that is still enforced.

@@ -131,6 +131,8 @@ impl Task {
                         stop.cancelled().await;
                         break;
                     }
+                    // What was set until now comes from the answer before.
+                    self.tell();
                     self.take_feed();
                     at_once = self.standing().0 == Some(Due::Now);
                 }
@@ -437,9 +439,7 @@ impl Task {
             let at_once = inner.down.is_none() && inner.reconciler.due() == Some(Due::Now);
             (inner.reconciler.take_events(), at_once)
         };
-        let now = self.clock.now();
-        let synced = self.read_at.map(|read_at| now.since(read_at));
-        self.telling.tell(&events, synced, now);
+        self.telling.tell(&events, self.read_at, self.clock.now());
         // What is set later than in one go was kept back, and tells nothing of how fast a change arrives.
         if !at_once {
             self.read_at = None;

@@ -1,6 +1,6 @@
 //! What happened, told to the log and counted.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 
 use tracing::{debug, error, info, warn};
 
@@ -31,9 +31,9 @@ impl Telling {
         Self { haproxy, metrics, budget: Budget::default() }
     }
 
-    /// Tells of what happened. Each weight that was set has its line, whatever else there is to tell. `synced` is how
-    /// long ago the answer of Consul came that what was set comes from.
-    pub fn tell(&mut self, events: &[Event], synced: Option<Duration>, now: Moment) {
+    /// Tells of what happened. Each weight that was set has its line, whatever else there is to tell. `read_at` is
+    /// when the answer of Consul came that what was set comes from.
+    pub fn tell(&mut self, events: &[Event], read_at: Option<Moment>, now: Moment) {
         let left_out = self.budget.settle(now);
         if left_out > 0 {
             warn!(left_out, "more news of backends in the last minute; see `weightctl status --local`");
@@ -41,10 +41,10 @@ impl Telling {
         let mut alike = BTreeMap::<&str, (&Reason, Vec<&BackendName>)>::new();
         for event in events {
             match event {
-                Event::Changed { backend, change, why, accepted } => {
+                Event::Changed { backend, change, why, accepted, at } => {
                     self.metrics.weight_changed(&self.haproxy, *why);
-                    if let (Why::Document, Some(synced)) = (why, synced) {
-                        self.metrics.synced(&self.haproxy, synced);
+                    if let (Why::Document, Some(read_at)) = (why, read_at) {
+                        self.metrics.synced(&self.haproxy, at.since(read_at));
                     }
                     info!(
                         %backend,

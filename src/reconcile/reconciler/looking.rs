@@ -1,7 +1,7 @@
 //! What to look at next, and what was seen. Pure.
 //!
-//! Owns the queues: what is urgent, what has its turn, and what need not be looked at before it is changed. Must never
-//! decide what a weight should be.
+//! Takes from the queues: what is urgent, what has its turn, and what need not be looked at before it is changed. Must
+//! never decide what a weight should be.
 
 use std::collections::BTreeSet;
 
@@ -51,7 +51,7 @@ impl Reconciler {
     pub fn due(&self) -> Option<Due> {
         if !self.enforcing {
             None
-        } else if !self.urgent.is_empty() {
+        } else if !self.urgent.is_empty() || !self.fresh.is_empty() {
             Some(Due::Now)
         } else if !self.sweep.is_empty() {
             Some(Due::InTurn)
@@ -60,19 +60,23 @@ impl Reconciler {
         }
     }
 
-    /// Urgent backends that are to be decided without a look before it, at most [`MAX_BATCH`]: see
-    /// [`needs_no_look`](crate::reconcile::backend::Backend::needs_no_look).
+    /// Backends that are to be decided without a look before it, at most [`MAX_BATCH`]; see
+    /// [`needs_no_look`](crate::reconcile::backend::Backend::needs_no_look). None for as long as others are urgent: among
+    /// those is whatever takes the traffic from a server.
     pub fn next_unseen(&mut self, now: Moment) -> Vec<BackendName> {
-        if self.observe_only {
-            return Vec::new();
-        }
-        let needs_none = |name: &&BackendName| {
-            let backend = self.backends.get(*name);
-            backend.is_some_and(|backend| backend.needs_no_look(name, now)) && self.pauses.of(name).is_none()
-        };
-        let unseen: Vec<_> = self.urgent.iter().filter(needs_none).take(MAX_BATCH).cloned().collect();
-        for name in &unseen {
-            self.urgent.remove(name);
+        let mut unseen = Vec::new();
+        while self.urgent.is_empty()
+            && unseen.len() < self.batch
+            && let Some(name) = self.fresh.pop_first()
+        {
+            let needs_none = !self.observe_only
+                && self.pauses.of(&name).is_none()
+                && self.backends.get(&name).is_some_and(|backend| backend.needs_no_look(&name, now));
+            if needs_none {
+                unseen.push(name);
+            } else {
+                self.urgent.insert(name);
+            }
         }
         self.looking = unseen.len();
         unseen
@@ -90,6 +94,9 @@ impl Reconciler {
                 backend.look_begins();
                 batch.push(name);
             }
+        }
+        for name in &batch {
+            self.fresh.remove(name);
         }
         self.looking = if urgent { batch.len() } else { 0 };
         batch
@@ -133,8 +140,8 @@ impl Reconciler {
         }
     }
 
-    /// Takes what HAProxy says about the servers of a backend. What cannot be read, or speaks of another backend, is that
-    /// backend's trouble and nobody else's.
+    /// Takes what HAProxy says about the servers of a backend; it waits for the roles where those are not known yet. What
+    /// cannot be read, or speaks of another backend, is that backend's trouble and nobody else's.
     pub fn observe(&mut self, name: &BackendName, frame: &str, now: Moment) {
         let rows = match reply::servers_state(frame) {
             Ok(ServersState::Servers(rows)) if rows.iter().all(|row| row.backend == name.as_str()) => rows,
@@ -156,6 +163,13 @@ impl Reconciler {
             self.tracked.insert(name.clone(), observed);
             return;
         };
+        if let (None, Some(row), true) = (&backend.roles, rows.first(), backend.managed()) {
+            let (id, unread) = (Some(row.backend_id), Some((frame.to_owned(), now)));
+            if let Some(backend) = self.backends.get_mut(name) {
+                (backend.id, backend.unread) = (id, unread);
+            }
+            return;
+        }
         let health = |backend: &BackendName, server: &ServerName| self.health(backend, server);
         let observed = Observed::new(&rows, backend.roles.as_ref(), Some(&backend.observed), &health);
         if let Some(backend) = self.backends.get_mut(name) {
@@ -164,7 +178,6 @@ impl Reconciler {
             backend.matched = Matched::Yes;
             backend.unreadable = None;
             backend.id = rows.first().map(|row| row.backend_id);
-            backend.unread = backend.roles.is_none().then(|| (frame.to_owned(), now));
         }
     }
 

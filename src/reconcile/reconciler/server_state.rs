@@ -15,7 +15,7 @@ impl Reconciler {
     /// The file, if it is known: not before everything was looked at in this process, and not where nothing is managed
     /// although nobody released anything, which is how a lost memory looks.
     pub fn server_state(&self) -> Option<String> {
-        let known = self.enforcing && self.process.is_some() && self.urgent.is_empty() && self.looking == 0;
+        let known = self.enforcing && self.process.is_some() && self.settled();
         let meant = self.backends.values().any(|b| b.managed() || matches!(b.key, Key::Released));
         (known && meant).then(|| render(self.backends.iter().flat_map(|(name, backend)| self.rows(name, backend))))
     }

@@ -80,6 +80,21 @@ async fn a_missing_column_is_named() -> anyhow::Result<()> {
         assert!(!rig.haproxy.model(|m| m.heard("set server")));
         rig.end().await?;
     }
+    // Without the roles nobody knows which servers are backups.
+    for column in ["bck", "algo", "tracked"] {
+        let mut rig = Rig::start(model())?;
+        rig.haproxy.script(move |line, model| {
+            let asked = line.contains("show stat");
+            asked.then(|| Reply::text(model.answer(line).replace(column, "other")))
+        });
+        rig.desire(&[("app", &weights(&[("blue", 50), ("green", 50)]))])?;
+        let detail = rig.until_unreadable("app").await?;
+        assert!(detail.contains(column), "{detail}");
+        assert!(!rig.haproxy.model(|m| m.heard("set server")));
+        rig.haproxy.behave();
+        rig.until_weights("app", &[50, 50]).await?;
+        rig.end().await?;
+    }
     Ok(())
 }
 

@@ -6,6 +6,7 @@ use super::*;
 use crate::{
     desired::{Decoder, Entry},
     haproxy::Info,
+    observed::Role,
     reconcile::pauses::{Pause, Scope},
     store::Stored,
 };
@@ -45,12 +46,12 @@ impl World {
         let ([blue, green], [b, g]) = (weights, states);
         let rows = format!("1 app 1 blue - {b} 0 {blue} 1 6 6 0 80\n1 app 2 green - {g} 0 {green} 1 6 6 0 80\n");
         self.reconciler.observe(&app(), &format!("1\n{HEADER}\n{rows}"), now());
+        self.reconciler.take_roles(&app(), Some(Roles { algorithm: "roundrobin".into(), ..Roles::default() }));
     }
 
     /// The next batch is looked at and decided, and whatever is sent is done.
     fn look(&mut self, states: [u8; 2], weights: [u16; 2]) {
         let batch = self.reconciler.next_batch();
-        self.reconciler.take_roles(&app(), Some(Roles { algorithm: "roundrobin".into(), ..Roles::default() }));
         self.observe(states, weights);
         for (name, why, plan) in self.reconciler.decide(&batch, now()) {
             let to = |server: &str| plan.changes().find(|c| c.server.as_str() == server).map(|c| c.to.get());
@@ -139,6 +140,12 @@ fn whatever_else_may_depend_on_what_is_there_now_is_looked_at() {
     case("nothing of it is usable", world, without);
 
     let mut world = World::settled([90, 10]);
+    world.say(without);
+    let later = now() + Duration::from_secs(60);
+    assert!(world.reconciler.next_unseen(later).is_empty(), "the last look is long ago");
+    assert_eq!(world.reconciler.next_batch(), [app()]);
+
+    let mut world = World::settled([90, 10]);
     world.reconciler.look_at_all_now();
     assert_eq!(world.unseen(), 0, "there is no new document");
 
@@ -169,11 +176,40 @@ fn what_is_being_looked_at_is_not_converged_before_it_is_decided() {
     };
     let mut world = World::new(false);
     look(&mut world, [10, 10], (0, true));
-    look(&mut world, [10, 20], (1, false));
+    look(&mut world, [10, 0], (1, false));
     // A look in its turn has nothing new to decide.
     let mut world = World::new(false);
     look(&mut world, [10, 10], (0, true));
     world.reconciler.resync();
     assert_eq!(world.reconciler.next_batch(), [app()]);
     assert!(world.reconciler.converged());
+}
+
+#[test]
+fn what_a_look_says_of_the_servers_waits_for_the_roles_and_for_no_other_look() {
+    let mut world = World::new(false);
+    world.say([0, 100]);
+    let batch = world.reconciler.next_batch();
+    let row =
+        |weight| format!("1\n{HEADER}\n7 app 1 blue - 2 0 {weight} 1 6 6 0 80\n7 app 2 green - 2 0 0 1 6 6 0 80\n");
+    world.reconciler.observe(&app(), &row(100), now());
+    assert!(world.reconciler.decide(&batch, now()).is_empty(), "nobody knows which of them are backups");
+    let backup = |name: &str| (ServerName::new(name).unwrap(), Role { backup: true, ..Role::default() });
+    let roles = Roles { algorithm: "roundrobin".into(), servers: [backup("green")].into(), ..Roles::default() };
+    assert_eq!(world.reconciler.reads(&batch).looks, [Look { backend: app(), roles: Some(7) }]);
+    world.reconciler.take_roles(&app(), Some(roles.clone()));
+    assert!(world.reconciler.decide(&batch, now()).is_empty() && world.reconciler.backends[&app()].guarded.is_some());
+
+    // HAProxy went away before it told the roles: the next look begins with the servers again.
+    let mut world = World::new(false);
+    world.say([50, 100]);
+    let batch = world.reconciler.next_batch();
+    world.reconciler.observe(&app(), &row(100), now());
+    world.reconciler.put_back(batch);
+    let batch = world.reconciler.next_batch();
+    assert_eq!(world.reconciler.reads(&batch).looks, [Look { backend: app(), roles: None }]);
+    world.reconciler.observe(&app(), &row(30), now());
+    world.reconciler.take_roles(&app(), Some(roles));
+    let plans = world.reconciler.decide(&batch, now());
+    assert_eq!(plans[0].2.to_string(), "blue 30 → 50, green 0 → 100");
 }

@@ -7,6 +7,7 @@ use crate::{
     desired::{Decoder, Entry},
     haproxy::{Info, Refusal},
     model::Moment,
+    observed::Roles,
     reconcile::pauses::{Pause, Scope},
     store::Stored,
 };
@@ -47,7 +48,10 @@ impl World {
 
     /// HAProxy is looked at, and has these servers in each backend that is due. What is sent is not shown yet.
     fn look(&mut self, servers: &[Shown<'_>]) {
-        let batch = self.reconciler.next_batch();
+        let mut batch = self.reconciler.next_unseen(Moment::default());
+        if batch.is_empty() {
+            batch = self.reconciler.next_batch();
+        }
         for backend in &batch {
             let mut frame = "1\n# be_id be_name srv_id srv_name srv_op_state srv_admin_state srv_uweight srv_iweight \
                              srv_check_status srv_check_state srv_agent_state srv_port\n"
@@ -56,6 +60,7 @@ impl World {
                 let _ = writeln!(frame, "3 {backend} {number} {server} {op_state} 0 {weight} 7 6 6 0 {}", 80 + number);
             }
             self.reconciler.observe(backend, &frame, Moment::default());
+            self.reconciler.take_roles(backend, Some(Roles::default()));
         }
         self.reconciler.decide(&batch, Moment::default());
     }
