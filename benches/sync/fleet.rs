@@ -27,7 +27,7 @@ use crate::{
     http::Http,
     observer, process,
     setup::{self, Shape},
-    stats::Samples,
+    stats::{Counts, Samples},
     table::{Goal, Report, Row},
 };
 
@@ -169,6 +169,8 @@ async fn measure(nodes: usize, rounds: usize, report: &mut Report) -> anyhow::Re
             report.expect(false, || format!("{case}: at the end {wrong}"));
         }
     }
+    // The watchers' answers go to one weightd more.
+    cpu[1] *= Counts::figure(u64::try_from(nodes)?) / Counts::figure(u64::try_from(nodes)? + 1);
     let a_change = |side: usize| cpu[side] * 1000.0 / f64::from(u32::try_from(rounds).unwrap_or(u32::MAX));
     let row = |figure: &str, unit| Row::new(&case, figure, unit);
     let time = |figure, percent, side: usize| {

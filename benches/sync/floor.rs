@@ -1,11 +1,11 @@
 //! The floor: the least that a program with weightd's duty could do, as a process of its own.
 //!
 //! A blocking query on a kept connection; decoding what changed; where a backend's weights are not known yet, one look
-//! at them; one exchange that sets what differs and reads it back. No guards, no second stage, no retries, no status,
-//! no disk: what weightd takes longer than this is the price of those.
+//! at them; one exchange that sets what differs and reads it back; one line of a log. No guards, no second stage, no
+//! retries, no status, no state on disk: what weightd takes longer than this is the price of those.
 //!
 //! A second floor looks at which process answers and at the backend before each change, as whoever decides on what is
-//! there has to: it shows what of weightd's time that rule costs.
+//! there has to: weightd does where a server goes to 0.
 
 use std::{
     collections::{BTreeMap, HashMap, hash_map::Entry as Slot},

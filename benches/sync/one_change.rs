@@ -19,6 +19,7 @@ pub async fn alone(options: &Options, report: &mut Report) -> anyhow::Result<()>
     others.extend(template.map(Other::Reloading));
     others.extend(options.against.clone().map(Other::Weightd));
     let mut setup = Setup::start(shape, &others).await?;
+    report.notes.append(&mut setup.notes);
     let rounds = options.rounds.unwrap_or(2000);
     measure("one-change", &mut setup, shape, rounds, report)?;
     // The other kind, which weightd looks at HAProxy for before it acts.

@@ -176,6 +176,8 @@ pub struct Setup {
     pub observer: Observer,
     /// How the next weights are chosen.
     pub share: Share,
+    /// What is to be said of the setup.
+    pub notes: Vec<String>,
     http: Http,
     writes: u64,
 }
@@ -185,7 +187,15 @@ impl Setup {
     pub async fn start(shape: Shape, others: &[Other]) -> anyhow::Result<Self> {
         let consul = Consul::start().await?;
         let http = Http::connect(&consul.address())?;
-        let mut setup = Self { sides: Vec::new(), consul, observer: Observer::start(), share: some, http, writes: 0 };
+        let mut setup = Self {
+            sides: Vec::new(),
+            consul,
+            observer: Observer::start(),
+            share: some,
+            notes: Vec::new(),
+            http,
+            writes: 0,
+        };
         let who = [None, Some(&Other::Floor)].into_iter().chain(others.iter().map(Some));
         for other in who {
             let name = other.map_or("weightd", Other::name);
@@ -207,6 +217,7 @@ impl Setup {
                 let desired = setup.sides[side].desired.clone();
                 setup.write(&prefix, &desired)?;
                 followed = setup.followed(side)?;
+                setup.notes.push(format!("{}: lost the change it found at its start", setup.sides[side].name));
             }
             let Side { name, follower, .. } = &mut setup.sides[side];
             if !followed {
