@@ -17,8 +17,9 @@ use tokio::time::Instant;
 
 /// How long one exchange may take.
 const DEADLINE: Duration = Duration::from_secs(5);
-/// After this a change counts as lost.
-pub const LOST_AFTER: Duration = Duration::from_secs(5);
+/// After this a change counts as lost. HAProxy alone takes seconds to give 10,000 servers of a consistent hash a weight far
+/// from the one before.
+pub const LOST_AFTER: Duration = Duration::from_secs(20);
 /// How many backends one exchange looks at when all of them are waited for.
 const BATCH: usize = 20;
 /// Between two looks at many backends, each of which costs HAProxy some time.
