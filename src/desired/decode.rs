@@ -75,6 +75,15 @@ pub enum Place<'k> {
     Nested(&'k str),
 }
 
+impl<'k> Place<'k> {
+    /// The backend that it is about.
+    fn backend(self) -> &'k str {
+        match self {
+            Self::Document(backend) | Self::Leaf(backend, _) | Self::Folder(backend) | Self::Nested(backend) => backend,
+        }
+    }
+}
+
 /// Tells where `tail`, a key without the prefix, stands.
 pub fn place(tail: &str) -> Place<'_> {
     match tail.split_once('/') {
@@ -125,11 +134,9 @@ impl Decoder {
         }
         let changed = news.iter().map(|entry| &*entry.key).chain(gone.iter().map(String::as_str));
         let mut groups: BTreeMap<&str, Vec<&Entry<'_>>> =
-            changed.map(|key| (backend_of(&key[self.prefix.len()..]), Vec::new())).collect();
+            changed.map(|key| (place(&key[self.prefix.len()..]).backend(), Vec::new())).collect();
         for entry in entries {
-            let tail = &entry.key[self.prefix.len()..];
-            let says_nothing = matches!(place(tail), Place::Folder(_)) && entry.value.is_none();
-            if let Some(group) = groups.get_mut(backend_of(tail)).filter(|_| !says_nothing) {
+            if let Some(group) = self.about(entry).and_then(|backend| groups.get_mut(backend)) {
                 group.push(entry);
             }
         }
@@ -166,6 +173,14 @@ impl Decoder {
         Ok(Arc::clone(&self.state))
     }
 
+    /// The backend that an entry says something about.
+    fn about<'e>(&self, entry: &'e Entry<'_>) -> Option<&'e str> {
+        match place(&entry.key[self.prefix.len()..]) {
+            Place::Folder(_) if entry.value.is_none() => None,
+            place => Some(place.backend()),
+        }
+    }
+
     /// The entries that differ from the last answer's, and the keys that it had and this one has not.
     fn news<'e, 'a>(&self, entries: &'e [Entry<'a>]) -> Result<(Vec<&'e Entry<'a>>, Vec<String>), BadResponse> {
         let mut news = Vec::new();
@@ -192,28 +207,18 @@ impl Decoder {
 
     /// The keys of backends that no HAProxy could have, in the order of those: some, and how many there are.
     fn strays(&self, entries: &[Entry<'_>]) -> (Vec<Arc<Rejected>>, usize) {
-        let mut all = Vec::new();
-        for entry in entries {
-            let tail = &entry.key[self.prefix.len()..];
-            let says_nothing = matches!(place(tail), Place::Folder(_)) && entry.value.is_none();
-            if let (false, Err(invalid)) = (says_nothing, BackendName::new(backend_of(tail))) {
-                all.push((entry, invalid));
-            }
-        }
-        all.sort_by_key(|(entry, _)| backend_of(&entry.key[self.prefix.len()..]));
+        let stray = |entry| {
+            let backend = self.about(entry)?;
+            Some((backend, entry, BackendName::new(backend).err()?))
+        };
+        let mut all: Vec<_> = entries.iter().filter_map(stray).collect();
+        all.sort_by_key(|(backend, ..)| *backend);
         let total = all.len();
-        let some = all.into_iter().take(DesiredState::MAX_STRAY).map(|(entry, invalid)| {
+        let some = all.into_iter().take(DesiredState::MAX_STRAY).map(|(_, entry, invalid)| {
             let reason = Reason::BackendName(invalid);
             Arc::new(Rejected { key: entry.key.to_string(), index: entry.modify_index, reason })
         });
         (some.collect(), total)
-    }
-}
-
-/// The backend that `tail`, a key without the prefix, is about.
-fn backend_of(tail: &str) -> &str {
-    match place(tail) {
-        Place::Document(backend) | Place::Leaf(backend, _) | Place::Folder(backend) | Place::Nested(backend) => backend,
     }
 }
 

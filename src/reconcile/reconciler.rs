@@ -76,7 +76,7 @@ pub struct Reconciler {
     pub pauses: Pauses,
     /// To be looked at at once.
     urgent: BTreeSet<BackendName>,
-    /// To be decided at once, and without a look where that is not needed.
+    /// To be decided at once, and without a look where that is not needed. What is urgent as well is urgent.
     fresh: BTreeSet<BackendName>,
     /// To be looked at in its turn.
     sweep: BTreeSet<BackendName>,
@@ -120,12 +120,10 @@ impl Reconciler {
             let backend = self.backends.entry(name.clone()).or_default();
             let news = backend.take(Some(source));
             self.unsaved.memory = true;
-            let harmless = backend.desired.as_ref().is_some_and(|desired| desired.stops_no_server());
-            if news && harmless && !self.urgent.contains(name) {
-                self.fresh.insert(name.clone());
-            } else if news {
-                self.fresh.remove(name);
-                self.urgent.insert(name.clone());
+            if news {
+                let harmless = backend.desired.as_ref().is_some_and(|desired| desired.stops_no_server());
+                let queue = if harmless { &mut self.fresh } else { &mut self.urgent };
+                queue.insert(name.clone());
             }
             self.tell(name);
         }

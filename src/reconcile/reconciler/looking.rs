@@ -90,13 +90,11 @@ impl Reconciler {
             let queue = if urgent { &mut self.urgent } else { &mut self.sweep };
             let Some(name) = queue.pop_first() else { break };
             self.sweep.remove(&name);
+            self.fresh.remove(&name);
             if let Some(backend) = self.backends.get_mut(&name).filter(|backend| backend.managed()) {
                 backend.look_begins();
                 batch.push(name);
             }
-        }
-        for name in &batch {
-            self.fresh.remove(name);
         }
         self.looking = if urgent { batch.len() } else { 0 };
         batch
@@ -163,10 +161,11 @@ impl Reconciler {
             self.tracked.insert(name.clone(), observed);
             return;
         };
-        if let (None, Some(row), true) = (&backend.roles, rows.first(), backend.managed()) {
-            let (id, unread) = (Some(row.backend_id), Some((frame.to_owned(), now)));
+        let id = rows.first().map(|row| row.backend_id);
+        if id.is_some() && backend.roles.is_none() && backend.managed() {
             if let Some(backend) = self.backends.get_mut(name) {
-                (backend.id, backend.unread) = (id, unread);
+                backend.id = id;
+                backend.unread = Some((frame.to_owned(), now));
             }
             return;
         }
@@ -177,7 +176,7 @@ impl Reconciler {
             backend.observed_at = Some(now);
             backend.matched = Matched::Yes;
             backend.unreadable = None;
-            backend.id = rows.first().map(|row| row.backend_id);
+            backend.id = id;
         }
     }
 
