@@ -22,7 +22,7 @@ use tempfile::TempDir;
 use tokio::time::Instant;
 
 use crate::{
-    Options,
+    Options, floor,
     harness::{Consul, Haproxy, Weightd, program::Program, weightd::Settings},
     http::Http,
     observer, process,
@@ -100,9 +100,7 @@ impl Node {
         let root = prefix.trim_end_matches("weights/");
         let weightd = Settings::new(consul, &haproxy).set("consul.root", root).start().await?;
         let dir = tempfile::Builder::new().prefix("bench-").tempdir()?;
-        let own = std::env::current_exe().context("where this program lies")?;
-        let floor = Program::new("floor", own, dir.path());
-        let mut floor = floor.args(["--floor", &consul.address(), FLOOR]).args([haproxy.socket()]);
+        let mut floor = floor::program(false, dir.path(), &consul.address(), FLOOR, &haproxy.socket())?;
         floor.spawn()?;
         Ok(Self { weightd, floor, haproxy, _dir: dir })
     }

@@ -18,7 +18,7 @@ use anyhow::{Context as _, ensure};
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use serde::Deserialize;
 
-use crate::{http::Http, observer};
+use crate::{harness::program::Program, http::Http, observer};
 
 /// The most bytes of a line, as for weightd.
 const MAX_LINE: usize = 4096;
@@ -42,6 +42,13 @@ struct Floor<'a> {
     seen: HashMap<String, u64>,
     known: HashMap<String, BTreeMap<String, u32>>,
     looks: bool,
+}
+
+/// The floor as a program: this one, told to be it.
+pub fn program(looks: bool, dir: &Path, consul: &str, prefix: &str, socket: &Path) -> anyhow::Result<Program> {
+    let own = std::env::current_exe().context("where this program lies")?;
+    let mode = if looks { "--floor-that-looks" } else { "--floor" };
+    Ok(Program::new("floor", own, dir).args([mode, consul, prefix]).args([socket]))
 }
 
 /// Follows `prefix` until it is killed.

@@ -17,16 +17,10 @@ use crate::{
 pub const ABSENT: &str = "peer: consul-template is not on PATH, so it was not measured; it comes with \
                           `go install github.com/hashicorp/consul-template@latest`";
 
-/// consul-template for the first backend below `prefix`. What it renders, `own` sends: this program in place of socat,
+/// consul-template for the first backend below `prefix`. What it renders, this program sends in place of socat,
 /// which starts no slower.
-pub fn program(
-    template: &Path,
-    own: &Path,
-    dir: &Path,
-    consul: &str,
-    prefix: &str,
-    socket: &Path,
-) -> anyhow::Result<Program> {
+pub fn program(template: &Path, dir: &Path, consul: &str, prefix: &str, socket: &Path) -> anyhow::Result<Program> {
+    let own = std::env::current_exe().context("where this program lies")?;
     let backend = setup::backend(0);
     let rendered = dir.join("weights");
     let text = format!(

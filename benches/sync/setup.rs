@@ -16,6 +16,7 @@ use tempfile::TempDir;
 use tokio::time::Instant;
 
 use crate::{
+    floor,
     harness::{Consul, Haproxy, Weightd, config, program, program::Program, weightd::Settings},
     http::Http,
     observer::{self, Observer, Weights},
@@ -240,14 +241,10 @@ impl Setup {
             return Ok(Follower::Weightd(Box::new(settings.start().await?)));
         };
         let dir = tempfile::Builder::new().prefix("bench-").tempdir()?;
-        let own = std::env::current_exe().context("where this program lies")?;
         let (consul, socket) = (self.consul.address(), haproxy.socket());
-        let floor = |mode: &str, own| {
-            Program::new("floor", own, dir.path()).args([mode, consul.as_str(), prefix]).args([&socket])
-        };
         let mut program = match other {
-            Other::Floor => floor("--floor", own),
-            Other::FloorThatLooks => floor("--floor-that-looks", own),
+            Other::Floor => floor::program(false, dir.path(), &consul, prefix, &socket)?,
+            Other::FloorThatLooks => floor::program(true, dir.path(), &consul, prefix, &socket)?,
             Other::Weightd(path) => {
                 let config = dir.path().join("weightd.toml");
                 let (state, run) = (dir.path().join("state"), dir.path().join("run"));
@@ -265,7 +262,7 @@ impl Setup {
                 Program::new("weightd", path.clone(), dir.path()).args(["--config".as_ref(), config.as_os_str()])
             }
             Other::Reloading(path) => peer::reloading(path, dir.path(), &consul, prefix, haproxy)?,
-            Other::Template(path) => peer::program(path, &own, dir.path(), &consul, prefix, &socket)?,
+            Other::Template(path) => peer::program(path, dir.path(), &consul, prefix, &socket)?,
         };
         program.spawn()?;
         Ok(Follower::Other(Box::new(program), dir))
