@@ -34,7 +34,7 @@ THREADS = RUST_TEST_THREADS=$${RUST_TEST_THREADS:-$$(($$(nproc) * 4))}
 
 # All tests, or those that ARGS names.
 test: servers
-	$(THREADS) $(CARGO) test --locked $(ARGS)
+	$(THREADS) $(CARGO) test --locked --workspace $(ARGS)
 
 # Each promised version of HAProxy; RELEASES="bullseye sid" takes some of them.
 matrix: servers
@@ -82,6 +82,6 @@ package-test: deb servers
 
 # What a change has to pass besides the tests.
 lint:
-	$(CARGO) fmt --check
-	$(CARGO) clippy --all-targets --locked -- -D warnings
-	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --no-deps --locked --document-private-items
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --locked --document-private-items

@@ -6,10 +6,10 @@ use std::{collections::BTreeMap, fmt::Write as _, hint::black_box, sync::Arc};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use divan::{Bencher, counter::ItemsCount};
-use weightd::{
+use weightd::haproxy::reply::{ServersState, servers_state};
+use weightd_core::{
     accept::accept,
     desired::{Decoder, Desired, DesiredState, Entry, Instruction, Source},
-    haproxy::reply::{ServersState, servers_state},
     model::{BackendName, Moment},
     observed::Observed,
     plan::plan,

@@ -17,8 +17,9 @@ use std::{ops::Range, time::Duration};
 
 pub use address::Address;
 pub use command::{Command, Line};
-pub use reply::{BadReply, Info, Refusal};
+pub use reply::Info;
 pub use socket::ExchangeError;
+use weightd_core::observed::BadReply;
 
 /// How long HAProxy may take to answer one line. It answers in well under a millisecond; one that does not
 /// within this is stopped, hung, or out of connections.

@@ -17,7 +17,11 @@ use tokio::time::Instant;
 
 use crate::{
     floor,
-    harness::{Consul, Haproxy, Weightd, config, program, program::Program, weightd::Settings},
+    harness::{
+        Consul, Haproxy, Weightd, config,
+        program::{self, Program},
+        weightd::Settings,
+    },
     http::Http,
     observer::{self, Observer, Weights},
     peer,

@@ -1,7 +1,7 @@
-//! The daemon; see [`weightd::daemon`].
+//! The daemon; see [`weightd::weightd::daemon`].
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    weightd::daemon::main()
+    weightd::weightd::daemon::main()
 }

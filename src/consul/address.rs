@@ -3,8 +3,7 @@
 use std::{fmt, path::PathBuf, str::FromStr};
 
 use reqwest::Url;
-
-use crate::model::Escaped;
+use weightd_core::model::Escaped;
 
 /// Where Consul's HTTP API listens.
 ///

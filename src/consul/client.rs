@@ -8,13 +8,13 @@ use std::{
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url, header::HeaderValue};
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::watch;
+use weightd_core::desired::Entry;
 
 use super::{Address, Settings, TokenSource, access::Access, tls, transport::Transport, txn};
 pub use super::{
     error::ConsulError,
     txn::{Committed, MAX_TXN, Operation},
 };
-use crate::desired::Entry;
 
 /// The most bytes of an answer.
 pub const MAX_RESPONSE: usize = 16 * 1024 * 1024;

@@ -1,7 +1,7 @@
 use reqwest::StatusCode;
+use weightd_core::{desired::BadResponse, model::Escaped};
 
 use super::{Address, client::MAX_RESPONSE, tls::TlsError, token::TokenError};
-use crate::{desired::BadResponse, model::Escaped};
 
 /// Why Consul gave no usable answer.
 #[derive(Debug, thiserror::Error)]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::model::Moment;
+use weightd_core::model::Moment;
 
 /// How many reads may follow each other at once.
 pub const BURST: u32 = 5;

@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use secrecy::SecretString;
+use weightd_core::model::{InvalidSegment, check_segment};
 
 pub use super::token::TokenError;
 use super::{
     Access,
     address::{Address, InvalidAddress},
-    root::{InvalidSegment, check_segment},
     tls::{self, Ca, Contradiction, Tls, TlsLayer},
     token::{InvalidToken, TokenSource},
 };

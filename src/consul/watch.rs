@@ -11,16 +11,18 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 use tracing::{info, warn};
+use weightd_core::{
+    desired::{Decoder, DesiredState, Rejected, Source},
+    model::{BackendName, Escaped, Moment},
+};
 
 use super::{
     client::{Blocking, Client, ConsulError, Listing},
     pace::{EVERY, EVERY_EMPTY, Pace},
 };
-use crate::{
+use crate::base::{
     chain::Chain,
     clock::Clock,
-    desired::{Decoder, DesiredState, Rejected, Source},
-    model::{BackendName, Escaped, Moment},
     retry::{self, Backoff},
     telemetry::budget::Budget,
 };

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use crate::model::{BackendName, ServerName, Weight};
+use weightd_core::model::{BackendName, ServerName, Weight};
 
 /// A command of the runtime API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

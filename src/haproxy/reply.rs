@@ -5,42 +5,10 @@
 
 use std::{collections::BTreeSet, ops::Range};
 
-use crate::{
+use weightd_core::{
     model::{BackendName, ServerName, Weight},
-    observed::{Role, Roles, ServerRow},
+    observed::{BadReply, Refusal, Role, Roles, ServerRow},
 };
-
-/// An answer that is not what HAProxy gives.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum BadReply {
-    /// Fewer or more frames than commands: truncated, or not the commands' answers at all.
-    #[error("expected {expected} replies, found {found}")]
-    Frames {
-        /// One for each command.
-        expected: usize,
-        /// What came.
-        found: usize,
-    },
-    /// A line or column that should be there is not.
-    #[error("`{command}` lacks `{wanted}`")]
-    Lacks {
-        /// The command that was answered.
-        command: &'static str,
-        /// What is missing.
-        wanted: &'static str,
-    },
-    /// A value that cannot be read.
-    #[error("`{command}` has an unreadable `{column}`")]
-    Value {
-        /// The command that was answered.
-        command: &'static str,
-        /// The column.
-        column: &'static str,
-    },
-    /// `show servers state` in a format other than 1.
-    #[error("`show servers state` has a format other than 1")]
-    Format,
-}
 
 /// Splits an answer into exactly `expected` frames: each is some lines and an empty one.
 ///
@@ -274,29 +242,6 @@ fn csv_fields(line: &str) -> impl Iterator<Item = &str> {
         quoted ^= c == '"';
         c == ',' && !quoted
     })
-}
-
-/// Why HAProxy did not set a weight.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// The backend vanished meanwhile.
-    #[error("HAProxy has no such backend")]
-    NoBackend,
-    /// The server vanished meanwhile.
-    #[error("HAProxy has no such server")]
-    NoServer,
-    /// The backend is disabled, or the process that answers is an old one after a reload.
-    #[error("the backend is disabled")]
-    Disabled,
-    /// The algorithm takes only 0 and the configured weight while running.
-    #[error("the backend's balance algorithm is static: it takes only 0 and the configured weight while running")]
-    StaticAlgorithm,
-    /// The socket is not of level admin.
-    #[error("the socket's level does not permit it")]
-    Denied,
-    /// A text that is not known.
-    #[error("HAProxy answered {0:?}")]
-    Other(String),
 }
 
 /// Reads the answer to `set server … weight`: empty is success.

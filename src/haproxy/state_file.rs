@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use crate::model::{BackendName, ServerName, Weight};
+use weightd_core::model::{BackendName, ServerName, Weight};
 
 /// One server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

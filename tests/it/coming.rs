@@ -147,8 +147,8 @@ fn its_configuration_is_valid_and_only_watches() -> anyhow::Result<()> {
     let [toml] = blocks("toml")[..] else { bail!("not one configuration on the page") };
     let file = folder.path().join("weightd.toml");
     fs::write(&file, toml)?;
-    let config = weightd::config::Config::load(Some(&file), &|_| None)?;
-    assert_eq!(config.mode, weightd::config::Mode::Observe);
+    let config = weightd::weightd::config::Config::load(Some(&file), &|_| None)?;
+    assert_eq!(config.mode, weightd::weightd::config::Mode::Observe);
     Ok(())
 }
 

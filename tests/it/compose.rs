@@ -5,7 +5,7 @@ use std::{path::Path, process::Stdio};
 
 use anyhow::{Context as _, ensure};
 use tokio::process::Command;
-use weightd::config::Config;
+use weightd::weightd::config::Config;
 
 use crate::harness::{haproxy, program};
 

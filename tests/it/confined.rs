@@ -23,7 +23,11 @@ use tokio::net::UnixDatagram;
 
 use crate::{
     common::{SOON, backend, becomes, is, put, servers, stays},
-    harness::{Port, eventually, program, program::Program, weightd::weightctl},
+    harness::{
+        Port, eventually,
+        program::{self, Program},
+        weightd::weightctl,
+    },
     life::told,
     unit,
 };

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use proptest::{collection::vec, prelude::*, sample::select};
-use weightd::{
+use weightd_core::{
     accept::{self, Guarded, SETTLE, Verdict},
     desired::{Desired, Weights},
     model::{BackendName, Moment, ServerName, Weight},

@@ -15,7 +15,10 @@ use crate::{
         A_WHILE, SOON, backend, becomes, consul_is, converged, instance, is, lines, metric, put, reason, servers,
         state, stays,
     },
-    harness::{Consul, Haproxy, Weightd, always, eventually, weightd::Settings, weightd::weightctl},
+    harness::{
+        Consul, Haproxy, Weightd, always, eventually,
+        weightd::{Settings, weightctl},
+    },
 };
 
 fn socket(weightd: &Weightd) -> PathBuf {

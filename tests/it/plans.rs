@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use weightd::{
+use weightd_core::{
     desired::Desired,
     model::{BackendName, ServerName, Weight},
     observed::{Health, Observed, Server},

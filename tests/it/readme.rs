@@ -4,15 +4,10 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 use weightd::{
-    config::Config,
     consul::watch::Link,
-    desired::Document,
-    metrics::Metrics,
-    model::Moment,
-    reconcile::{Reconciler, backend::Why, instance::Instance, reasons},
-    status,
-    store::Stored,
+    weightd::{config::Config, instance::Instance, metrics::Metrics, reconciler::Reconciler, status},
 };
+use weightd_core::{backend::Why, desired::Document, model::Moment, reasons, stored::Stored};
 
 use crate::harness::program;
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use weightd::reconcile::reasons;
+use weightd_core::reasons;
 
 use crate::layering::sources;
 
@@ -51,7 +51,7 @@ fn every_reason_has_its_section_and_no_other_word_has() {
     assert_eq!(words("Backends"), reasons::WORDS.into_iter().collect());
     assert_eq!(owned(words("Consul")), chosen("consul/error.rs", "pub fn reason(&self)", "\n    }\n"));
     let mut haproxy = chosen("haproxy/socket.rs", "pub fn reason(&self)", "\n    }\n");
-    haproxy.extend(chosen("reconcile/task.rs", "\nfn unusable(", "\n}\n"));
+    haproxy.extend(chosen("weightd/task.rs", "\nfn unusable(", "\n}\n"));
     assert!(haproxy.contains("not_admin") && haproxy.len() > 10, "{haproxy:?}");
     assert_eq!(owned(words("HAProxy")), haproxy);
 }

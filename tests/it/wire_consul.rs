@@ -9,11 +9,13 @@ use std::{
 
 use tokio::{sync::watch, task::JoinHandle};
 use weightd::{
-    clock::Clock,
+    base::clock::Clock,
     consul::{
         Client, Settings, TokenSource,
         watch::{Feed, Link, Watch},
     },
+};
+use weightd_core::{
     desired::{DesiredState, Instruction, Source},
     model::{BackendName, ServerName},
 };

@@ -7,17 +7,18 @@ use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use tokio::{sync::watch, task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 use weightd::{
-    clock::Clock,
+    base::{clock::Clock, systemd::Watchdog},
     consul::watch::{Feed, Link},
-    desired::{Decoder, Entry},
-    metrics::Metrics,
-    reconcile::{
-        Reconciler,
+    weightd::{
         instance::{Inner, Instance},
-        reasons::{self, Reason},
+        metrics::Metrics,
+        reconciler::Reconciler,
         task::{Task, Timing},
     },
-    systemd::Watchdog,
+};
+use weightd_core::{
+    desired::{Decoder, Entry},
+    reasons::{self, Reason},
 };
 
 use crate::{
@@ -57,7 +58,7 @@ impl Rig {
         let haproxy = FakeHaproxy::start(model)?;
         let (feed, receiver) = watch::channel(Feed::default());
         let (_, link) = watch::channel(Link::default());
-        let reconciler = Reconciler::new(weightd::store::Stored::default(), false);
+        let reconciler = Reconciler::new(weightd_core::stored::Stored::default(), false);
         let address = haproxy.address().parse()?;
         let instance = Arc::new(Instance::new("edge".to_owned(), address, "weightd/".to_owned(), link, reconciler));
         let timing = Timing { resync: Duration::from_millis(150), process_poll: Duration::from_millis(50) };

@@ -5,15 +5,16 @@ use std::{sync::Arc, time::Duration};
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use proptest::{collection::vec, prelude::*, sample::select};
 use weightd::{
-    desired::{Decoder, Desired, Entry, Instruction, Source},
     haproxy::{Line, reply},
-    model::{BackendName, Moment, ServerName},
-    reconcile::{
-        Reconciler,
+    weightd::{
         exchange::{self, Exchange, Expect},
-        reconciler::Reads,
+        reconciler::{Reads, Reconciler},
     },
-    store::Stored,
+};
+use weightd_core::{
+    desired::{Decoder, Desired, Entry, Instruction, Source},
+    model::{BackendName, Moment, ServerName},
+    stored::Stored,
 };
 
 use crate::fakes::Model;

@@ -1,0 +1,84 @@
+//! What a weight is worth: the share of the new traffic.
+
+use std::fmt;
+
+use crate::{desired::Weights, model::Weight};
+
+/// The part of the new traffic that a server gets: its weight of the sum of all that are named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Share {
+    weight: u32,
+    sum: u32,
+}
+
+impl Share {
+    /// The share of a server that weighs `weight` among `weights`.
+    pub fn of(weight: Weight, weights: &Weights) -> Self {
+        Self { weight: u32::from(weight.get()), sum: weights.values().map(|w| u32::from(w.get())).sum() }
+    }
+
+    /// In percent, rounded to a tenth; none if the sum is 0.
+    pub fn percent(self) -> Option<f64> {
+        self.tenths().map(|tenths| f64::from(tenths) / 10.0)
+    }
+
+    fn tenths(self) -> Option<u32> {
+        (self.weight * 1000 + self.sum / 2).checked_div(self.sum)
+    }
+}
+
+impl fmt::Display for Share {
+    /// `50%`, `33.3%`; a decimal only where the share is no whole number. A small share is never shown as none,
+    /// and a great one never as all.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = match self.tenths() {
+            None => "-".to_owned(),
+            Some(_) if (self.weight * 100).is_multiple_of(self.sum) => format!("{}%", self.weight * 100 / self.sum),
+            Some(0) => "<0.1%".to_owned(),
+            Some(1000) => ">99.9%".to_owned(),
+            Some(tenths) => format!("{}.{}%", tenths / 10, tenths % 10),
+        };
+        f.pad(&text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn shown(weight: u32, sum: u32) -> String {
+        Share { weight, sum }.to_string()
+    }
+
+    #[test]
+    fn a_decimal_is_shown_only_when_needed() {
+        assert_eq!(shown(10, 100), "10%");
+        assert_eq!(shown(1, 3), "33.3%");
+        assert_eq!(shown(2, 3), "66.7%");
+        assert_eq!(shown(1, 1), "100%");
+        assert_eq!(shown(0, 7), "0%");
+    }
+
+    #[test]
+    fn there_is_no_share_of_nothing() {
+        assert_eq!(shown(0, 0), "-");
+        assert_eq!(Share { weight: 0, sum: 0 }.percent(), None);
+    }
+
+    #[test]
+    fn little_is_not_nothing_and_most_is_not_all() {
+        assert_eq!(shown(1, 10_000), "<0.1%");
+        assert_eq!(shown(9_999, 10_000), ">99.9%");
+    }
+
+    proptest! {
+        #[test]
+        fn only_nothing_shows_as_0_and_only_all_as_100(weight in 0..=256u32, others in 0..=1_000_000u32) {
+            let sum = weight + others;
+            prop_assert_eq!(shown(weight, sum) == "0%", weight == 0 && sum > 0);
+            prop_assert_eq!(shown(weight, sum) == "100%", weight == sum && sum > 0);
+        }
+    }
+}

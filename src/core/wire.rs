@@ -1,0 +1,3 @@
+//! The types that programs exchange: one definition, used by both sides.
+
+pub mod pause;

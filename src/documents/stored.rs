@@ -1,0 +1,198 @@
+//! What Consul holds about each backend, read as every weightd reads it. Pure.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use serde::Serialize;
+use weightd_core::{
+    desired::{BadResponse, Decoder, Document, Entry, Instruction, Place, Rejected, Source, place},
+    model::{BackendName, ServerName, Weight},
+};
+
+/// How the keys of a backend are laid out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Layout {
+    /// One document, `<backend>`.
+    Document,
+    /// A key for each server, `<backend>/<server>`.
+    Leaves,
+    /// Document and leaves at once, which is refused.
+    Both,
+}
+
+/// What Consul holds about one backend.
+#[derive(Debug)]
+pub struct Stored {
+    /// Its name.
+    pub backend: BackendName,
+    /// How its keys are laid out.
+    pub layout: Layout,
+    /// `ModifyIndex` of the document, or the greatest of the leaves.
+    pub index: u64,
+    /// What the keys say.
+    pub content: Content,
+}
+
+/// What the keys of a backend say.
+#[derive(Debug)]
+pub enum Content {
+    /// A valid document.
+    Document(Document),
+    /// Valid leaves.
+    Leaves(BTreeMap<ServerName, Leaf>),
+    /// Something that every weightd refuses.
+    Rejected(Arc<Rejected>),
+}
+
+/// The key of one server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Leaf {
+    /// What it says.
+    pub weight: Weight,
+    /// Its `ModifyIndex`.
+    pub index: u64,
+}
+
+/// What Consul holds below the prefix.
+#[derive(Debug, Default)]
+pub struct Everything {
+    /// The backends, by name.
+    pub backends: Vec<Stored>,
+    /// Keys that belong to no backend HAProxy could have: some of them.
+    pub stray: Vec<Arc<Rejected>>,
+    /// How many such keys there are.
+    pub stray_total: usize,
+    /// Whether Consul said that it hid keys from this token.
+    pub filtered: bool,
+}
+
+/// Reads the keys below `prefix` as every weightd reads them.
+pub fn read(prefix: &str, entries: &[Entry<'_>]) -> Result<Everything, BadResponse> {
+    // weightd's own decoder judges, so that what is shown as valid is what is enforced.
+    let state = Decoder::new(prefix).decode(entries)?;
+    let mut keys: BTreeMap<&str, Keys<'_>> = BTreeMap::new();
+    for entry in entries {
+        match place(&entry.key[prefix.len()..]) {
+            Place::Document(backend) => keys.entry(backend).or_default().document = Some(entry),
+            Place::Leaf(backend, server) => {
+                keys.entry(backend).or_default().leaves.insert(server, entry.modify_index);
+            }
+            Place::Nested(backend) => keys.entry(backend).or_default().nested = true,
+            Place::Folder(_) => {}
+        }
+    }
+    let mut backends = Vec::with_capacity(state.backends.len());
+    for (backend, source) in &state.backends {
+        let keys = keys.remove(backend.as_str()).unwrap_or_default();
+        backends.push(keys.stored(backend.clone(), source.clone())?);
+    }
+    Ok(Everything { backends, stray: state.stray.clone(), stray_total: state.stray_total, filtered: false })
+}
+
+/// The keys of one backend.
+#[derive(Default)]
+struct Keys<'e> {
+    document: Option<&'e Entry<'e>>,
+    leaves: BTreeMap<&'e str, u64>,
+    nested: bool,
+}
+
+impl Keys<'_> {
+    fn stored(self, backend: BackendName, source: Source) -> Result<Stored, BadResponse> {
+        let layout = match self.document {
+            Some(_) if self.leaves.is_empty() && !self.nested => Layout::Document,
+            Some(_) => Layout::Both,
+            None => Layout::Leaves,
+        };
+        let (index, content) = match (source, self.document) {
+            (Source::Rejected(rejected), _) => (rejected.index, Content::Rejected(rejected)),
+            (Source::Valid(Instruction::Release { index }), Some(entry)) => (index, document(entry)?),
+            (Source::Valid(Instruction::Weights(desired)), Some(entry)) => (desired.index, document(entry)?),
+            (Source::Valid(Instruction::Weights(desired)), None) => {
+                let leaves = desired.weights.iter().map(|(server, weight)| {
+                    let index = self.leaves.get(server.as_str()).copied().unwrap_or_default();
+                    (server.clone(), Leaf { weight: *weight, index })
+                });
+                (desired.index, Content::Leaves(leaves.collect()))
+            }
+            // Only a document can release.
+            (Source::Valid(Instruction::Release { index }), None) => (index, Content::Leaves(BTreeMap::new())),
+        };
+        Ok(Stored { backend, layout, index, content })
+    }
+}
+
+/// Reads a document again for the fields that [`Decoder`] does not keep.
+fn document(entry: &Entry<'_>) -> Result<Content, BadResponse> {
+    Ok(match Document::parse(&entry.bytes()?) {
+        Ok(document) => Content::Document(document),
+        Err(reason) => {
+            Content::Rejected(Arc::new(Rejected { key: entry.key.to_string(), index: entry.modify_index, reason }))
+        }
+    })
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::borrow::Cow;
+
+    use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+
+    use super::*;
+
+    pub(crate) const PREFIX: &str = "weightd/weights/";
+
+    /// What Consul holds if these are its keys, the first with `ModifyIndex` 1, the next with 2 and so on.
+    pub(crate) fn everything(keys: &[(&str, &str)]) -> Everything {
+        let entries: Vec<_> = (1..)
+            .zip(keys)
+            .map(|(modify_index, (key, value))| Entry {
+                key: Cow::Owned(format!("{PREFIX}{key}")),
+                value: (!value.is_empty()).then(|| Cow::Owned(BASE64.encode(value))),
+                modify_index,
+            })
+            .collect();
+        read(PREFIX, &entries).unwrap()
+    }
+
+    /// As [`everything`], of the only backend in it.
+    pub(crate) fn stored(keys: &[(&str, &str)]) -> Stored {
+        let mut everything = everything(keys);
+        assert_eq!(everything.backends.len(), 1, "{everything:?}");
+        everything.backends.remove(0)
+    }
+
+    #[test]
+    fn both_layouts_are_told_apart() {
+        let document = stored(&[("app", r#"{"weights":{"blue":90},"ticket":7}"#)]);
+        assert_eq!((document.layout, document.index), (Layout::Document, 1));
+        assert!(matches!(document.content, Content::Document(d) if d.unknown["ticket"].get() == "7"));
+
+        let leaves = stored(&[("app/", ""), ("app/blue", "90"), ("app/green", "10")]);
+        assert_eq!((leaves.layout, leaves.index), (Layout::Leaves, 3));
+        let Content::Leaves(leaves) = leaves.content else { panic!("{leaves:?}") };
+        assert_eq!(leaves["blue"], Leaf { weight: Weight::new(90).unwrap(), index: 2 });
+        assert_eq!(leaves["green"], Leaf { weight: Weight::new(10).unwrap(), index: 3 });
+    }
+
+    #[test]
+    fn what_weightd_refuses_is_refused() {
+        for (keys, layout) in [
+            (&[("app", "{}")][..], Layout::Document),
+            (&[("app/blue", "x")], Layout::Leaves),
+            (&[("app/blue/x", "1")], Layout::Leaves),
+            (&[("app", r#"{"weights":{"a":1}}"#), ("app/blue", "1")], Layout::Both),
+            (&[("app", r#"{"weights":{"a":1}}"#), ("app/blue/x", "1")], Layout::Both),
+        ] {
+            let stored = stored(keys);
+            assert_eq!(stored.layout, layout, "{keys:?}");
+            assert!(matches!(stored.content, Content::Rejected(_)), "{keys:?}");
+        }
+    }
+
+    #[test]
+    fn keys_of_no_backend_are_stray() {
+        let everything = everything(&[("a b", "1"), ("app/x", "1")]);
+        assert_eq!((everything.backends.len(), everything.stray.len(), everything.stray_total), (1, 1, 1));
+    }
+}

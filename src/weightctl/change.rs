@@ -1,0 +1,232 @@
+//! What every command that changes something does the same way: show, ask, write, say what came of it.
+
+use std::{io, os::unix::fs::MetadataExt as _, thread};
+
+use clap::Args;
+use jiff::Timestamp;
+use serde::Serialize;
+use tokio::{signal::ctrl_c, sync::oneshot};
+use weightd_core::model::{BackendName, Escaped};
+
+use super::{
+    Exit,
+    failure::Failure,
+    output::{self, Format},
+    preview::preview,
+};
+use crate::{
+    consul::Env,
+    documents::{
+        Documents, Written,
+        edit::{Edit, Intent, Write},
+        view::View,
+    },
+};
+
+/// The flags of a change.
+#[derive(Debug, Args)]
+pub(super) struct Flags {
+    /// Why; kept in the document
+    #[arg(long, value_name = "TEXT")]
+    pub(super) reason: Option<String>,
+    /// Who; kept in the document
+    #[arg(long, value_name = "NAME", help = "Who; kept in the document [default: $SUDO_USER, $USER or the user id]")]
+    pub(super) by: Option<String>,
+    /// Do not ask
+    #[arg(long, short)]
+    pub(super) yes: bool,
+    /// Show the change and write nothing
+    #[arg(long)]
+    pub(super) dry_run: bool,
+}
+
+impl Flags {
+    /// Refuses at once what nobody could agree to.
+    pub(super) fn check(&self) -> Result<(), Failure> {
+        if self.yes || self.dry_run || output::can_ask() {
+            return Ok(());
+        }
+        Err(Failure::new(Exit::Usage, "there is no terminal to ask on")
+            .hint("add --yes to apply without a question, or --dry-run to see what would change"))
+    }
+
+    /// Who changes it, why and when.
+    pub(super) fn intent(&self, force: bool, create: bool, env: &Env<'_>) -> Intent {
+        let by = self.by.clone().or_else(|| user(env)).unwrap_or_else(|| "unknown".to_owned());
+        Intent { by, reason: self.reason.clone(), at: now(), force, create }
+    }
+}
+
+/// The user behind this process.
+pub(super) fn user(env: &Env<'_>) -> Option<String> {
+    ["SUDO_USER", "USER"]
+        .into_iter()
+        .find_map(|variable| env(variable).filter(|name| !name.is_empty()))
+        .or_else(|| Some(format!("uid {}", std::fs::metadata("/proc/self").ok()?.uid())))
+}
+
+/// Now, to the second.
+fn now() -> String {
+    let now = Timestamp::now();
+    Timestamp::from_second(now.as_second()).unwrap_or(now).to_string()
+}
+
+/// What a command changed. In JSON:
+///
+/// ```json
+/// {
+///   "backend": "app1",
+///   "changed": true,      whether "after" says something else than "before"
+///   "dry_run": false,     if true, nothing was written
+///   "index": 43,          ModifyIndex of what is there now, if that is still "after"; else null
+///   "before": {…},        as `get BACKEND` shows a backend; null if there was no key
+///   "after": {…}          the same; its "index" is null unless nothing changed
+/// }
+/// ```
+#[derive(Debug, Serialize)]
+pub(super) struct Outcome<'a> {
+    backend: &'a BackendName,
+    changed: bool,
+    dry_run: bool,
+    index: Option<u64>,
+    before: Option<&'a View>,
+    after: &'a View,
+}
+
+impl<'a> Outcome<'a> {
+    /// Of `edit`, before anything is written.
+    pub(super) fn of(backend: &'a BackendName, edit: &'a Edit, flags: &Flags) -> Self {
+        Self {
+            backend,
+            changed: edit.write != Write::Nothing,
+            dry_run: flags.dry_run,
+            index: edit.before.as_ref().and_then(|view| view.index),
+            before: edit.before.as_ref(),
+            after: &edit.after,
+        }
+    }
+
+    /// Once it is written, with the `ModifyIndex` it has.
+    pub(super) fn written(self, index: Option<u64>) -> Self {
+        Self { index, ..self }
+    }
+}
+
+/// Shows `edit`, asks, and writes it.
+pub(super) async fn carry_out(
+    format: Format,
+    store: &Documents,
+    backend: &BackendName,
+    edit: &Edit,
+    flags: &Flags,
+) -> Result<Exit, Failure> {
+    let outcome = Outcome::of(backend, edit, flags);
+    if !outcome.changed {
+        output::say(&format!("nothing to change: {backend} {}", edit.after.summary()));
+        format.json(&outcome)?;
+        return Ok(Exit::Ok);
+    }
+    output::say(preview(backend, edit).trim_end());
+    if flags.reason.is_some() && matches!(edit.write, Write::Leaves { .. }) {
+        output::note("the reason is not kept: leaves hold weights and nothing else");
+    }
+    if flags.dry_run {
+        output::say("dry run: nothing was written");
+        format.json(&outcome)?;
+        return Ok(Exit::Ok);
+    }
+    agreed(flags).await?;
+    let index = write(store, backend, edit).await?;
+    format.json(&outcome.written(index))?;
+    Ok(Exit::Ok)
+}
+
+/// Writes what was shown, says so, and returns the `ModifyIndex` it has, if it is still there.
+pub(super) async fn write(store: &Documents, backend: &BackendName, edit: &Edit) -> Result<Option<u64>, Failure> {
+    let written = tokio::select! {
+        biased;
+        written = store.write(backend, &edit.write) => written?,
+        _ = ctrl_c() => {
+            return Err(Failure::new(Exit::Interrupted, "interrupted while writing, so it may have happened")
+                .hint(format!("`weightctl get {backend}` shows what is there")));
+        }
+    };
+    // What is there now. That it cannot be read does not undo the write.
+    let now = store.backend(backend).await.ok().flatten().map(|stored| View::of(&stored));
+    if written == Written::Conflict {
+        return Err(conflict(backend, now.as_ref()));
+    }
+    let index = now.filter(|view| view.says_the_same(&edit.after)).and_then(|view| view.index);
+    let shown = index.map_or_else(String::new, |index| format!(", index {index}"));
+    output::say(&format!("written: {backend} {}{shown}", edit.after.summary()));
+    Ok(index)
+}
+
+fn conflict(backend: &BackendName, now: Option<&View>) -> Failure {
+    let now = now.map_or_else(
+        || "it has no key now".to_owned(),
+        |view| {
+            let origin = view.origin();
+            let detail = view.rejected.as_ref().map_or_else(String::new, |r| format!(": {}", Escaped(&r.reason)));
+            let separator = if origin.is_empty() { "" } else { ", " };
+            format!("it is now {}{detail}{separator}{origin}", view.summary())
+        },
+    );
+    Failure::new(Exit::Conflict, format!("somebody else changed `{backend}` meanwhile, nothing was written; {now}"))
+        .hint("look at it, and run the command again if it is still right")
+}
+
+/// Asks on the terminal, unless that was answered before. Everything but yes is no, and ends the command.
+pub(super) async fn agreed(flags: &Flags) -> Result<(), Failure> {
+    if flags.yes || answered_with_yes().await? {
+        return Ok(());
+    }
+    Err(Failure::new(Exit::Failure, "not agreed to; nothing was written"))
+}
+
+async fn answered_with_yes() -> Result<bool, Failure> {
+    output::ask("Apply? [y/N]");
+    let (answer, answered) = oneshot::channel();
+    // Nothing can interrupt the read of a line, so it must not be waited for at the end.
+    thread::spawn(move || {
+        let mut line = String::new();
+        let _ = answer.send(io::stdin().read_line(&mut line).map(|_| line));
+    });
+    tokio::select! {
+        biased;
+        _ = ctrl_c() => {
+            output::say("");
+            Err(Failure::new(Exit::Interrupted, "interrupted; nothing was written"))
+        }
+        line = answered => {
+            let line = line.unwrap_or_else(|_| Ok(String::new()));
+            let line = line.map_err(|error| Failure::caused(Exit::Failure, error).context("cannot read the answer"))?;
+            if !line.ends_with('\n') {
+                output::say("");
+            }
+            Ok(matches!(line.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_is_behind_sudo_is_who_did_it() {
+        let env = |set: &'static [(&str, &str)]| {
+            move |name: &str| set.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+        };
+        assert_eq!(user(&env(&[("SUDO_USER", "alice"), ("USER", "root")])).as_deref(), Some("alice"));
+        assert_eq!(user(&env(&[("SUDO_USER", ""), ("USER", "bob")])).as_deref(), Some("bob"));
+        assert!(user(&env(&[])).is_some_and(|by| by.starts_with("uid ")));
+    }
+
+    #[test]
+    fn the_moment_is_utc_to_the_second() {
+        let now = now();
+        assert_eq!(now.len(), "2026-11-21T10:00:00Z".len(), "{now}");
+        assert!(now.ends_with('Z'));
+    }
+}

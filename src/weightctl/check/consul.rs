@@ -1,0 +1,231 @@
+//! Consul: whether it answers, who the user is there, what that permits, and every document.
+
+use std::sync::Arc;
+
+use weightd_core::{
+    desired::{Decoder, DesiredState, Rejected, Source},
+    model::Root,
+};
+
+use super::finding::{Finding, Section};
+use crate::{
+    consul::{Client, ConsulError, client::MAX_TXN, rights::Identity},
+    weightctl::refusals::failed,
+};
+
+/// How many refused keys are told of one by one.
+const SHOWN: usize = 20;
+/// Whose token the hint is for: that of the user is the one that lacks the right.
+const MANAGERS: &str = "who manages Consul's tokens mends it";
+/// A backend that no HAProxy can have, to ask about those that have no document yet.
+const NOBODY: &str = "-weightctl-check-";
+
+/// What Consul looks like from here, and the documents, if they can be read.
+pub(super) async fn look(client: &Client, root: &Root, reads_only: bool) -> (Section, Option<Arc<DesiredState>>) {
+    let mut looking = Looking { client, root, reads_only, findings: Vec::new(), accessor: None };
+    let state = looking.all().await;
+    let name = format!("{}, root {root}", client.address());
+    (Section { part: "consul", name, findings: looking.findings }, state)
+}
+
+struct Looking<'a> {
+    client: &'a Client,
+    root: &'a Root,
+    reads_only: bool,
+    findings: Vec<Finding>,
+    /// What names the token, if Consul knows it.
+    accessor: Option<String>,
+}
+
+impl Looking<'_> {
+    async fn all(&mut self) -> Option<Arc<DesiredState>> {
+        if !self.leader().await {
+            return None;
+        }
+        self.token().await;
+        let state = self.documents().await;
+        if !self.reads_only {
+            self.write(state.as_deref()).await;
+        }
+        if let Some(state) = &state {
+            self.refused(state);
+        }
+        state
+    }
+
+    /// What keeps the check from going on.
+    fn failed(&mut self, check: &'static str, error: ConsulError) {
+        let away = matches!(error, ConsulError::Unreachable { .. });
+        let failure = failed(error, "");
+        let hint = if away {
+            "sudo systemctl start consul; if Consul runs elsewhere: export CONSUL_HTTP_ADDR=HOST:PORT".to_owned()
+        } else {
+            failure.hint.unwrap_or_default()
+        };
+        self.findings.push(Finding::fail(check, format!("{:#}", failure.error), hint));
+    }
+
+    async fn leader(&mut self) -> bool {
+        match self.client.leader().await {
+            Ok(Some(leader)) => {
+                self.findings.push(Finding::ok("leader", leader));
+                true
+            }
+            Ok(None) => {
+                let detail = "Consul answers, but has no leader: nothing can be read or written";
+                self.findings.push(Finding::fail(
+                    "leader",
+                    detail,
+                    "start those that `consul operator raft list-peers -stale` names and that are down",
+                ));
+                false
+            }
+            Err(error) => {
+                self.failed("answers", error);
+                false
+            }
+        }
+    }
+
+    async fn token(&mut self) {
+        match self.client.identity().await {
+            Ok(Identity::NoAcls) => self.findings.push(Finding::ok("token", "this Consul has no ACLs")),
+            Ok(Identity::Known { accessor, policies }) => {
+                let policies = if policies.is_empty() { "none".to_owned() } else { policies.join(", ") };
+                self.findings.push(Finding::ok("token", format!("accessor {accessor}, policies: {policies}")));
+                self.accessor = Some(accessor);
+            }
+            Ok(Identity::Unknown) => {
+                if self.client.has_token() {
+                    let detail = "Consul does not know this token: it was deleted, has expired, or is another Consul's; its managers make a new one";
+                    self.findings.push(Finding::fail("token", detail, self.grant()));
+                } else {
+                    self.findings.push(Finding::ok("token", "none is given: what anonymous users may do counts"));
+                }
+            }
+            Err(error) => self.failed("token", error),
+        }
+    }
+
+    /// What gives the token the rights it is to have below the root, ready to be pasted by who may.
+    fn grant(&self) -> String {
+        let policy = if self.reads_only { "read" } else { "write" };
+        let rules = format!("key_prefix \"{}\" {{ policy = \"{policy}\" }}", self.root.weights_prefix());
+        let create = |name: &str| format!("consul acl policy create -name {name} -rules '{rules}'");
+        if let Some(accessor) = &self.accessor {
+            let name = format!("weightctl-{policy}-{}", accessor.split('-').next().unwrap_or_default());
+            format!("{} && consul acl token update -id {accessor} -merge-policies -policy-name {name}", create(&name))
+        } else {
+            let name = format!("weightctl-{policy}");
+            let secret = "sed -n 's/.*\"SecretID\": \"\\(.*\\)\".*/\\1/p'";
+            let token = format!("consul acl token create -policy-name {name} -format json | {secret}");
+            format!("{}; export CONSUL_HTTP_TOKEN=\"$({token})\"", create(&name))
+        }
+    }
+
+    async fn documents(&mut self) -> Option<Arc<DesiredState>> {
+        let prefix = self.root.weights_prefix();
+        let answer = async {
+            let listing = self.client.list(&prefix, None).await?;
+            let entries = listing.entries()?;
+            // A listing leaves out what the token may not see; only a plain read says so.
+            self.client.may_read(&format!("{prefix}{NOBODY}")).await?;
+            let mut decoder = Decoder::new(prefix.clone());
+            let state = decoder.decode(&entries).map_err(ConsulError::BadResponse)?;
+            Ok((state, listing.filtered, entries.len()))
+        };
+        match answer.await {
+            Ok((state, filtered, keys)) => {
+                self.findings.push(Finding::ok("read", format!("weightd and `get` may read {prefix}")));
+                if filtered {
+                    let detail = format!("Consul hides keys below {prefix} from this token");
+                    self.findings.push(Finding::fail("read", detail, self.grant()));
+                }
+                if keys == 0 {
+                    let hint = self.elsewhere().await;
+                    self.findings.push(Finding::warn("documents", format!("there is no key below {prefix}"), hint));
+                } else {
+                    let valid = state.backends.values().filter(|source| matches!(source, Source::Valid(_))).count();
+                    self.findings.push(Finding::ok("documents", format!("{valid} valid")));
+                }
+                Some(state)
+            }
+            Err(ConsulError::Denied(_)) => {
+                let detail = format!("weightd and `get` would be denied {prefix}; {MANAGERS}");
+                self.findings.push(Finding::fail("read", detail, self.grant()));
+                None
+            }
+            Err(error) => {
+                self.failed("read", error);
+                None
+            }
+        }
+    }
+
+    /// What to do where there is no key: use the root that has some, if there is one, or begin.
+    async fn elsewhere(&self) -> String {
+        let begin = "weightctl set BACKEND SERVER=WEIGHT … --create".to_owned();
+        // A favour: whoever may not see other keys is told how to begin.
+        let Ok(segments) = self.client.first_segments().await else { return begin };
+        for root in segments.iter().filter(|segment| segment.ends_with('/')).filter_map(|s| s.parse::<Root>().ok()) {
+            let prefix = root.weights_prefix();
+            let found = self.client.list(&prefix, None).await.is_ok_and(|l| l.entries().is_ok_and(|e| !e.is_empty()));
+            if root != *self.root && found {
+                return format!("export WEIGHTD_ROOT={root}");
+            }
+        }
+        begin
+    }
+
+    async fn write(&mut self, state: Option<&DesiredState>) {
+        let prefix = self.root.weights_prefix();
+        let names: Vec<_> = state.iter().flat_map(|state| state.backends.keys()).take(MAX_TXN - 1).collect();
+        let keys: Vec<_> = std::iter::once(format!("{prefix}{NOBODY}"))
+            .chain(names.iter().map(|name| format!("{prefix}{name}")))
+            .collect();
+        match self.client.may_write(&keys).await {
+            Ok(may) if may.first() == Some(&true) => {
+                self.findings.push(Finding::ok("write", format!("`set` and `release` may write below {prefix}")));
+            }
+            Ok(may) => {
+                let own = names.iter().zip(may.iter().skip(1)).filter(|(_, may)| **may).map(|(name, _)| name.as_str());
+                let own: Vec<_> = own.collect();
+                self.findings.push(if own.is_empty() {
+                    let detail = format!("`set` and `release` would be denied below {prefix}; {MANAGERS}");
+                    Finding::fail("write", detail, self.grant())
+                } else {
+                    Finding::ok("write", format!("`set` and `release` may write {} and no other", own.join(", ")))
+                });
+            }
+            Err(error) => self.failed("write", error),
+        }
+    }
+
+    fn refused(&mut self, state: &DesiredState) {
+        let rejected = state.backends.values().filter_map(|source| match source {
+            Source::Rejected(rejected) => Some(rejected),
+            Source::Valid(_) => None,
+        });
+        let all: Vec<&Arc<Rejected>> = rejected.chain(&state.stray).collect();
+        for rejected in all.iter().take(SHOWN) {
+            let Rejected { key, reason, .. } = &***rejected;
+            // What weights were meant, nobody can tell. Without the key what was accepted stays in force all the same.
+            let hint = format!("{}; or `consul kv delete {}`, and begin anew", reason.remedy(), quoted(key));
+            let detail = format!("{key}: {reason}; weightd keeps what it has");
+            self.findings.push(Finding::fail("document", detail, hint));
+        }
+        let left_out = all.len().saturating_sub(SHOWN) + state.stray_total.saturating_sub(state.stray.len());
+        if left_out > 0 {
+            self.findings.push(Finding::fail("document", format!("{left_out} more are refused"), "weightctl list"));
+        }
+    }
+}
+
+/// A key, as a shell takes it whole.
+fn quoted(key: &str) -> String {
+    if key.chars().all(|c| c.is_ascii_alphanumeric() || "_./:-".contains(c)) {
+        key.to_owned()
+    } else {
+        format!("'{}'", key.replace('\'', r"'\''"))
+    }
+}

@@ -1,0 +1,198 @@
+//! What was found, and how it is shown. Pure.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use crate::weightctl::table::Tone;
+
+/// How it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Verdict {
+    /// As it should be.
+    Ok,
+    /// It works, and somebody should know.
+    Warn,
+    /// It does not work.
+    Fail,
+    /// It could not be looked at, or is not here.
+    Skip,
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct Finding {
+    /// What, in a word or two; stable.
+    pub(super) check: &'static str,
+    /// How it is.
+    pub(super) verdict: Verdict,
+    /// What was found.
+    pub(super) detail: String,
+    /// What mends it, ready to be pasted where that can be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) hint: Option<String>,
+}
+
+impl Finding {
+    fn new(check: &'static str, verdict: Verdict, detail: impl Into<String>) -> Self {
+        Self { check, verdict, detail: detail.into(), hint: None }
+    }
+
+    pub(super) fn ok(check: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(check, Verdict::Ok, detail)
+    }
+
+    pub(super) fn skip(check: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(check, Verdict::Skip, detail)
+    }
+
+    pub(super) fn warn(check: &'static str, detail: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..Self::new(check, Verdict::Warn, detail) }
+    }
+
+    pub(super) fn fail(check: &'static str, detail: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..Self::new(check, Verdict::Fail, detail) }
+    }
+}
+
+/// What was found about one thing with a name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct Section {
+    /// `consul`, `haproxy` or `weightd`.
+    pub(super) part: &'static str,
+    /// Which one.
+    pub(super) name: String,
+    /// In the order in which one thing rests on the other.
+    pub(super) findings: Vec<Finding>,
+}
+
+/// All that was found. The JSON of `weightctl check`; stable.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct Report {
+    /// Whether nothing failed.
+    pub(super) ok: bool,
+    /// What was looked at.
+    pub(super) sections: Vec<Section>,
+}
+
+impl Report {
+    pub(super) fn of(sections: Vec<Section>) -> Self {
+        let failed = |section: &Section| section.findings.iter().any(|finding| finding.verdict == Verdict::Fail);
+        Self { ok: !sections.iter().any(failed), sections }
+    }
+
+    /// For people: the verdict is a word, and a colour as well.
+    pub(super) fn table(&self) -> String {
+        let findings = || self.sections.iter().flat_map(|section| &section.findings);
+        let width = findings().map(|finding| finding.check.len()).max().unwrap_or_default();
+        let mut text = String::new();
+        for (number, Section { part, name, findings }) in self.sections.iter().enumerate() {
+            let title = format!("{part} {}", shown(name));
+            let gap = if number > 0 { "\n" } else { "" };
+            let _ = writeln!(text, "{gap}{}", Tone::Strong.paint(title.trim_end()));
+            for Finding { check, verdict, detail, hint } in findings {
+                let (word, tone) = match verdict {
+                    Verdict::Ok => ("ok  ", Tone::Good),
+                    Verdict::Warn => ("warn", Tone::Warn),
+                    Verdict::Fail => ("FAIL", Tone::Bad),
+                    Verdict::Skip => ("-   ", Tone::Faint),
+                };
+                let _ = writeln!(text, "  {}  {check:width$}  {}", tone.paint(word), shown(detail));
+                if let Some(hint) = hint {
+                    let _ = writeln!(text, "        {} {}", Tone::Strong.paint("hint:"), shown(hint));
+                }
+            }
+        }
+        let count = |verdict| findings().filter(|finding| finding.verdict == verdict).count();
+        let (failed, warned) = (count(Verdict::Fail), count(Verdict::Warn));
+        let sum = match (failed, warned) {
+            (0, 0) => Tone::Good.paint("nothing is wrong"),
+            (0, warned) => format!("nothing failed; {warned} to know of"),
+            (failed, 0) => Tone::Bad.paint(&format!("{failed} failed")),
+            (failed, warned) => format!("{}; {warned} to know of", Tone::Bad.paint(&format!("{failed} failed"))),
+        };
+        let _ = writeln!(text, "\n{sum}");
+        text
+    }
+}
+
+/// Text with pieces from outside, whole: a command stays one that can be pasted, and nothing in it moves a cursor.
+fn shown(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\\' | '"' | '\'' => safe.push(c),
+            _ => safe.extend(c.escape_debug()),
+        }
+    }
+    safe
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report() -> Report {
+        Report::of(vec![
+            Section {
+                part: "consul",
+                name: "http://127.0.0.1:8500, root weightd/".to_owned(),
+                findings: vec![
+                    Finding::ok("leader", "127.0.0.1:8300"),
+                    Finding::fail("write", "`set` would be denied", "consul acl …"),
+                ],
+            },
+            Section {
+                part: "haproxy",
+                name: "edge at unix:/run/haproxy/\u{202e}admin.sock".to_owned(),
+                findings: vec![Finding::warn("cookie", "app: pinned", "nothing"), Finding::skip("state file", "none")],
+            },
+        ])
+    }
+
+    #[test]
+    fn it_is_shown_for_people_and_for_programs() {
+        insta::assert_snapshot!(anstream::adapter::strip_str(&report().table()), @r"
+        consul http://127.0.0.1:8500, root weightd/
+          ok    leader      127.0.0.1:8300
+          FAIL  write       `set` would be denied
+                hint: consul acl …
+
+        haproxy edge at unix:/run/haproxy/\u{202e}admin.sock
+          warn  cookie      app: pinned
+                hint: nothing
+          -     state file  none
+
+        1 failed; 1 to know of
+        ");
+        let json = serde_json::to_value(report()).unwrap();
+        let expected = serde_json::json!({ "check": "write", "verdict": "fail", "detail": "`set` would be denied", "hint": "consul acl …" });
+        assert_eq!(json["ok"], false);
+        assert_eq!(json["sections"][0]["part"], "consul");
+        assert_eq!(json["sections"][0]["findings"][1], expected);
+        assert_eq!(json["sections"][0]["findings"][0].get("hint"), None);
+    }
+
+    #[test]
+    fn a_hint_is_shown_whole_and_as_it_has_to_be_pasted() {
+        let hint = format!("sed -n 's/\\(.*\\)/\\1/p' {}", "x".repeat(300));
+        let report = Report::of(vec![Section {
+            part: "consul",
+            name: String::new(),
+            findings: vec![Finding::fail("write", "a\u{1b}[31m\nb", hint.clone())],
+        }]);
+        let table = report.table();
+        assert!(table.contains(&hint), "{table}");
+        assert!(table.contains(r"a\u{1b}[31m\nb"), "{table}");
+    }
+
+    #[test]
+    fn only_a_failure_is_one() {
+        assert!(!report().ok);
+        let mut sections = report().sections;
+        sections.remove(0);
+        assert!(Report::of(sections).ok);
+        assert!(Report::of(Vec::new()).table().contains("nothing is wrong"));
+    }
+}

@@ -1,0 +1,130 @@
+use weightd_core::{model::BackendName, share::Share};
+
+use super::{
+    Exit,
+    failure::Failure,
+    output::{self, Format},
+    table::{Align, Cell, Table, Tone},
+};
+use crate::{
+    documents::{
+        Documents,
+        view::{Overview, State, View, foreign},
+    },
+    weightctl::refusals::no_such,
+};
+
+/// Show weights and shares: of one backend, or of all
+///
+/// A share is the part of the new traffic that a server gets as long as every server that Consul names is up
+/// and no other is there.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The backend; all of them if it is left out
+    #[arg(value_parser = BackendName::new)]
+    backend: Option<BackendName>,
+}
+
+/// In JSON: of one backend, a [`View`]; of all, an [`Overview`].
+pub(super) async fn run(args: &Args, store: &Documents, format: Format) -> Result<Exit, Failure> {
+    match &args.backend {
+        Some(backend) => one(backend, store, format).await,
+        None => all(store, format).await,
+    }
+}
+
+async fn one(backend: &BackendName, store: &Documents, format: Format) -> Result<Exit, Failure> {
+    let Some(stored) = store.backend(backend).await? else {
+        return Err(no_such(store, backend, Exit::Failure, "see `weightctl list`").await);
+    };
+    let view = View::of(&stored);
+    format.data(&view, |view| table(std::slice::from_ref(view)))?;
+    match &view.rejected {
+        None => Ok(Exit::Ok),
+        Some(rejected) => Err(Failure::new(Exit::Failure, rejected.sentence()).hint(rejected.remedy.clone())),
+    }
+}
+
+async fn all(store: &Documents, format: Format) -> Result<Exit, Failure> {
+    let everything = store.all().await?;
+    let overview = Overview::of(&everything);
+    format.data(&overview, |overview| table(&overview.backends))?;
+    overview.notes(store.prefix(), everything.filtered).iter().for_each(|note| output::note(note));
+    Ok(Exit::Ok)
+}
+
+/// A line for each server, those of one backend together.
+fn table(views: &[View]) -> String {
+    if views.is_empty() {
+        return String::new();
+    }
+    let mut table = Table::new([
+        ("BACKEND", Align::Left),
+        ("SERVER", Align::Left),
+        ("WEIGHT", Align::Right),
+        ("SHARE", Align::Right),
+        ("BY", Align::Left),
+        ("AT", Align::Left),
+        ("REASON", Align::Left),
+    ]);
+    for view in views {
+        let backend = || Cell::from(view.backend.as_str());
+        let origin = || [&view.by, &view.at, &view.reason].map(|text| Cell::from(foreign(text.as_ref())));
+        let [by, at, reason] = origin();
+        let Some(weights) = &view.weights else {
+            let (state, tone) = match view.state {
+                State::Rejected => ("rejected", Tone::Bad),
+                State::Released | State::Weights => ("released", Tone::Faint),
+            };
+            table.row([backend(), "-".into(), Cell::new(state, tone), "-".into(), by, at, reason]);
+            continue;
+        };
+        let mut origin = [by, at, reason];
+        for (server, weight) in weights {
+            // Who, when and why are said once a backend.
+            let [by, at, reason] = std::mem::take(&mut origin);
+            let share = Share::of(*weight, weights).to_string();
+            table.row([backend(), server.as_str().into(), weight.to_string().into(), share.into(), by, at, reason]);
+        }
+    }
+    table.render("")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::documents::stored::tests::everything;
+
+    fn shown(keys: &[(&str, &str)]) -> String {
+        let text = table(&Overview::of(&everything(keys)).backends);
+        anstream::adapter::strip_str(&text).to_string()
+    }
+
+    #[test]
+    fn backends_as_a_table() {
+        let document =
+            r#"{"weights":{"blue":90,"green":10},"by":"alice","reason":"10 % canary","at":"2026-11-21T10:00:00Z"}"#;
+        insta::assert_snapshot!(shown(&[
+            ("app1", document),
+            ("app2/blue", "1"),
+            ("app2/green", "2"),
+            ("app3", r#"{"release":true,"by":"bob"}"#),
+            ("app4", "50%"),
+            ("app5", r#"{"weights":{"blue":0},"force":true,"by":"\u001b[2J"}"#),
+        ]), @r"
+        BACKEND  SERVER    WEIGHT  SHARE  BY         AT                    REASON
+        app1     blue          90    90%  alice      2026-11-21T10:00:00Z  10 % canary
+        app1     green         10    10%
+        app2     blue           1  33.3%
+        app2     green          2  66.7%
+        app3     -       released      -  bob
+        app4     -       rejected      -
+        app5     blue           0      -  \u{1b}[2J
+        ");
+    }
+
+    #[test]
+    fn nothing_is_shown_as_nothing() {
+        assert_eq!(shown(&[]), "");
+    }
+}

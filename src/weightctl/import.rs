@@ -1,0 +1,226 @@
+//! What is there today becomes documents: from a HAProxy that runs, or from keys that some template reads.
+//!
+//! Owns how it is shown, agreed to and written; what is a document and what is left is decided in [`decide`]. Must never
+//! change HAProxy, and never the keys it imports from: whoever used them until now goes on with them.
+
+mod decide;
+mod haproxy;
+mod kv;
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use weightd_core::{
+    model::{BackendName, Escaped, Root},
+    reasons,
+};
+
+use self::decide::{Decision, Due, Left, Source};
+use super::{
+    Exit,
+    change::{Flags, Outcome, agreed, write},
+    failure::Failure,
+    output::{self, Format},
+    preview::preview,
+};
+use crate::{
+    consul::Env,
+    documents::{Documents, edit::Edit},
+    haproxy::Address,
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  weightctl import --from-haproxy /run/haproxy/admin.sock --dry-run    shows it, writes nothing
+  weightctl import --from-haproxy /run/haproxy/admin.sock              shows it, asks, writes
+  weightctl import app1 --from-haproxy /run/haproxy/admin.sock --yes   one backend
+  weightctl import --from-kv traffic                                   keys as traffic/app1/blue
+
+Exit codes: 4 denied, 5 somebody else changed a backend meanwhile, 6 Consul unreachable, 7 something
+was refused, 130 Ctrl-C. `weightctl --help` lists all.";
+
+/// Begin with what is there today: write a document for each backend
+///
+/// Takes the weights that a HAProxy has now, or those of keys that a template reads. Shows the documents and asks,
+/// unless --yes is given. HAProxy is only looked at, and the keys stay as they are. A backend that has something
+/// else in Consul already is left as it is, unless --replace is given. May be repeated.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = EXAMPLES)]
+pub(super) struct Args {
+    /// Only these backends; nothing is written if one of them cannot be imported
+    #[arg(value_name = "BACKEND", value_parser = BackendName::new)]
+    backends: Vec<BackendName>,
+    #[command(flatten)]
+    from: From,
+    /// Also write over what a backend has in Consul already; servers that are not found keep their weight there
+    #[arg(long)]
+    replace: bool,
+    #[command(flatten)]
+    flags: Flags,
+}
+
+/// Where from.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+struct From {
+    /// From the HAProxy whose runtime API is here, such as /run/haproxy/admin.sock. Level operator is
+    /// enough
+    #[arg(long, value_name = "SOCKET")]
+    from_haproxy: Option<Address>,
+    /// From the keys PREFIX/BACKEND/SERVER, each of them a plain number
+    #[arg(long, value_name = "PREFIX")]
+    from_kv: Option<Root>,
+}
+
+/// What an import did. In JSON:
+///
+/// ```json
+/// {
+///   "dry_run": false,      if true, nothing was written
+///   "imported": [{…}…],    each as `set` prints what it changed; "changed" is false for what was there already
+///   "left": [{"backend", "key", "reason", "remedy"}…],        what was not imported; backend or key may be null
+///   "next": [{"backend", "server", "from", "to"}…]            what weightd will set on this HAProxy; null from keys
+/// }
+/// ```
+#[derive(Debug, Serialize)]
+struct Import<'a> {
+    dry_run: bool,
+    imported: Vec<Outcome<'a>>,
+    left: &'a [Left],
+    next: Option<Vec<Due>>,
+}
+
+/// In JSON an [`Import`].
+pub(super) async fn run(
+    args: &Args,
+    store: impl FnOnce() -> Result<Documents, Failure>,
+    format: Format,
+    env: &Env<'_>,
+) -> Result<Exit, Failure> {
+    args.flags.check()?;
+    let store = store()?;
+    let source = args.from.read(&args.backends, &store).await?;
+    let mut stored = BTreeMap::new();
+    for found in source.found.iter().filter(|found| args.wants(&found.backend)) {
+        stored.extend(store.backend(&found.backend).await?.map(|stored| (found.backend.clone(), stored)));
+    }
+    // Something comes into being wherever there is nothing.
+    let intent = args.flags.intent(false, true, env);
+    let decision = decide::decide(source, &args.backends, &stored, store.prefix(), args.replace, &intent);
+    show(&decision);
+    if !args.backends.is_empty() && !decision.left.is_empty() {
+        return Err(args.from.refused(decision.left.len(), "nothing was written"));
+    }
+
+    let mut outcomes: Vec<_> = decision.same.iter().map(|(b, edit)| Outcome::of(b, edit, &args.flags)).collect();
+    if decision.writes.is_empty() {
+        output::say("nothing to write");
+    } else if args.flags.dry_run {
+        output::say("dry run: nothing was written");
+        outcomes.extend(decision.writes.iter().map(|(b, edit)| Outcome::of(b, edit, &args.flags)));
+    } else {
+        agreed(&args.flags).await?;
+        outcomes.extend(written(&store, &decision.writes, &args.flags).await?);
+    }
+    let next = args.from.next(&decision, &args.flags).await?;
+    format.json(&Import { dry_run: args.flags.dry_run, imported: outcomes, left: &decision.left, next })?;
+    match decision.left.iter().filter(|left| left.refused).count() {
+        0 => Ok(Exit::Ok),
+        refused => Err(args.from.refused(refused, "and nothing of that was written")),
+    }
+}
+
+/// Writes one after the other. What was written before one that fails stays: it is what HAProxy has, or what was asked for.
+async fn written<'a>(
+    store: &Documents,
+    writes: &'a [(BackendName, Edit)],
+    flags: &Flags,
+) -> Result<Vec<Outcome<'a>>, Failure> {
+    let mut outcomes = Vec::with_capacity(writes.len());
+    for (backend, edit) in writes {
+        let index = write(store, backend, edit).await.map_err(|failure| match outcomes.len() {
+            0 => failure,
+            done => failure.context(format!("{done} of {} backends were written before", writes.len())),
+        })?;
+        outcomes.push(Outcome::of(backend, edit, flags).written(index));
+    }
+    Ok(outcomes)
+}
+
+/// Everything that was decided, before anybody is asked.
+fn show(decision: &Decision) {
+    for (backend, edit) in &decision.writes {
+        output::say(preview(backend, edit).trim_end());
+    }
+    if !decision.same.is_empty() {
+        let names = reasons::list(decision.same.iter().map(|(backend, _)| backend.as_str()));
+        output::say(&format!("in Consul already, just so: {names}"));
+    }
+    for (detail, backends) in &decision.caveats {
+        output::note(&format!("{}: {detail}", reasons::list(backends.iter().map(BackendName::as_str))));
+    }
+    decision.left.iter().for_each(|left| output::note(&left.sentence()));
+}
+
+impl Args {
+    fn wants(&self, backend: &BackendName) -> bool {
+        self.backends.is_empty() || self.backends.contains(backend)
+    }
+}
+
+impl From {
+    async fn read(&self, wanted: &[BackendName], store: &Documents) -> Result<Source, Failure> {
+        if let Some(address) = &self.from_haproxy {
+            return Ok(decide::of_haproxy(&haproxy::look(address, wanted).await?));
+        }
+        let Some(prefix) = &self.from_kv else {
+            return Err(Failure::new(Exit::Usage, "neither --from-haproxy nor --from-kv is given"));
+        };
+        let prefix = prefix.to_string();
+        let (source, filtered) = store.elsewhere(&prefix, |entries| kv::source(&prefix, entries)).await?;
+        if filtered {
+            output::note(&format!("Consul hides keys below {prefix} that this token may not read"));
+        }
+        if source.found.is_empty() && source.left.is_empty() {
+            let message = format!("there is no key below {}", Escaped(&prefix));
+            return Err(
+                Failure::new(Exit::Failure, message).hint("`consul kv get -keys` shows which prefixes there are")
+            );
+        }
+        Ok(source)
+    }
+
+    /// Says what weightd does next with what Consul says now. HAProxy is looked at again: it may have moved meanwhile.
+    async fn next(&self, decision: &Decision, flags: &Flags) -> Result<Option<Vec<Due>>, Failure> {
+        let Some(address) = &self.from_haproxy else {
+            output::say("what weightd would change, on each host with HAProxy: `weightd --once --dry-run`");
+            return Ok(None);
+        };
+        if decision.says.is_empty() {
+            return Ok(Some(Vec::new()));
+        }
+        let backends: Vec<_> = decision.says.keys().cloned().collect();
+        let seen = haproxy::look(address, &backends).await;
+        let seen = seen.map_err(|failure| failure.context("cannot tell what weightd does next"))?;
+        let due = decide::due(&decision.says, &seen);
+        let would = if flags.dry_run { "would have" } else { "has" };
+        if due.is_empty() {
+            output::say(&format!("weightd {would} nothing to do: HAProxy is as these documents say"));
+        }
+        for Due { backend, server, from, to } in &due {
+            output::note(&format!("weightd {would} to set {backend}/{server} from {from} to {to}, as Consul says"));
+        }
+        Ok(Some(due))
+    }
+
+    fn refused(&self, count: usize, written: &str) -> Failure {
+        let subject = if count == 1 { "1 is".to_owned() } else { format!("{count} are") };
+        let failure = Failure::new(Exit::Refused, format!("{subject} not imported, for the reasons above, {written}"));
+        failure.hint(match self.from_haproxy {
+            Some(_) => "name the backends that you want, or do what the notes say",
+            None => {
+                "mend the keys, or take the weights from HAProxy: `weightctl import --from-haproxy /run/haproxy/admin.sock`"
+            }
+        })
+    }
+}

@@ -1,0 +1,140 @@
+//! Keys that some template reads, as what they would mean to weightd. Pure.
+
+use weightd_core::{
+    desired::{BadResponse, Entry, Kind, Place, Rejected, place},
+    model::BackendName,
+};
+
+use super::decide::{Found, Left, Source};
+use crate::documents::stored::{Content, read};
+
+/// What of the keys below `prefix` can be documents: numbers at `<backend>/<server>`, or documents that lie elsewhere.
+///
+/// Judged as every weightd judges its own keys: the backend is the unit, and each key that is wrong in it is named.
+pub(super) fn source(prefix: &str, entries: &[Entry<'_>]) -> Result<Source, BadResponse> {
+    let everything = read(prefix, entries)?;
+    let mut source = Source::default();
+    for stored in everything.backends {
+        let backend = stored.backend;
+        let weights = match stored.content {
+            Content::Leaves(leaves) => leaves.into_iter().map(|(server, leaf)| (server, leaf.weight)).collect(),
+            Content::Document(document) => match document.kind {
+                Kind::Weights(weights) => weights,
+                Kind::Release => {
+                    source.left.push(Left::nothing(&backend, "it is released there", "nothing"));
+                    continue;
+                }
+            },
+            Content::Rejected(rejected) => {
+                source.left.extend(each_wrong(prefix, entries, &backend, &rejected)?);
+                continue;
+            }
+        };
+        source.found.push(Found { backend, weights, caveats: Vec::new() });
+    }
+    source.left.extend(everything.stray.iter().map(|stray| Left::key(None, &stray.key, &stray.reason)));
+    let more = everything.stray_total - everything.stray.len();
+    if more > 0 {
+        let (reason, remedy) = (format!("{more} more have no backend's name"), "delete them".to_owned());
+        source.left.push(Left { backend: None, key: None, reason, remedy, refused: true });
+    }
+    Ok(source)
+}
+
+/// Each key of a backend that is wrong by itself; if none is, what is wrong with all of them together.
+fn each_wrong(
+    prefix: &str,
+    entries: &[Entry<'_>],
+    backend: &BackendName,
+    together: &Rejected,
+) -> Result<Vec<Left>, BadResponse> {
+    let mut wrong = Vec::new();
+    for entry in entries {
+        let (Place::Document(name) | Place::Leaf(name, _) | Place::Folder(name) | Place::Nested(name)) =
+            place(&entry.key[prefix.len()..]);
+        if name != backend.as_str() {
+            continue;
+        }
+        let alone = read(prefix, std::slice::from_ref(entry))?;
+        wrong.extend(alone.backends.into_iter().filter_map(|stored| match stored.content {
+            Content::Rejected(rejected) => Some(Left::key(Some(backend), &rejected.key, &rejected.reason)),
+            Content::Document(_) | Content::Leaves(_) => None,
+        }));
+    }
+    if wrong.is_empty() {
+        wrong.push(Left::key(Some(backend), &together.key, &together.reason));
+    }
+    Ok(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+
+    use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+
+    use super::*;
+
+    fn of(keys: &[(&str, &str)]) -> Source {
+        let entries: Vec<_> = keys
+            .iter()
+            .map(|(key, value)| Entry {
+                key: Cow::Owned(format!("traffic/{key}")),
+                value: (!value.is_empty()).then(|| Cow::Owned(BASE64.encode(value))),
+                modify_index: 7,
+            })
+            .collect();
+        source("traffic/", &entries).unwrap()
+    }
+
+    fn shown(source: &Source) -> String {
+        let found = source.found.iter().map(|found| format!("{} {:?}", found.backend, found.weights));
+        found.chain(source.left.iter().map(Left::sentence)).collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn plain_numbers_and_documents_are_understood() {
+        let source = of(&[
+            ("app1/", ""),
+            ("app1/blue", "90"),
+            ("app1/green", "10\n"),
+            ("app2", r#"{"weights":{"blue":1}}"#),
+            ("app3", r#"{"release":true}"#),
+        ]);
+        insta::assert_snapshot!(shown(&source), @r#"
+        app1 {"blue": Weight(90), "green": Weight(10)}
+        app2 {"blue": Weight(1)}
+        not imported: app3: it is released there; nothing
+        "#);
+        assert!(source.left.iter().all(|left| !left.refused));
+    }
+
+    #[test]
+    fn each_key_that_is_not_understood_is_named_and_nothing_of_its_backend_is_imported() {
+        let source = of(&[
+            ("app1/blue", "90%"),
+            ("app1/green", "10"),
+            ("app1/red", "half"),
+            ("app2/blue/weight", "90"),
+            ("app3", "90"),
+            ("app4", r#"{"weights":{"blue":1}}"#),
+            ("app4/blue", "1"),
+            ("app5/blue", ""),
+            ("app 6/blue", "1"),
+            ("app7/b lue", "1"),
+            ("fine/blue", "1"),
+        ]);
+        insta::assert_snapshot!(shown(&source), @r#"
+        fine {"blue": Weight(1)}
+        not imported: traffic/app1/blue: `90%` is not a weight; write a whole number from 0 to 256, such as 50, without quotes, sign or percent
+        not imported: traffic/app1/red: `half` is not a weight; write a whole number from 0 to 256, such as 50, without quotes, sign or percent
+        not imported: traffic/app2/blue/weight: the key lies deeper than <backend>/<server>; keep keys to <backend> or <backend>/<server>
+        not imported: traffic/app3: the document is malformed: invalid type: integer `90`, expected a JSON object at line 1 column 2; write a document such as {"weights": {"blue": 90, "green": 10}}, or use `weightctl set`
+        not imported: traffic/app4: the backend has a document and leaves at once; delete either the document <backend> or the leaves <backend>/<server>
+        not imported: traffic/app5/blue: the value is empty; write a document such as {"weights": {"blue": 90, "green": 10}}, or use `weightctl set`
+        not imported: traffic/app7/b lue: the server's name cannot be: the name `b lue` contains ` `; HAProxy's names are made of A-Z a-z 0-9 _ . : -; delete the key; write the server's name as haproxy.cfg has it
+        not imported: traffic/app 6/blue: the backend's name cannot be: the name `app 6` contains ` `; HAProxy's names are made of A-Z a-z 0-9 _ . : -; delete the key; write the backend's name as haproxy.cfg has it
+        "#);
+        assert!(source.left.iter().all(|left| left.refused));
+    }
+}

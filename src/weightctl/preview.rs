@@ -1,0 +1,188 @@
+use std::fmt::Write as _;
+
+use weightd_core::{
+    desired::Weights,
+    model::{BackendName, Escaped},
+    share::Share,
+};
+
+use super::table::{Align, Cell, Table, Tone};
+use crate::documents::{
+    edit::Edit,
+    view::{State, View},
+};
+
+/// A change, as it is shown before anybody is asked.
+pub(super) fn preview(backend: &BackendName, edit: &Edit) -> String {
+    let mut text =
+        format!("{}  {}\n", Tone::Strong.paint(backend.as_str()), Tone::Faint.paint(&was(edit.before.as_ref())));
+    if let Some(weights) = &edit.after.weights {
+        text.push_str(&rows(edit.before.as_ref().and_then(|view| view.weights.as_ref()), weights));
+    }
+    let mut line = |words: &str| {
+        let _ = writeln!(text, "  {words}");
+    };
+    if edit.after.state == State::Released {
+        line("released: weightd stops managing it, HAProxy keeps the weights it has");
+    }
+    let before = edit.before.as_ref();
+    if let Some(rejected) = before.and_then(|view| view.rejected.as_ref()) {
+        line(&format!("replaces a document that is rejected: {}", Escaped(&rejected.reason)));
+    }
+    if before.is_some_and(|view| view.state == State::Released) {
+        line("released so far: weightd manages it again");
+    }
+    if before.is_some_and(|view| view.layout != edit.after.layout) {
+        line("the leaves become one document");
+    }
+    match (before.is_some_and(|view| view.force), edit.after.force) {
+        (false, true) => line("force: it may pass the guards, also where nobody is left to answer"),
+        (true, false) => line("no force any more: the guards hold again"),
+        (true, true) | (false, false) => {}
+    }
+    if let Some(reason) = &edit.after.reason {
+        line(&format!("reason: {}", Escaped(reason)));
+    }
+    text
+}
+
+/// What there was, on one line.
+fn was(before: Option<&View>) -> String {
+    let Some(view) = before else { return "new".to_owned() };
+    let index = view.index.unwrap_or_default();
+    let origin = view.origin();
+    let separator = if origin.is_empty() { "" } else { ", " };
+    match view.state {
+        State::Weights => format!("index {index}{separator}{origin}"),
+        State::Released => format!("released, index {index}{separator}{origin}"),
+        State::Rejected => format!("rejected, index {index}"),
+    }
+}
+
+/// Each server: its weight and its share, before and after.
+fn rows(before: Option<&Weights>, after: &Weights) -> String {
+    let mut table = Table::new([("SERVER", Align::Left), ("WEIGHT", Align::Left), ("SHARE", Align::Left)]);
+    let width = |weights: &Weights| weights.values().map(|w| w.to_string().len()).max().unwrap_or_default();
+    let (wide, wide_after) = (before.map_or(1, width), width(after));
+    for (server, weight) in after {
+        let was = before.and_then(|weights| Some((weights.get(server)?, weights)));
+        let tone = if was.is_some_and(|(was, _)| was == weight) { Tone::Plain } else { Tone::Strong };
+        let share = Share::of(*weight, after).to_string();
+        let (from, share_from) = was.map_or_else(
+            || ("-".to_owned(), "-".to_owned()),
+            |(was, weights)| (was.to_string(), Share::of(*was, weights).to_string()),
+        );
+        let weights = if from == weight.to_string() {
+            format!("{from:>wide$}")
+        } else {
+            format!("{from:>wide$} → {weight:>wide_after$}")
+        };
+        let shares = if share_from == share { share } else { format!("{share_from} → {share}") };
+        table.row([Cell::new(server.as_str(), tone), Cell::new(weights, tone), Cell::new(shares, tone)]);
+    }
+    table.render("  ")
+}
+
+#[cfg(test)]
+mod tests {
+    use weightd_core::model::{ServerName, Weight};
+
+    use super::*;
+    use crate::documents::{
+        edit::{Intent, release, set},
+        stored::tests::stored,
+    };
+
+    fn shown(keys: &[(&str, &str)], asked: &[(&str, u64)], force: bool) -> String {
+        let backend = BackendName::new("app1").unwrap();
+        let asked: Weights =
+            asked.iter().map(|(s, w)| (ServerName::new(s).unwrap(), Weight::new(*w).unwrap())).collect();
+        let intent = Intent {
+            by: "bob".to_owned(),
+            reason: Some("50 % canary".to_owned()),
+            at: "2026-11-21T10:00:00Z".to_owned(),
+            force,
+            create: true,
+        };
+        let stored = (!keys.is_empty()).then(|| stored(keys));
+        let edit = if asked.is_empty() {
+            release(&backend, stored.as_ref(), &intent)
+        } else {
+            set(&backend, stored.as_ref(), &asked, &intent)
+        };
+        anstream::adapter::strip_str(&preview(&backend, &edit.unwrap())).to_string()
+    }
+
+    #[test]
+    fn a_change_shows_weights_and_shares_before_and_after() {
+        let document = r#"{"weights":{"blue":90,"green":10},"by":"alice","at":"2026-11-20T10:00:00Z","reason":"10 %"}"#;
+        insta::assert_snapshot!(shown(&[("app1", document)], &[("green", 110)], false), @r"
+        app1  index 1, by alice at 2026-11-20T10:00:00Z: 10 %
+          SERVER  WEIGHT    SHARE
+          blue    90        90% → 45%
+          green   10 → 110  10% → 55%
+          reason: 50 % canary
+        ");
+        let three = r#"{"weights":{"blue":100,"green":0,"red":1}}"#;
+        insta::assert_snapshot!(shown(&[("app1", three)], &[("green", 50), ("new", 1)], false), @r"
+        app1  index 1
+          SERVER  WEIGHT     SHARE
+          blue    100        99.0% → 65.8%
+          green     0 →  50  0% → 32.9%
+          new       - →   1  - → 0.7%
+          red       1        1.0% → 0.7%
+          reason: 50 % canary
+        ");
+    }
+
+    #[test]
+    fn whatever_else_changes_is_said() {
+        insta::assert_snapshot!(shown(&[], &[("blue", 1), ("green", 0)], false), @r"
+        app1  new
+          SERVER  WEIGHT  SHARE
+          blue    - → 1   - → 100%
+          green   - → 0   - → 0%
+          reason: 50 % canary
+        ");
+        insta::assert_snapshot!(shown(&[("app1/blue", "9"), ("app1/green", "1")], &[("blue", 0), ("green", 0)], true), @r"
+        app1  index 2
+          SERVER  WEIGHT  SHARE
+          blue    9 → 0   90% → -
+          green   1 → 0   10% → -
+          the leaves become one document
+          force: it may pass the guards, also where nobody is left to answer
+          reason: 50 % canary
+        ");
+        insta::assert_snapshot!(shown(&[("app1", r#"{"weights":{"blue":0},"force":true}"#)], &[("blue", 1)], false), @r"
+        app1  index 1
+          SERVER  WEIGHT  SHARE
+          blue    0 → 1   - → 100%
+          no force any more: the guards hold again
+          reason: 50 % canary
+        ");
+        insta::assert_snapshot!(shown(&[("app1", "50%")], &[("blue", 1)], false), @r"
+        app1  rejected, index 1
+          SERVER  WEIGHT  SHARE
+          blue    - → 1   - → 100%
+          replaces a document that is rejected: the document is malformed: invalid type: integer `50`, expected a JSON object at line 1 column 2
+          reason: 50 % canary
+        ");
+        insta::assert_snapshot!(shown(&[("app1", r#"{"release":true,"by":"alice"}"#)], &[("blue", 1)], false), @r"
+        app1  released, index 1, by alice
+          SERVER  WEIGHT  SHARE
+          blue    - → 1   - → 100%
+          released so far: weightd manages it again
+          reason: 50 % canary
+        ");
+    }
+
+    #[test]
+    fn a_release_says_what_it_means() {
+        insta::assert_snapshot!(shown(&[("app1/blue", "9"), ("app1/green", "1")], &[], false), @r"
+        app1  index 2
+          released: weightd stops managing it, HAProxy keeps the weights it has
+          the leaves become one document
+          reason: 50 % canary
+        ");
+    }
+}

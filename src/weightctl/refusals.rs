@@ -1,0 +1,90 @@
+//! How a command ends because of what Consul answers or because an edit is rejected: exit code, words, hint.
+
+use weightd_core::model::{BackendName, nearest};
+
+use super::{Exit, failure::Failure};
+use crate::{
+    consul::client::ConsulError,
+    documents::{Documents, DocumentsError, edit::Refusal},
+};
+
+impl From<DocumentsError> for Failure {
+    fn from(error: DocumentsError) -> Self {
+        let context = error.to_string();
+        match error {
+            DocumentsError::Read { rule, source, .. } | DocumentsError::Write { rule, source, .. } => {
+                failed(source, &rule).context(context)
+            }
+            DocumentsError::Unsure { backend, source, .. } => {
+                failed(source, "").context(context).hint(format!("`weightctl get {backend}` shows what is there"))
+            }
+        }
+    }
+}
+
+/// That an edit is rejected, and what to do about it.
+pub(super) async fn refused(documents: &Documents, refusal: Refusal) -> Failure {
+    let hint = refusal.hint(documents.prefix());
+    match refusal {
+        Refusal::NoSuchBackend(backend) => no_such(documents, &backend, Exit::Refused, &hint).await,
+        other => Failure::caused(Exit::Refused, other).hint(hint),
+    }
+}
+
+/// That there is no such backend, with the one that was probably meant.
+pub(super) async fn no_such(documents: &Documents, backend: &BackendName, exit: Exit, otherwise: &str) -> Failure {
+    let failure = Failure::caused(exit, Refusal::NoSuchBackend(backend.clone()));
+    // If the suggestion cannot be had, the answer stays the same.
+    let everything = documents.all().await.unwrap_or_default();
+    let names = everything.backends.iter().map(|stored| stored.backend.as_str());
+    failure.hint(match nearest(backend.as_str(), names) {
+        Some(name) => format!("did you mean `{name}`? Otherwise {otherwise}"),
+        None => otherwise.to_owned(),
+    })
+}
+
+/// How a command ends because of what Consul answers. `rule` is what the token needs.
+pub(super) fn failed(error: ConsulError, rule: &str) -> Failure {
+    let (exit, hint) = match &error {
+        ConsulError::Unreachable { .. } | ConsulError::Timeout(_) => (
+            Exit::Unreachable,
+            "see whether the Consul agent runs there, and check --http-addr or CONSUL_HTTP_ADDR".to_owned(),
+        ),
+        ConsulError::Unavailable(..) | ConsulError::NoLeader => {
+            (Exit::Unreachable, "see `consul operator raft list-peers`, and try again".to_owned())
+        }
+        ConsulError::Denied(_) => (
+            Exit::Denied,
+            format!("the token needs {rule}; check --token-file, CONSUL_HTTP_TOKEN_FILE and CONSUL_HTTP_TOKEN"),
+        ),
+        ConsulError::Tls { source, .. } => {
+            (if source.is_local() { Exit::Failure } else { Exit::Unreachable }, source.remedy().to_owned())
+        }
+        ConsulError::Token(_) => {
+            (Exit::Failure, "check --token-file or CONSUL_HTTP_TOKEN_FILE, and who may read the file".to_owned())
+        }
+        ConsulError::Status(..) | ConsulError::NoIndex | ConsulError::Json(_) | ConsulError::BadResponse(_) => (
+            Exit::Failure,
+            "check that --http-addr or CONSUL_HTTP_ADDR is a Consul agent and no proxy in front of it".to_owned(),
+        ),
+        other @ (ConsulError::TooLarge | ConsulError::Setup(_)) => (Exit::Failure, other.remedy().to_owned()),
+    };
+    Failure::caused(exit, error).hint(hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_consul_answers_decides_the_exit_code() {
+        let exit = |error| failed(error, "key \"k\" { policy = \"write\" }").exit;
+        let address = || crate::consul::Address::default();
+        assert_eq!(exit(ConsulError::NoLeader), Exit::Unreachable);
+        assert_eq!(exit(ConsulError::Timeout(address())), Exit::Unreachable);
+        let no_leader = (reqwest::StatusCode::INTERNAL_SERVER_ERROR, "No cluster leader".to_owned());
+        assert_eq!(exit(ConsulError::Unavailable(no_leader.0, no_leader.1)), Exit::Unreachable);
+        assert_eq!(exit(ConsulError::Denied("Permission denied".to_owned())), Exit::Denied);
+        assert_eq!(exit(ConsulError::NoIndex), Exit::Failure);
+    }
+}
