@@ -9,7 +9,7 @@ use divan::{Bencher, counter::ItemsCount};
 use weightd::haproxy::reply::{ServersState, servers_state};
 use weightd_core::{
     accept::accept,
-    desired::{Decoder, Desired, DesiredState, Entry, Instruction, Source},
+    desired::{Decoder, Desired, DesiredState, Entry, Instruction, Published},
     model::{BackendName, Moment},
     observed::Observed,
     plan::plan,
@@ -69,7 +69,7 @@ fn decoded(decoder: &mut Decoder, answer: &str) -> Arc<DesiredState> {
 fn desired(weight: u32) -> BTreeMap<BackendName, Arc<Desired>> {
     let state = decoded(&mut Decoder::new(PREFIX), &answer(weight));
     let valid = state.backends.iter().filter_map(|(name, source)| match source {
-        Source::Valid(Instruction::Weights(desired)) => Some((name.clone(), Arc::clone(desired))),
+        Published::Valid(Instruction::Weights(desired)) => Some((name.clone(), Arc::clone(desired))),
         _ => None,
     });
     let valid: BTreeMap<_, _> = valid.collect();

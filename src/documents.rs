@@ -7,9 +7,11 @@ pub mod edit;
 pub mod stored;
 pub mod view;
 
+use std::collections::BTreeMap;
+
 use weightd_core::{
     desired::{BadResponse, Entry},
-    model::{BackendName, Escaped, Root},
+    model::{BackendName, Escaped, Root, ServerName},
 };
 
 use self::{
@@ -31,10 +33,16 @@ pub struct Documents {
 /// What became of a write.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Written {
-    /// It is in Consul.
-    Yes,
+    /// It was read back: it is in Consul, with this `ModifyIndex`, of leaves the greatest.
+    Yes {
+        /// The index.
+        index: u64,
+    },
     /// Nothing was written: somebody else changed the backend first.
     Conflict,
+    /// Consul said that it was written, but the read-back shows something else: somebody changed it since, or the answer
+    /// was not Consul's.
+    Superseded,
 }
 
 /// Why documents were not read or not written.
@@ -62,7 +70,7 @@ pub enum DocumentsError {
         #[source]
         source: ConsulError,
     },
-    /// The answer was lost: it may have been written.
+    /// The answer was lost, or the write could not be read back: it may have been written.
     #[error("cannot tell whether {} was written", Escaped(.key))]
     Unsure {
         /// The document's key.
@@ -74,6 +82,9 @@ pub enum DocumentsError {
         source: ConsulError,
     },
 }
+
+/// The most bytes of one backend's keys, where its neighbours have too many to be read together with it.
+const MAX_BACKEND: usize = 2 * 1024 * 1024;
 
 impl Documents {
     /// The documents below `root`.
@@ -91,7 +102,10 @@ impl Documents {
     /// # Errors
     /// [`DocumentsError::Read`].
     pub async fn all(&self) -> Result<Everything, DocumentsError> {
-        self.read(&self.prefix, |_| true).await
+        self.listed(&self.prefix, |listing, entries| {
+            Ok(Everything { filtered: listing.filtered, ..read(&self.prefix, entries)? })
+        })
+        .await
     }
 
     /// Reads the keys of one backend.
@@ -99,11 +113,45 @@ impl Documents {
     /// # Errors
     /// [`DocumentsError::Read`].
     pub async fn backend(&self, backend: &BackendName) -> Result<Option<Stored>, DocumentsError> {
-        let document = format!("{}{backend}", self.prefix);
-        // One request for document and leaves, so that both are of one moment. It brings other backends whose
-        // name begins alike.
+        let document = self.key(backend);
+        let decode = |entries: &[Entry<'_>]| read(&self.prefix, entries);
+        let everything = self.of_backend(backend, decode).await.map_err(|source| read_error(&document, source))?;
+        Ok(everything.backends.into_iter().next())
+    }
+
+    /// The key of the document.
+    fn key(&self, backend: &BackendName) -> String {
+        format!("{}{backend}", self.prefix)
+    }
+
+    /// What `decode` makes of the document and the leaves of one backend.
+    async fn of_backend<T>(
+        &self,
+        backend: &BackendName,
+        decode: impl FnOnce(&[Entry<'_>]) -> Result<T, BadResponse>,
+    ) -> Result<T, ConsulError> {
+        let document = self.key(backend);
+        // One request for document and leaves, so that both are of one moment. It brings other backends whose name begins
+        // alike.
         let own = |key: &str| key.strip_prefix(&*document).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-        Ok(self.read(&document, own).await?.backends.pop())
+        let listings = match self.client.list(&document, None).await {
+            Ok(listing) => vec![listing],
+            // A neighbour may have filled the answer; on their own both are bounded.
+            Err(ConsulError::TooLarge(_)) => vec![
+                self.client.get_at_most(&document, MAX_BACKEND).await?,
+                self.client.list_at_most(&format!("{document}/"), MAX_BACKEND).await?,
+            ],
+            Err(error) => return Err(error),
+        };
+        let mut entries = Vec::new();
+        for listing in &listings {
+            entries.extend(listing.entries()?.into_iter().filter(|entry| own(&entry.key)));
+        }
+        if entries.is_empty() {
+            // A listing leaves out what the token may not read; only a plain read shows that.
+            self.client.may_read(&document).await?;
+        }
+        decode(&entries).map_err(ConsulError::BadResponse)
     }
 
     /// Reads the keys below `prefix`, which need not be weightd's, and returns what `decode` makes of them, and whether
@@ -116,77 +164,118 @@ impl Documents {
         prefix: &str,
         decode: impl FnOnce(&[Entry<'_>]) -> Result<T, BadResponse>,
     ) -> Result<(T, bool), DocumentsError> {
-        self.listed(prefix, |_| true, |listing, entries| Ok((decode(entries)?, listing.filtered))).await
-    }
-
-    async fn read(&self, below: &str, wanted: impl Fn(&str) -> bool) -> Result<Everything, DocumentsError> {
-        self.listed(below, wanted, |listing, entries| {
-            Ok(Everything { filtered: listing.filtered, ..read(&self.prefix, entries)? })
-        })
-        .await
+        self.listed(prefix, |listing, entries| Ok((decode(entries)?, listing.filtered))).await
     }
 
     async fn listed<T>(
         &self,
         below: &str,
-        wanted: impl Fn(&str) -> bool,
         decode: impl FnOnce(&Listing, &[Entry<'_>]) -> Result<T, BadResponse>,
     ) -> Result<T, DocumentsError> {
         let decoded = async {
             let listing = self.client.list(below, None).await?;
-            let mut entries = listing.entries()?;
-            entries.retain(|entry| wanted(&entry.key));
+            let entries = listing.entries()?;
             if entries.is_empty() {
-                // A listing leaves out what the token may not see; only a plain read says so.
+                // A listing leaves out what the token may not read; only a plain read shows that.
                 self.client.may_read(below).await?;
             }
             decode(&listing, &entries).map_err(ConsulError::BadResponse)
         };
-        decoded.await.map_err(|source| {
-            let kind = if below.ends_with('/') { "key_prefix" } else { "key" };
-            let rule = format!("{kind} \"{below}\" {{ policy = \"read\" }}");
-            DocumentsError::Read { below: below.to_owned(), rule, source }
-        })
+        decoded.await.map_err(|source| read_error(below, source))
     }
 
-    /// Writes, unless somebody else changed the backend since it was read.
+    /// Writes, unless somebody else changed the backend since it was read, and reads back what is there then.
     ///
     /// # Errors
     /// [`DocumentsError::Write`] if nothing was written, [`DocumentsError::Unsure`] if that cannot be known.
     pub async fn write(&self, backend: &BackendName, write: &Write) -> Result<Written, DocumentsError> {
-        let key = format!("{}{backend}", self.prefix);
+        let key = self.key(backend);
         let done = match write {
-            Write::Nothing => Ok(Written::Yes),
+            Write::Nothing => Ok(true),
             Write::Document { value, index, leaves } if leaves.is_empty() => {
-                let put = self.client.put(&key, value.clone(), *index).await;
-                put.map(|done| if done { Written::Yes } else { Written::Conflict })
+                self.client.put(&key, value.clone(), *index).await
             }
             Write::Document { .. } | Write::Leaves { .. } => {
-                let committed = self.client.transact(&operations(&key, write)).await;
-                committed.map(|done| match done {
-                    Committed::Yes => Written::Yes,
-                    Committed::Conflict(_) => Written::Conflict,
-                })
+                self.client.transact(&operations(&key, write)).await.map(|done| done == Committed::Yes)
             }
         };
-        done.map_err(|source| {
-            let unsure = match &source {
-                ConsulError::Unreachable { source, .. } => !source.is_connect(),
-                // After the handshake something may have gone through.
-                ConsulError::Tls { source, .. } => matches!(source, TlsError::Handshake(_)),
-                ConsulError::Timeout(_) | ConsulError::Unavailable(..) => true,
-                _ => false,
-            };
-            if unsure {
-                return DocumentsError::Unsure { key, backend: backend.clone(), source };
+        let unsure = |source| DocumentsError::Unsure { key: key.clone(), backend: backend.clone(), source };
+        match done {
+            Ok(false) => Ok(Written::Conflict),
+            Ok(true) => match self.read_back(backend, write).await {
+                Ok(Some(index)) => Ok(Written::Yes { index }),
+                Ok(None) => Ok(Written::Superseded),
+                Err(error) => Err(unsure(error)),
+            },
+            // Only a read shows what became of it.
+            Err(error) if may_have_happened(&error) => match self.read_back(backend, write).await {
+                Ok(Some(index)) => Ok(Written::Yes { index }),
+                Ok(None) | Err(_) => Err(unsure(error)),
+            },
+            Err(source) => {
+                let with_leaves = match write {
+                    Write::Document { leaves, .. } if leaves.is_empty() => String::new(),
+                    _ => format!(" key_prefix \"{key}/\" {{ policy = \"write\" }}"),
+                };
+                let rule = format!("key \"{key}\" {{ policy = \"write\" }}{with_leaves}");
+                Err(DocumentsError::Write { key, rule, source })
             }
-            let with_leaves = match write {
-                Write::Document { leaves, .. } if leaves.is_empty() => String::new(),
-                _ => format!(" key_prefix \"{key}/\" {{ policy = \"write\" }}"),
-            };
-            let rule = format!("key \"{key}\" {{ policy = \"write\" }}{with_leaves}");
-            DocumentsError::Write { key, rule, source }
+        }
+    }
+
+    /// The `ModifyIndex` of what was to be written, if exactly that is there.
+    async fn read_back(&self, backend: &BackendName, write: &Write) -> Result<Option<u64>, ConsulError> {
+        let key = self.key(backend);
+        self.of_backend(backend, |entries| {
+            let mut found = BTreeMap::new();
+            for entry in entries {
+                found.insert(entry.key.to_string(), (entry.bytes()?, entry.modify_index));
+            }
+            Ok(is_written(&key, write, &found))
         })
+        .await
+    }
+}
+
+/// Whether a write with this outcome may have happened all the same.
+fn may_have_happened(error: &ConsulError) -> bool {
+    match error {
+        ConsulError::Unreachable { source, .. } => !source.is_connect(),
+        // After the handshake something may have gone through.
+        ConsulError::Tls { source, .. } => matches!(source, TlsError::Handshake(_)),
+        // Of an answer that is cut off or not JSON nothing is known but that it was an answer.
+        ConsulError::Timeout(_)
+        | ConsulError::Unavailable(..)
+        | ConsulError::Unclear(_)
+        | ConsulError::Json(_)
+        | ConsulError::TooLarge(_) => true,
+        _ => false,
+    }
+}
+
+fn read_error(below: &str, source: ConsulError) -> DocumentsError {
+    let kind = if below.ends_with('/') { "key_prefix" } else { "key" };
+    let rule = format!("{kind} \"{below}\" {{ policy = \"read\" }}");
+    DocumentsError::Read { below: below.to_owned(), rule, source }
+}
+
+/// The greatest `ModifyIndex` of what `write` writes, if that is what the keys hold. `key` is the document's.
+fn is_written(key: &str, write: &Write, found: &BTreeMap<String, (Vec<u8>, u64)>) -> Option<u64> {
+    let holds = |key: &str, value: &[u8]| found.get(key).filter(|(bytes, _)| bytes == value).map(|(_, index)| *index);
+    match write {
+        Write::Nothing => Some(found.values().map(|(_, index)| *index).max().unwrap_or_default()),
+        Write::Document { value, leaves, .. } => {
+            let left = leaves.iter().any(|(server, _)| found.contains_key(&format!("{key}/{server}")));
+            holds(key, value).filter(|_| !left)
+        }
+        Write::Leaves { set, keep } => {
+            let leaf = |server: &ServerName| format!("{key}/{server}");
+            let mut index = keep.iter().map(|(_, index)| *index).max().unwrap_or_default();
+            for (server, weight, _) in set {
+                index = index.max(holds(&leaf(server), weight.as_bytes())?);
+            }
+            Some(index)
+        }
     }
 }
 

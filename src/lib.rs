@@ -65,3 +65,6 @@ pub mod weightd;
 
 /// The version, with the commit it was built from where that is known: `0.1.0 (abc1234)`. For `--version` and the status.
 pub const VERSION: &str = env!("WEIGHTD_VERSION");
+
+/// The commit that it was built from; empty where that is not known.
+pub const COMMIT: &str = env!("WEIGHTD_COMMIT");

@@ -11,9 +11,11 @@ mod check;
 mod cli;
 mod complete;
 mod completions;
+mod context;
 mod exit;
 mod failure;
 mod get;
+mod host;
 mod import;
 mod list;
 mod local;
@@ -36,6 +38,7 @@ use tokio::signal::ctrl_c;
 
 use self::{
     cli::{Cli, Verb},
+    context::Context,
     failure::Failure,
 };
 use crate::consul::Env;
@@ -67,17 +70,17 @@ pub async fn run(args: impl Iterator<Item = OsString>, env: &Env<'_>) -> ExitCod
 }
 
 async fn dispatch(cli: &Cli, env: &Env<'_>) -> Result<Exit, Failure> {
-    let (store, format) = (|| cli.global.store(env), cli.global.output);
+    let context = Context::new(&cli.global, env);
     match &cli.verb {
-        Verb::Get(args) => get::run(args, &store()?, format).await,
-        Verb::Set(args) => set::run(args, store, format, env).await,
-        Verb::Release(args) => release::run(args, store, format, env).await,
-        Verb::Import(args) => import::run(args, store, format, env).await,
-        Verb::List(args) => list::run(args, &store()?, format).await,
-        Verb::Status(args) => status::run(args, format).await,
-        Verb::Check(args) => check::run(args, &cli.global.client(env)?, &cli.global.root, format, env).await,
-        Verb::Pause(args) => pause::run(args, format, env).await,
-        Verb::Resume(args) => resume::run(args, format, env).await,
+        Verb::Get(args) => get::run(args, &context).await,
+        Verb::Set(args) => set::run(args, &context).await,
+        Verb::Release(args) => release::run(args, &context).await,
+        Verb::Import(args) => import::run(args, &context).await,
+        Verb::List(args) => list::run(args, &context).await,
+        Verb::Status(args) => status::run(args, &context).await,
+        Verb::Check(args) => check::run(args, &context).await,
+        Verb::Pause(args) => pause::run(args, &context).await,
+        Verb::Resume(args) => resume::run(args, &context).await,
         Verb::Completions(args) => completions::run(args),
         Verb::Man(args) => man::run(args),
     }

@@ -1,20 +1,21 @@
 //! The node daemon: makes each HAProxy of this host what its documents say, and keeps it so.
 //!
-//! [`reconciler`] decides what to read and what to send, in pure code over [`weightd_core`]; [`task`] does the I/O, and is
-//! the only writer to its HAProxy. Around them: what survives a restart ([`store`], [`lock`]), what is shown ([`status`],
-//! [`metrics`], [`api`]), and the wiring ([`daemon`], [`config`]).
+//! [`session`] is the dialogue with one HAProxy, without I/O; [`task`] carries it out, and is the only writer to its
+//! HAProxy. Around them: what survives a restart ([`store`], [`saving`], [`lock`]), what is shown ([`report`], [`status`],
+//! [`metrics`], [`api`]), what a person asks for ([`pausing`]), and the wiring ([`daemon`], [`config`]).
 
 pub mod api;
+pub mod claim;
 pub mod config;
 pub mod daemon;
-pub mod exchange;
 pub mod instance;
 pub mod lock;
 pub mod metrics;
 pub mod pausing;
-pub mod reconciler;
+pub mod report;
 pub mod saving;
+pub mod session;
 pub mod status;
 pub mod store;
+pub mod survey;
 pub mod task;
-pub mod telling;

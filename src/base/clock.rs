@@ -1,4 +1,4 @@
-//! The one clock of the shell: turns tokio's time into the [`Moment`]s that pure code takes.
+//! The only clock of the shell: turns tokio's time into the [`Moment`]s that pure code takes.
 
 use tokio::time::Instant;
 use weightd_core::model::Moment;
@@ -13,6 +13,11 @@ impl Clock {
     /// Starts counting.
     pub fn start() -> Self {
         Self { start: Instant::now() }
+    }
+
+    /// The moment as tokio's time, to sleep until it.
+    pub fn instant(&self, moment: Moment) -> Instant {
+        self.start + moment.since(Moment::default())
     }
 
     /// Now.

@@ -1,4 +1,4 @@
-//! What systemd is told: ready, stopping, alive. Does nothing where no systemd listens.
+//! Notifications to systemd: ready, stopping, alive. Does nothing where no systemd listens.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -9,23 +9,23 @@ use sd_notify::NotifyState;
 use tokio::time::Instant;
 use tracing::debug;
 
-/// Tells systemd. A manager that cannot be told is no reason to stop.
+/// Notifies systemd. A failure is no reason to stop.
 pub fn notify(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
-        debug!(%error, "systemd cannot be told");
+        debug!(%error, "systemd cannot be notified");
     }
 }
 
-/// Tells systemd that the configuration is being read again; [`NotifyState::Ready`] must follow.
+/// Notifies systemd that the configuration is being read again; [`NotifyState::Ready`] must follow.
 pub fn notify_reloading() {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => notify(&[NotifyState::Reloading, now]),
-        // Without the time systemd would take it for a failed reload.
-        Err(error) => debug!(%error, "systemd cannot be told"),
+        // Without the time systemd would treat it as a failed reload.
+        Err(error) => debug!(%error, "systemd cannot be notified"),
     }
 }
 
-/// Feeds systemd's watchdog: only while every loop that it is to watch turns.
+/// Feeds systemd's watchdog, but only while every watched loop turns.
 #[derive(Debug)]
 pub struct Watchdog {
     every: Duration,
@@ -39,7 +39,7 @@ struct State {
     next: Instant,
 }
 
-/// What one loop holds to say that it turns.
+/// Held by one loop, which reports with it that it turns.
 #[derive(Debug)]
 pub struct Pulse {
     watchdog: Option<Arc<Watchdog>>,
@@ -47,7 +47,7 @@ pub struct Pulse {
 }
 
 impl Watchdog {
-    /// One pulse for each of so many loops. They ping twice in the time systemd allows, or never where it does not
+    /// One pulse for each of so many loops. They ping twice in the time that systemd allows, or never where it does not
     /// watch.
     pub fn pulses(loops: usize) -> Vec<Pulse> {
         let watchdog = sd_notify::watchdog_enabled().map(|timeout| {

@@ -12,12 +12,10 @@ use weightd_core::desired::Entry;
 
 use super::{Address, Settings, TokenSource, access::Access, tls, transport::Transport, txn};
 pub use super::{
-    error::ConsulError,
+    error::{ConsulError, MAX_RESPONSE},
     txn::{Committed, MAX_TXN, Operation},
 };
 
-/// The most bytes of an answer.
-pub const MAX_RESPONSE: usize = 16 * 1024 * 1024;
 /// How long a request that does not block may take. A Consul without a leader answers after 7 s.
 pub const DEADLINE: Duration = Duration::from_secs(10);
 /// What a blocking query may take beyond its `wait` and Consul's jitter of `wait`/16.
@@ -32,6 +30,13 @@ pub struct Blocking {
     pub wait: Duration,
 }
 
+/// The answer to a read.
+struct Read {
+    index: u64,
+    filtered: bool,
+    body: Option<Vec<u8>>,
+}
+
 /// All keys below a prefix, as one answer had them.
 #[derive(Debug)]
 pub struct Listing {
@@ -39,11 +44,36 @@ pub struct Listing {
     pub index: u64,
     /// `X-Consul-Results-Filtered-By-ACLs`: keys may be missing.
     pub filtered: bool,
-    /// Nothing where the prefix has no key: a body of no bytes is not the same.
+    /// None where the prefix has no key: an empty body would be something else.
     body: Option<Vec<u8>>,
 }
 
+/// The names below a prefix, up to the next slash.
+#[derive(Debug)]
+pub struct Children {
+    /// `X-Consul-Index` of everything below the prefix.
+    pub index: u64,
+    /// `X-Consul-Results-Filtered-By-ACLs`: names may be missing.
+    pub filtered: bool,
+    body: Option<Vec<u8>>,
+}
+
+impl Children {
+    /// The full keys; one that ends in a slash has keys below it.
+    ///
+    /// # Errors
+    /// [`ConsulError::Json`].
+    pub fn keys(&self) -> Result<Vec<String>, ConsulError> {
+        self.body.as_ref().map_or(Ok(Vec::new()), |body| serde_json::from_slice(body).map_err(ConsulError::Json))
+    }
+}
+
 impl Listing {
+    /// The size of the answer in bytes.
+    pub fn bytes(&self) -> usize {
+        self.body.as_ref().map_or(0, Vec::len)
+    }
+
     /// The keys; none where the prefix has none.
     ///
     /// # Errors
@@ -69,14 +99,14 @@ struct Own {
     /// What connects; none before the first request, and after a failed handshake.
     transport: Option<Arc<Transport>>,
     /// The ACL token, once it was read.
-    token: Option<Token>,
+    token: Option<CachedToken>,
 }
 
 /// The ACL token as last read; none where none is configured.
 #[derive(Debug, Clone)]
-struct Token(Option<SecretString>);
+struct CachedToken(Option<SecretString>);
 
-impl Token {
+impl CachedToken {
     fn read(access: &Access) -> Result<Self, ConsulError> {
         access.token.read().map(Self).map_err(ConsulError::Token)
     }
@@ -91,10 +121,10 @@ impl Own {
         Ok(Arc::clone(self.transport.insert(transport)))
     }
 
-    fn token(&mut self) -> Result<Token, ConsulError> {
+    fn token(&mut self) -> Result<CachedToken, ConsulError> {
         let token = match self.token.take() {
             Some(token) => token,
-            None => Token::read(&self.access)?,
+            None => CachedToken::read(&self.access)?,
         };
         Ok(self.token.insert(token).clone())
     }
@@ -140,7 +170,7 @@ impl Client {
         let mut own = self.lock();
         match error {
             ConsulError::Denied(_) => {
-                own.token = Some(Token::read(&own.access)?);
+                own.token = Some(CachedToken::read(&own.access)?);
             }
             ConsulError::Tls { .. } => own.transport = None,
             _ => {}
@@ -153,7 +183,7 @@ impl Client {
     /// # Errors
     /// [`ConsulError::Token`] and [`ConsulError::Tls`]; then nothing is changed.
     pub fn replace(&self, access: Access) -> Result<(), ConsulError> {
-        let token = Token::read(&access)?;
+        let token = CachedToken::read(&access)?;
         let mut own = self.lock();
         if self.settings.address.is_tls() {
             own.transport = Some(Arc::new(Transport::new(&self.settings.address, &access.tls)?));
@@ -179,32 +209,76 @@ impl Client {
     /// # Errors
     /// [`ConsulError`].
     pub async fn list(&self, prefix: &str, blocking: Option<Blocking>) -> Result<Listing, ConsulError> {
-        let mut parameters = vec![("recurse", String::new())];
+        let Read { index, filtered, body } = self.read(prefix, &["recurse"], blocking, MAX_RESPONSE).await?;
+        Ok(Listing { index, filtered, body })
+    }
+
+    /// Lists all keys below `prefix`, unless the answer has more than `max` bytes.
+    ///
+    /// # Errors
+    /// [`ConsulError`].
+    pub async fn list_at_most(&self, prefix: &str, max: usize) -> Result<Listing, ConsulError> {
+        let Read { index, filtered, body } = self.read(prefix, &["recurse"], None, max).await?;
+        Ok(Listing { index, filtered, body })
+    }
+
+    /// Reads `key` alone, unless the answer has more than `max` bytes.
+    ///
+    /// # Errors
+    /// [`ConsulError`]. A key that the token may not read is [`ConsulError::Denied`].
+    pub async fn get_at_most(&self, key: &str, max: usize) -> Result<Listing, ConsulError> {
+        let Read { index, filtered, body } = self.read(key, &[], None, max).await?;
+        Ok(Listing { index, filtered, body })
+    }
+
+    /// Lists the names below `prefix` up to the next slash; with `blocking`, once anything below the prefix changed or its
+    /// time is over.
+    ///
+    /// # Errors
+    /// [`ConsulError`].
+    pub async fn children(&self, prefix: &str, blocking: Option<Blocking>) -> Result<Children, ConsulError> {
+        let Read { index, filtered, body } =
+            self.read(prefix, &["keys", "separator=/"], blocking, MAX_RESPONSE).await?;
+        Ok(Children { index, filtered, body })
+    }
+
+    /// A read of the KV store.
+    async fn read(
+        &self,
+        key: &str,
+        flags: &[&'static str],
+        blocking: Option<Blocking>,
+        max: usize,
+    ) -> Result<Read, ConsulError> {
+        let mut parameters: Vec<_> = flags
+            .iter()
+            .map(|flag| flag.split_once('=').map_or((*flag, String::new()), |(name, value)| (name, value.to_owned())))
+            .collect();
         let mut deadline = DEADLINE;
         if let Some(Blocking { index, wait }) = blocking {
             parameters.push(("index", index.to_string()));
             parameters.push(("wait", format!("{}ms", wait.as_millis())));
             deadline = wait + wait / 16 + BLOCKING_SLACK;
         }
-        let request = self.request(Method::GET, &format!("/v1/kv/{prefix}"), &parameters)?.timeout(deadline);
+        let request = self.request(Method::GET, &format!("/v1/kv/{key}"), &parameters)?.timeout(deadline);
         let response = self.send(request).await?;
         let status = response.status();
         let header = |name: &str| response.headers().get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
         let leader = header("x-consul-knownleader");
         let filtered = header("x-consul-results-filtered-by-acls").is_some_and(|v| v == "true");
         let index = header("x-consul-index").and_then(|v| v.parse::<u64>().ok()).filter(|index| *index > 0);
-        let body = self.body(response).await?;
+        let body = self.body(response, max).await?;
         match status {
             StatusCode::OK | StatusCode::NOT_FOUND => {}
             other => return Err(refused(other, &body)),
         }
-        // A 404 without an index is some other server's: Consul's says from where to wait for the first key.
+        // A 404 without an index comes from some other server: Consul's says from where to wait for the first key.
         let index = index.ok_or(ConsulError::NoIndex)?;
         if leader.is_some_and(|v| v == "false") {
             return Err(ConsulError::NoLeader);
         }
         let body = (status == StatusCode::OK).then_some(body);
-        Ok(Listing { index, filtered, body })
+        Ok(Read { index, filtered, body })
     }
 
     /// Fails with [`ConsulError::Denied`] if the token may not read `key`. A listing does not tell: it leaves
@@ -217,7 +291,7 @@ impl Client {
         let response = self.send(request).await?;
         match response.status() {
             StatusCode::OK | StatusCode::NOT_FOUND => Ok(()),
-            other => Err(refused(other, &self.body(response).await?)),
+            other => Err(refused(other, &self.body(response, MAX_RESPONSE).await?)),
         }
     }
 
@@ -225,13 +299,14 @@ impl Client {
     /// somebody else was faster.
     ///
     /// # Errors
-    /// [`ConsulError`]. A write whose answer was lost may have happened.
+    /// [`ConsulError`]. A write with a lost or unclear answer may have happened.
     pub async fn put(&self, key: &str, value: Vec<u8>, index: u64) -> Result<bool, ConsulError> {
         let request = self.request(Method::PUT, &format!("/v1/kv/{key}"), &[("cas", index.to_string())])?.body(value);
         let (status, body) = self.answer(request).await?;
         match (status, body.trim_ascii()) {
             (StatusCode::OK, b"true") => Ok(true),
             (StatusCode::OK, b"false") => Ok(false),
+            (StatusCode::OK, other) => Err(ConsulError::Unclear(start_of(other))),
             (other, _) => Err(refused(other, &body)),
         }
     }
@@ -239,11 +314,12 @@ impl Client {
     /// Carries out all of `operations`, at most [`MAX_TXN`] of them, or none.
     ///
     /// # Errors
-    /// [`ConsulError`]. A write whose answer was lost may have happened.
+    /// [`ConsulError`]. A write with a lost or unclear answer may have happened.
     pub async fn transact(&self, operations: &[Operation]) -> Result<Committed, ConsulError> {
         let (status, body) = self.transaction(operations).await?;
         match status {
-            StatusCode::OK => Ok(Committed::Yes),
+            StatusCode::OK if txn::is_result(&body, operations.len()) => Ok(Committed::Yes),
+            StatusCode::OK => Err(ConsulError::Unclear(start_of(&body))),
             StatusCode::CONFLICT => txn::refused(&body),
             other => Err(refused(other, &body)),
         }
@@ -268,7 +344,7 @@ impl Client {
     async fn answer(&self, request: RequestBuilder) -> Result<(StatusCode, Vec<u8>), ConsulError> {
         let response = self.send(request.timeout(DEADLINE)).await?;
         let status = response.status();
-        Ok((status, self.body(response).await?))
+        Ok((status, self.body(response, MAX_RESPONSE).await?))
     }
 
     fn request(
@@ -309,7 +385,7 @@ impl Client {
             url.set_query(None);
         }
         let mut request = transport.http.request(method, url);
-        if let Token(Some(token)) = token {
+        if let CachedToken(Some(token)) = token {
             // The token is checked to be visible ASCII when it is read.
             if let Ok(mut value) = HeaderValue::from_str(token.expose_secret()) {
                 value.set_sensitive(true);
@@ -332,16 +408,16 @@ impl Client {
         Ok(response)
     }
 
-    /// Reads a body piece by piece, so that one that is too large is given up before it is held.
-    async fn body(&self, mut response: Response) -> Result<Vec<u8>, ConsulError> {
+    /// Reads a body piece by piece, so that one that is too large is given up before it is in memory.
+    async fn body(&self, mut response: Response, max: usize) -> Result<Vec<u8>, ConsulError> {
         let announced = response.content_length().and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
-        if announced > MAX_RESPONSE {
-            return Err(ConsulError::TooLarge);
+        if announced > max {
+            return Err(ConsulError::TooLarge(max));
         }
         let mut body = Vec::with_capacity(announced);
         while let Some(chunk) = response.chunk().await.map_err(|error| self.failed(error))? {
-            if body.len() + chunk.len() > MAX_RESPONSE {
-                return Err(ConsulError::TooLarge);
+            if body.len() + chunk.len() > max {
+                return Err(ConsulError::TooLarge(max));
             }
             body.extend_from_slice(&chunk);
         }
@@ -362,8 +438,13 @@ impl Client {
     }
 }
 
+/// The start of a body, for a message.
+fn start_of(body: &[u8]) -> String {
+    String::from_utf8_lossy(&body[..body.len().min(1024)]).trim().to_owned()
+}
+
 pub(super) fn refused(status: StatusCode, body: &[u8]) -> ConsulError {
-    let text = String::from_utf8_lossy(&body[..body.len().min(1024)]).trim().to_owned();
+    let text = start_of(body);
     match status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => ConsulError::Denied(text),
         StatusCode::TOO_MANY_REQUESTS => ConsulError::Unavailable(status, text),

@@ -1,7 +1,10 @@
 use reqwest::StatusCode;
 use weightd_core::{desired::BadResponse, model::Escaped};
 
-use super::{Address, client::MAX_RESPONSE, tls::TlsError, token::TokenError};
+use super::{Address, tls::TlsError, token::TokenError};
+
+/// The most bytes of an answer.
+pub const MAX_RESPONSE: usize = 16 * 1024 * 1024;
 
 /// Why Consul gave no usable answer.
 #[derive(Debug, thiserror::Error)]
@@ -42,9 +45,12 @@ pub enum ConsulError {
     /// No `X-Consul-Index`, or none that is a number above 0.
     #[error("the answer has no X-Consul-Index; it is not Consul's KV that answers")]
     NoIndex,
-    /// More than [`MAX_RESPONSE`] bytes.
-    #[error("the answer has more than {MAX_RESPONSE} bytes")]
-    TooLarge,
+    /// More bytes than are taken.
+    #[error("the answer has more than {0} bytes")]
+    TooLarge(usize),
+    /// A write was answered, but not by Consul's words for done or refused.
+    #[error("the answer to a write says neither that it was done nor that it was not: {}", Escaped(.0))]
+    Unclear(String),
     /// The answer is not JSON of the KV store.
     #[error("the answer is not the KV store's JSON")]
     Json(#[source] serde_json::Error),
@@ -71,7 +77,8 @@ impl ConsulError {
             Self::NoLeader => "no_leader",
             Self::Status(..) => "status",
             Self::NoIndex => "no_index",
-            Self::TooLarge => "too_large",
+            Self::TooLarge(_) => "too_large",
+            Self::Unclear(_) => "unclear",
             Self::Json(_) | Self::BadResponse(_) => "bad_response",
             Self::Token(_) => "token",
         }
@@ -85,13 +92,14 @@ impl ConsulError {
             }
             Self::Tls { source, .. } => source.remedy(),
             Self::Denied(_) => {
-                "give the token `key_prefix \"<root>weights/\" { policy = \"read\" }`, or mend the token"
+                "give the token `key_prefix \"<root>weights/\" { policy = \"read\" }`, or use a valid token"
             }
             Self::Unavailable(..) | Self::NoLeader => "see `consul operator raft list-peers`; it is tried again",
             Self::Status(..) | Self::NoIndex | Self::Json(_) | Self::BadResponse(_) => {
                 "check that `address` in [consul] or CONSUL_HTTP_ADDR is a Consul agent and no proxy in front of it"
             }
-            Self::TooLarge => "remove large or foreign keys below <root>weights/",
+            Self::Unclear(_) => "check whether something between this program and Consul changes answers",
+            Self::TooLarge(_) => "remove large or foreign keys below <root>weights/",
             Self::Token(_) => "check `token_file` in [consul] or CONSUL_HTTP_TOKEN_FILE, and who may read the file",
         }
     }

@@ -27,7 +27,7 @@ pub enum Identity {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Token {
+struct TokenSelf {
     #[serde(rename = "AccessorID")]
     accessor: String,
     #[serde(default)]
@@ -58,7 +58,7 @@ impl Client {
         let (status, body) = self.get("/v1/acl/token/self", &[]).await?;
         match status {
             StatusCode::OK => {
-                let Token { accessor, policies } = serde_json::from_slice(&body).map_err(ConsulError::Json)?;
+                let TokenSelf { accessor, policies } = serde_json::from_slice(&body).map_err(ConsulError::Json)?;
                 Ok(Identity::Known { accessor, policies: policies.into_iter().map(|policy| policy.name).collect() })
             }
             // "ACL support disabled".

@@ -59,6 +59,16 @@ pub(super) fn body(operations: &[Operation]) -> Result<Vec<u8>, ConsulError> {
     serde_json::to_vec(&operations).map_err(ConsulError::Json)
 }
 
+/// Whether a body says that all of so many operations were done.
+pub(super) fn is_result(body: &[u8], operations: usize) -> bool {
+    serde_json::from_slice::<TxnResult>(body).is_ok_and(|result| {
+        result.errors.is_none_or(|errors| errors.is_empty())
+            && result
+                .results
+                .is_some_and(|results| results.len() <= operations && (results.is_empty() == (operations == 0)))
+    })
+}
+
 /// What the answer means that nothing was done.
 ///
 /// # Errors
@@ -112,6 +122,13 @@ impl<'a> From<&'a Operation> for WireOperation<'a> {
         };
         Self { kv }
     }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct TxnResult {
+    results: Option<Vec<serde::de::IgnoredAny>>,
+    errors: Option<Vec<serde::de::IgnoredAny>>,
 }
 
 #[derive(Deserialize)]

@@ -1,7 +1,7 @@
-//! Whether a desired state may be enforced here: the guards.
+//! Whether desired weights may be enforced on this HAProxy: the guards.
 //!
-//! Owns the one decision that turns *desired* into *accepted*. Must never do I/O, never read a clock (the
-//! moment is an argument) and never send anything: what an accepted state changes is [`crate::plan`]'s.
+//! Owns the one decision that turns *desired* into *accepted*. Must never do I/O, never read a clock (the moment is an
+//! argument) and never decide what to send: that is [`crate::plan`]'s.
 
 use std::time::Duration;
 
@@ -11,27 +11,27 @@ use crate::{
     observed::{Observed, Server},
 };
 
-/// How long the side that a guarded change shifts to must be usable without a break before the change is
-/// accepted by itself, while something else serves. Where nothing does there is nothing to wait for.
+/// How long the servers that a guarded change shifts to must be usable without a break before the change is accepted by
+/// itself, while other servers serve. Where no server serves, there is nothing to wait for.
 pub const SETTLE: Duration = Duration::from_secs(10);
 
-/// What became of a desired state on this HAProxy.
+/// The decision on desired weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is what is enforced from now on.
+    /// They are enforced from now on.
     Accepted,
-    /// It is not; what was accepted before stays in force.
+    /// They are guarded; what was accepted before stays in force.
     Guarded(Guarded),
-    /// It names no server that this HAProxy has; what was accepted before stays in force.
+    /// They name no server that this HAProxy has; what was accepted before stays in force.
     Unmatched,
 }
 
-/// A desired state that is being kept back.
+/// Why desired weights are not accepted yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Guarded {
-    /// Why.
+    /// Which guard.
     pub guard: Guard,
-    /// Since when its side has been usable, if it is: [`SETTLE`] later it is accepted.
+    /// Since when the servers that it shifts to have been usable, if they are: [`SETTLE`] later it is accepted.
     pub usable_since: Option<Moment>,
 }
 
@@ -44,7 +44,7 @@ pub enum Guard {
     /// None of the servers that would be above 0 is usable.
     #[error("no usable server of the backend would be above weight 0")]
     NoUsableServer,
-    /// The side came back, and is not trusted before [`SETTLE`] has passed.
+    /// The servers came back, and count only after [`SETTLE`].
     #[error("the servers it shifts to have been usable for less than 10 s")]
     Settling,
 }
@@ -55,17 +55,17 @@ impl Guard {
         match self {
             Self::AllZero => "give a server that this HAProxy has a weight above 0, or set it with --force",
             Self::NoUsableServer => {
-                "bring up a server that gets a weight above 0 (it is accepted by itself once usable for 10 s), or set it with --force"
+                "start a server that gets a weight above 0 (the change is accepted by itself 10 s later), or set it with --force"
             }
-            Self::Settling => "nothing: it is accepted by itself",
+            Self::Settling => "nothing: the change is accepted by itself",
         }
     }
 }
 
 /// Decides whether `desired` may be enforced on the backend that `observed` shows.
 ///
-/// `accepted` is what is enforced until now. `before` is set if the very same document was guarded when this was last
-/// asked: then it is accepted only once its side was usable for [`SETTLE`].
+/// `accepted` is what is enforced until now. `before` is set if the same document was guarded at the last decision: then
+/// it is accepted only after its servers were usable for [`SETTLE`].
 pub fn accept(
     desired: &Desired,
     accepted: Option<&Desired>,
@@ -73,16 +73,16 @@ pub fn accept(
     before: Option<Guarded>,
     now: Moment,
 ) -> Verdict {
-    // What was accepted is enforced without a new decision, also in a new process that knows no health yet.
+    // What was accepted is enforced without a new decision, also in a new process with unknown health.
     if desired.force || accepted == Some(desired) {
         return Verdict::Accepted;
     }
-    // Nothing can be decided of servers that are not there; once they are, they may be down.
+    // Servers that are not there cannot be judged; when they appear, they may be down.
     if !observed.servers.iter().any(|s| desired.weights.contains_key(&s.name)) {
         return Verdict::Unmatched;
     }
-    // The same weights again, for another reason or from another key, are no change where HAProxy has them. Those that needed
-    // force need it again.
+    // The same weights from another document are no change where HAProxy has them. Weights that needed force need it
+    // again.
     let in_force = || observed.servers.iter().all(|s| desired.weights.get(&s.name).is_none_or(|w| *w == s.weight));
     if accepted.is_some_and(|a| a.weights == desired.weights && !a.force) && in_force() {
         return Verdict::Accepted;
@@ -104,8 +104,8 @@ fn guard(desired: &Desired, accepted: Option<&Desired>, observed: &Observed) -> 
     if observed.servers.iter().all(|s| after(s).is_zero()) {
         return Some(Guard::AllZero);
     }
-    // In a new process the weights observed are the configuration's until what was accepted is back in
-    // force; "above 0 already" must not be read from them.
+    // In a new process the observed weights are the configured ones until the accepted ones are back in force; "already
+    // above 0" must not be taken from them.
     let already = |server: &Server| {
         accepted.and_then(|a| a.weights.get(&server.name)).copied().unwrap_or(server.weight) > Weight::ZERO
     };

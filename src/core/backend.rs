@@ -1,138 +1,83 @@
-//! What is remembered of one backend on one HAProxy, and what is decided on it. Pure.
+//! What is remembered of one backend on one HAProxy, and each decision about it.
+//!
+//! Owns the order of events for one backend: a document comes, it is accepted or not, weights are sent, the read-back
+//! shows what worked. Must never decide when something is read; that is the session's.
 
-use std::{sync::Arc, time::Duration};
+mod leaves;
+mod states;
 
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use self::states::Progress;
+pub use self::states::{Cause, KeyState, Matched, NotAccepted};
 use crate::{
     accept::{self, Guarded, Verdict},
-    caveats,
     contention::Contention,
-    desired::{Desired, Instruction, Rejected, Source},
-    model::{BackendName, Moment},
-    observed::{BadReply, Observed, Refusal, Roles},
+    desired::{Desired, Instruction, Published},
+    model::{BackendName, Moment, ServerName},
+    observed::{Observed, Owner, Roles, SetError},
     plan::{self, Change, Plan, Withheld},
-    reasons::Reason,
     stored::StoredBackend,
 };
 
-/// How old the last look may be where none is needed before a change: what is told of the change, and whether it is
-/// accepted, rests on it. More than a resync, as a rule.
+/// Oldest observation that the fast path may rely on; must exceed the interval between two readings.
 const RECENT: Duration = Duration::from_secs(15);
-
-/// Why weights are changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Why {
-    /// A document was accepted.
-    Document,
-    /// The first look since weightd started.
-    Start,
-    /// A new HAProxy process: its weights are the configuration's.
-    NewProcess,
-    /// Somebody else changed them.
-    Drift,
-    /// A pause ended: whatever became due meanwhile.
-    Resume,
-}
-
-impl Why {
-    /// The word for logs and metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Document => "document",
-            Self::Start => "start",
-            Self::NewProcess => "new_process",
-            Self::Drift => "drift",
-            Self::Resume => "resume",
-        }
-    }
-}
-
-/// What Consul says about the backend now.
-#[derive(Debug, Clone, Default)]
-pub enum Key {
-    /// There is no key, or Consul has not answered since the start.
-    #[default]
-    Absent,
-    /// There is a valid document.
-    Valid,
-    /// There is something that is refused.
-    Rejected(Arc<Rejected>),
-    /// There is a release.
-    Released,
-}
-
-/// Whether this HAProxy has the backend.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Matched {
-    /// Not looked yet.
-    #[default]
-    Unknown,
-    /// It has.
-    Yes,
-    /// It has not, which is normal where not every HAProxy has every backend.
-    No,
-}
-
-/// How far HAProxy's weights are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Settled {
-    /// Not compared in this process yet; why it will be changed if it differs.
-    Fresh(Why),
-    /// They were as accepted once: a difference from now on is drift.
-    Converged,
-    /// They are being changed, and why.
-    Open(Why),
-    /// They are as accepted but for changes that are withheld, and why those are due.
-    Withheld(Why),
-}
 
 /// One backend on one HAProxy.
 #[derive(Debug)]
 pub struct Backend {
-    /// What Consul says now.
-    pub key: Key,
-    /// The last valid document; that of `accepted` again when its key vanished or is refused.
+    /// What Consul has now.
+    pub key: KeyState,
+    /// The last valid document, or the accepted one again when its key vanished or became invalid.
     pub desired: Option<Arc<Desired>>,
     /// The last one that passed the guards here: what is enforced.
     pub accepted: Option<Arc<Desired>>,
     /// Why `desired` is not `accepted`.
-    pub guarded: Option<Guarded>,
+    pub not_accepted: Option<NotAccepted>,
+    /// The servers with a leaf that vanished: their accepted weights stay in force.
+    pub vanished: BTreeSet<ServerName>,
     /// Whether HAProxy has it.
     pub matched: Matched,
     /// What HAProxy said last.
     pub observed: Observed,
     /// When it said that.
     pub observed_at: Option<Moment>,
-    /// What this HAProxy process calls the backend: `be_id`.
+    /// HAProxy's number of it in this process: `be_id`.
     pub id: Option<u32>,
-    /// What `show servers state` said in this look and when, for as long as the roles that it is read with are not known.
+    /// What `show servers state` said in this reading, and when, while the roles needed to interpret it are missing.
     pub unread: Option<(String, Moment)>,
-    /// Why what HAProxy says about it cannot be read.
-    pub unreadable: Option<BadReply>,
+    /// Why HAProxy's answer about it cannot be parsed.
+    pub unreadable: Option<String>,
     /// The roles in this process, once they were read.
     pub roles: Option<Roles>,
-    /// Why HAProxy refused the last weight that it refused, if the read-back still differs.
-    pub refusal: Option<Refusal>,
-    /// Why changes that are due are not sent.
+    /// Why HAProxy rejected the last weight that it rejected, if the read-back still differs.
+    pub set_error: Option<SetError>,
+    /// Why needed changes are not sent.
     pub withheld: Option<Withheld>,
-    /// Whether somebody else keeps changing its weights.
+    /// Whether something else keeps changing its weights.
     pub contention: Contention,
+    /// The servers that something else changed, at the last drift.
+    pub overwritten: BTreeSet<ServerName>,
     /// Corrections of drift since weightd started.
     pub drift_corrections: u64,
-    /// What a node that only observes would change.
+    /// What a node in mode observe would change.
     pub would: Option<Plan>,
-    /// The reasons that were told of last.
-    pub told: Vec<Reason>,
-    settled: Settled,
+    /// When Consul's answer arrived that brought `desired`, until it is sent or deferred.
+    arrived: Option<Moment>,
+    /// The servers that are new since the last decision.
+    added: BTreeSet<ServerName>,
+    progress: Progress,
     differs: bool,
 }
 
 impl Default for Backend {
     fn default() -> Self {
         Self {
-            key: Key::Absent,
+            key: KeyState::Unknown,
             desired: None,
             accepted: None,
-            guarded: None,
+            not_accepted: None,
+            vanished: BTreeSet::new(),
             matched: Matched::Unknown,
             observed: Observed::default(),
             observed_at: None,
@@ -140,13 +85,15 @@ impl Default for Backend {
             unread: None,
             unreadable: None,
             roles: None,
-            refusal: None,
+            set_error: None,
             withheld: None,
             contention: Contention::default(),
+            overwritten: BTreeSet::new(),
             drift_corrections: 0,
             would: None,
-            told: Vec::new(),
-            settled: Settled::Fresh(Why::Start),
+            arrived: None,
+            added: BTreeSet::new(),
+            progress: Progress::Fresh(Cause::Start),
             differs: false,
         }
     }
@@ -156,92 +103,126 @@ impl Backend {
     /// One that is remembered from before weightd started.
     pub fn remembered(stored: StoredBackend) -> Self {
         let accepted = stored.accepted;
-        // A document that was guarded when weightd ended has to prove itself anew.
-        let guarded = stored.guarded.then_some(Guarded { guard: accept::Guard::Settling, usable_since: None });
+        // A document that was guarded when weightd ended has to pass the guards anew.
+        let guarded = Guarded { guard: accept::Guard::Settling, usable_since: None };
+        let not_accepted = stored.guarded.then_some(NotAccepted::Guarded(guarded));
         let desired = stored.pending.or_else(|| accepted.clone());
-        Self { desired, accepted, guarded, ..Self::default() }
+        Self { desired, accepted, not_accepted, ..Self::default() }
     }
 
-    /// Takes what Consul says. True if there is something to look at.
-    pub fn take(&mut self, source: Option<&Source>) -> bool {
-        match source {
+    /// What must survive a restart of weightd.
+    pub fn to_store(&self) -> StoredBackend {
+        let accepted = self.accepted.clone();
+        let pending = self.desired.clone().filter(|desired| self.accepted.as_ref() != Some(desired));
+        StoredBackend { accepted, pending, guarded: self.guarded().is_some() }
+    }
+
+    /// Takes what Consul has, read at this moment. True if there is something new to decide.
+    pub fn take(&mut self, published: Option<&Published>, read_at: Moment) -> bool {
+        match published {
             // Absence is no instruction: a narrowed token looks exactly like a deleted prefix.
             None => {
-                self.key = Key::Absent;
+                self.key = KeyState::Absent;
                 self.withdraw();
                 false
             }
-            Some(Source::Rejected(rejected)) => {
-                self.key = Key::Rejected(Arc::clone(rejected));
+            Some(Published::Rejected(rejected)) => {
+                self.key = KeyState::Rejected(Arc::clone(rejected));
                 self.withdraw();
                 false
             }
-            Some(Source::Valid(Instruction::Release { .. })) => {
-                *self = Self {
-                    key: Key::Released,
-                    drift_corrections: self.drift_corrections,
-                    told: std::mem::take(&mut self.told),
-                    ..Self::default()
-                };
+            Some(Published::Valid(Instruction::Release { .. })) => {
+                let drift_corrections = self.drift_corrections;
+                *self = Self { key: KeyState::Released, drift_corrections, ..Self::default() };
                 false
             }
-            Some(Source::Valid(Instruction::Weights(desired))) => {
-                self.key = Key::Valid;
-                if self.desired.as_deref() != Some(&**desired) {
-                    self.desired = Some(Arc::clone(desired));
-                    self.guarded = None;
-                    // Read from disk, `accepted` may be equal without being the same.
-                    return true;
-                }
-                false
+            Some(Published::Valid(Instruction::Weights(desired))) => {
+                self.vanished.clear();
+                self.desire(Arc::clone(desired), read_at)
+            }
+            Some(Published::Valid(Instruction::Leaves(leaves))) => {
+                let (desired, vanished) = leaves::with_vanished(leaves, self.accepted.as_deref());
+                self.vanished = vanished;
+                self.desire(desired, read_at)
             }
         }
     }
 
-    /// A document that is no longer there must not be accepted later: who deletes or overwrites one that is guarded
-    /// wants to stop it.
-    fn withdraw(&mut self) {
-        self.desired.clone_from(&self.accepted);
-        self.guarded = None;
+    fn desire(&mut self, desired: Arc<Desired>, read_at: Moment) -> bool {
+        self.key = KeyState::Valid;
+        // After a restart `accepted` may be equal without being the same object.
+        if self.desired.as_deref() == Some(&*desired) {
+            return false;
+        }
+        self.desired = Some(desired);
+        self.not_accepted = None;
+        self.arrived = Some(read_at);
+        true
     }
 
-    /// Whether there is anything to enforce or to decide here.
+    /// A document that is gone must not be accepted later: a person who deletes or overwrites a guarded document wants to
+    /// stop it.
+    fn withdraw(&mut self) {
+        self.desired.clone_from(&self.accepted);
+        self.not_accepted = None;
+        self.arrived = None;
+    }
+
+    /// Whether there is anything to enforce or to decide.
     pub fn managed(&self) -> bool {
         self.desired.is_some() || self.accepted.is_some()
     }
 
-    /// A new HAProxy process answers: what was read of the old one is void, but for its health.
+    /// Whether its key, or one of its leaves, vanished from Consul while its weights are enforced.
+    pub fn orphaned(&self) -> bool {
+        self.managed() && (matches!(self.key, KeyState::Absent) || !self.vanished.is_empty())
+    }
+
+    /// A new HAProxy process answers: what was read from the old one is void, except for its health.
     pub fn new_process(&mut self) {
         self.id = None;
         self.unreadable = None;
         self.roles = None;
-        self.refusal = None;
+        self.set_error = None;
         self.contention = Contention::default();
+        self.overwritten.clear();
+        self.added.clear();
         self.matched = Matched::Unknown;
-        // These are told of once in each process.
-        self.told.retain(|reason| !caveats::WORDS.contains(&reason.reason));
-        if !matches!(self.settled, Settled::Fresh(_)) {
-            self.settled = Settled::Fresh(Why::NewProcess);
+        if !matches!(self.progress, Progress::Fresh(_)) {
+            self.progress = Progress::Fresh(Cause::NewProcess);
         }
     }
 
-    /// A look begins: what an earlier one did not come to the end of counts no more.
-    pub fn look_begins(&mut self) {
+    /// Start a reading; discard the unfinished one.
+    pub fn begin_reading(&mut self) {
         self.unread = None;
         if self.roles.is_none() {
             self.id = None;
         }
     }
 
-    /// HAProxy may have been away: what was usable before need not have been so without a break.
+    /// Takes a complete reading.
+    pub fn read(&mut self, id: Option<u32>, observed: Observed, added: BTreeSet<ServerName>, now: Moment) {
+        self.id = id;
+        self.observed = observed;
+        // At the first reading of a process every server is new, and none of them was added since.
+        if self.matched == Matched::Yes {
+            self.added.extend(added);
+        }
+        self.matched = Matched::Yes;
+        self.observed_at = Some(now);
+        self.unreadable = None;
+    }
+
+    /// HAProxy may have been away: what was usable before may have been down meanwhile.
     pub fn interrupted(&mut self) {
-        if let Some(guarded) = &mut self.guarded {
+        if let Some(NotAccepted::Guarded(guarded)) = &mut self.not_accepted {
             guarded.usable_since = None;
         }
     }
 
-    /// What HAProxy says about it cannot be read: nothing is known, and nothing is sent.
-    pub fn unreadable(&mut self, why: BadReply) {
+    /// HAProxy's answer about it cannot be parsed: nothing is known, and nothing is sent.
+    pub fn unreadable(&mut self, why: String) {
         self.unreadable = Some(why);
         self.unread = None;
         self.matched = Matched::Unknown;
@@ -254,16 +235,17 @@ impl Backend {
         self.observed = Observed::default();
         self.observed_at = Some(now);
         self.withheld = None;
+        self.arrived = None;
     }
 
-    /// Whether what Consul says now may be sent without a look before it.
+    /// Whether the desired weights may be sent without a reading before them.
     ///
-    /// A document without a 0 leaves every server that could serve able to, whatever happened since the last look, and
-    /// its read-back is the look that follows. Everything else is decided on what is there at that moment.
-    pub fn needs_no_look(&self, name: &BackendName, now: Moment) -> bool {
-        let as_accepted = self.matched == Matched::Yes && self.settled == Settled::Converged && !self.differs;
+    /// A document without a 0 leaves every server able to serve, whatever happened since the last reading, and its
+    /// read-back is the next reading. Everything else is decided on a reading of that moment.
+    pub fn needs_no_reading(&self, name: &BackendName, now: Moment) -> bool {
+        let as_accepted = self.matched == Matched::Yes && self.progress == Progress::Converged && !self.differs;
         let recent = self.observed_at.is_some_and(|at| now.since(at) <= RECENT);
-        if !as_accepted || !recent || self.roles.is_none() || self.guarded.is_some() {
+        if !as_accepted || !recent || self.roles.is_none() || self.not_accepted.is_some() {
             return false;
         }
         let Some(desired) = self.desired.as_ref().filter(|desired| desired.stops_no_server()) else { return false };
@@ -272,151 +254,194 @@ impl Backend {
         }
         let verdict = accept::accept(desired, self.accepted.as_deref(), &self.observed, None, now);
         let plan = plan::plan(name, desired, &self.observed);
-        // Where nothing is to be sent there is no read-back either.
+        // Where nothing is sent there is no read-back either.
         verdict == Verdict::Accepted && !plan.stages.is_empty() && plan.withheld.is_none()
     }
 
-    /// Decides what to send, after a fresh look or where none is needed. Says why, and what.
-    pub fn decide(&mut self, name: &BackendName, now: Moment) -> Option<(Why, Plan)> {
+    /// Decides what to send, after a reading or where none is needed. Returns the cause and the plan.
+    pub fn decide(&mut self, name: &BackendName, now: Moment) -> Option<(Cause, Plan)> {
+        let decided = self.decide_on_reading(name, now);
+        self.added.clear();
+        if decided.is_none() {
+            self.arrived = None;
+        }
+        decided
+    }
+
+    fn decide_on_reading(&mut self, name: &BackendName, now: Moment) -> Option<(Cause, Plan)> {
         self.withheld = None;
         if self.matched != Matched::Yes {
             return None;
         }
         self.contention.settle(now);
-        let news = self.accept(now);
+        let accepted_now = self.accept(now);
         let accepted = self.accepted.as_ref()?;
         let plan = plan::plan(name, accepted, &self.observed);
         self.differs = !plan.is_empty();
         if !self.differs {
-            self.settled = Settled::Converged;
-            self.refusal = None;
+            self.progress = Progress::Converged;
+            self.set_error = None;
             return None;
         }
-        let why = match self.settled {
-            // Also where it is a document that came meanwhile: it waited for this, and not for weightd.
-            Settled::Fresh(Why::Resume) => Why::Resume,
-            _ if news => Why::Document,
-            Settled::Fresh(why) | Settled::Open(why) => why,
-            Settled::Withheld(why) if plan.withheld.is_none() => why,
-            Settled::Withheld(_) | Settled::Converged => Why::Drift,
+        let cause = match self.progress {
+            // Also for a document that came meanwhile: it waited for the end of the pause, not for weightd.
+            Progress::Fresh(Cause::Resume) => Cause::Resume,
+            _ if accepted_now => Cause::Document,
+            Progress::Fresh(cause) | Progress::Changing(cause) => cause,
+            Progress::Withheld(cause) if plan.withheld.is_none() => cause,
+            Progress::Withheld(_) | Progress::Converged => self.cause_of_difference(&plan),
         };
-        if news {
-            self.refusal = None;
+        if accepted_now {
+            self.set_error = None;
         }
         self.withheld = plan.withheld.as_ref().map(|(why, _)| *why);
         if plan.stages.is_empty() {
-            if !matches!(self.settled, Settled::Withheld(_)) || news {
-                self.settled = Settled::Withheld(why);
+            if !matches!(self.progress, Progress::Withheld(_)) || accepted_now {
+                self.progress = Progress::Withheld(cause);
             }
             return None;
         }
         // A static algorithm stays static for as long as the process lives.
-        if self.refusal == Some(Refusal::StaticAlgorithm) {
+        if self.set_error == Some(SetError::StaticAlgorithm) {
             return None;
         }
-        if why == Why::Drift && !self.contention.drifted(now) {
-            return None;
+        if cause == Cause::Drift {
+            self.overwritten = plan.changes().map(|change| change.server.clone()).collect();
+            if !self.contention.drifted(now) {
+                return None;
+            }
         }
-        self.settled = Settled::Open(why);
-        Some((why, plan))
+        self.progress = Progress::Changing(cause);
+        Some((cause, plan))
     }
 
-    /// Takes note of a fresh look at it while a person wants hands off: nothing is accepted, nothing sent.
-    pub fn watch(&mut self, name: &BackendName, now: Moment) {
+    /// Why weights differ that were read back as accepted before.
+    fn cause_of_difference(&self, plan: &Plan) -> Cause {
+        let withheld = plan.withheld.iter().flat_map(|(_, changes)| changes);
+        let all_new = plan.changes().chain(withheld).all(|change| self.added.contains(&change.server));
+        if all_new { Cause::NewServer } else { Cause::Drift }
+    }
+
+    /// Takes note of a reading while the backend is paused: nothing is accepted, nothing is sent.
+    pub fn observe_paused(&mut self, name: &BackendName, now: Moment) {
         self.withheld = None;
         self.would = None;
+        self.added.clear();
+        self.arrived = None;
         self.contention.settle(now);
-        // What was seen of its side before and during the pause counts for nothing once that is over.
+        // What was usable before and during the pause does not count towards settling afterwards.
         self.interrupted();
         if self.matched != Matched::Yes {
             return;
         }
-        // Also what is only desired: it is kept back.
+        // Also against what is desired: it is deferred.
         let [accepted, desired] = [&self.accepted, &self.desired]
             .map(|state| state.as_ref().is_some_and(|state| !plan::plan(name, state, &self.observed).is_empty()));
         self.differs = accepted || desired;
         if !self.differs {
-            self.settled = Settled::Converged;
+            self.progress = Progress::Converged;
         }
     }
 
-    /// A pause is over: what differs at the next look is nobody's drift, and is put right at once.
+    /// A pause ended: a difference at the next reading is no drift, and is corrected at once.
     pub fn resumed(&mut self) {
-        self.settled = Settled::Fresh(Why::Resume);
+        self.progress = Progress::Fresh(Cause::Resume);
     }
 
-    /// Asks the guards where there is something to decide. True if a document was accepted.
+    /// Asks the guards. True if a document was accepted.
     fn accept(&mut self, now: Moment) -> bool {
         let Some(desired) = &self.desired else { return false };
-        let verdict = accept::accept(desired, self.accepted.as_deref(), &self.observed, self.guarded, now);
-        self.guarded = match verdict {
-            Verdict::Guarded(guarded) => Some(guarded),
-            Verdict::Accepted | Verdict::Unmatched => None,
+        let before = self.guarded();
+        let verdict = accept::accept(desired, self.accepted.as_deref(), &self.observed, before, now);
+        self.not_accepted = match verdict {
+            Verdict::Guarded(guarded) => Some(NotAccepted::Guarded(guarded)),
+            Verdict::Unmatched => Some(NotAccepted::Unmatched),
+            Verdict::Accepted => None,
         };
-        let news = verdict == Verdict::Accepted && self.accepted != self.desired;
-        if news {
+        let accepted_now = verdict == Verdict::Accepted && self.accepted != self.desired;
+        if accepted_now {
             self.accepted.clone_from(&self.desired);
         }
-        news
+        accepted_now
     }
 
-    /// Takes note of what HAProxy answered to the changes that were sent. The fresh observation is in place.
-    /// Returns the changes that were read back as done, and the next stage if it may follow.
+    /// Takes note of HAProxy's answer to the changes that were sent; the read-back is in place. Returns the changes that
+    /// were read back as done, and the next stage if it may follow.
     pub fn applied(
         &mut self,
         name: &BackendName,
-        why: Why,
+        cause: Cause,
         sent: &[Change],
-        refusal: Option<Refusal>,
+        set_error: Option<SetError>,
         now: Moment,
     ) -> (Vec<Change>, Option<Plan>) {
-        let is = |change: &Change| self.observed.server(&change.server).is_some_and(|s| s.weight == change.to);
-        let (done, open): (Vec<Change>, Vec<Change>) = sent.iter().cloned().partition(is);
+        self.added.clear();
+        let is_set = |change: &Change| self.observed.server(&change.server).is_some_and(|s| s.weight == change.to);
+        let (done, open): (Vec<Change>, Vec<Change>) = sent.iter().cloned().partition(is_set);
         let Some(accepted) = self.accepted.as_ref() else { return (done, None) };
         let rest = plan::plan(name, accepted, &self.observed);
         self.withheld = rest.withheld.as_ref().map(|(why, _)| *why);
         self.differs = !rest.is_empty();
         if self.differs {
-            self.refusal = refusal;
-            // The next stage rests on this one: only a read-back that shows all of it done lets it follow.
+            self.set_error = set_error;
+            // The next stage relies on this one: it follows only after a read-back showed all of it done.
             if open.is_empty() {
                 if !rest.stages.is_empty() {
                     return (done, Some(rest));
                 }
-                self.settled = Settled::Withheld(why);
+                self.progress = Progress::Withheld(cause);
             }
         } else {
-            self.settled = Settled::Converged;
-            self.refusal = None;
+            self.progress = Progress::Converged;
+            self.set_error = None;
         }
-        if why == Why::Drift && !done.is_empty() {
+        if cause == Cause::Drift && !done.is_empty() {
             self.drift_corrections += 1;
             self.contention.corrected(now);
         }
         (done, None)
     }
 
-    /// Whether HAProxy was read back as accepted, and nothing waits to be accepted but what names none of its servers.
+    /// When Consul's answer arrived that these changes come from, if they were sent without being deferred.
+    pub fn arrived(&mut self, cause: Cause) -> Option<Moment> {
+        if cause == Cause::Document { self.arrived.take() } else { None }
+    }
+
+    /// Why `desired` is guarded, if it is.
+    pub fn guarded(&self) -> Option<Guarded> {
+        match self.not_accepted {
+            Some(NotAccepted::Guarded(guarded)) => Some(guarded),
+            Some(NotAccepted::Unmatched) | None => None,
+        }
+    }
+
+    /// Whether HAProxy was read back as accepted and nothing else is desired. Also where it has no such backend: then
+    /// there is nothing to set.
     pub fn converged(&self) -> bool {
         match self.matched {
             Matched::Unknown => false,
             Matched::No => true,
-            Matched::Yes => !self.differs() && self.guarded.is_none(),
+            Matched::Yes => self.progress == Progress::Converged && !self.differs && self.not_accepted.is_none(),
         }
     }
 
-    /// Whether what Consul has for it now is refused.
+    /// Whether what Consul has for it now is invalid.
     pub fn rejected(&self) -> bool {
-        matches!(self.key, Key::Rejected(_))
+        matches!(self.key, KeyState::Rejected(_))
     }
 
-    /// Whether the last look found weights that are not as accepted.
+    /// Whether the weights are not, or not known to be, as accepted.
     pub fn differs(&self) -> bool {
-        self.differs || self.accepted.is_some() && matches!(self.settled, Settled::Fresh(_))
+        self.differs || self.accepted.is_some() && matches!(self.progress, Progress::Fresh(_))
     }
 
-    /// Whether health decides what happens next, so that it is worth looking more often.
+    /// Whether health decides what happens next, so that it is worth reading more often.
     pub fn awaits_health(&self) -> bool {
-        self.managed() && (self.guarded.is_some() || self.withheld == Some(Withheld::NothingUsable))
+        self.managed() && (self.guarded().is_some() || self.withheld == Some(Withheld::NothingUsable))
+    }
+
+    /// What HAProxy shows to set the weights of these servers, beside weightd.
+    pub fn owner<'s>(&self, servers: impl IntoIterator<Item = &'s ServerName>) -> Option<Owner> {
+        servers.into_iter().find_map(|name| self.observed.server(name)?.owner)
     }
 }

@@ -1,16 +1,16 @@
-//! Never fight: tells when somebody else keeps changing the same weights. Pure.
+//! Never fight: notices when something else keeps changing the same weights.
 
 use std::{collections::VecDeque, time::Duration};
 
 use crate::model::Moment;
 
-/// So many corrections within [`WINDOW`] mean that somebody else is at it.
+/// This many corrections within [`WINDOW`] mean that something else keeps changing the weights.
 const CORRECTIONS: usize = 3;
 /// See [`CORRECTIONS`].
 const WINDOW: Duration = Duration::from_secs(5 * 60);
 /// How often a contended backend is still corrected.
 const CONTENDED_EVERY: Duration = Duration::from_secs(60);
-/// How long there must be no drift before it is no longer contended.
+/// How long there must be no drift until it is no longer contended.
 const QUIET: Duration = Duration::from_secs(15 * 60);
 
 /// The corrections of one backend within one HAProxy process.
@@ -22,7 +22,7 @@ pub struct Contention {
 }
 
 impl Contention {
-    /// Takes note that the backend drifted, and says whether it may be corrected now.
+    /// Takes note of drift, and says whether it may be corrected now.
     pub fn drifted(&mut self, now: Moment) -> bool {
         self.settle(now);
         self.last_drift = Some(now);
@@ -30,7 +30,7 @@ impl Contention {
         !self.contended || last.is_none_or(|last| now.since(*last) >= CONTENDED_EVERY)
     }
 
-    /// Takes note that it was corrected.
+    /// Takes note of a correction.
     pub fn corrected(&mut self, now: Moment) {
         self.corrections.push_back(now);
         if self.corrections.len() > CORRECTIONS {
@@ -41,14 +41,14 @@ impl Contention {
         }
     }
 
-    /// Clears it after a quarter of an hour without drift.
+    /// Clears it after 15 minutes without drift.
     pub fn settle(&mut self, now: Moment) {
         if self.contended && self.last_drift.is_none_or(|last| now.since(last) >= QUIET) {
             *self = Self::default();
         }
     }
 
-    /// Whether somebody else keeps changing the backend's weights.
+    /// Whether something else keeps changing the backend's weights.
     pub fn contended(&self) -> bool {
         self.contended
     }

@@ -11,7 +11,7 @@
 //! | [`mod@plan`] | *what will change*: the difference between *accepted* and *observed*, as ordered stages |
 //! | [`backend`] | what is remembered of one backend on one HAProxy, and each decision about it |
 //! | [`contention`] | whether something else keeps changing the same weights |
-//! | [`reasons`], [`caveats`] | why a backend is not simply as Consul says, and why a share is not what its weight says |
+//! | [`diagnosis`], [`reasons`], [`caveats`] | how a backend stands, and why; why a share is not what its weight says |
 //! | [`pauses`] | which backends are paused |
 //! | [`event`] | what happened, for the log and the counters |
 //! | [`share`] | what a weight is worth |
@@ -23,6 +23,7 @@ pub mod backend;
 pub mod caveats;
 pub mod contention;
 pub mod desired;
+pub mod diagnosis;
 pub mod event;
 pub mod model;
 pub mod observed;

@@ -1,23 +1,23 @@
 //! What is: the servers of one backend as HAProxy reports them.
 //!
-//! Owns what a row of `show servers state` and of `show stat` means: which weight is the truth, and which
-//! server counts as usable. Must never do I/O and never decide what should change.
+//! Owns what a row of `show servers state` and of `show stat` means: which weight is the truth, which server is usable,
+//! what else may set a weight. Must never do I/O and never decide what should change.
 //!
-//! The truth is `srv_uweight` of `show servers state`, the weight somebody set. `show stat` reports the
-//! effective weight, which differs during slowstart and, in some versions, in maintenance.
+//! The truth is `srv_uweight` of `show servers state`, the weight that was set last. `show stat` reports the effective
+//! weight, which differs during slowstart and, in some versions, in maintenance.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use crate::model::{BackendName, ServerName, Weight};
 
-/// One row of `show servers state`, as far as it matters here.
+/// One row of `show servers state`, as far as it is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ServerRow<'a> {
-    /// `be_id`: what names a backend and no frontend of the same name.
+    /// `be_id`: identifies a backend, and no frontend of the same name.
     pub backend_id: u32,
     /// `be_name`.
     pub backend: &'a str,
-    /// `srv_id`.
+    /// `srv_id`. HAProxy reuses the id of a server that was deleted at runtime.
     pub server_id: u32,
     /// `srv_name`.
     pub server: &'a str,
@@ -25,41 +25,52 @@ pub struct ServerRow<'a> {
     pub op_state: u8,
     /// `srv_admin_state`: bits, see [`ADMINISTERED`].
     pub admin_state: u32,
-    /// `srv_uweight`: the weight somebody set.
+    /// `srv_uweight`: the weight that was set.
     pub weight: Weight,
-    /// `srv_iweight`: the weight of the configuration.
+    /// `srv_iweight`: the weight of the configuration, or of `add server`.
     pub initial: Weight,
+    /// `srv_time_since_last_change`, in seconds: of the server's state, not of its weight. A server that is added at
+    /// runtime begins at 0.
+    pub last_change: u64,
     /// `srv_check_status`: up to 2 no check has ended in this process.
     pub check_status: u8,
-    /// `srv_check_state`: bit [`CHECK_ENABLED`] says that the server is checked.
+    /// `srv_check_state`: bit [`CHECK_ENABLED`] means that the server is checked.
     pub check_state: u16,
-    /// `srv_agent_state`: the same bit says that an agent is asked, which may set the weight.
+    /// `srv_agent_state`: the same bit means that an agent is asked, which may set the weight.
     pub agent_state: u16,
-    /// `srv_port`. Beyond 65535 it is an offset below zero, of a server whose port is that of its client.
+    /// Whether `srvrecord` names a DNS record, whose weights HAProxy applies.
+    pub srv_record: bool,
+    /// `srv_port`. Above 65535 it is a negative offset, of a server whose port is relative to its client's.
     pub port: u32,
 }
 
-/// The bits that take a server out: maintenance that was set (0x01), inherited (0x02) or for want of an address (0x20),
+/// The bits that take a server out: maintenance that was set (0x01), inherited (0x02) or due to a missing address (0x20),
 /// drain that was set (0x08) or inherited (0x10). Not among them: 0x04, which only remembers that the configuration
 /// says `disabled`, also after the server was set ready, and 0x40, which remembers that its name was changed
 /// (HAProxy's `SRV_ADMF_MAINT` and `SRV_ADMF_DRAIN`).
 pub const ADMINISTERED: u32 = 0x3b;
+/// Drain that was set (0x08) or inherited (0x10).
+const DRAIN: u32 = 0x18;
 /// Maintenance because a name has no address: an empty slot of a `server-template`.
 const NO_ADDRESS: u32 = 0x20;
 /// `CHK_ST_ENABLED`.
 pub const CHECK_ENABLED: u16 = 0x04;
 /// `HCHK_STATUS_START`: results are above it.
 const CHECK_STARTED: u8 = 2;
+/// `SRV_ST_STARTING`: in slowstart.
+const STARTING: u8 = 1;
 
-/// What `show stat` says about a backend and that `show servers state` does not: read once per process.
+/// What `show stat` says about a backend and `show servers state` does not: read once per process.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Roles {
     /// `algo` of the backend's row; empty where HAProxy does not say.
     pub algorithm: String,
-    /// Whether users are pinned by a cookie: `cookie` of the backend's row has its name.
+    /// Whether a cookie pins users: `cookie` of the backend's row has its name.
     pub cookie: bool,
     /// Whether the backend has a stick table, as `show table` says. It may pin users, or only count them.
     pub stick_table: bool,
+    /// Whether the backend is disabled: then HAProxy says nothing else about it.
+    pub disabled: bool,
     /// The servers that are not plain active ones.
     pub servers: BTreeMap<ServerName, Role>,
 }
@@ -74,32 +85,41 @@ pub struct Role {
 }
 
 impl Roles {
-    /// Whether the algorithm is known to take any weight while running. `source`, `uri`, `hdr` and the like
-    /// are dynamic only with `hash-type consistent`, which HAProxy does not report; `static-rr` never is;
-    /// `random` is reported as `unknown`.
+    /// Whether the algorithm is known to take any weight at runtime. `source`, `uri`, `hdr` and the like are dynamic only
+    /// with `hash-type consistent`, which HAProxy does not report; `static-rr` never is; `random` is reported as
+    /// `unknown`.
     pub fn known_dynamic(&self) -> bool {
         matches!(self.algorithm.as_str(), "roundrobin" | "leastconn" | "first" | "random")
     }
 
-    /// Whether the algorithm is known to take no weight while running. That it is not does not mean that it takes one.
+    /// Whether the algorithm is known to take no weight at runtime. `false` does not mean that it takes one.
     pub fn known_static(&self) -> bool {
         self.algorithm == "static-rr"
     }
 }
 
-/// What is known of a server's health.
+/// What is known about a server's health.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Health {
-    /// Runs, by a check of this process or because nothing checks it.
+    /// It runs, according to a check of this process or because nothing checks it.
     Up,
-    /// Does not run.
+    /// It does not run.
     Down,
-    /// Is checked, but no check has ended in this process; what the process before it last said, if anything.
+    /// It is checked, but no check has ended in this process. The value is its last health in the process before, if any.
     Unproven(Option<bool>),
 }
 
+/// A program or a person other than weightd that sets weights, as far as HAProxy shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Owner {
+    /// An agent-check: its answer may carry a weight, which HAProxy applies at each interval.
+    AgentCheck,
+    /// A DNS SRV record: HAProxy applies its weight at each resolution.
+    SrvRecord,
+}
+
 /// A server as HAProxy reports it.
-#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and all of their combinations exist")]
+#[expect(clippy::struct_excessive_bools, reason = "each is an independent fact, and all combinations occur")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Server {
     /// Its name.
@@ -108,28 +128,36 @@ pub struct Server {
     pub id: u32,
     /// Its port; none where it has no fixed one.
     pub port: Option<u16>,
-    /// The weight somebody set: the truth.
+    /// The weight that was set: the truth.
     pub weight: Weight,
     /// The weight of the configuration.
     pub initial: Weight,
-    /// What is known of its health.
+    /// What is known about its health.
     pub health: Health,
     /// In maintenance or drain.
     pub administered: bool,
+    /// In drain: no new traffic, but users that are pinned to it.
+    pub drain: bool,
     /// A slot without an address: no server yet.
     pub slot: bool,
     /// Takes traffic only when all active servers are down.
     pub backup: bool,
-    /// Whether an agent is asked, which may set the weight.
-    pub agent: bool,
+    /// In slowstart: it gets less traffic than its weight says.
+    pub starting: bool,
+    /// What else may set its weight.
+    pub owner: Option<Owner>,
 }
 
 impl Server {
-    /// Whether it could take new traffic if its weight were above 0. `above_zero` says whether it already
-    /// is: that decides for a server whose health nobody knows.
+    /// Whether it could take new traffic if its weight were above 0. `above_zero` says whether it already is: that
+    /// decides for a server with unknown health.
     pub fn usable(&self, above_zero: bool) -> bool {
-        !self.backup
-            && !self.administered
+        !self.backup && self.running(above_zero)
+    }
+
+    /// Whether it runs and nobody has taken it out, as an active or as a backup server.
+    fn running(&self, above_zero: bool) -> bool {
+        !self.administered
             && !self.slot
             && match self.health {
                 Health::Up | Health::Unproven(Some(true)) => true,
@@ -144,15 +172,27 @@ impl Server {
 pub struct Observed {
     /// Its servers.
     pub servers: Vec<Server>,
-    /// Whether the algorithm is known to take any weight while running.
+    /// Whether the algorithm is known to take any weight at runtime.
     pub known_dynamic: bool,
 }
 
+/// Why a server is new: it was not there at the last reading of this process.
+///
+/// A server that was deleted and added again between two readings has its old name and usually its old id. What gives it
+/// away is that its state changed since then and that its configured weight is another one, or that it still has the
+/// weight it was added with although another one was set.
+fn is_new(row: &ServerRow<'_>, before: Option<&Server>, elapsed: Duration) -> bool {
+    let Some(before) = before else { return true };
+    let changed_since = Duration::from_secs(row.last_change) <= elapsed + Duration::from_secs(1);
+    before.id != row.server_id
+        || changed_since && (before.initial != row.initial || row.weight == row.initial && before.weight != row.weight)
+}
+
 impl Observed {
-    /// Puts together what HAProxy says now and what was known before.
+    /// Combines what HAProxy says now with what was known before.
     ///
-    /// `before` is the last observation, of this process or the one before it: its health stands in where
-    /// this process has not checked yet. `tracked` tells the health of a server that others track.
+    /// `before` is the last observation, of this process or the one before it: its health stands in where this process has
+    /// not checked yet. `tracked` returns the health of a server that others track.
     pub fn new(
         rows: &[ServerRow<'_>],
         roles: Option<&Roles>,
@@ -163,11 +203,7 @@ impl Observed {
             .iter()
             .enumerate()
             .filter_map(|(at, row)| {
-                // Rows keep their order, so the server before is nearly always at the same place.
-                let before = before.and_then(|b| match b.servers.get(at) {
-                    Some(server) if server.name.as_str() == row.server => Some(server),
-                    _ => b.servers.iter().find(|s| s.name.as_str() == row.server),
-                });
+                let before = before.and_then(|before| before.former(at, row));
                 let name = match before {
                     Some(server) => server.name.clone(),
                     // A name outside HAProxy's own rule cannot come from HAProxy, nor could it be sent back.
@@ -181,9 +217,11 @@ impl Observed {
                     initial: row.initial,
                     health: health(row, role, before.map(|s| s.health), tracked),
                     administered: row.admin_state & ADMINISTERED != 0,
+                    drain: row.admin_state & DRAIN != 0,
                     slot: row.admin_state & NO_ADDRESS != 0,
                     backup: role.is_some_and(|r| r.backup),
-                    agent: row.agent_state & CHECK_ENABLED != 0,
+                    starting: row.op_state == STARTING,
+                    owner: owner(row),
                     name,
                 })
             })
@@ -191,24 +229,64 @@ impl Observed {
         Self { servers, known_dynamic: roles.is_some_and(Roles::known_dynamic) }
     }
 
+    /// The names of the servers in `rows` that are new since this observation, which is `elapsed` old. A server with
+    /// another weight that is not new was changed by somebody.
+    pub fn added<'r>(&'r self, rows: &'r [ServerRow<'r>], elapsed: Duration) -> impl Iterator<Item = ServerName> + 'r {
+        let new = move |(at, row): &(usize, &ServerRow<'_>)| is_new(row, self.former(*at, row), elapsed);
+        rows.iter().enumerate().filter(new).filter_map(|(_, row)| ServerName::new(row.server).ok())
+    }
+
+    /// The server of `row`'s name. Rows keep their order, so that it is nearly always at the same place.
+    fn former(&self, at: usize, row: &ServerRow<'_>) -> Option<&Server> {
+        match self.servers.get(at) {
+            Some(server) if server.name.as_str() == row.server => Some(server),
+            _ => self.servers.iter().find(|s| s.name.as_str() == row.server),
+        }
+    }
+
     /// The server of that name.
     pub fn server(&self, name: &ServerName) -> Option<&Server> {
         self.servers.iter().find(|s| s.name == *name)
     }
 
-    /// Whether any server could take traffic, were its weight above 0.
+    /// Whether any server could take traffic if its weight were above 0.
     pub fn any_usable(&self) -> bool {
         self.servers.iter().any(|s| s.usable(!s.weight.is_zero()))
     }
 
-    /// Whether a backup would take the traffic that no active server takes.
+    /// Whether a backup takes the traffic that no active server takes.
     pub fn any_backup_serving(&self) -> bool {
-        self.servers.iter().any(|s| s.backup && !s.administered && !s.weight.is_zero() && s.health == Health::Up)
+        self.serving().any(|server| server.backup)
     }
 
-    /// Whether any server is usable and above 0: whether new traffic has somewhere to go.
+    /// Whether an active server is usable and above 0.
     pub fn any_serving(&self) -> bool {
         self.servers.iter().any(|s| !s.weight.is_zero() && s.usable(true))
+    }
+
+    /// The servers that new traffic goes to: the active ones that are usable and above 0, or the backups if there is none.
+    /// Of the backups, HAProxy uses the first one only, unless the backend has `option allbackups`, which it does not
+    /// report.
+    pub fn serving(&self) -> impl Iterator<Item = &Server> {
+        let active = self.any_serving();
+        let serves = move |server: &&Server| {
+            !server.weight.is_zero()
+                && if active { server.usable(true) } else { server.backup && server.running(true) && known_up(server) }
+        };
+        self.servers.iter().filter(serves)
+    }
+}
+
+/// A backup is only counted on when it is known to run.
+fn known_up(server: &Server) -> bool {
+    server.health == Health::Up
+}
+
+fn owner(row: &ServerRow<'_>) -> Option<Owner> {
+    if row.agent_state & CHECK_ENABLED != 0 {
+        Some(Owner::AgentCheck)
+    } else {
+        row.srv_record.then_some(Owner::SrvRecord)
     }
 }
 
@@ -228,7 +306,7 @@ fn health(
         None => Health::Unproven(None),
     };
     if let Some((backend, server)) = role.and_then(|r| r.tracked.as_ref()) {
-        // HAProxy hands a tracked server's fall down at once, but not that it was never checked.
+        // HAProxy passes on at once that a tracked server went down, but not that it was never checked.
         return match tracked(backend, server) {
             Some(Health::Up) => Health::Up,
             Some(Health::Down) => Health::Down,
@@ -239,57 +317,25 @@ fn health(
     if row.check_state & CHECK_ENABLED != 0 && row.check_status <= CHECK_STARTED { unproven() } else { Health::Up }
 }
 
-/// An answer that is not what HAProxy gives.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum BadReply {
-    /// Fewer or more frames than commands: truncated, or not the commands' answers at all.
-    #[error("expected {expected} replies, found {found}")]
-    Frames {
-        /// One for each command.
-        expected: usize,
-        /// What came.
-        found: usize,
-    },
-    /// A line or column that should be there is not.
-    #[error("`{command}` lacks `{wanted}`")]
-    Lacks {
-        /// The command that was answered.
-        command: &'static str,
-        /// What is missing.
-        wanted: &'static str,
-    },
-    /// A value that cannot be read.
-    #[error("`{command}` has an unreadable `{column}`")]
-    Value {
-        /// The command that was answered.
-        command: &'static str,
-        /// The column.
-        column: &'static str,
-    },
-    /// `show servers state` in a format other than 1.
-    #[error("`show servers state` has a format other than 1")]
-    Format,
-}
-
 /// Why HAProxy did not set a weight.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// The backend vanished meanwhile.
+pub enum SetError {
+    /// The backend no longer exists.
     #[error("HAProxy has no such backend")]
     NoBackend,
-    /// The server vanished meanwhile.
+    /// The server no longer exists.
     #[error("HAProxy has no such server")]
     NoServer,
     /// The backend is disabled, or the process that answers is an old one after a reload.
     #[error("the backend is disabled")]
     Disabled,
-    /// The algorithm takes only 0 and the configured weight while running.
-    #[error("the backend's balance algorithm is static: it takes only 0 and the configured weight while running")]
+    /// The algorithm takes only 0 and the configured weight at runtime.
+    #[error("the backend's balance algorithm is static: it takes only 0 and the configured weight at runtime")]
     StaticAlgorithm,
     /// The socket is not of level admin.
     #[error("the socket's level does not permit it")]
     Denied,
-    /// A text that is not known.
+    /// An unknown text.
     #[error("HAProxy answered {0:?}")]
     Other(String),
 }
@@ -311,6 +357,8 @@ mod tests {
             check_status: 6,
             check_state: CHECK_ENABLED,
             agent_state: 0,
+            srv_record: false,
+            last_change: 100,
             port: 80,
         }
     }

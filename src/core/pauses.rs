@@ -1,4 +1,4 @@
-//! Which backends a person told this node to keep its hands off, until when, and why. Pure.
+//! Which backends are paused on this node, until when, and why.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use crate::model::{BackendName, Escaped, Moment};
 /// What a pause is about.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scope {
-    /// Every backend, also those that are yet to come.
+    /// Every backend, including future ones.
     All,
     /// This one.
     Backend(BackendName),
@@ -19,7 +19,7 @@ impl Scope {
         backend.map_or(Self::All, |name| Self::Backend(name.clone()))
     }
 
-    /// The backend, where it is one.
+    /// The backend, if it is a single one.
     pub fn backend(&self) -> Option<&BackendName> {
         match self {
             Self::All => None,
@@ -31,11 +31,11 @@ impl Scope {
 /// One pause.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Pause {
-    /// When hands are on again.
+    /// When it ends.
     pub until: Moment,
-    /// Why, in the words of who asked for it.
+    /// Why, as the person says.
     pub reason: Option<String>,
-    /// Who, as they say.
+    /// Who, as the person says.
     pub by: Option<String>,
     /// Who, as the kernel says.
     pub uid: Option<u32>,
@@ -46,18 +46,18 @@ impl Pause {
     pub fn explained(&self) -> String {
         let by = self.by.as_ref().map(|by| format!(" by {}", Escaped(by))).unwrap_or_default();
         let reason = self.reason.as_ref().map(|reason| format!(": {}", Escaped(reason))).unwrap_or_default();
-        format!("weightd was told{by} to keep its hands off{reason}")
+        format!("paused{by}{reason}")
     }
 }
 
 /// How a pause ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ended {
-    /// Its time was over.
+    /// Its time is over.
     Expired,
-    /// Somebody ended it.
+    /// A person ended it.
     Lifted {
-        /// Who, as they say.
+        /// Who, as the person says.
         by: Option<String>,
         /// Who, as the kernel says.
         uid: Option<u32>,
@@ -66,18 +66,18 @@ pub enum Ended {
 
 /// The pauses of one HAProxy.
 ///
-/// One that is in here is in force, whatever the time: it ends when it is taken out, so that what has to
-/// happen at its end cannot be missed.
+/// A pause in this set is in force, whatever the time. It ends when it is taken out, so that nothing that has to happen
+/// at its end is missed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Pauses(BTreeMap<Scope, Pause>);
 
 impl Pauses {
-    /// Begins one; one that was there for the same is replaced, be it longer or shorter.
+    /// Begins one. It replaces the one of the same scope, whether that is longer or shorter.
     pub fn begin(&mut self, scope: Scope, pause: Pause) {
         self.0.insert(scope, pause);
     }
 
-    /// Ends that of a backend; with [`Scope::All`] every one.
+    /// Ends the one of a backend; with [`Scope::All`] every one.
     pub fn lift(&mut self, scope: &Scope) -> BTreeMap<Scope, Pause> {
         match scope {
             Scope::All => std::mem::take(&mut self.0),
@@ -92,7 +92,7 @@ impl Pauses {
         over
     }
 
-    /// The pause that a backend is under: of two the one that ends later.
+    /// The pause that a backend is under: of two, the one that ends later.
     pub fn of(&self, backend: &BackendName) -> Option<&Pause> {
         if self.0.is_empty() {
             return None;
@@ -101,7 +101,12 @@ impl Pauses {
         own.into_iter().chain(self.all()).max_by_key(|pause| pause.until)
     }
 
-    /// The pause of everything.
+    /// When the next one ends.
+    pub fn next_end(&self) -> Option<Moment> {
+        self.0.values().map(|pause| pause.until).min()
+    }
+
+    /// The pause of all backends.
     pub fn all(&self) -> Option<&Pause> {
         self.0.get(&Scope::All)
     }
@@ -142,7 +147,7 @@ mod tests {
         assert_eq!(pauses.of(&app), Some(&until(20)));
         assert_eq!(pauses.of(&BackendName::new("new").unwrap()), Some(&until(20)));
         assert_eq!(pauses.lift(&scope("app")).len(), 1);
-        assert_eq!(pauses.of(&app), Some(&until(20)), "that of everything holds");
+        assert_eq!(pauses.of(&app), Some(&until(20)), "the pause of all still holds");
         assert_eq!(pauses.lift(&Scope::All).len(), 2);
         assert_eq!(pauses, Pauses::default());
     }
@@ -160,7 +165,7 @@ mod tests {
     #[test]
     fn who_and_why_cannot_act_on_a_terminal() {
         let pause = Pause { reason: Some("a\u{1b}[31m".into()), by: Some("b\n".into()), ..Pause::default() };
-        assert_eq!(pause.explained(), "weightd was told by b\\n to keep its hands off: a\\u{1b}[31m");
-        assert_eq!(Pause::default().explained(), "weightd was told to keep its hands off");
+        assert_eq!(pause.explained(), "paused by b\\n: a\\u{1b}[31m");
+        assert_eq!(Pause::default().explained(), "paused");
     }
 }

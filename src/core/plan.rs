@@ -1,13 +1,11 @@
 //! What will change: the difference between accepted and observed, as ordered stages.
 //!
-//! Owns which weights are sent and in which order. Must never do I/O, never touch a server that the accepted
-//! state does not name, and never let a backend pass through a moment in which a raise that failed leaves it
-//! without a server.
+//! Owns which weights are sent and in which order. Must never do I/O, never touch a server that the accepted weights do
+//! not name, and never lower a server before the raise that replaces it is known to have worked.
 //!
-//! HAProxy runs the rest of a line after an error, and a static algorithm refuses a raise while it accepts
-//! the 0 that belongs to it. So raises come first, and what goes down shares a line with them only where the
-//! algorithm is known to take any weight; otherwise it waits in a second stage until a read-back has shown
-//! that the raises took.
+//! HAProxy runs the rest of a line after an error, and a static algorithm rejects a raise while it accepts the 0 that
+//! belongs to it. So raises come first. Decreases share a line with them only where the algorithm is known to take any
+//! weight; otherwise they are a second stage, which is sent after a read-back showed that the raises worked.
 
 use std::fmt;
 
@@ -31,44 +29,44 @@ pub struct Change {
 /// What will be sent to one backend.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Plan {
-    /// In order. A stage is sent only when the one before it was read back as done.
+    /// In order. A stage is sent only after the one before it was read back as done.
     pub stages: Vec<Vec<Change>>,
-    /// Changes that are due but must not be sent, and why.
+    /// Changes that are needed but must not be sent, and why.
     pub withheld: Option<(Withheld, Vec<Change>)>,
 }
 
-/// Why changes that are due are not sent.
+/// Why needed changes are not sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Withheld {
     /// No server of the backend is usable: only raises are sent.
     #[error("no server of the backend is usable, so no weight is lowered")]
     NothingUsable,
-    /// The servers that should take the traffic are not in this HAProxy's configuration: absence is no
-    /// instruction to stop all others.
-    #[error("no server that this HAProxy has would be left above weight 0, so none is set to 0")]
+    /// The servers that should take the traffic do not exist on this HAProxy. Absence is no instruction to stop all
+    /// others.
+    #[error("no server that this HAProxy has would stay above weight 0, so none is set to 0")]
     NothingLeft,
 }
 
-/// The most bytes of commands that a stage may need if it mixes raises and decreases: it must fit one line
-/// of 4 KiB together with its read-back, since only a line is known to run to its end.
+/// The most bytes of commands in a stage that mixes raises and decreases. It must fit one line of 4 KiB together with its
+/// read-back, because only a single line is known to run to its end.
 const MAX_MIXED_BYTES: usize = 3 * 1024;
 
-/// What `set server / weight 256;` needs beside the two names, in bytes.
+/// The bytes of `set server / weight 256;` without the two names.
 const COMMAND_BYTES: usize = 24;
 
 impl Plan {
-    /// Whether HAProxy is as accepted.
+    /// Whether HAProxy has the accepted weights.
     pub fn is_empty(&self) -> bool {
         self.stages.is_empty() && self.withheld.is_none()
     }
 
-    /// All changes that will be sent, in their order.
+    /// All changes that will be sent, in order.
     pub fn changes(&self) -> impl Iterator<Item = &Change> {
         self.stages.iter().flatten()
     }
 }
 
-/// Plans what turns `observed` into `accepted` on the backend of that name.
+/// The plan that turns `observed` into `accepted` on this backend.
 pub fn plan(backend: &BackendName, accepted: &Desired, observed: &Observed) -> Plan {
     let mut raises = Vec::new();
     let mut decreases = Vec::new();
@@ -105,7 +103,7 @@ pub fn plan(backend: &BackendName, accepted: &Desired, observed: &Observed) -> P
     Plan { stages: stages.into_iter().filter(|stage| !stage.is_empty()).collect(), withheld }
 }
 
-/// Whether a server that takes traffic by itself would be above 0 afterwards, whatever its health.
+/// Whether an active server would be above 0 afterwards, whatever its health.
 fn any_left(accepted: &Desired, observed: &Observed) -> bool {
     observed
         .servers

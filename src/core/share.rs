@@ -28,17 +28,36 @@ impl Share {
 }
 
 impl fmt::Display for Share {
-    /// `50%`, `33.3%`; a decimal only where the share is no whole number. A small share is never shown as none,
+    /// `50%`, `33.3%`; a decimal only where the share is not a whole number. A small share is never shown as none,
     /// and a great one never as all.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = match self.tenths() {
-            None => "-".to_owned(),
-            Some(_) if (self.weight * 100).is_multiple_of(self.sum) => format!("{}%", self.weight * 100 / self.sum),
-            Some(0) => "<0.1%".to_owned(),
-            Some(1000) => ">99.9%".to_owned(),
-            Some(tenths) => format!("{}.{}%", tenths / 10, tenths % 10),
-        };
-        f.pad(&text)
+        let Some(tenths) = self.tenths() else { return f.pad("-") };
+        let whole = (self.weight * 100).is_multiple_of(self.sum).then(|| self.weight * 100 / self.sum);
+        f.pad(&shown(tenths, whole))
+    }
+}
+
+/// A share in percent, in the same form as [`Share`].
+#[derive(Debug, Clone, Copy)]
+pub struct Percent(pub f64);
+
+impl fmt::Display for Percent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let percent = self.0.clamp(0.0, 100.0);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and 1000")]
+        let tenths = (percent * 10.0).round() as u32;
+        // Shares are quotients of small numbers: what is this near to a whole percent is one.
+        let whole = (percent - percent.round()).abs() < 1e-9;
+        f.pad(&shown(tenths, whole.then_some(tenths / 10)))
+    }
+}
+
+fn shown(tenths: u32, whole: Option<u32>) -> String {
+    match (whole, tenths) {
+        (Some(percent), _) => format!("{percent}%"),
+        (None, 0) => "<0.1%".to_owned(),
+        (None, 1000) => ">99.9%".to_owned(),
+        (None, tenths) => format!("{}.{}%", tenths / 10, tenths % 10),
     }
 }
 
@@ -49,7 +68,10 @@ mod tests {
     use super::*;
 
     fn shown(weight: u32, sum: u32) -> String {
-        Share { weight, sum }.to_string()
+        let share = Share { weight, sum };
+        let percent = Percent(f64::from(weight) * 100.0 / f64::from(sum));
+        assert!(sum == 0 || percent.to_string() == share.to_string(), "{share} {percent}");
+        share.to_string()
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::value::RawValue;
 use weightd_core::{
-    desired::{Document, Kind, Reason, Rejected, Weights},
+    desired::{Document, Invalid, Kind, Rejected, Weights},
     model::{BackendName, Escaped, ServerName, nearest},
 };
 
@@ -15,7 +15,7 @@ use super::{
 };
 
 /// The most leaves that one transaction changes.
-pub const MAX_LEAVES: usize = 60;
+pub const MAX_LEAVES: usize = 48;
 
 /// Who changes something, why and when; what they are sure of.
 #[derive(Debug, Clone, Default)]
@@ -68,7 +68,7 @@ pub enum Write {
 
 /// Why a change is not made.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum EditError {
     /// There is no key for the backend.
     #[error("backend `{0}` has no key in Consul")]
     NoSuchBackend(BackendName),
@@ -93,15 +93,18 @@ pub enum Refusal {
         /// The key.
         key: String,
         /// What is wrong with it.
-        reason: Reason,
+        reason: Invalid,
         /// Whether a new document may be written in its place.
         replaceable: bool,
     },
     /// The backend was released.
     #[error("backend `{0}` is released: weightd does not manage it")]
     Released(BackendName),
-    /// More leaves than one transaction takes.
-    #[error("backend `{backend}` has {leaves} leaves, and one transaction takes {MAX_LEAVES}")]
+    /// Leaves are plain numbers.
+    #[error("backend `{0}` has leaves, which cannot hold a reason")]
+    NoReason(BackendName),
+    /// More leaves than are written together.
+    #[error("backend `{backend}` has {leaves} leaves, and at most {MAX_LEAVES} are written together")]
     TooManyLeaves {
         /// The backend.
         backend: BackendName,
@@ -110,10 +113,10 @@ pub enum Refusal {
     },
     /// The outcome would be refused by every weightd.
     #[error("the outcome would be rejected: {0}")]
-    Invalid(Reason),
+    Invalid(Invalid),
 }
 
-impl Refusal {
+impl EditError {
     /// What to do about it. `prefix` is where documents lie.
     pub fn hint(&self, prefix: &str) -> String {
         match self {
@@ -129,6 +132,11 @@ impl Refusal {
                 "name every server and add --create to write a new document in its place".to_owned()
             }
             Self::Released(_) => "name every server and add --create to manage it again".to_owned(),
+            Self::NoReason(backend) => format!(
+                "leave out --reason; or use a document, which holds one: delete the leaves with \
+                 `consul kv delete -recurse {prefix}{backend}/` (HAProxy keeps its weights meanwhile), then name every \
+                 server in `weightctl set {backend} --create …`"
+            ),
             Self::TooManyLeaves { backend, .. } => format!(
                 "use a document: delete the leaves with `consul kv delete -recurse {prefix}{backend}/` \
                  (HAProxy keeps its weights meanwhile), then name every server in `weightctl set {backend} --create …`"
@@ -139,17 +147,22 @@ impl Refusal {
 }
 
 /// Sets the weights in `asked`; a server that is not named there keeps its own.
-pub fn set(backend: &BackendName, stored: Option<&Stored>, asked: &Weights, intent: &Intent) -> Result<Edit, Refusal> {
+pub fn set(
+    backend: &BackendName,
+    stored: Option<&Stored>,
+    asked: &Weights,
+    intent: &Intent,
+) -> Result<Edit, EditError> {
     let current = Current::of(backend, stored, intent.create)?;
     if current.released && !intent.create {
-        return Err(Refusal::Released(backend.clone()));
+        return Err(EditError::Released(backend.clone()));
     }
     if !intent.create
         && let Some(server) = asked.keys().find(|server| !current.weights.contains_key(*server))
     {
         let known = current.weights.keys().map(ServerName::as_str);
         let nearest = nearest(server.as_str(), known).and_then(|name| current.weights.get_key_value(name));
-        return Err(Refusal::NoSuchServer {
+        return Err(EditError::NoSuchServer {
             backend: backend.clone(),
             server: server.clone(),
             known: some(&current.weights),
@@ -158,13 +171,17 @@ pub fn set(backend: &BackendName, stored: Option<&Stored>, asked: &Weights, inte
     }
     let mut weights = current.weights.clone();
     weights.extend(asked.iter().map(|(server, weight)| (server.clone(), *weight)));
-    if current.enforced && weights == current.weights && intent.force == current.force {
+    let becomes_document = current.layout != Layout::Leaves || intent.force;
+    if intent.reason.is_some() && !becomes_document {
+        return Err(EditError::NoReason(backend.clone()));
+    }
+    if current.enforced && weights == current.weights && intent.force == current.force && current.has_reason(intent) {
         return Ok(Edit::nothing(stored, current));
     }
     if weights.values().all(|weight| weight.is_zero()) && !intent.force {
-        return Err(Refusal::AllZero(backend.clone()));
+        return Err(EditError::AllZero(backend.clone()));
     }
-    if current.layout == Layout::Leaves && !intent.force {
+    if !becomes_document {
         return leaves(backend, stored, current.leaves, weights);
     }
     current.document(backend, stored, &Kind::Weights(weights), intent.force, intent)
@@ -181,9 +198,9 @@ fn some(weights: &Weights) -> String {
 }
 
 /// Stops managing the backend; HAProxy keeps what it has.
-pub fn release(backend: &BackendName, stored: Option<&Stored>, intent: &Intent) -> Result<Edit, Refusal> {
+pub fn release(backend: &BackendName, stored: Option<&Stored>, intent: &Intent) -> Result<Edit, EditError> {
     let current = Current::of(backend, stored, intent.create)?;
-    if current.released {
+    if current.released && current.has_reason(intent) {
         return Ok(Edit::nothing(stored, current));
     }
     current.document(backend, stored, &Kind::Release, false, intent)
@@ -207,7 +224,7 @@ static NO_LEAVES: BTreeMap<ServerName, Leaf> = BTreeMap::new();
 static NO_FIELDS: BTreeMap<String, Box<RawValue>> = BTreeMap::new();
 
 impl<'s> Current<'s> {
-    fn of(backend: &BackendName, stored: Option<&'s Stored>, create: bool) -> Result<Self, Refusal> {
+    fn of(backend: &BackendName, stored: Option<&'s Stored>, create: bool) -> Result<Self, EditError> {
         let nothing = Self {
             layout: Layout::Document,
             enforced: false,
@@ -220,7 +237,7 @@ impl<'s> Current<'s> {
             view: View::of_leaves(backend, Weights::new()),
         };
         let Some(stored) = stored else {
-            return if create { Ok(nothing) } else { Err(Refusal::NoSuchBackend(backend.clone())) };
+            return if create { Ok(nothing) } else { Err(EditError::NoSuchBackend(backend.clone())) };
         };
         let there = Self { layout: stored.layout, index: stored.index, view: View::of(stored), ..nothing };
         Ok(match &stored.content {
@@ -228,7 +245,7 @@ impl<'s> Current<'s> {
                 let replaceable = replaceable(stored.layout, rejected);
                 if !(create && replaceable) {
                     let Rejected { key, index: _, reason } = &**rejected;
-                    return Err(Refusal::Rejected { key: key.clone(), reason: reason.clone(), replaceable });
+                    return Err(EditError::Rejected { key: key.clone(), reason: reason.clone(), replaceable });
                 }
                 there
             }
@@ -246,6 +263,11 @@ impl<'s> Current<'s> {
         })
     }
 
+    /// Whether the reason of the change is already there. A change without one keeps what is there.
+    fn has_reason(&self, intent: &Intent) -> bool {
+        intent.reason.is_none() || intent.reason == self.view.reason
+    }
+
     fn document(
         self,
         backend: &BackendName,
@@ -253,15 +275,15 @@ impl<'s> Current<'s> {
         kind: &Kind,
         force: bool,
         intent: &Intent,
-    ) -> Result<Edit, Refusal> {
+    ) -> Result<Edit, EditError> {
         if self.leaves.len() > MAX_LEAVES {
-            return Err(Refusal::TooManyLeaves { backend: backend.clone(), leaves: self.leaves.len() });
+            return Err(EditError::TooManyLeaves { backend: backend.clone(), leaves: self.leaves.len() });
         }
         let text = DocumentText { kind, force, intent, unknown: self.unknown };
-        let malformed = |error: serde_json::Error| Refusal::Invalid(Reason::Malformed(error.to_string()));
+        let malformed = |error: serde_json::Error| EditError::Invalid(Invalid::Malformed(error.to_string()));
         let value = serde_json::to_vec(&text).map_err(malformed)?;
         // What is written is what every weightd reads, or it is not written.
-        let document = Document::parse(&value).map_err(Refusal::Invalid)?;
+        let document = Document::parse(&value).map_err(EditError::Invalid)?;
         let leaves = self.leaves.iter().map(|(server, leaf)| (server.clone(), leaf.index)).collect();
         Ok(Edit {
             before: stored.map(|_| self.view),
@@ -281,7 +303,7 @@ impl Edit {
 /// it, and not if other keys are what is wrong.
 fn replaceable(layout: Layout, rejected: &Rejected) -> bool {
     layout == Layout::Document
-        && !matches!(rejected.reason, Reason::Version(_) | Reason::SplitUnsupported | Reason::FolderValue)
+        && !matches!(rejected.reason, Invalid::Version(_) | Invalid::SplitUnsupported | Invalid::FolderValue)
 }
 
 fn leaves(
@@ -289,9 +311,9 @@ fn leaves(
     stored: Option<&Stored>,
     current: &BTreeMap<ServerName, Leaf>,
     weights: Weights,
-) -> Result<Edit, Refusal> {
+) -> Result<Edit, EditError> {
     if weights.len() > MAX_LEAVES {
-        return Err(Refusal::TooManyLeaves { backend: backend.clone(), leaves: weights.len() });
+        return Err(EditError::TooManyLeaves { backend: backend.clone(), leaves: weights.len() });
     }
     let mut set = Vec::new();
     let mut keep = Vec::new();

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::Serialize;
 use weightd_core::{
-    desired::{BadResponse, Decoder, Document, Entry, Instruction, Place, Rejected, Source, place},
+    desired::{BadResponse, Decoder, Document, Entry, Instruction, KeyKind, Published, Rejected, key_kind},
     model::{BackendName, ServerName, Weight},
 };
 
@@ -72,13 +72,13 @@ pub fn read(prefix: &str, entries: &[Entry<'_>]) -> Result<Everything, BadRespon
     let state = Decoder::new(prefix).decode(entries)?;
     let mut keys: BTreeMap<&str, Keys<'_>> = BTreeMap::new();
     for entry in entries {
-        match place(&entry.key[prefix.len()..]) {
-            Place::Document(backend) => keys.entry(backend).or_default().document = Some(entry),
-            Place::Leaf(backend, server) => {
+        match key_kind(&entry.key[prefix.len()..]) {
+            KeyKind::Document(backend) => keys.entry(backend).or_default().document = Some(entry),
+            KeyKind::Leaf(backend, server) => {
                 keys.entry(backend).or_default().leaves.insert(server, entry.modify_index);
             }
-            Place::Nested(backend) => keys.entry(backend).or_default().nested = true,
-            Place::Folder(_) => {}
+            KeyKind::Nested(backend) => keys.entry(backend).or_default().nested = true,
+            KeyKind::Folder(_) => {}
         }
     }
     let mut backends = Vec::with_capacity(state.backends.len());
@@ -98,17 +98,19 @@ struct Keys<'e> {
 }
 
 impl Keys<'_> {
-    fn stored(self, backend: BackendName, source: Source) -> Result<Stored, BadResponse> {
+    fn stored(self, backend: BackendName, source: Published) -> Result<Stored, BadResponse> {
         let layout = match self.document {
             Some(_) if self.leaves.is_empty() && !self.nested => Layout::Document,
             Some(_) => Layout::Both,
             None => Layout::Leaves,
         };
         let (index, content) = match (source, self.document) {
-            (Source::Rejected(rejected), _) => (rejected.index, Content::Rejected(rejected)),
-            (Source::Valid(Instruction::Release { index }), Some(entry)) => (index, document(entry)?),
-            (Source::Valid(Instruction::Weights(desired)), Some(entry)) => (desired.index, document(entry)?),
-            (Source::Valid(Instruction::Weights(desired)), None) => {
+            (Published::Rejected(rejected), _) => (rejected.index, Content::Rejected(rejected)),
+            (Published::Valid(Instruction::Release { index }), Some(entry)) => (index, document(entry)?),
+            (Published::Valid(Instruction::Weights(desired) | Instruction::Leaves(desired)), Some(entry)) => {
+                (desired.index, document(entry)?)
+            }
+            (Published::Valid(Instruction::Weights(desired) | Instruction::Leaves(desired)), None) => {
                 let leaves = desired.weights.iter().map(|(server, weight)| {
                     let index = self.leaves.get(server.as_str()).copied().unwrap_or_default();
                     (server.clone(), Leaf { weight: *weight, index })
@@ -116,7 +118,7 @@ impl Keys<'_> {
                 (desired.index, Content::Leaves(leaves.collect()))
             }
             // Only a document can release.
-            (Source::Valid(Instruction::Release { index }), None) => (index, Content::Leaves(BTreeMap::new())),
+            (Published::Valid(Instruction::Release { index }), None) => (index, Content::Leaves(BTreeMap::new())),
         };
         Ok(Stored { backend, layout, index, content })
     }

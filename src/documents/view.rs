@@ -269,7 +269,7 @@ mod tests {
         let overview = Overview::of(&everything(&[("app1", "{}"), ("a b", "1"), ("ok/a", "1")]));
         insta::assert_snapshot!(overview.notes("weightd/weights/", false).join("\n"), @r#"
         weightd/weights/app1 is rejected: the document has none of `weights`, `split` and `release`; write a document such as {"weights": {"blue": 90, "green": 10}}, or use `weightctl set`
-        weightd/weights/a b is rejected: the backend's name cannot be: the name `a b` contains ` `; HAProxy's names are made of A-Z a-z 0-9 _ . : -; delete the key; write the backend's name as haproxy.cfg has it
+        weightd/weights/a b is rejected: the backend's name is invalid: the name `a b` contains ` `; HAProxy's names are made of A-Z a-z 0-9 _ . : -; delete the key; write the backend's name as haproxy.cfg has it
         "#);
         let many: Vec<_> = (0..30).map(|n| (format!("app{n}"), "x".to_owned())).collect();
         let many: Vec<_> = many.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();

@@ -7,8 +7,40 @@ use std::{collections::BTreeSet, ops::Range};
 
 use weightd_core::{
     model::{BackendName, ServerName, Weight},
-    observed::{BadReply, Refusal, Role, Roles, ServerRow},
+    observed::{Role, Roles, ServerRow, SetError},
 };
+
+/// An answer that HAProxy does not give.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadReply {
+    /// Fewer or more frames than commands: truncated, or not the commands' answers at all.
+    #[error("expected {expected} replies, found {found}")]
+    Frames {
+        /// One for each command.
+        expected: usize,
+        /// What came.
+        found: usize,
+    },
+    /// A required line or column is missing.
+    #[error("`{command}` lacks `{wanted}`")]
+    Lacks {
+        /// The command that was answered.
+        command: &'static str,
+        /// What is missing.
+        wanted: &'static str,
+    },
+    /// A value that cannot be read.
+    #[error("`{command}` has an unreadable `{column}`")]
+    Value {
+        /// The command that was answered.
+        command: &'static str,
+        /// The column.
+        column: &'static str,
+    },
+    /// `show servers state` in a format other than 1.
+    #[error("`show servers state` has a format other than 1")]
+    Format,
+}
 
 /// Splits an answer into exactly `expected` frames: each is some lines and an empty one.
 ///
@@ -128,7 +160,8 @@ pub fn servers_state(frame: &str) -> Result<ServersState<'_>, BadReply> {
     let (op_state, admin_state) = (column("srv_op_state")?, column("srv_admin_state")?);
     let (weight, initial) = (column("srv_uweight")?, column("srv_iweight")?);
     let (check_status, check_state) = (column("srv_check_status")?, column("srv_check_state")?);
-    let agent_state = column("srv_agent_state")?;
+    let (agent_state, last_change) = (column("srv_agent_state")?, column("srv_time_since_last_change")?);
+    let srv_record = column("srvrecord")?;
 
     let mut rows = Vec::new();
     let mut fields: Vec<&str> = Vec::with_capacity(header.len());
@@ -153,6 +186,8 @@ pub fn servers_state(frame: &str) -> Result<ServersState<'_>, BadReply> {
             check_status: value(text(check_status, "srv_check_status")?, "srv_check_status")?,
             check_state: value(text(check_state, "srv_check_state")?, "srv_check_state")?,
             agent_state: value(text(agent_state, "srv_agent_state")?, "srv_agent_state")?,
+            last_change: value(text(last_change, "srv_time_since_last_change")?, "srv_time_since_last_change")?,
+            srv_record: text(srv_record, "srvrecord")? != "-",
             port: value(text(port, "srv_port")?, "srv_port")?,
         });
     }
@@ -247,16 +282,16 @@ fn csv_fields(line: &str) -> impl Iterator<Item = &str> {
 /// Reads the answer to `set server … weight`: empty is success.
 ///
 /// # Errors
-/// The [`Refusal`].
-pub fn set_weight(frame: &str) -> Result<(), Refusal> {
+/// The [`SetError`].
+pub fn set_weight(frame: &str) -> Result<(), SetError> {
     match frame {
         "" => Ok(()),
-        f if f.starts_with("No such backend") => Err(Refusal::NoBackend),
-        f if f.starts_with("No such server") => Err(Refusal::NoServer),
-        f if f.starts_with("Proxy is disabled") => Err(Refusal::Disabled),
-        f if f.starts_with("Backend is using a static LB algorithm") => Err(Refusal::StaticAlgorithm),
-        f if f.starts_with("Permission denied") => Err(Refusal::Denied),
-        other => Err(Refusal::Other(other.chars().take(200).collect())),
+        f if f.starts_with("No such backend") => Err(SetError::NoBackend),
+        f if f.starts_with("No such server") => Err(SetError::NoServer),
+        f if f.starts_with("Proxy is disabled") => Err(SetError::Disabled),
+        f if f.starts_with("Backend is using a static LB algorithm") => Err(SetError::StaticAlgorithm),
+        f if f.starts_with("Permission denied") => Err(SetError::Denied),
+        other => Err(SetError::Other(other.chars().take(200).collect())),
     }
 }
 
@@ -345,9 +380,9 @@ mod tests {
     #[test]
     fn refusals_are_told_apart() {
         assert_eq!(set_weight(""), Ok(()));
-        assert_eq!(set_weight("Proxy is disabled."), Err(Refusal::Disabled));
+        assert_eq!(set_weight("Proxy is disabled."), Err(SetError::Disabled));
         let stat = "Backend is using a static LB algorithm and only accepts weights '0%' and '100%'.";
-        assert_eq!(set_weight(stat), Err(Refusal::StaticAlgorithm));
-        assert_eq!(set_weight("news"), Err(Refusal::Other("news".to_owned())));
+        assert_eq!(set_weight(stat), Err(SetError::StaticAlgorithm));
+        assert_eq!(set_weight("news"), Err(SetError::Other("news".to_owned())));
     }
 }

@@ -17,9 +17,8 @@ use tokio::{
     net::{TcpStream, UnixStream},
     time::timeout,
 };
-use weightd_core::observed::BadReply;
 
-use super::{Address, command::Line};
+use super::{Address, command::Line, reply::BadReply};
 
 /// The most bytes an answer may have: 10,000 servers are 750 KB.
 pub const MAX_REPLY: usize = 16 * 1024 * 1024;

@@ -1,4 +1,4 @@
-//! What every command that changes something does the same way: show, ask, write, say what came of it.
+//! What every command that changes something does: show the change, ask, write, report the result.
 
 use std::{io, os::unix::fs::MetadataExt as _, thread};
 
@@ -27,7 +27,7 @@ use crate::{
 #[derive(Debug, Args)]
 pub(super) struct Flags {
     /// Why; kept in the document
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, short = 'm', value_name = "TEXT")]
     pub(super) reason: Option<String>,
     /// Who; kept in the document
     #[arg(long, value_name = "NAME", help = "Who; kept in the document [default: $SUDO_USER, $USER or the user id]")]
@@ -41,7 +41,7 @@ pub(super) struct Flags {
 }
 
 impl Flags {
-    /// Refuses at once what nobody could agree to.
+    /// Fails at once where nobody could answer the question.
     pub(super) fn check(&self) -> Result<(), Failure> {
         if self.yes || self.dry_run || output::can_ask() {
             return Ok(());
@@ -57,7 +57,7 @@ impl Flags {
     }
 }
 
-/// The user behind this process.
+/// The user who runs this process.
 pub(super) fn user(env: &Env<'_>) -> Option<String> {
     ["SUDO_USER", "USER"]
         .into_iter()
@@ -76,11 +76,11 @@ fn now() -> String {
 /// ```json
 /// {
 ///   "backend": "app1",
-///   "changed": true,      whether "after" says something else than "before"
+///   "changed": true,      whether "after" differs from "before"
 ///   "dry_run": false,     if true, nothing was written
-///   "index": 43,          ModifyIndex of what is there now, if that is still "after"; else null
+///   "index": 43,          ModifyIndex of what was read back; null if nothing was written
 ///   "before": {…},        as `get BACKEND` shows a backend; null if there was no key
-///   "after": {…}          the same; its "index" is null unless nothing changed
+///   "after": {…}          the same
 /// }
 /// ```
 #[derive(Debug, Serialize)]
@@ -90,7 +90,7 @@ pub(super) struct Outcome<'a> {
     dry_run: bool,
     index: Option<u64>,
     before: Option<&'a View>,
-    after: &'a View,
+    after: View,
 }
 
 impl<'a> Outcome<'a> {
@@ -100,22 +100,24 @@ impl<'a> Outcome<'a> {
             backend,
             changed: edit.write != Write::Nothing,
             dry_run: flags.dry_run,
-            index: edit.before.as_ref().and_then(|view| view.index),
+            index: edit.before.as_ref().and_then(|view| view.index).filter(|_| edit.write == Write::Nothing),
             before: edit.before.as_ref(),
-            after: &edit.after,
+            after: edit.after.clone(),
         }
     }
 
-    /// Once it is written, with the `ModifyIndex` it has.
-    pub(super) fn written(self, index: Option<u64>) -> Self {
-        Self { index, ..self }
+    /// After it was read back with this `ModifyIndex`.
+    pub(super) fn written(mut self, index: u64) -> Self {
+        self.index = Some(index);
+        self.after.index = Some(index);
+        self
     }
 }
 
 /// Shows `edit`, asks, and writes it.
 pub(super) async fn carry_out(
     format: Format,
-    store: &Documents,
+    documents: &Documents,
     backend: &BackendName,
     edit: &Edit,
     flags: &Flags,
@@ -127,67 +129,69 @@ pub(super) async fn carry_out(
         return Ok(Exit::Ok);
     }
     output::say(preview(backend, edit).trim_end());
-    if flags.reason.is_some() && matches!(edit.write, Write::Leaves { .. }) {
-        output::note("the reason is not kept: leaves hold weights and nothing else");
-    }
     if flags.dry_run {
         output::say("dry run: nothing was written");
         format.json(&outcome)?;
         return Ok(Exit::Ok);
     }
-    agreed(flags).await?;
-    let index = write(store, backend, edit).await?;
+    confirm(flags).await?;
+    let index = write(documents, backend, edit).await?;
     format.json(&outcome.written(index))?;
     Ok(Exit::Ok)
 }
 
-/// Writes what was shown, says so, and returns the `ModifyIndex` it has, if it is still there.
-pub(super) async fn write(store: &Documents, backend: &BackendName, edit: &Edit) -> Result<Option<u64>, Failure> {
+/// Writes what was shown, reports it, and returns the `ModifyIndex` of what was read back.
+pub(super) async fn write(documents: &Documents, backend: &BackendName, edit: &Edit) -> Result<u64, Failure> {
     let written = tokio::select! {
         biased;
-        written = store.write(backend, &edit.write) => written?,
+        written = documents.write(backend, &edit.write) => written?,
         _ = ctrl_c() => {
-            return Err(Failure::new(Exit::Interrupted, "interrupted while writing, so it may have happened")
-                .hint(format!("`weightctl get {backend}` shows what is there")));
+            return Err(Failure::new(Exit::Interrupted, "interrupted while writing, so it may have been written")
+                .hint(format!("`weightctl get {backend}` shows what is in Consul")));
         }
     };
-    // What is there now. That it cannot be read does not undo the write.
-    let now = store.backend(backend).await.ok().flatten().map(|stored| View::of(&stored));
-    if written == Written::Conflict {
-        return Err(conflict(backend, now.as_ref()));
+    match written {
+        Written::Yes { index } => {
+            output::say(&format!("written: {backend} {}, index {index}", edit.after.summary()));
+            Ok(index)
+        }
+        Written::Conflict => Err(changed_by_another(documents, backend, "nothing was written").await),
+        Written::Superseded => {
+            let what = "Consul accepted the write, but has something else now";
+            Err(changed_by_another(documents, backend, what).await)
+        }
     }
-    let index = now.filter(|view| view.says_the_same(&edit.after)).and_then(|view| view.index);
-    let shown = index.map_or_else(String::new, |index| format!(", index {index}"));
-    output::say(&format!("written: {backend} {}{shown}", edit.after.summary()));
-    Ok(index)
 }
 
-fn conflict(backend: &BackendName, now: Option<&View>) -> Failure {
-    let now = now.map_or_else(
-        || "it has no key now".to_owned(),
-        |view| {
+/// That somebody else changed the backend, with what is there now.
+async fn changed_by_another(documents: &Documents, backend: &BackendName, what: &str) -> Failure {
+    let now = match documents.backend(backend).await {
+        Ok(Some(stored)) => {
+            let view = View::of(&stored);
             let origin = view.origin();
             let detail = view.rejected.as_ref().map_or_else(String::new, |r| format!(": {}", Escaped(&r.reason)));
             let separator = if origin.is_empty() { "" } else { ", " };
             format!("it is now {}{detail}{separator}{origin}", view.summary())
-        },
-    );
-    Failure::new(Exit::Conflict, format!("somebody else changed `{backend}` meanwhile, nothing was written; {now}"))
-        .hint("look at it, and run the command again if it is still right")
+        }
+        Ok(None) => "it has no key now".to_owned(),
+        Err(_) => "what is there now cannot be read".to_owned(),
+    };
+    Failure::new(Exit::Conflict, format!("somebody else changed `{backend}` meanwhile: {what}; {now}"))
+        .hint("check what is there now, and run the command again if it is still right")
 }
 
-/// Asks on the terminal, unless that was answered before. Everything but yes is no, and ends the command.
-pub(super) async fn agreed(flags: &Flags) -> Result<(), Failure> {
+/// Asks on the terminal, unless --yes is given. Every answer except yes is no, and ends the command.
+pub(super) async fn confirm(flags: &Flags) -> Result<(), Failure> {
     if flags.yes || answered_with_yes().await? {
         return Ok(());
     }
-    Err(Failure::new(Exit::Failure, "not agreed to; nothing was written"))
+    Err(Failure::new(Exit::Failure, "cancelled; nothing was written"))
 }
 
 async fn answered_with_yes() -> Result<bool, Failure> {
     output::ask("Apply? [y/N]");
     let (answer, answered) = oneshot::channel();
-    // Nothing can interrupt the read of a line, so it must not be waited for at the end.
+    // Nothing can interrupt the read of a line, so the end of this thread must not be waited for.
     thread::spawn(move || {
         let mut line = String::new();
         let _ = answer.send(io::stdin().read_line(&mut line).map(|_| line));
@@ -214,7 +218,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whoever_is_behind_sudo_is_who_did_it() {
+    fn the_user_behind_sudo_is_the_one_who_changed_it() {
         let env = |set: &'static [(&str, &str)]| {
             move |name: &str| set.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
         };
@@ -224,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn the_moment_is_utc_to_the_second() {
+    fn the_time_is_utc_to_the_second() {
         let now = now();
         assert_eq!(now.len(), "2026-11-21T10:00:00Z".len(), "{now}");
         assert!(now.ends_with('Z'));

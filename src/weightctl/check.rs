@@ -1,27 +1,23 @@
-//! The doctor: looks at everything that a shift rests on, and says what mends what is wrong.
+//! Checks everything that a shift depends on, and says what to do about what is wrong.
 //!
-//! Owns what is looked at, and in which order. Changes nothing, neither in Consul nor in HAProxy: what it reads of
-//! HAProxy it reads as a weightd that only observes, with the same code.
+//! Owns what is checked, and in which order. Changes nothing, neither in Consul nor in HAProxy: it reads HAProxy with
+//! weightd's own session and a client that can only read ([`crate::weightd::survey`]).
 
 mod consul;
 mod finding;
 mod host;
+mod weightd;
 
 use std::path::PathBuf;
 
-use weightd_core::model::Root;
-
 use self::finding::Report;
-use super::{Exit, failure::Failure, output::Format};
-use crate::{
-    consul::{Client, Env},
-    haproxy,
-};
+use super::{Exit, context::Context, failure::Failure};
+use crate::haproxy;
 
-/// Find out what is wrong, and what mends it
+/// Find what is wrong, and what to do about it
 ///
-/// Looks at Consul, at the rights of your token and at every document; on a host with HAProxy also at HAProxy, as
-/// weightd's configuration names it, and at weightd itself. Changes nothing. Ends with 0 if nothing failed, else with 1.
+/// Checks Consul, the rights of your token and every document; on a host with HAProxy also HAProxy, as weightd's
+/// configuration names it, and weightd itself. Changes nothing. Ends with 0 if nothing failed, else with 1.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The configuration of this host's weightd
@@ -31,26 +27,20 @@ pub(super) struct Args {
         help = "The configuration of this host's weightd [default: /etc/weightd/weightd.toml, if it is there]"
     )]
     config: Option<PathBuf>,
-    /// Look at the HAProxy whose runtime API is here, whatever weightd's configuration says
+    /// Check the HAProxy whose runtime API is here, whatever weightd's configuration says
     #[arg(long, value_name = "ADDRESS", conflicts_with = "config")]
     haproxy: Option<haproxy::Address>,
-    /// Leave out whether the token may write: for tokens that are not meant to
+    /// Do not check whether the token may write
     #[arg(long)]
     read_only: bool,
 }
 
 /// In JSON a [`Report`].
-pub(super) async fn run(
-    args: &Args,
-    client: &Client,
-    root: &Root,
-    format: Format,
-    env: &Env<'_>,
-) -> Result<Exit, Failure> {
-    let (section, state) = consul::look(client, root, args.read_only).await;
-    let mut sections = vec![section];
-    sections.extend(host::look(args, root, state.as_ref(), env).await);
+pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Failure> {
+    let consul = consul::check(context, args.read_only).await?;
+    let mut sections = vec![consul.section];
+    sections.extend(host::check(args, context, consul.state.as_ref(), context.client()?).await);
     let report = Report::of(sections);
-    format.data(&report, Report::table)?;
+    context.format.data(&report, Report::table)?;
     Ok(if report.ok { Exit::Ok } else { Exit::Failure })
 }

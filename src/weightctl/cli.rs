@@ -5,19 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use weightd_core::model::Root;
 
-use super::{
-    Exit, check, completions,
-    failure::Failure,
-    get, import, list, man,
-    output::{self, Format},
-    pause,
-    refusals::failed,
-    release, resume, set, status,
-};
-use crate::{
-    consul::{Address, Env, Layer, Settings, TlsLayer, TokenSource, client::Client, settings},
-    documents::Documents,
-};
+use super::{Exit, check, completions, get, import, list, man, output::Format, pause, release, resume, set, status};
+use crate::consul::{Address, settings};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -79,8 +68,15 @@ pub(super) struct Global {
     #[arg(long, global = true, value_name = "NAME", value_parser = settings::name)]
     pub(super) partition: Option<String>,
     /// The prefix under which the keys lie, as in weightd's configuration
-    #[arg(long, global = true, value_name = "PREFIX", env = "WEIGHTD_ROOT", hide_env_values = true, default_value_t)]
-    pub(super) root: Root,
+    #[arg(
+        long,
+        global = true,
+        value_name = "PREFIX",
+        env = "WEIGHTD_ROOT",
+        hide_env_values = true,
+        help = "The prefix of the keys [default: that of this host's weightd, else weightd/]"
+    )]
+    pub(super) root: Option<Root>,
     /// How to print data
     #[arg(long, short, global = true, value_name = "FORMAT", value_enum, default_value_t = Format::Table)]
     pub(super) output: Format,
@@ -99,33 +95,6 @@ pub(super) enum Verb {
     Resume(resume::Args),
     Completions(completions::Args),
     Man(man::Args),
-}
-
-impl Global {
-    pub(super) fn store(&self, env: &Env<'_>) -> Result<Documents, Failure> {
-        Ok(Documents::new(self.client(env)?, &self.root))
-    }
-
-    pub(super) fn client(&self, env: &Env<'_>) -> Result<Client, Failure> {
-        let settings = self.settings(env)?;
-        if settings.address.is_tls() && !settings.tls.verify {
-            output::note("CONSUL_HTTP_SSL_VERIFY=false: whoever answers gets the token, and is believed");
-        }
-        Client::new(settings).map_err(|error| failed(error, ""))
-    }
-
-    pub(super) fn settings(&self, env: &Env<'_>) -> Result<Settings, Failure> {
-        let flags = Layer {
-            address: self.http_addr.clone(),
-            token: self.token_file.clone().map(TokenSource::File),
-            auth: None,
-            datacenter: self.datacenter.clone(),
-            namespace: self.namespace.clone(),
-            partition: self.partition.clone(),
-            tls: TlsLayer::default(),
-        };
-        Settings::from_env(env, flags).map_err(|error| Failure::caused(Exit::Usage, error))
-    }
 }
 
 #[cfg(test)]

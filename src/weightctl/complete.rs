@@ -17,9 +17,12 @@ use weightd_core::model::BackendName;
 
 use super::{Exit, output};
 use crate::{
-    consul::{Env, client::Client},
+    consul::Env,
     documents::{Documents, stored::Stored, view::View},
-    weightctl::cli::{Cli, Global},
+    weightctl::{
+        cli::{Cli, Global},
+        context::Context,
+    },
 };
 
 /// The command that the shells' scripts call, with the words behind `weightctl` up to the cursor. It is none of the
@@ -65,7 +68,7 @@ fn offered(offer: &CompletionCandidate) -> Option<String> {
 /// What the line so far says about what may come next.
 struct Line {
     /// None where the settings are unusable, or something else is wrong with the line.
-    store: Option<Arc<Documents>>,
+    documents: Option<Arc<Documents>>,
     backend: Option<BackendName>,
     /// The servers that have a weight already, and the one that is getting its own.
     named: Vec<String>,
@@ -80,7 +83,7 @@ impl Line {
         let weights = verb.and_then(|verb| verb.try_get_raw("weights").ok().flatten()).into_iter().flatten();
         let server = |word: &OsStr| word.to_str()?.split_once('=').map(|(server, _)| server.to_owned());
         Self {
-            store: store(&matches, env).map(Arc::new),
+            documents: documents(&matches, env).map(Arc::new),
             backend: verb.and_then(|verb| verb.try_get_one("backend").ok().flatten().cloned()),
             named: weights.chain([current]).filter_map(server).collect(),
         }
@@ -88,20 +91,20 @@ impl Line {
 }
 
 /// The documents in Consul, as a command on that line would see them.
-fn store(matches: &ArgMatches, env: &Env<'_>) -> Option<Documents> {
+fn documents(matches: &ArgMatches, env: &Env<'_>) -> Option<Documents> {
     let global = Global::from_arg_matches(matches).ok()?;
-    Some(Documents::new(Client::new(global.settings(env).ok()?).ok()?, &global.root))
+    Context::silent(&global, env).documents_silently()
 }
 
 /// The command line, with backends and servers wherever it takes them.
 fn with_consul(line: &Line) -> Command {
     Cli::command().mut_subcommands(|verb| {
-        verb.mut_args(|arg| match (arg.get_id().as_str(), line.store.clone()) {
-            ("backend", Some(store)) => arg.add(ArgValueCandidates::new(move || backends(&store))),
-            ("weights", Some(store)) => match line.backend.clone() {
+        verb.mut_args(|arg| match (arg.get_id().as_str(), line.documents.clone()) {
+            ("backend", Some(documents)) => arg.add(ArgValueCandidates::new(move || backends(&documents))),
+            ("weights", Some(documents)) => match line.backend.clone() {
                 Some(backend) => {
                     let named = line.named.clone();
-                    arg.add(ArgValueCandidates::new(move || servers(&store, &backend, &named)))
+                    arg.add(ArgValueCandidates::new(move || servers(&documents, &backend, &named)))
                 }
                 None => arg,
             },
@@ -110,15 +113,15 @@ fn with_consul(line: &Line) -> Command {
     })
 }
 
-fn backends(store: &Arc<Documents>) -> Vec<CompletionCandidate> {
+fn backends(documents: &Arc<Documents>) -> Vec<CompletionCandidate> {
     let offer = |stored: &Stored| {
         CompletionCandidate::new(stored.backend.as_str()).help(Some(View::of(stored).summary().into()))
     };
-    ask(store, None).iter().map(offer).collect()
+    ask(documents, None).iter().map(offer).collect()
 }
 
-fn servers(store: &Arc<Documents>, backend: &BackendName, named: &[String]) -> Vec<CompletionCandidate> {
-    let weights = ask(store, Some(backend.clone())).first().and_then(|stored| View::of(stored).weights);
+fn servers(documents: &Arc<Documents>, backend: &BackendName, named: &[String]) -> Vec<CompletionCandidate> {
+    let weights = ask(documents, Some(backend.clone())).first().and_then(|stored| View::of(stored).weights);
     let others =
         weights.into_iter().flatten().filter(|(server, _)| !named.iter().any(|named| named == server.as_str()));
     others
@@ -129,16 +132,16 @@ fn servers(store: &Arc<Documents>, backend: &BackendName, named: &[String]) -> V
 }
 
 /// What Consul says about one backend, or all; nothing where it does not say it at once.
-fn ask(store: &Arc<Documents>, backend: Option<BackendName>) -> Vec<Stored> {
-    let store = Arc::clone(store);
+fn ask(documents: &Arc<Documents>, backend: Option<BackendName>) -> Vec<Stored> {
+    let documents = Arc::clone(documents);
     let (tell, told) = mpsc::channel();
     // A thread that is left behind: looking up a name and reading a token cannot be broken off.
     thread::spawn(move || {
         let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
         let answer = runtime.block_on(async {
             match backend {
-                Some(backend) => store.backend(&backend).await.map(|stored| stored.into_iter().collect()),
-                None => store.all().await.map(|everything| everything.backends),
+                Some(backend) => documents.backend(&backend).await.map(|stored| stored.into_iter().collect()),
+                None => documents.all().await.map(|everything| everything.backends),
             }
         });
         // An answer that comes too late is nobody's.

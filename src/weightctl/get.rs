@@ -2,16 +2,15 @@ use weightd_core::{model::BackendName, share::Share};
 
 use super::{
     Exit,
+    context::Context,
     failure::Failure,
     output::{self, Format},
+    refusals::no_such,
     table::{Align, Cell, Table, Tone},
 };
-use crate::{
-    documents::{
-        Documents,
-        view::{Overview, State, View, foreign},
-    },
-    weightctl::refusals::no_such,
+use crate::documents::{
+    Documents,
+    view::{Overview, State, View, foreign},
 };
 
 /// Show weights and shares: of one backend, or of all
@@ -26,16 +25,17 @@ pub(super) struct Args {
 }
 
 /// In JSON: of one backend, a [`View`]; of all, an [`Overview`].
-pub(super) async fn run(args: &Args, store: &Documents, format: Format) -> Result<Exit, Failure> {
+pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Failure> {
+    let documents = context.documents()?;
     match &args.backend {
-        Some(backend) => one(backend, store, format).await,
-        None => all(store, format).await,
+        Some(backend) => one(backend, &documents, context.format).await,
+        None => all(&documents, context.format).await,
     }
 }
 
-async fn one(backend: &BackendName, store: &Documents, format: Format) -> Result<Exit, Failure> {
-    let Some(stored) = store.backend(backend).await? else {
-        return Err(no_such(store, backend, Exit::Failure, "see `weightctl list`").await);
+async fn one(backend: &BackendName, documents: &Documents, format: Format) -> Result<Exit, Failure> {
+    let Some(stored) = documents.backend(backend).await? else {
+        return Err(no_such(documents, backend, Exit::Failure, "see `weightctl list`").await);
     };
     let view = View::of(&stored);
     format.data(&view, |view| table(std::slice::from_ref(view)))?;
@@ -45,11 +45,11 @@ async fn one(backend: &BackendName, store: &Documents, format: Format) -> Result
     }
 }
 
-async fn all(store: &Documents, format: Format) -> Result<Exit, Failure> {
-    let everything = store.all().await?;
+async fn all(documents: &Documents, format: Format) -> Result<Exit, Failure> {
+    let everything = documents.all().await?;
     let overview = Overview::of(&everything);
     format.data(&overview, |overview| table(&overview.backends))?;
-    overview.notes(store.prefix(), everything.filtered).iter().for_each(|note| output::note(note));
+    overview.notes(documents.prefix(), everything.filtered).iter().for_each(|note| output::note(note));
     Ok(Exit::Ok)
 }
 

@@ -15,16 +15,16 @@ use weightd_core::{
     reasons,
 };
 
-use self::decide::{Decision, Due, Left, Source};
+use self::decide::{Candidates, Decision, Due, Left};
 use super::{
     Exit,
-    change::{Flags, Outcome, agreed, write},
+    change::{Flags, Outcome, confirm, write},
+    context::Context,
     failure::Failure,
-    output::{self, Format},
+    output,
     preview::preview,
 };
 use crate::{
-    consul::Env,
     documents::{Documents, edit::Edit},
     haproxy::Address,
 };
@@ -91,22 +91,17 @@ struct Import<'a> {
 }
 
 /// In JSON an [`Import`].
-pub(super) async fn run(
-    args: &Args,
-    store: impl FnOnce() -> Result<Documents, Failure>,
-    format: Format,
-    env: &Env<'_>,
-) -> Result<Exit, Failure> {
+pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Failure> {
     args.flags.check()?;
-    let store = store()?;
-    let source = args.from.read(&args.backends, &store).await?;
+    let documents = context.documents()?;
+    let candidates = args.from.read(&args.backends, &documents).await?;
     let mut stored = BTreeMap::new();
-    for found in source.found.iter().filter(|found| args.wants(&found.backend)) {
-        stored.extend(store.backend(&found.backend).await?.map(|stored| (found.backend.clone(), stored)));
+    for found in candidates.found.iter().filter(|found| args.wants(&found.backend)) {
+        stored.extend(documents.backend(&found.backend).await?.map(|stored| (found.backend.clone(), stored)));
     }
     // Something comes into being wherever there is nothing.
-    let intent = args.flags.intent(false, true, env);
-    let decision = decide::decide(source, &args.backends, &stored, store.prefix(), args.replace, &intent);
+    let intent = args.flags.intent(false, true, context.env);
+    let decision = decide::decide(candidates, &args.backends, &stored, documents.prefix(), args.replace, &intent);
     show(&decision);
     if !args.backends.is_empty() && !decision.left.is_empty() {
         return Err(args.from.refused(decision.left.len(), "nothing was written"));
@@ -119,11 +114,11 @@ pub(super) async fn run(
         output::say("dry run: nothing was written");
         outcomes.extend(decision.writes.iter().map(|(b, edit)| Outcome::of(b, edit, &args.flags)));
     } else {
-        agreed(&args.flags).await?;
-        outcomes.extend(written(&store, &decision.writes, &args.flags).await?);
+        confirm(&args.flags).await?;
+        outcomes.extend(written(&documents, &decision.writes, &args.flags).await?);
     }
     let next = args.from.next(&decision, &args.flags).await?;
-    format.json(&Import { dry_run: args.flags.dry_run, imported: outcomes, left: &decision.left, next })?;
+    context.format.json(&Import { dry_run: args.flags.dry_run, imported: outcomes, left: &decision.left, next })?;
     match decision.left.iter().filter(|left| left.refused).count() {
         0 => Ok(Exit::Ok),
         refused => Err(args.from.refused(refused, "and nothing of that was written")),
@@ -132,13 +127,13 @@ pub(super) async fn run(
 
 /// Writes one after the other. What was written before one that fails stays: it is what HAProxy has, or what was asked for.
 async fn written<'a>(
-    store: &Documents,
+    documents: &Documents,
     writes: &'a [(BackendName, Edit)],
     flags: &Flags,
 ) -> Result<Vec<Outcome<'a>>, Failure> {
     let mut outcomes = Vec::with_capacity(writes.len());
     for (backend, edit) in writes {
-        let index = write(store, backend, edit).await.map_err(|failure| match outcomes.len() {
+        let index = write(documents, backend, edit).await.map_err(|failure| match outcomes.len() {
             0 => failure,
             done => failure.context(format!("{done} of {} backends were written before", writes.len())),
         })?;
@@ -169,28 +164,28 @@ impl Args {
 }
 
 impl From {
-    async fn read(&self, wanted: &[BackendName], store: &Documents) -> Result<Source, Failure> {
+    async fn read(&self, wanted: &[BackendName], documents: &Documents) -> Result<Candidates, Failure> {
         if let Some(address) = &self.from_haproxy {
-            return Ok(decide::of_haproxy(&haproxy::look(address, wanted).await?));
+            return Ok(decide::of_haproxy(&haproxy::read(address, wanted).await?));
         }
         let Some(prefix) = &self.from_kv else {
             return Err(Failure::new(Exit::Usage, "neither --from-haproxy nor --from-kv is given"));
         };
         let prefix = prefix.to_string();
-        let (source, filtered) = store.elsewhere(&prefix, |entries| kv::source(&prefix, entries)).await?;
+        let (candidates, filtered) = documents.elsewhere(&prefix, |entries| kv::candidates(&prefix, entries)).await?;
         if filtered {
             output::note(&format!("Consul hides keys below {prefix} that this token may not read"));
         }
-        if source.found.is_empty() && source.left.is_empty() {
+        if candidates.found.is_empty() && candidates.left.is_empty() {
             let message = format!("there is no key below {}", Escaped(&prefix));
             return Err(
                 Failure::new(Exit::Failure, message).hint("`consul kv get -keys` shows which prefixes there are")
             );
         }
-        Ok(source)
+        Ok(candidates)
     }
 
-    /// Says what weightd does next with what Consul says now. HAProxy is looked at again: it may have moved meanwhile.
+    /// Says what weightd does next with what Consul says now. HAProxy is read again: it may have changed meanwhile.
     async fn next(&self, decision: &Decision, flags: &Flags) -> Result<Option<Vec<Due>>, Failure> {
         let Some(address) = &self.from_haproxy else {
             output::say("what weightd would change, on each host with HAProxy: `weightd --once --dry-run`");
@@ -200,9 +195,9 @@ impl From {
             return Ok(Some(Vec::new()));
         }
         let backends: Vec<_> = decision.says.keys().cloned().collect();
-        let seen = haproxy::look(address, &backends).await;
-        let seen = seen.map_err(|failure| failure.context("cannot tell what weightd does next"))?;
-        let due = decide::due(&decision.says, &seen);
+        let now = haproxy::read(address, &backends).await;
+        let now = now.map_err(|failure| failure.context("cannot tell what weightd does next"))?;
+        let due = decide::due(&decision.says, &now);
         let would = if flags.dry_run { "would have" } else { "has" };
         if due.is_empty() {
             output::say(&format!("weightd {would} nothing to do: HAProxy is as these documents say"));

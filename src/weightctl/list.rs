@@ -1,11 +1,11 @@
 use super::{
     Exit,
+    context::Context,
     failure::Failure,
-    output::{self, Format},
+    output,
     table::{Align, Cell, Table, Tone},
 };
 use crate::documents::{
-    Documents,
     stored::Layout,
     view::{Overview, State, foreign},
 };
@@ -15,11 +15,12 @@ use crate::documents::{
 pub(super) struct Args {}
 
 /// In JSON an [`Overview`], the same as of `get`.
-pub(super) async fn run(_: &Args, store: &Documents, format: Format) -> Result<Exit, Failure> {
-    let everything = store.all().await?;
+pub(super) async fn run(_: &Args, context: &Context<'_>) -> Result<Exit, Failure> {
+    let documents = context.documents()?;
+    let everything = documents.all().await?;
     let overview = Overview::of(&everything);
-    format.data(&overview, table)?;
-    overview.notes(store.prefix(), everything.filtered).iter().for_each(|note| output::note(note));
+    context.format.data(&overview, table)?;
+    overview.notes(documents.prefix(), everything.filtered).iter().for_each(|note| output::note(note));
     Ok(Exit::Ok)
 }
 
@@ -92,7 +93,7 @@ mod tests {
           "stray": [
             {
               "key": "weightd/weights/a b",
-              "reason": "the backend's name cannot be: the name `a b` contains ` `; HAProxy's names are made of A-Z a-z 0-9 _ . : -",
+              "reason": "the backend's name is invalid: the name `a b` contains ` `; HAProxy's names are made of A-Z a-z 0-9 _ . : -",
               "remedy": "delete the key; write the backend's name as haproxy.cfg has it"
             }
           ],

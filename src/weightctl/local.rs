@@ -1,12 +1,17 @@
 //! What pause and resume have in common: the weightd of this host, over its Unix socket.
 
-use std::{error::Error, io, path::PathBuf, time::Duration};
+use std::{
+    error::Error,
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use reqwest::{StatusCode, redirect::Policy};
 use serde::{Serialize, de::DeserializeOwned};
-use weightd_core::{model::Escaped, wire::pause::Problem};
+use weightd_core::{model::Escaped, wire::pause::ApiError};
 
-use super::{Exit, change, failure::Failure};
+use super::{Exit, change, context::Context, failure::Failure};
 use crate::consul::Env;
 
 /// How long weightd may take. It waits for what is on its way to HAProxy, and for the disk.
@@ -30,12 +35,11 @@ pub(super) struct Local {
     #[arg(
         long,
         value_name = "PATH",
-        help = "The Unix socket of that weightd, `socket` in [api] of its configuration",
+        help = "The Unix socket of that weightd, `socket` in [api] of its configuration [default: that of this host's weightd, else /run/weightd/weightd.sock]",
         env = "WEIGHTD_SOCKET",
-        hide_env_values = true,
-        default_value = "/run/weightd/weightd.sock"
+        hide_env_values = true
     )]
-    socket: PathBuf,
+    socket: Option<PathBuf>,
 }
 
 /// Why weightd did not do it.
@@ -51,8 +55,8 @@ enum NotDone {
         #[source]
         source: reqwest::Error,
     },
-    #[error("{text}", text = Escaped(.problem.error.as_str()))]
-    Refused { status: StatusCode, problem: Problem },
+    #[error("{text}", text = Escaped(.error.error.as_str()))]
+    Refused { status: StatusCode, error: ApiError },
     #[error("{} answered {status}; it is no weightd that can be paused", Escaped(.socket))]
     Stranger { socket: String, status: StatusCode },
 }
@@ -69,7 +73,7 @@ impl NotDone {
                 format!("use sudo, or join the group that `stat -c %G {}` names, and log in again", Escaped(socket))
             }
             Self::NoAnswer { .. } => "see `weightctl status --local` and `journalctl -u weightd`".to_owned(),
-            Self::Refused { problem, .. } => Escaped(&problem.hint).to_string(),
+            Self::Refused { error, .. } => Escaped(&error.hint).to_string(),
             Self::Stranger { .. } => "check that --socket or WEIGHTD_SOCKET is that of weightd".to_owned(),
         };
         let exit = match &self {
@@ -96,52 +100,62 @@ impl Local {
     }
 
     /// Asks weightd for it.
-    pub(super) async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Failure> {
+    pub(super) async fn post<T: DeserializeOwned>(
+        &self,
+        context: &Context<'_>,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, Failure> {
         let body = serde_json::to_vec(body).map_err(|error| Failure::caused(Exit::Failure, error))?;
-        self.exchange(path, body).await.map_err(NotDone::failure)
+        let Some(socket) = self.socket.clone().or_else(|| context.host().socket()) else {
+            let message = "the socket of this host's weightd is off";
+            return Err(Failure::new(Exit::Failure, message)
+                .hint("set `socket` in [api] of its configuration, and restart weightd"));
+        };
+        exchange(&socket, path, body).await.map_err(NotDone::failure)
     }
+}
 
-    async fn exchange<T: DeserializeOwned>(&self, path: &str, body: Vec<u8>) -> Result<T, NotDone> {
-        let socket = self.socket.display().to_string();
-        let failed = |source| self.failed(source);
-        let client = reqwest::Client::builder()
-            .tls_backend_preconfigured(crate::consul::tls::without_trust())
-            .no_proxy()
-            .redirect(Policy::none())
-            .timeout(DEADLINE)
-            .unix_socket(self.socket.as_path())
-            .build()
-            .map_err(failed)?;
-        let mut response = client.post(format!("http://localhost{path}")).body(body).send().await.map_err(failed)?;
-        let status = response.status();
-        let mut answer = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(failed)? {
-            if answer.len() + chunk.len() > MAX_RESPONSE {
-                return Err(NotDone::Stranger { socket, status });
-            }
-            answer.extend_from_slice(&chunk);
+async fn exchange<T: DeserializeOwned>(socket: &Path, path: &str, body: Vec<u8>) -> Result<T, NotDone> {
+    let failed = |source| failed(socket, source);
+    let shown = || socket.display().to_string();
+    let client = reqwest::Client::builder()
+        .tls_backend_preconfigured(crate::consul::tls::without_trust())
+        .no_proxy()
+        .redirect(Policy::none())
+        .timeout(DEADLINE)
+        .unix_socket(socket)
+        .build()
+        .map_err(failed)?;
+    let mut response = client.post(format!("http://localhost{path}")).body(body).send().await.map_err(failed)?;
+    let status = response.status();
+    let mut answer = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(failed)? {
+        if answer.len() + chunk.len() > MAX_RESPONSE {
+            return Err(NotDone::Stranger { socket: shown(), status });
         }
-        if status.is_success() {
-            return serde_json::from_slice(&answer).map_err(|_| NotDone::Stranger { socket, status });
-        }
-        match serde_json::from_slice(&answer) {
-            Ok(problem) => Err(NotDone::Refused { status, problem }),
-            Err(_) => Err(NotDone::Stranger { socket, status }),
-        }
+        answer.extend_from_slice(&chunk);
     }
+    if status.is_success() {
+        return serde_json::from_slice(&answer).map_err(|_| NotDone::Stranger { socket: shown(), status });
+    }
+    match serde_json::from_slice(&answer) {
+        Ok(error) => Err(NotDone::Refused { status, error }),
+        Err(_) => Err(NotDone::Stranger { socket: shown(), status }),
+    }
+}
 
-    fn failed(&self, source: reqwest::Error) -> NotDone {
-        let socket = self.socket.display().to_string();
-        let mut cause: Option<&(dyn Error + 'static)> = Some(&source);
-        while let Some(error) = cause {
-            match error.downcast_ref::<io::Error>().map(io::Error::kind) {
-                Some(io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => return NotDone::NotRunning(socket),
-                Some(io::ErrorKind::PermissionDenied) => return NotDone::Denied(socket),
-                _ => cause = error.source(),
-            }
+fn failed(socket: &Path, source: reqwest::Error) -> NotDone {
+    let socket = socket.display().to_string();
+    let mut cause: Option<&(dyn Error + 'static)> = Some(&source);
+    while let Some(error) = cause {
+        match error.downcast_ref::<io::Error>().map(io::Error::kind) {
+            Some(io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => return NotDone::NotRunning(socket),
+            Some(io::ErrorKind::PermissionDenied) => return NotDone::Denied(socket),
+            _ => cause = error.source(),
         }
-        NotDone::NoAnswer { socket, source: source.without_url() }
     }
+    NotDone::NoAnswer { socket, source: source.without_url() }
 }
 
 /// The names of instances, as people list them.

@@ -8,14 +8,12 @@ use weightd_core::{
 
 use super::{
     Exit,
+    context::Context,
     failure::Failure,
     local::{Local, names},
-    output::{self, Format},
+    output,
 };
-use crate::{
-    base::config::{InvalidDuration, parse_duration, show_duration},
-    consul::Env,
-};
+use crate::base::config::{InvalidDuration, parse_duration, show_duration};
 
 /// Tell this host's weightd to keep its hands off a backend, or off all
 ///
@@ -43,7 +41,7 @@ fn lasting(text: &str) -> Result<Duration, InvalidDuration> {
 }
 
 /// In JSON a [`PauseAnswer`].
-pub(super) async fn run(args: &Args, format: Format, env: &Env<'_>) -> Result<Exit, Failure> {
+pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Failure> {
     args.local.check("pause")?;
     let request = PauseRequest {
         backend: args.backend.clone(),
@@ -51,9 +49,9 @@ pub(super) async fn run(args: &Args, format: Format, env: &Env<'_>) -> Result<Ex
         // Rather a moment too long than one too short.
         for_seconds: args.lasts.as_secs() + u64::from(args.lasts.subsec_nanos() > 0),
         reason: args.reason.clone(),
-        by: args.local.by(env),
+        by: args.local.by(context.env),
     };
-    let answer: PauseAnswer = args.local.post("/v1/pause", &request).await?;
+    let answer: PauseAnswer = args.local.post(context, "/v1/pause", &request).await?;
     let lasts = Duration::from_secs(answer.for_seconds);
     let until = Timestamp::from_second(Timestamp::now().as_second().saturating_add_unsigned(answer.for_seconds));
     let (subject, again) = match &answer.backend {
@@ -66,6 +64,6 @@ pub(super) async fn run(args: &Args, format: Format, env: &Env<'_>) -> Result<Ex
         show_duration(lasts),
         until.map(|until| format!(", until {until}")).unwrap_or_default(),
     ));
-    format.json(&answer)?;
+    context.format.json(&answer)?;
     Ok(Exit::Ok)
 }

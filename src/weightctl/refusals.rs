@@ -5,7 +5,7 @@ use weightd_core::model::{BackendName, nearest};
 use super::{Exit, failure::Failure};
 use crate::{
     consul::client::ConsulError,
-    documents::{Documents, DocumentsError, edit::Refusal},
+    documents::{Documents, DocumentsError, edit::EditError},
 };
 
 impl From<DocumentsError> for Failure {
@@ -23,17 +23,17 @@ impl From<DocumentsError> for Failure {
 }
 
 /// That an edit is rejected, and what to do about it.
-pub(super) async fn refused(documents: &Documents, refusal: Refusal) -> Failure {
+pub(super) async fn refused(documents: &Documents, refusal: EditError) -> Failure {
     let hint = refusal.hint(documents.prefix());
     match refusal {
-        Refusal::NoSuchBackend(backend) => no_such(documents, &backend, Exit::Refused, &hint).await,
+        EditError::NoSuchBackend(backend) => no_such(documents, &backend, Exit::Refused, &hint).await,
         other => Failure::caused(Exit::Refused, other).hint(hint),
     }
 }
 
 /// That there is no such backend, with the one that was probably meant.
 pub(super) async fn no_such(documents: &Documents, backend: &BackendName, exit: Exit, otherwise: &str) -> Failure {
-    let failure = Failure::caused(exit, Refusal::NoSuchBackend(backend.clone()));
+    let failure = Failure::caused(exit, EditError::NoSuchBackend(backend.clone()));
     // If the suggestion cannot be had, the answer stays the same.
     let everything = documents.all().await.unwrap_or_default();
     let names = everything.backends.iter().map(|stored| stored.backend.as_str());
@@ -67,7 +67,9 @@ pub(super) fn failed(error: ConsulError, rule: &str) -> Failure {
             Exit::Failure,
             "check that --http-addr or CONSUL_HTTP_ADDR is a Consul agent and no proxy in front of it".to_owned(),
         ),
-        other @ (ConsulError::TooLarge | ConsulError::Setup(_)) => (Exit::Failure, other.remedy().to_owned()),
+        other @ (ConsulError::TooLarge(_) | ConsulError::Unclear(_) | ConsulError::Setup(_)) => {
+            (Exit::Failure, other.remedy().to_owned())
+        }
     };
     Failure::caused(exit, error).hint(hint)
 }

@@ -3,14 +3,11 @@ use weightd_core::model::BackendName;
 use super::{
     Exit,
     change::{Flags, carry_out},
+    context::Context,
     failure::Failure,
-    output::Format,
+    refusals::refused,
 };
-use crate::{
-    consul::Env,
-    documents::{Documents, edit},
-    weightctl::refusals::refused,
-};
+use crate::documents::edit;
 
 /// Stop managing a backend; HAProxy keeps the weights it has
 ///
@@ -30,17 +27,12 @@ pub(super) struct Args {
 }
 
 /// In JSON an [`Outcome`](super::change::Outcome).
-pub(super) async fn run(
-    args: &Args,
-    store: impl FnOnce() -> Result<Documents, Failure>,
-    format: Format,
-    env: &Env<'_>,
-) -> Result<Exit, Failure> {
+pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Failure> {
     args.flags.check()?;
-    let store = store()?;
-    let stored = store.backend(&args.backend).await?;
-    match edit::release(&args.backend, stored.as_ref(), &args.flags.intent(false, args.create, env)) {
-        Ok(edit) => carry_out(format, &store, &args.backend, &edit, &args.flags).await,
-        Err(refusal) => Err(refused(&store, refusal).await),
+    let documents = context.documents()?;
+    let stored = documents.backend(&args.backend).await?;
+    match edit::release(&args.backend, stored.as_ref(), &args.flags.intent(false, args.create, context.env)) {
+        Ok(edit) => carry_out(context.format, &documents, &args.backend, &edit, &args.flags).await,
+        Err(error) => Err(refused(&documents, error).await),
     }
 }

@@ -5,11 +5,11 @@ use weightd_core::{
 
 use super::{
     Exit,
+    context::Context,
     failure::Failure,
     local::{Local, names},
-    output::{self, Format},
+    output,
 };
-use crate::consul::Env;
 
 /// Let this host's weightd go on with a backend that was paused, or with all
 ///
@@ -24,17 +24,20 @@ pub(super) struct Args {
 }
 
 /// In JSON a [`ResumeAnswer`].
-pub(super) async fn run(args: &Args, format: Format, env: &Env<'_>) -> Result<Exit, Failure> {
+pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Failure> {
     args.local.check("resume")?;
-    let request =
-        ResumeRequest { backend: args.backend.clone(), instance: args.local.instance.clone(), by: args.local.by(env) };
-    let answer: ResumeAnswer = args.local.post("/v1/resume", &request).await?;
+    let request = ResumeRequest {
+        backend: args.backend.clone(),
+        instance: args.local.instance.clone(),
+        by: args.local.by(context.env),
+    };
+    let answer: ResumeAnswer = args.local.post(context, "/v1/resume", &request).await?;
     let subject = answer.backend.as_ref().map_or_else(|| "all backends".to_owned(), ToString::to_string);
     let instances = names(&answer.instances);
     output::say(&match answer.lifted {
         0 => format!("nothing to resume: no pause of {subject} on {instances}"),
         _ => format!("hands on again: {subject} on {instances}"),
     });
-    format.json(&answer)?;
+    context.format.json(&answer)?;
     Ok(Exit::Ok)
 }

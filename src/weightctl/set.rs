@@ -8,14 +8,11 @@ use weightd_core::{
 use super::{
     Exit,
     change::{Flags, carry_out},
+    context::Context,
     failure::Failure,
-    output::Format,
+    refusals::refused,
 };
-use crate::{
-    consul::Env,
-    documents::{Documents, edit},
-    weightctl::refusals::refused,
-};
+use crate::documents::edit;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -59,7 +56,7 @@ struct Assignment {
     weight: Weight,
 }
 
-/// What is no `SERVER=WEIGHT`.
+/// Why a text is not `SERVER=WEIGHT`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 enum InvalidAssignment {
     #[error("write it as SERVER=WEIGHT, such as blue=90")]
@@ -77,9 +74,14 @@ impl FromStr for Assignment {
         let (server, weight) = text.split_once('=').ok_or(InvalidAssignment::Form)?;
         Ok(Self {
             server: ServerName::new(server).map_err(InvalidAssignment::Server)?,
-            weight: Weight::parse(weight).map_err(InvalidAssignment::Weight)?,
+            weight: plain(weight).map_err(InvalidAssignment::Weight)?,
         })
     }
+}
+
+/// A weight without the white space that JSON would allow around it.
+fn plain(text: &str) -> Result<Weight, InvalidWeight> {
+    if text.contains(char::is_whitespace) { Err(InvalidWeight) } else { Weight::parse(text) }
 }
 
 impl Args {
@@ -88,7 +90,7 @@ impl Args {
         let mut asked = Weights::new();
         for Assignment { server, weight } in &self.weights {
             if let Some(first) = asked.insert(server.clone(), *weight) {
-                let message = format!("server `{server}` stands twice: {server}={first} and {server}={weight}");
+                let message = format!("server `{server}` is named twice: {server}={first} and {server}={weight}");
                 return Err(Failure::new(Exit::Usage, message).hint("name each server once"));
             }
         }
@@ -97,19 +99,15 @@ impl Args {
 }
 
 /// In JSON an [`Outcome`](super::change::Outcome).
-pub(super) async fn run(
-    args: &Args,
-    store: impl FnOnce() -> Result<Documents, Failure>,
-    format: Format,
-    env: &Env<'_>,
-) -> Result<Exit, Failure> {
+pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Failure> {
     let asked = args.asked()?;
     args.flags.check()?;
-    let store = store()?;
-    let stored = store.backend(&args.backend).await?;
-    match edit::set(&args.backend, stored.as_ref(), &asked, &args.flags.intent(args.force, args.create, env)) {
-        Ok(edit) => carry_out(format, &store, &args.backend, &edit, &args.flags).await,
-        Err(refusal) => Err(refused(&store, refusal).await),
+    let documents = context.documents()?;
+    let stored = documents.backend(&args.backend).await?;
+    let intent = args.flags.intent(args.force, args.create, context.env);
+    match edit::set(&args.backend, stored.as_ref(), &asked, &intent) {
+        Ok(edit) => carry_out(context.format, &documents, &args.backend, &edit, &args.flags).await,
+        Err(error) => Err(refused(&documents, error).await),
     }
 }
 
@@ -121,8 +119,10 @@ mod tests {
     fn an_assignment_is_read_strictly() {
         let read: Assignment = "blue:1=256".parse().unwrap();
         assert_eq!((read.server.as_str(), read.weight), ("blue:1", Weight::MAX));
-        for text in ["blue", "blue=", "=5", "blue=257", "blue=-1", "blue=50%", "blue=+5", "blue=007", "b;c=1", "b=1=2"]
-        {
+        for text in [
+            "blue", "blue=", "=5", "blue=257", "blue=-1", "blue=50%", "blue=+5", "blue=007", "b;c=1", "b=1=2", "b= 5",
+            "b=5 ", "b=5\n", ".=5", "..=5",
+        ] {
             assert!(text.parse::<Assignment>().is_err(), "{text}");
         }
     }

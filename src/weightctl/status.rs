@@ -3,11 +3,14 @@ mod report;
 use std::time::Duration;
 
 use reqwest::{Url, redirect::Policy};
-use weightd_core::model::Escaped;
+use weightd_core::{
+    model::Escaped,
+    wire::status::{LinkState, Status},
+};
 
-use self::report::Report;
 use super::{
     Exit,
+    context::Context,
     failure::Failure,
     output::{self, Format},
 };
@@ -18,21 +21,29 @@ const DEADLINE: Duration = Duration::from_secs(5);
 /// The most bytes of its answer.
 const MAX_RESPONSE: usize = 64 * 1024 * 1024;
 
-/// Show what this host's weightd and HAProxy have made of it
+/// Show the weights that this host's HAProxy has, and whether they are as Consul says
 ///
-/// For each server: what Consul says (desired), what passed the guards (accepted), what HAProxy has
-/// (observed). Ends with 0 if HAProxy has what it should have, else with 3.
+/// For each server: the weight in Consul (desired), the one that passed the guards (accepted), the one that HAProxy has
+/// (observed), and its share of the new traffic. HAProxy and Consul are read for it. Ends with 0 if every weight is as
+/// Consul says, else with 3; also with 3 while Consul does not answer, because then nobody knows what it says.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Ask the weightd of this host
     #[arg(long)]
     local: bool,
     /// Where that weightd listens
-    #[arg(long, value_name = "URL", env = "WEIGHTD_API", hide_env_values = true, default_value = "http://127.0.0.1:9110", value_parser = url)]
-    api: Url,
+    #[arg(
+        long,
+        value_name = "URL",
+        help = "Where that weightd listens [default: `listen` of this host's weightd, else http://127.0.0.1:9110]",
+        env = "WEIGHTD_API",
+        hide_env_values = true,
+        value_parser = url
+    )]
+    api: Option<Url>,
 }
 
-/// What is no URL of weightd's.
+/// Why a text is not the URL of a weightd.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("write it as http://127.0.0.1:9110")]
 struct InvalidUrl;
@@ -76,18 +87,40 @@ impl NoStatus {
     }
 }
 
-/// In JSON: what weightd says at /v1/status, as it says it.
-pub(super) async fn run(args: &Args, format: Format) -> Result<Exit, Failure> {
+/// How old the last answer of Consul may be for a status to say that everything is as Consul says. weightd asks Consul for
+/// each status, so that only an answer that does not come is older.
+const PROOF: f64 = 2.5;
+
+/// In JSON the [`Status`] as weightd sends it.
+pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Failure> {
     if !args.local {
-        let message = "only the status of this host is there yet, not that of the fleet";
+        let message = "only the status of this host is available, not that of the fleet";
         return Err(Failure::new(Exit::Usage, message).hint("use `weightctl status --local`"));
     }
-    let (text, report) = fetch(&args.api).await.map_err(failed)?;
-    match format {
+    let api = match (&args.api, context.host().api()) {
+        (Some(api), _) => api.clone(),
+        (None, Some(api)) => url(&api).map_err(|error| Failure::caused(Exit::Usage, error))?,
+        (None, None) => {
+            let failure = Failure::new(Exit::Failure, "the HTTP API of this host's weightd is off");
+            return Err(failure.hint("set `listen` in [api] of its configuration, and restart weightd"));
+        }
+    };
+    let (text, status) = fetch(&api).await.map_err(failed)?;
+    match context.format {
         Format::Json => output::json(&text)?,
-        Format::Table => output::print(&report.to_string())?,
+        Format::Table => output::print(&report::text(&status))?,
     }
-    Ok(if report.converged() { Exit::Ok } else { Exit::NotConverged })
+    Ok(if is_converged(&status) { Exit::Ok } else { Exit::NotConverged })
+}
+
+/// Whether every HAProxy of this weightd has the weights that Consul says now. Without any HAProxy nothing has them.
+fn is_converged(status: &Status) -> bool {
+    !status.instances.is_empty()
+        && status.instances.iter().all(|instance| {
+            let consul = &instance.consul;
+            let proved = consul.last_read_age_seconds.is_some_and(|age| age <= PROOF);
+            instance.converged && consul.state == LinkState::Following && proved
+        })
 }
 
 fn failed(error: NoStatus) -> Failure {
@@ -95,13 +128,13 @@ fn failed(error: NoStatus) -> Failure {
     Failure::caused(Exit::Failure, error).hint(hint)
 }
 
-/// What the weightd at `api` says.
-pub(super) async fn read(api: &str) -> Result<Report, Failure> {
+/// The status of the weightd at `api`.
+pub(super) async fn read(api: &str) -> Result<Status, Failure> {
     let api = url(api).map_err(|error| Failure::caused(Exit::Usage, error))?;
-    fetch(&api).await.map(|(_, report)| report).map_err(failed)
+    fetch(&api).await.map(|(_, status)| status).map_err(failed)
 }
 
-async fn fetch(api: &Url) -> Result<(String, Report), NoStatus> {
+async fn fetch(api: &Url) -> Result<(String, Status), NoStatus> {
     let shown = api.as_str().trim_end_matches('/').to_owned();
     let unreachable =
         |source: reqwest::Error| NoStatus::Unreachable { api: shown.clone(), source: source.without_url() };
@@ -126,13 +159,31 @@ async fn fetch(api: &Url) -> Result<(String, Report), NoStatus> {
         let text = text.trim().chars().take(Escaped::MAX_CHARS).collect();
         return Err(NoStatus::Refused { api: shown, status, text });
     }
-    let report = serde_json::from_str(&text).map_err(|source| NoStatus::NotStatus { api: shown, source })?;
-    Ok((text, report))
+    let parsed = serde_json::from_str(&text).map_err(|source| NoStatus::NotStatus { api: shown, source })?;
+    Ok((text, parsed))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn it_is_converged_only_if_every_instance_is_and_consul_has_just_said_so() {
+        let converged = |instances: &str| {
+            is_converged(&serde_json::from_str::<Status>(&format!(r#"{{"instances":[{instances}]}}"#)).unwrap())
+        };
+        let instance = |converged: bool, state: &str, age: &str| {
+            format!(r#"{{"converged":{converged},"consul":{{"state":"{state}","last_read_age_seconds":{age}}}}}"#)
+        };
+        let good = instance(true, "following", "0.1");
+        assert!(!converged(""), "without a HAProxy nothing is");
+        assert!(converged(&good) && converged(&format!("{good},{good}")));
+        assert!(!converged(&format!("{good},{}", instance(false, "following", "0.1"))));
+        assert!(!converged(&instance(true, "held", "0.1")));
+        assert!(!converged(&instance(true, "following", "4")), "what was written meanwhile is not known");
+        assert!(!converged(&instance(true, "following", "null")));
+        assert!(!converged(&instance(true, "a_new_word", "0.1")));
+    }
 
     #[test]
     fn the_address_of_weightd_is_plain_http() {

@@ -59,13 +59,13 @@ pub struct Config {
     /// What is logged, and how.
     pub log: Log,
     /// Each HAProxy that this node drives: at least one, with different names and addresses.
-    pub haproxy: Vec<Instance>,
+    pub haproxy: Vec<HaproxyConfig>,
 }
 
 /// One HAProxy.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Instance {
-    /// Its name in logs, metrics and files: 1 to [`Instance::MAX_NAME`] characters of `[A-Za-z0-9_.-]`.
+pub struct HaproxyConfig {
+    /// Its name in logs, metrics and files: 1 to [`HaproxyConfig::MAX_NAME`] characters of `[A-Za-z0-9_.-]`.
     pub name: String,
     /// Where its runtime API listens.
     pub address: haproxy::Address,
@@ -75,7 +75,7 @@ pub struct Instance {
     pub state_file: Option<PathBuf>,
 }
 
-impl Instance {
+impl HaproxyConfig {
     /// The longest name, in characters.
     pub const MAX_NAME: usize = 64;
 }
@@ -155,10 +155,10 @@ impl Config {
             haproxy,
         } = self;
         // A root counts for instances that have none of their own, so that these differ with it.
-        let instances = |all: &[Instance]| {
+        let instances = |all: &[HaproxyConfig]| {
             all.iter().map(|i| (i.name.clone(), i.address.clone(), i.state_file.clone())).collect::<Vec<_>>()
         };
-        let roots = |all: &[Instance]| all.iter().map(|instance| instance.root.clone()).collect::<Vec<_>>();
+        let roots = |all: &[HaproxyConfig]| all.iter().map(|instance| instance.root.clone()).collect::<Vec<_>>();
         let differing = [
             ("mode", *mode != other.mode),
             ("node", *node != other.node),

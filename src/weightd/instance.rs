@@ -1,13 +1,16 @@
-//! What the task of one HAProxy shares with those who show it.
+//! One HAProxy of this host: what its task shares with those who read its status or pause it.
 //!
-//! Locked for moments only, never across an await: nobody who looks can hold up the task.
+//! Locked for moments only, never across an await.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{self, Notify, watch};
-use weightd_core::model::Moment;
 
-use crate::{consul::watch::Link, haproxy::Address, weightd::reconciler::Reconciler};
+use super::session::Session;
+use crate::{
+    consul::watch::{Feed, Followed, Link},
+    haproxy::Address,
+};
 
 /// One HAProxy.
 #[derive(Debug)]
@@ -16,58 +19,49 @@ pub struct Instance {
     pub name: String,
     /// Where its runtime API is.
     pub address: Address,
-    /// The root of the keys it follows.
+    /// The root of the keys that it follows.
     pub root: String,
-    /// How Consul is.
+    /// What Consul says.
+    pub feed: watch::Receiver<Feed>,
+    /// The connection to Consul.
     pub link: watch::Receiver<Link>,
-    /// Wakes the task, when something is due that it did not cause itself.
+    /// Wakes the task: something is to be done that it did not cause itself.
     pub wake: Notify,
-    /// Held from a decision to the read-back of all that it sends.
-    pub sending: sync::Mutex<()>,
-    inner: Mutex<Inner>,
-}
-
-/// The part of an [`Instance`] that changes.
-#[derive(Debug)]
-pub struct Inner {
-    /// What is remembered.
-    pub reconciler: Reconciler,
-    /// Why HAProxy cannot be used, if it cannot.
-    pub down: Option<Down>,
-    /// Whether everything was reconciled once since weightd started: what `/ready` is earned by.
-    pub reconciled_once: bool,
-}
-
-/// Why HAProxy cannot be used.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Down {
-    /// A short word.
-    pub reason: &'static str,
-    /// A sentence.
-    pub detail: String,
-    /// What to do about it.
-    pub remedy: &'static str,
-    /// Since when.
-    pub since: Moment,
+    /// Wakes the writing of files: something may be unsaved.
+    pub unsaved: Notify,
+    /// Held from a decision until the answer to the line that it sends.
+    pub exchange: sync::Mutex<()>,
+    session: Mutex<Session>,
 }
 
 impl Instance {
-    /// An instance that has not been looked at.
-    pub fn new(
-        name: String,
-        address: Address,
-        root: String,
-        link: watch::Receiver<Link>,
-        reconciler: Reconciler,
-    ) -> Self {
-        let inner = Inner { reconciler, down: None, reconciled_once: false };
-        let (wake, sending) = (Notify::new(), sync::Mutex::new(()));
-        Self { name, address, root, link, wake, sending, inner: Mutex::new(inner) }
+    /// An instance that was not read yet.
+    pub fn new(name: String, address: Address, root: String, followed: &Followed, session: Session) -> Self {
+        Self {
+            name,
+            address,
+            root,
+            feed: followed.feed.clone(),
+            link: followed.link.clone(),
+            wake: Notify::new(),
+            unsaved: Notify::new(),
+            exchange: sync::Mutex::new(()),
+            session: Mutex::new(session),
+        }
     }
 
-    /// What is known now.
-    pub fn lock(&self) -> MutexGuard<'_, Inner> {
+    /// Whether the session knows what Consul says by now. Between an answer of Consul and the next step of the task it does
+    /// not.
+    pub fn has_taken_feed(&self, session: &Session) -> bool {
+        match &*self.feed.borrow() {
+            Feed::Waiting | Feed::Unavailable => true,
+            Feed::State { state, .. } => session.desired.as_ref().is_some_and(|taken| Arc::ptr_eq(taken, state)),
+        }
+    }
+
+    /// The dialogue with it.
+    pub fn lock(&self) -> MutexGuard<'_, Session> {
         // A panic ends the program: see `panic` in Cargo.toml. In a test that panics, what is shown does not matter.
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.session.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,8 +1,8 @@
-//! One weightd per HAProxy.
+//! One weightd per HAProxy, and one per state directory.
 //!
-//! Owns the lock files below the run directory. Must never remove one: between a removal and the next
-//! creation two programs could each hold the lock of a different file with the same name. A lock file that
-//! lies there says nothing; only the lock on it does, and that falls with the process that held it.
+//! Owns the lock files. Must never remove one: between a removal and the next creation, two programs could each hold the lock
+//! of a different file with the same name. The file itself means nothing; only the lock on it does, and that ends with
+//! the process that held it.
 
 use std::{
     fs::{DirBuilder, File, OpenOptions, TryLockError},
@@ -11,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The right to write to one HAProxy, held until it is dropped.
+/// The right to write to one thing, held until it is dropped.
 #[derive(Debug)]
 pub struct Lock {
     /// The end of the process releases the lock at the latest.
@@ -23,20 +23,20 @@ pub struct Lock {
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     /// Another process holds it.
-    #[error("another weightd{} already drives {address} (lock {})", holder(*.pid), .path.display())]
+    #[error("another weightd{} already uses {what} (lock {})", holder(*.pid), .path.display())]
     Held {
-        /// The HAProxy's address.
-        address: String,
+        /// What is locked: a HAProxy's address, or a directory.
+        what: String,
         /// The lock file.
         path: PathBuf,
         /// The holder's process id, as the file says.
         pid: Option<u32>,
     },
     /// The directory or the file could not be created, opened, locked or written.
-    #[error("failed to take the lock {} of {address}", .path.display())]
+    #[error("failed to take the lock {} of {what}", .path.display())]
     Io {
-        /// The HAProxy's address.
-        address: String,
+        /// What was to be locked.
+        what: String,
         /// The lock file.
         path: PathBuf,
         /// What the system said.
@@ -53,20 +53,31 @@ fn holder(pid: Option<u32>) -> String {
 const MAX_CONTENT: u64 = 4096;
 
 impl Lock {
-    /// Takes the lock of the HAProxy at `address`, without waiting.
+    /// Takes the lock of `what`, such as the address of a HAProxy, without waiting.
     ///
-    /// `address` must be in its canonical spelling, as [`crate::haproxy::Address`] displays it: two spellings
-    /// are two locks. `run_dir` is created if it is missing.
+    /// `what` must be in its canonical spelling, as [`crate::haproxy::Address`] displays it: two spellings are two locks.
+    /// `folder` is created if it is missing.
     ///
     /// # Errors
-    /// [`LockError::Held`] if another process has it, or this one a second time; [`LockError::Io`] if the
-    /// system refuses.
-    pub fn take(run_dir: &Path, address: &str) -> Result<Self, LockError> {
+    /// [`LockError::Held`] if another process has it, or this one a second time; [`LockError::Io`] if the system fails.
+    pub fn take(folder: &Path, what: &str) -> Result<Self, LockError> {
         // A hash, because an address holds slashes. Its 32 bits are ample for the few HAProxies of a machine.
-        let path = run_dir.join(format!("{:08x}.lock", crc32fast::hash(address.as_bytes())));
-        let failed = |source| LockError::Io { address: address.to_owned(), path: path.clone(), source };
+        Self::take_file(folder, format!("{:08x}.lock", crc32fast::hash(what.as_bytes())), what)
+    }
 
-        DirBuilder::new().recursive(true).mode(0o755).create(run_dir).map_err(failed)?;
+    /// Takes the lock of a directory itself, without waiting. It is created if it is missing.
+    ///
+    /// # Errors
+    /// As [`Lock::take`].
+    pub fn take_directory(folder: &Path) -> Result<Self, LockError> {
+        Self::take_file(folder, "lock".to_owned(), &folder.display().to_string())
+    }
+
+    fn take_file(folder: &Path, name: String, what: &str) -> Result<Self, LockError> {
+        let path = folder.join(name);
+        let failed = |source| LockError::Io { what: what.to_owned(), path: path.clone(), source };
+
+        DirBuilder::new().recursive(true).mode(0o755).create(folder).map_err(failed)?;
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -79,12 +90,12 @@ impl Lock {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let pid = pid_in(&file);
-                return Err(LockError::Held { address: address.to_owned(), path, pid });
+                return Err(LockError::Held { what: what.to_owned(), path, pid });
             }
             Err(TryLockError::Error(source)) => return Err(failed(source)),
         }
-        // For people, and for the message above; nothing decides by it.
-        let content = format!("{}\n{address}\n", std::process::id());
+        // For people, and for the message above; it decides nothing.
+        let content = format!("{}\n{what}\n", std::process::id());
         file.set_len(0).and_then(|()| file.rewind()).map_err(failed)?;
         file.write_all(content.as_bytes()).map_err(failed)?;
         Ok(Self { file, path })
@@ -98,8 +109,8 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Closing is not enough: a process that was forked meanwhile has the file until it starts its program. What cannot
-        // be released here is so by the end of the process.
+        // Closing is not enough: a process that was forked meanwhile has the file until it starts its program. What cannot be
+        // released here is released by the end of the process.
         let _ = self.file.unlock();
     }
 }
@@ -123,12 +134,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let lock = Lock::take(dir.path(), ADDRESS).unwrap();
         let error = Lock::take(dir.path(), ADDRESS).unwrap_err();
-        let LockError::Held { address, path, pid } = &error else { panic!("{error:?}") };
-        assert_eq!(
-            (address.as_str(), path.as_path(), *pid),
-            (ADDRESS, lock.path(), Some(std::process::id())),
-            "{error}"
-        );
+        let LockError::Held { what, path, pid } = &error else { panic!("{error:?}") };
+        assert_eq!((what.as_str(), path.as_path(), *pid), (ADDRESS, lock.path(), Some(std::process::id())), "{error}");
         assert!(error.to_string().contains(&format!("(pid {})", std::process::id())), "{error}");
     }
 
@@ -143,7 +150,7 @@ mod tests {
     fn a_dropped_lock_can_be_taken_again_and_its_file_stays() {
         let dir = tempfile::tempdir().unwrap();
         let path = Lock::take(dir.path(), ADDRESS).unwrap().path().to_owned();
-        // What an earlier, longer-winded holder left behind goes.
+        // A longer content that a former holder left is removed.
         std::fs::write(&path, "4294967295\nx\n".repeat(20)).unwrap();
         let _again = Lock::take(dir.path(), ADDRESS).unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), format!("{}\n{ADDRESS}\n", std::process::id()));

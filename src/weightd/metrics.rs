@@ -1,4 +1,4 @@
-//! Counters and their text form. Names and labels are promised in the README.
+//! Counters and their text form. Names and labels are stable; the README lists them.
 
 use std::{sync::atomic::AtomicU64, time::Duration};
 
@@ -7,9 +7,11 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::{Registry, Unit},
 };
-use weightd_core::{backend::Why, reasons};
-
-use crate::weightd::status::Status;
+use weightd_core::{
+    backend::Cause,
+    reasons,
+    wire::status::{LinkState, ProcessState, Status, Word},
+};
 
 /// One HAProxy.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -21,7 +23,20 @@ struct ByInstance {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByReason {
     haproxy: String,
-    reason: &'static str,
+    reason: String,
+}
+
+/// One root of keys. All HAProxy instances that follow the same one share a connection.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByRoot {
+    root: String,
+}
+
+/// One root and a word.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByRootReason {
+    root: String,
+    reason: String,
 }
 
 /// One HAProxy and why a weight was set.
@@ -34,6 +49,7 @@ struct ByWhy {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Build {
     version: &'static str,
+    commit: &'static str,
 }
 
 type FloatGauge = Gauge<f64, AtomicU64>;
@@ -48,11 +64,11 @@ pub struct Metrics {
     persist_errors: Family<ByInstance, Counter>,
     sync: Family<ByInstance, Histogram>,
     drift_corrections: Family<ByInstance, Counter>,
-    consul_requests: Family<ByInstance, Counter>,
-    consul_errors: Family<ByReason, Counter>,
-    consul_up: Family<ByInstance, Gauge>,
-    consul_read_age: Family<ByInstance, FloatGauge>,
-    consul_index: Family<ByInstance, Gauge>,
+    consul_requests: Family<ByRoot, Counter>,
+    consul_errors: Family<ByRootReason, Counter>,
+    consul_up: Family<ByRoot, Gauge>,
+    consul_read_age: Family<ByRoot, FloatGauge>,
+    consul_index: Family<ByRoot, Gauge>,
     haproxy_up: Family<ByInstance, Gauge>,
     converged: Family<ByInstance, Gauge>,
     backends: Family<ByInstance, Gauge>,
@@ -77,8 +93,8 @@ impl Metrics {
     pub fn new() -> Self {
         let mut registry = Registry::with_prefix("weightd");
         let build: Family<Build, Gauge> = Family::default();
-        build.get_or_create(&Build { version: env!("CARGO_PKG_VERSION") }).set(1);
-        registry.register("build_info", "1, with the version as a label", build);
+        build.get_or_create(&Build { version: env!("CARGO_PKG_VERSION"), commit: crate::COMMIT }).set(1);
+        registry.register("build_info", "1, with the version and the commit as labels", build);
         macro_rules! register {
             ($name:literal, $help:literal) => {{
                 let metric = Default::default();
@@ -93,7 +109,7 @@ impl Metrics {
             Unit::Seconds,
             sync.clone(),
         );
-        let consul_read_age: Family<ByInstance, FloatGauge> = Family::default();
+        let consul_read_age: Family<ByRoot, FloatGauge> = Family::default();
         registry.register_with_unit(
             "consul_last_read_age",
             "How old the last good answer of Consul is; +Inf before the first",
@@ -102,7 +118,7 @@ impl Metrics {
         );
         let weight_changes = register!("weight_changes", "Weights set and read back, by why");
         let drift_corrections =
-            register!("drift_corrections", "Times a backend was corrected that somebody else had changed");
+            register!("drift_corrections", "Times a backend was corrected that something else had changed");
         let haproxy_errors = register!("haproxy_errors", "Exchanges with HAProxy that failed, by reason");
         let haproxy_processes = register!("haproxy_processes", "HAProxy processes seen: one more for each reload");
         let persist_errors = register!("state_persist_errors", "Times the state could not be written to disk");
@@ -114,9 +130,8 @@ impl Metrics {
         let converged = register!("converged", "1 while every weight is as Consul says");
         let backends = register!("backends", "Backends that are managed");
         let backend_reasons = register!("backend_reasons", "Backends by reason for not being simply as Consul says");
-        let paused_backends =
-            register!("paused_backends", "Managed backends that a person told weightd to leave alone");
-        let rejected_keys = register!("rejected_keys", "Keys in Consul that are refused, backends and stray keys");
+        let paused_backends = register!("paused_backends", "Managed backends that are paused");
+        let rejected_keys = register!("rejected_keys", "Keys in Consul that are rejected, backends and stray keys");
         let reload_successful: Gauge = Gauge::default();
         // What was read at the start was good.
         reload_successful.set(1);
@@ -125,7 +140,7 @@ impl Metrics {
             "0 if the configuration that SIGHUP asked for could not be used",
             reload_successful.clone(),
         );
-        let observe_only = register!("observe_only", "1 if nothing is ever set, in mode observe");
+        let observe_only = register!("observe_only", "1 in mode observe, in which nothing is ever set");
         Self {
             registry,
             weight_changes,
@@ -156,8 +171,8 @@ impl Metrics {
     }
 
     /// A weight was set and read back.
-    pub fn weight_changed(&self, haproxy: &str, why: Why) {
-        self.weight_changes.get_or_create(&ByWhy { haproxy: haproxy.to_owned(), why: why.as_str() }).inc();
+    pub fn weight_changed(&self, haproxy: &str, cause: Cause) {
+        self.weight_changes.get_or_create(&ByWhy { haproxy: haproxy.to_owned(), why: cause.as_str() }).inc();
     }
 
     /// A changed document took this long from Consul's answer to HAProxy's read-back.
@@ -165,36 +180,37 @@ impl Metrics {
         self.sync.get_or_create(&by(haproxy)).observe(after.as_secs_f64());
     }
 
-    /// HAProxy did not answer as it should.
-    pub fn haproxy_error(&self, haproxy: &str, reason: &'static str) {
-        self.haproxy_errors.get_or_create(&ByReason { haproxy: haproxy.to_owned(), reason }).inc();
-    }
-
     /// The state could not be written.
     pub fn persist_failed(&self, haproxy: &str) {
         self.persist_errors.get_or_create(&by(haproxy)).inc();
     }
 
-    /// Everything as Prometheus reads it, with the gauges as `status` has them.
+    /// Everything in the text format of `OpenMetrics`, with the gauges from `status`.
     ///
     /// # Errors
-    /// [`std::fmt::Error`], which writing to memory does not meet.
+    /// [`std::fmt::Error`], which does not happen in memory.
     pub fn text(&self, status: &Status) -> Result<String, std::fmt::Error> {
         self.observe_only.set(i64::from(status.mode == "observe"));
         for instance in &status.instances {
             let name = by(&instance.name);
             let (consul, haproxy) = (&instance.consul, &instance.haproxy);
-            // What has not happened yet is a zero, not an absence: otherwise its first time shows no increase.
+            // What has not happened yet is a 0, not an absence: otherwise its first time shows no increase.
             drop(self.persist_errors.get_or_create(&name));
-            catch_up(&self.consul_requests.get_or_create(&name), consul.requests);
+            // Instances that follow one root share its series.
+            let root = ByRoot { root: instance.root.clone() };
+            catch_up(&self.consul_requests.get_or_create(&root), consul.requests);
             for (reason, count) in &consul.errors {
-                let label = ByReason { haproxy: instance.name.clone(), reason };
+                let label = ByRootReason { root: instance.root.clone(), reason: reason.to_string() };
                 catch_up(&self.consul_errors.get_or_create(&label), *count);
             }
-            self.consul_up.get_or_create(&name).set(i64::from(consul.state == "following"));
-            self.consul_read_age.get_or_create(&name).set(consul.last_read_age_seconds.unwrap_or(f64::INFINITY));
-            self.consul_index.get_or_create(&name).set(i64::try_from(consul.index).unwrap_or(i64::MAX));
-            self.haproxy_up.get_or_create(&name).set(i64::from(haproxy.state == "up"));
+            self.consul_up.get_or_create(&root).set(i64::from(consul.state == LinkState::Following));
+            self.consul_read_age.get_or_create(&root).set(consul.last_read_age_seconds.unwrap_or(f64::INFINITY));
+            self.consul_index.get_or_create(&root).set(i64::try_from(consul.index).unwrap_or(i64::MAX));
+            self.haproxy_up.get_or_create(&name).set(i64::from(haproxy.state == ProcessState::Up));
+            for (reason, count) in &haproxy.errors {
+                let label = by_reason(&instance.name, reason);
+                catch_up(&self.haproxy_errors.get_or_create(&label), *count);
+            }
             self.converged.get_or_create(&name).set(i64::from(instance.converged));
             let managed = instance.backends.iter().filter(|b| b.desired.is_some());
             let paused = managed.clone().filter(|b| b.paused.is_some());
@@ -204,7 +220,7 @@ impl Metrics {
             catch_up(&self.drift_corrections.get_or_create(&name), instance.drift_corrections);
             for reason in reasons::WORDS {
                 let with = instance.backends.iter().filter(|b| b.reasons.iter().any(|r| r.reason == reason)).count();
-                let label = ByReason { haproxy: instance.name.clone(), reason };
+                let label = by_reason(&instance.name, &Word::Borrowed(reason));
                 self.backend_reasons.get_or_create(&label).set(i64::try_from(with).unwrap_or(i64::MAX));
             }
             let rejected =
@@ -222,7 +238,11 @@ fn by(haproxy: &str) -> ByInstance {
     ByInstance { haproxy: haproxy.to_owned() }
 }
 
-/// Brings a counter up to what was counted elsewhere.
+fn by_reason(haproxy: &str, reason: &Word) -> ByReason {
+    ByReason { haproxy: haproxy.to_owned(), reason: reason.to_string() }
+}
+
+/// Raises a counter to what was counted elsewhere.
 fn catch_up(counter: &Counter, to: u64) {
     counter.inc_by(to.saturating_sub(counter.get()));
 }

@@ -1,7 +1,7 @@
-//! Hands off and hands on, as a person asks for it on this node: without Consul, and over restarts of weightd.
+//! Pauses that a person asks for on this node: without Consul, and over restarts of weightd.
 //!
-//! Owns what is asked of all instances at once, and what of it lies on disk. Must never decide what a pause
-//! means: that is [`crate::weightd::reconciler`]'s.
+//! Owns what is asked of all instances at once, and what of it is on disk. Must never decide what a pause means: that is
+//! [`crate::weightd::session`]'s.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -19,14 +19,14 @@ use crate::{
     weightd::{
         instance::Instance,
         metrics::Metrics,
-        store::{PauseStore, StoreError, StoredPause},
+        store::{PauseFile, StoreError, StoredPause},
     },
 };
 
-/// Why what was asked for was not done, or not in full.
+/// Why a request was not carried out, or not in full.
 #[derive(Debug, thiserror::Error)]
 pub enum PauseError {
-    /// A value that cannot be.
+    /// An invalid value.
     #[error("{0}")]
     Invalid(String),
     /// No instance has that name.
@@ -34,7 +34,7 @@ pub enum PauseError {
     NoSuchInstance {
         /// The name.
         name: String,
-        /// Those there are.
+        /// The names that there are.
         known: String,
     },
     /// No instance knows that backend.
@@ -46,9 +46,9 @@ pub enum PauseError {
         nearest: Option<String>,
     },
     /// One backend cannot be resumed while all of them are paused.
-    #[error("all backends are paused, so that `{0}` cannot go on alone")]
+    #[error("all backends are paused, so `{0}` cannot be resumed alone")]
     AllPaused(BackendName),
-    /// It was done, but does not lie on disk.
+    /// It was done, but is not on disk.
     #[error("{done}, but this could not be written to disk: a restart of weightd would forget it")]
     NotStored {
         /// What was done.
@@ -72,9 +72,9 @@ impl PauseError {
             Self::NoSuchBackend { .. } => {
                 "see `weightctl status --local`; without a backend, all of them are meant".to_owned()
             }
-            Self::AllPaused(_) => "end the pause of all with `weightctl resume --local`, \
-                                   then pause those that are still to be left alone"
-                .to_owned(),
+            Self::AllPaused(_) => {
+                "end the pause of all with `weightctl resume --local`, then pause single backends".to_owned()
+            }
             Self::NotStored { .. } => "see whether the disk is full and whether weightd may write to `state_dir`, \
                                        and ask for it again"
                 .to_owned(),
@@ -89,19 +89,19 @@ pub struct Pausing {
     clock: Clock,
     metrics: Arc<Metrics>,
     /// One request after another: what is written last is what holds.
-    store: Mutex<PauseStore>,
+    store: Mutex<PauseFile>,
 }
 
 impl Pausing {
     /// For these instances; `store` is where pauses outlive weightd.
-    pub fn new(instances: Vec<Arc<Instance>>, clock: Clock, metrics: Arc<Metrics>, store: PauseStore) -> Self {
+    pub fn new(instances: Vec<Arc<Instance>>, clock: Clock, metrics: Arc<Metrics>, store: PauseFile) -> Self {
         Self { instances, clock, metrics, store: Mutex::new(store) }
     }
 
-    /// What was paused when weightd ended is paused again, for what is left of its time.
+    /// Begins the pauses again that were in force when weightd ended, for the rest of their time.
     pub fn restore(&mut self) {
         let stored = self.store.get_mut().load().unwrap_or_else(|error| {
-            warn!(error = %Chain(&error), "it is not known what was paused; nothing is paused now");
+            warn!(error = %Chain(&error), "the pauses on disk are unusable; nothing is paused now");
             Vec::new()
         });
         let now = self.clock.now();
@@ -118,19 +118,18 @@ impl Pausing {
             }
             let StoredPause { reason, by, uid, .. } = stored;
             let pause = Pause { until: now + left, reason, by, uid };
-            instance.lock().reconciler.pause(&Scope::of(stored.backend.as_ref()), pause, now);
+            instance.lock().pause(&Scope::of(stored.backend.as_ref()), pause, now);
         }
     }
 
-    /// Hands off. When this returns, nothing is on its way to HAProxy any more; the last stage that was has
-    /// been read back.
+    /// Begins a pause. When this returns, no command is under way to HAProxy any more; the last stage was read back.
     ///
     /// # Errors
-    /// [`PauseError`]; with [`PauseError::NotStored`] the pause holds all the same.
+    /// [`PauseError`]; with [`PauseError::NotStored`] the pause is in force all the same.
     pub async fn pause(&self, request: PauseRequest, uid: Option<u32>) -> Result<PauseAnswer, PauseError> {
         let PauseRequest { backend, instance, for_seconds, reason, by } = request;
         if !(MIN_PAUSE..=MAX_PAUSE).contains(&for_seconds) {
-            let what = format!("a pause lasts from {MIN_PAUSE} s to {MAX_PAUSE} s, which is a week");
+            let what = format!("a pause lasts from {MIN_PAUSE} s to {MAX_PAUSE} s (one week)");
             return Err(PauseError::Invalid(what));
         }
         plain("reason", reason.as_deref())?;
@@ -143,20 +142,20 @@ impl Pausing {
         let now = self.clock.now();
         let pause = Pause { until: now + Duration::from_secs(for_seconds), reason, by, uid };
         for instance in &instances {
-            instance.lock().reconciler.pause(&Scope::of(backend.as_ref()), pause.clone(), now);
+            instance.lock().pause(&Scope::of(backend.as_ref()), pause.clone(), now);
             instance.wake.notify_one();
         }
         let stored = self.save(&store, "it is paused").await;
         for instance in &instances {
-            drop(instance.sending.lock().await);
+            drop(instance.exchange.lock().await);
         }
         stored.map(|()| PauseAnswer { instances: names(&instances), backend, for_seconds })
     }
 
-    /// Hands on, at once.
+    /// Ends a pause at once.
     ///
     /// # Errors
-    /// [`PauseError`]; with [`PauseError::NotStored`] hands are on all the same.
+    /// [`PauseError`]; with [`PauseError::NotStored`] the pause has ended all the same.
     pub async fn resume(&self, request: ResumeRequest, uid: Option<u32>) -> Result<ResumeAnswer, PauseError> {
         let ResumeRequest { backend, instance, by } = request;
         plain("by", by.as_deref())?;
@@ -164,20 +163,20 @@ impl Pausing {
         let scope = Scope::of(backend.as_ref());
         let store = self.store.lock().await;
         if let Some(backend) = &backend {
-            if instances.iter().any(|instance| instance.lock().reconciler.pauses.all().is_some()) {
+            if instances.iter().any(|instance| instance.lock().pauses.all().is_some()) {
                 return Err(PauseError::AllPaused(backend.clone()));
             }
-            if !instances.iter().any(|instance| instance.lock().reconciler.pauses.of(backend).is_some()) {
+            if !instances.iter().any(|instance| instance.lock().pauses.of(backend).is_some()) {
                 known(backend, &instances)?;
             }
         }
         let ended = Ended::Lifted { by, uid };
         let mut lifted = 0;
         for instance in &instances {
-            lifted += instance.lock().reconciler.resume(&scope, &ended);
+            lifted += instance.lock().resume(&scope, &ended);
             instance.wake.notify_one();
         }
-        self.save(&store, "hands are on again").await?;
+        self.save(&store, "it is resumed").await?;
         Ok(ResumeAnswer { instances: names(&instances), backend, lifted })
     }
 
@@ -192,16 +191,16 @@ impl Pausing {
         }
     }
 
-    async fn save(&self, store: &PauseStore, done: &'static str) -> Result<(), PauseError> {
+    async fn save(&self, store: &PauseFile, done: &'static str) -> Result<(), PauseError> {
         let (now, wall) = (self.clock.now(), Timestamp::now());
         let mut stored = Vec::new();
         for instance in &self.instances {
-            for (scope, pause) in instance.lock().reconciler.pauses.iter() {
+            for (scope, pause) in instance.lock().pauses.iter() {
                 let left = pause.until.since(now);
                 stored.push(StoredPause {
                     instance: instance.name.clone(),
                     backend: scope.backend().cloned(),
-                    // Rather a second too long than one too short.
+                    // A second too long is better than one too short.
                     until: until(wall, left),
                     left_seconds: whole_seconds(left),
                     reason: pause.reason.clone(),
@@ -232,7 +231,7 @@ fn whole_seconds(duration: Duration) -> u64 {
     duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }
 
-/// What is left of a pause. A wall clock that was set back cannot make it longer than it was.
+/// The rest of a pause. A wall clock that was set back cannot make it longer than it was.
 fn left(stored: &StoredPause, wall: Timestamp) -> Duration {
     let end = Timestamp::from_second(stored.until).unwrap_or(Timestamp::MAX);
     let left = Duration::try_from(end.duration_since(wall)).unwrap_or(Duration::ZERO);
@@ -243,21 +242,21 @@ fn names(instances: &[Arc<Instance>]) -> Vec<String> {
     instances.iter().map(|instance| instance.name.clone()).collect()
 }
 
-/// A slip in a name must not look like a backend that is left alone.
+/// A typing error in a name must not look like a backend that is paused.
 fn known(backend: &BackendName, instances: &[Arc<Instance>]) -> Result<(), PauseError> {
     let mut all = Vec::new();
     for instance in instances {
         let inner = instance.lock();
-        if inner.reconciler.backends.contains_key(backend) {
+        if inner.backends.contains_key(backend) {
             return Ok(());
         }
-        all.extend(inner.reconciler.backends.keys().cloned());
+        all.extend(inner.backends.keys().cloned());
     }
     let nearest = nearest(backend.as_str(), all.iter().map(BackendName::as_str)).map(str::to_owned);
     Err(PauseError::NoSuchBackend { name: backend.clone(), nearest })
 }
 
-/// Refuses text that nobody would read.
+/// Rejects text that is too long or that acts on a terminal.
 fn plain(what: impl fmt::Display, text: Option<&str>) -> Result<(), PauseError> {
     let Some(text) = text else { return Ok(()) };
     if text.chars().count() > MAX_TEXT {

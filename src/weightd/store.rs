@@ -1,29 +1,37 @@
-//! What survives a restart: per instance and backend, the last accepted and the last desired state.
+//! What survives a restart of weightd: per instance and backend, the last accepted and the last desired document.
 //!
-//! Owns the file's format and its safety: whole or not there, checked when read, never trusted when it is
-//! another schema's or another prefix's. Must never decide what a remembered state means.
+//! Owns the format of the files and their safety: each is whole or absent, is checked when it is read, and is never trusted
+//! when it belongs to another schema or another prefix. Must never decide what a remembered document means.
+//!
+//! Two files belong together. The state file, in `state_dir`, is written in the background, at most once a second. The
+//! [`journal`], in `run_dir`, gets each change before the command that it causes is sent to HAProxy. A weightd that is
+//! killed between the two finds the change there, so that its next start never enforces older weights.
 
+pub mod journal;
 mod pauses;
 mod server_state;
 
 use std::{
-    fs,
-    io::{self, Write as _},
+    fs, io,
+    io::Write as _,
     path::{Path, PathBuf},
 };
 
-pub use pauses::{PauseStore, StoredPause};
+pub use journal::Journal;
+pub use pauses::{PauseFile, StoredPause};
 use serde::{Deserialize, Serialize};
 pub use server_state::ServerStateFile;
 use weightd_core::stored::Stored;
 
-/// The schema written and read.
-const SCHEMA: u32 = 1;
+/// The schema that is written.
+const SCHEMA: u32 = 2;
+/// The schema before it, which is read as well: without the number of the snapshot.
+const FORMER_SCHEMA: u32 = 1;
 
 /// Whose state it is. State that was accepted under another key means nothing here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Key {
+pub struct StateKey {
     /// Consul's datacenter, if one is configured.
     pub datacenter: Option<String>,
     /// Consul's namespace, if one is configured.
@@ -36,16 +44,30 @@ pub struct Key {
     pub instance: String,
 }
 
-/// The first line of the file.
+impl StateKey {
+    /// The name of a file for it, without its ending: the instance, and a checksum of the whole key, so that a return to a
+    /// former root finds what was accepted under it.
+    pub fn file_stem(&self) -> String {
+        let parts =
+            [&self.datacenter, &self.namespace, &self.partition].map(|part| part.as_deref().unwrap_or("").to_owned());
+        let sum = crc32fast::hash(format!("{parts:?}{:?}{:?}", self.root, self.instance).as_bytes());
+        format!("{}-{sum:08x}", self.instance)
+    }
+}
+
+/// The first line of the state file.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Header {
     schema: u32,
     crc32: u32,
-    key: Key,
+    key: StateKey,
+    /// The number of this snapshot, which the journal refers to.
+    #[serde(default)]
+    snapshot: u64,
 }
 
-/// Why what lies on disk cannot be used.
+/// Why a file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The system does not let it be read.
@@ -66,33 +88,38 @@ pub enum StoreError {
         #[source]
         source: io::Error,
     },
-    /// It is damaged, or of a schema this version cannot read. It was put aside.
+    /// It is damaged, or of a schema that this version cannot read. It was put aside.
     #[error("{path} is {what}; it was renamed to {aside}")]
     Unusable {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
         what: &'static str,
-        /// What it is called now.
+        /// Its new name.
         aside: PathBuf,
     },
 }
 
-/// The file of one instance.
+/// The state file of one instance.
 #[derive(Debug, Clone)]
-pub struct Store {
+pub struct StateFile {
     path: PathBuf,
-    key: Key,
+    key: StateKey,
 }
 
-impl Store {
-    /// The file for `key` in `folder`. Its name holds the instance, and a sum of the whole key, so that
-    /// going back to a former root finds what was accepted under it.
-    pub fn new(folder: &Path, key: Key) -> Self {
-        let parts =
-            [&key.datacenter, &key.namespace, &key.partition].map(|part| part.as_deref().unwrap_or("").to_owned());
-        let sum = crc32fast::hash(format!("{parts:?}{:?}{:?}", key.root, key.instance).as_bytes());
-        Self { path: folder.join(format!("{}-{sum:08x}.state", key.instance)), key }
+/// What a state file held.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Its number; 0 where there was no file.
+    pub number: u64,
+    /// Its content.
+    pub stored: Stored,
+}
+
+impl StateFile {
+    /// The file for `key` in `folder`.
+    pub fn new(folder: &Path, key: StateKey) -> Self {
+        Self { path: folder.join(key.file_stem()).with_extension("state"), key }
     }
 
     /// Where it is.
@@ -104,26 +131,28 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`]. Then nothing is known, and nothing is enforced before the first good read of Consul.
-    pub fn load(&self) -> Result<Stored, StoreError> {
-        let Some(bytes) = read(&self.path)? else { return Ok(Stored::default()) };
+    pub fn load(&self) -> Result<Snapshot, StoreError> {
+        let Some(bytes) = read(&self.path)? else { return Ok(Snapshot::default()) };
         self.parse(&bytes).map_err(|what| put_aside(&self.path, what))
     }
 
-    fn parse(&self, bytes: &[u8]) -> Result<Stored, &'static str> {
+    fn parse(&self, bytes: &[u8]) -> Result<Snapshot, &'static str> {
         let (header, payload): (Header, _) = split(bytes)?;
-        check(payload, header.crc32, header.schema, SCHEMA)?;
+        let schema = if header.schema == FORMER_SCHEMA { FORMER_SCHEMA } else { SCHEMA };
+        check(payload, header.crc32, header.schema, schema)?;
         if header.key != self.key {
             return Err("of another prefix");
         }
-        serde_json::from_slice(payload).map_err(|_| DAMAGED)
+        let stored = serde_json::from_slice(payload).map_err(|_| DAMAGED)?;
+        Ok(Snapshot { number: header.snapshot, stored })
     }
 
-    /// Replaces it in one step: a crash leaves what was there before or what is there now, never a part.
+    /// Replaces it in one step: a crash leaves the former content or the new one, never a part.
     ///
     /// # Errors
-    /// [`StoreError::Write`]; what was there before stays.
-    pub fn save(&self, stored: &Stored) -> Result<(), StoreError> {
-        self.write(stored).map_err(|source| StoreError::Write { path: self.path.clone(), source })
+    /// [`StoreError::Write`]; the former content stays.
+    pub fn save(&self, snapshot: &Snapshot) -> Result<(), StoreError> {
+        self.write(snapshot).map_err(|source| StoreError::Write { path: self.path.clone(), source })
     }
 
     /// The error of a write that ended in a panic.
@@ -131,9 +160,10 @@ impl Store {
         StoreError::Write { path: self.path.clone(), source: io::Error::other(why.to_string()) }
     }
 
-    fn write(&self, stored: &Stored) -> io::Result<()> {
-        let payload = serde_json::to_vec(stored)?;
-        let header = Header { schema: SCHEMA, crc32: crc32fast::hash(&payload), key: self.key.clone() };
+    fn write(&self, snapshot: &Snapshot) -> io::Result<()> {
+        let payload = serde_json::to_vec(&snapshot.stored)?;
+        let crc32 = crc32fast::hash(&payload);
+        let header = Header { schema: SCHEMA, crc32, key: self.key.clone(), snapshot: snapshot.number };
         replace(&self.path, &serde_json::to_vec(&header)?, &payload)
     }
 }
@@ -141,7 +171,7 @@ impl Store {
 /// Any damage to a file.
 const DAMAGED: &str = "damaged";
 
-/// What lies at `path`, if anything does.
+/// The content of the file at `path`, if there is one.
 fn read(path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
     match fs::read(path) {
         Ok(bytes) => Ok(Some(bytes)),
@@ -150,7 +180,7 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
     }
 }
 
-/// Parts a file into its header, the first line, and its payload, which is not yet checked.
+/// Splits a file into its header, the first line, and its payload, which is not checked yet.
 fn split<'b, H: Deserialize<'b>>(bytes: &'b [u8]) -> Result<(H, &'b [u8]), &'static str> {
     let end = bytes.iter().position(|b| *b == b'\n').ok_or(DAMAGED)?;
     let header = serde_json::from_slice(&bytes[..end]).map_err(|_| DAMAGED)?;
@@ -165,7 +195,7 @@ fn check(payload: &[u8], crc32: u32, schema: u32, wanted: u32) -> Result<(), &'s
     if crc32 == crc32fast::hash(payload) { Ok(()) } else { Err(DAMAGED) }
 }
 
-/// What is wrong with what lies at `path` is told, and it is kept for those who want to look.
+/// Renames an unusable file, so that it is kept for people and not read again.
 fn put_aside(path: &Path, what: &'static str) -> StoreError {
     let mut aside = path.to_owned().into_os_string();
     aside.push(".corrupt");
@@ -184,7 +214,7 @@ fn replace(path: &Path, header: &[u8], payload: &[u8]) -> io::Result<()> {
     replace_whole(path, &path.with_extension("new"), &[header, b"\n", payload])
 }
 
-/// Puts a file in the place of the one at `path` in one step, by way of `temporary` beside it.
+/// Replaces the file at `path` in one step, by way of `temporary` beside it.
 fn replace_whole(path: &Path, temporary: &Path, parts: &[&[u8]]) -> io::Result<()> {
     let mut file = fs::File::create(temporary)?;
     parts.iter().try_for_each(|part| file.write_all(part))?;
@@ -209,58 +239,74 @@ mod tests {
 
     use super::*;
 
-    fn key(root: &str) -> Key {
-        Key { datacenter: None, namespace: None, partition: None, root: root.to_owned(), instance: "edge".to_owned() }
+    fn key(root: &str) -> StateKey {
+        StateKey {
+            datacenter: None,
+            namespace: None,
+            partition: None,
+            root: root.to_owned(),
+            instance: "edge".to_owned(),
+        }
     }
 
-    fn some() -> Stored {
+    fn some() -> Snapshot {
         let weights = [(ServerName::new("blue").unwrap(), Weight::MAX)].into();
         let desired = Desired { weights, force: false, index: 7, by: Some("a".into()), reason: None, at: None };
         let backend = StoredBackend { accepted: Some(Arc::new(desired)), pending: None, guarded: false };
-        Stored { backends: [(BackendName::new("app").unwrap(), backend)].into() }
+        Snapshot { number: 5, stored: Stored { backends: [(BackendName::new("app").unwrap(), backend)].into() } }
     }
 
     #[test]
     fn what_was_saved_is_loaded() {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::new(folder.path(), key("a/"));
-        assert_eq!(store.load().unwrap(), Stored::default());
-        store.save(&some()).unwrap();
-        assert_eq!(store.load().unwrap(), some());
-        assert_eq!(
-            Store::new(folder.path(), key("b/")).load().unwrap(),
-            Stored::default(),
-            "another root's is another"
-        );
+        let file = StateFile::new(folder.path(), key("a/"));
+        assert_eq!(file.load().unwrap(), Snapshot::default());
+        file.save(&some()).unwrap();
+        assert_eq!(file.load().unwrap(), some());
+        let other = StateFile::new(folder.path(), key("b/"));
+        assert_eq!(other.load().unwrap(), Snapshot::default(), "another root has another file");
+    }
+
+    #[test]
+    fn a_file_of_the_former_schema_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = StateFile::new(folder.path(), key("a/"));
+        file.save(&some()).unwrap();
+        let text = fs::read_to_string(file.path()).unwrap();
+        let former = text.replace("\"schema\":2", "\"schema\":1").replace(",\"snapshot\":5", "");
+        assert_ne!(text, former);
+        fs::write(file.path(), former).unwrap();
+        assert_eq!(file.load().unwrap(), Snapshot { number: 0, ..some() });
     }
 
     #[test]
     fn any_damage_is_noticed_and_put_aside() {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::new(folder.path(), key("a/"));
-        store.save(&some()).unwrap();
-        let good = fs::read(store.path()).unwrap();
-        for at in 0..good.len() {
+        let file = StateFile::new(folder.path(), key("a/"));
+        file.save(&some()).unwrap();
+        let good = fs::read(file.path()).unwrap();
+        let number = good.windows(3).position(|bytes| bytes == b":5}").unwrap() + 1;
+        for at in (0..good.len()).filter(|at| *at != number) {
             let mut bad = good.clone();
             bad[at] ^= 0x10;
-            fs::write(store.path(), &bad).unwrap();
-            assert!(matches!(store.load(), Err(StoreError::Unusable { .. })), "byte {at}");
-            assert!(!store.path().exists());
+            fs::write(file.path(), &bad).unwrap();
+            assert!(matches!(file.load(), Err(StoreError::Unusable { .. })), "byte {at}");
+            assert!(!file.path().exists());
         }
         for end in 0..good.len() {
-            fs::write(store.path(), &good[..end]).unwrap();
-            assert!(matches!(store.load(), Err(StoreError::Unusable { .. })), "cut at {end}");
+            fs::write(file.path(), &good[..end]).unwrap();
+            assert!(matches!(file.load(), Err(StoreError::Unusable { .. })), "cut at {end}");
         }
     }
 
     #[test]
-    fn a_save_that_fails_leaves_what_was_there() {
+    fn a_save_that_fails_leaves_the_former_content() {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::new(folder.path(), key("a/"));
-        store.save(&some()).unwrap();
-        // A folder in the way of the temporary file: it cannot be written, whoever asks.
-        fs::create_dir(store.path().with_extension("new")).unwrap();
-        assert!(matches!(store.save(&Stored::default()), Err(StoreError::Write { .. })));
-        assert_eq!(store.load().unwrap(), some());
+        let file = StateFile::new(folder.path(), key("a/"));
+        file.save(&some()).unwrap();
+        // A folder in place of the temporary file: it cannot be written, whoever asks.
+        fs::create_dir(file.path().with_extension("new")).unwrap();
+        assert!(matches!(file.save(&Snapshot::default()), Err(StoreError::Write { .. })));
+        assert_eq!(file.load().unwrap(), some());
     }
 }

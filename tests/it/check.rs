@@ -190,7 +190,7 @@ async fn the_right_that_a_token_lacks_is_given_by_the_hint() -> anyhow::Result<(
             "write",
             "`set` and `release` would be denied",
         ),
-        ("stranger", r#"key_prefix "other/" { policy = "write" }"#, "read", "weightd and `get` would be denied"),
+        ("stranger", r#"key_prefix "other/" { policy = "write" }"#, "read", "this token may not read"),
     ];
     for (name, rules, check, word) in cases {
         consul.http().set_policy(name, rules).await?;

@@ -130,6 +130,17 @@ pub(crate) async fn metric(weightd: &Weightd, name: &str, labels: &str) -> anyho
     value.map_or(Ok(0), |value| Ok(value.parse()?))
 }
 
+/// Waits until the log has at least so many lines with all of these words, and returns them. What happens is logged after
+/// it happened to HAProxy.
+pub(crate) async fn logged(weightd: &Weightd, count: usize, words: &[&str]) -> anyhow::Result<Vec<String>> {
+    eventually(SOON, &format!("{count} lines have {words:?}"), async || {
+        let lines = lines(weightd, words);
+        ensure!(lines.len() >= count, "{}", weightd.log());
+        Ok(lines)
+    })
+    .await
+}
+
 /// The lines of the log that have all of these words.
 pub(crate) fn lines(weightd: &Weightd, words: &[&str]) -> Vec<String> {
     let log = weightd.log();

@@ -156,7 +156,7 @@ async fn what_would_do_harm_is_refused() -> anyhow::Result<()> {
         (7, "release bad --yes", "rejected"),
         (7, "set later blue=5 --yes --create", "version 2"),
         (2, "set app1 blue=257 --yes", "blue=257"),
-        (2, "set app1 blue=5 blue=6 --yes", "`blue` stands twice"),
+        (2, "set app1 blue=5 blue=6 --yes", "`blue` is named twice"),
         (2, "set app1 blue --yes", "SERVER=WEIGHT"),
         (2, "set app;1 blue=1 --yes", "app;1"),
         (2, "set app1 --yes", "SERVER=WEIGHT"),
@@ -230,7 +230,7 @@ async fn the_status_of_this_host_is_shown() -> anyhow::Result<()> {
     let weightd = Weightd::start(&consul, &haproxy).await?;
     let status = format!("status --local --api {}", weightd.address());
     let said = eventually(PATIENCE, "it converges", async || ends(&consul, 0, &status).await).await?;
-    assert!(said.out.contains("app1     blue         90        90        90  converged"), "{}", said.out);
+    assert!(said.out.contains("app1     blue         90        90        90    90%  converged"), "{}", said.out);
 
     consul.put("weightd/weights/gone", r#"{"weights":{"blue":1}}"#).await?;
     consul.put("weightd/weights/bad", "50%").await?;

@@ -17,8 +17,8 @@ use tokio::{
 
 use crate::{
     common::{
-        A_WHILE, SOON, backend, becomes, converged, haproxy_is, instance, is, lines, metric, put, reason, servers,
-        state, stays,
+        A_WHILE, SOON, backend, becomes, converged, haproxy_is, instance, is, lines, logged, metric, put, reason,
+        servers, state, stays,
     },
     harness::{Consul, Haproxy, Weightd, always, config, eventually, haproxy::version, runtime, weightd::Settings},
 };
@@ -225,6 +225,7 @@ async fn a_broken_reload_keeps_the_old_worker_and_raises_no_alarm() -> anyhow::R
     becomes(&haproxy, "app", 100, 0).await?;
     converged(&weightd).await?;
     let pid = haproxy.pid().await?;
+    logged(&weightd, 2, &["weight set"]).await?;
     let quiet = lines(&weightd, &[""]).len();
     haproxy.write("this is no configuration\n")?;
     kill_process(haproxy.master_pid()?, Signal::USR2)?;

@@ -178,7 +178,7 @@ async fn keys_of_a_template_become_documents_and_stay_as_they_are() -> anyhow::R
         assert_eq!(consul.get(&key(backend)).await?, None, "nothing of {backend} is written");
     }
     for words in
-        ["traffic/app2/blue: `90%` is not a weight", "traffic/app3/blue/weight: the key lies deeper", "--dry-run`"]
+        ["traffic/app2/blue: `90%` is not a weight", "traffic/app3/blue/weight: the key is deeper", "--dry-run`"]
     {
         assert!(said.err.contains(words), "{words}: {said:?}");
     }

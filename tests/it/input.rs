@@ -1,6 +1,6 @@
 //! Whatever lies in Consul: a bad backend is refused alone, with key, reason and remedy, and what was accepted stays.
 
-use std::{fmt::Write as _, fs};
+use std::fs;
 
 use anyhow::{Context as _, ensure};
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
@@ -79,7 +79,7 @@ async fn refused(weightd: &Weightd, backend: &str, of: &str, because: &str) -> a
     let detail = reason["detail"].as_str().context("no detail")?;
     ensure!(detail.contains(&key) && detail.contains(because), "{because}: {reason}");
     state(weightd, backend, "rejected").await?;
-    let logged = lines(weightd, &[" WARN", "refused; what was accepted stays in force", because, "hint="]);
+    let logged = lines(weightd, &[" WARN", "rejected; what was accepted stays in force", because, "hint="]);
     let logged =
         logged.iter().filter(|line| [format!("={key} "), format!("\"{key}\"")].iter().any(|key| line.contains(key)));
     let logged = logged.collect::<Vec<_>>();
@@ -209,7 +209,7 @@ async fn keys_that_no_backend_can_have_are_told_of_and_hurt_nobody() -> anyhow::
     let told = weightd.log();
     assert!(!told.contains(['\u{202e}', '\u{1b}', '\0']), "{told}");
     assert_eq!(
-        lines(&weightd, &[" WARN", "refused; what was accepted stays in force", "hint="]).len(),
+        lines(&weightd, &[" WARN", "rejected; what was accepted stays in force", "hint="]).len(),
         names.len() + 1
     );
     consul.delete_tree("weightd/weights/a").await?;
@@ -267,22 +267,45 @@ async fn twenty_thousand_keys_are_read_and_a_change_among_them_still_acts() -> a
 }
 
 #[tokio::test]
-async fn an_answer_over_16_mib_is_held_and_mended_by_deletion() -> anyhow::Result<()> {
+async fn keys_of_one_team_that_exceed_16_mib_stop_no_other_team() -> anyhow::Result<()> {
     let (consul, mut haproxy, weightd) = accepted("other", 1).await?;
-    let great = " ".repeat(512 * 1024);
-    for number in 0..40 {
-        consul.put(&key(&format!("great{number}")), great.clone()).await?;
+    let large = " ".repeat(512 * 1024);
+    for number in 0..36 {
+        consul.put(&key(&format!("large{number}")), large.clone()).await?;
+    }
+    // More than a backend may have of itself.
+    for number in 0..6 {
+        consul.put(&key(&format!("other0/s{number}")), large.clone()).await?;
     }
     put(&consul, "good", 1, 2).await?;
-    consul_is(&weightd, "held", Some("too_large")).await?;
+    becomes(&haproxy, "good", 1, 2).await?;
+    consul_is(&weightd, "following", None).await?;
+    let instance = instance(&weightd, 0).await?;
+    assert_eq!(instance["consul"]["split"], true, "{instance}");
+    refused(&weightd, "other0", "other0", "too large").await?;
+    assert_eq!(lines(&weightd, &[" WARN", "too large for one answer"]).len(), 1);
+    // What it had is still in force.
     haproxy.reload_again().await?;
     becomes(&haproxy, "other0", 70, 30).await?;
-    let mut warnings = String::new();
-    for line in lines(&weightd, &["reason=too_large"]) {
-        writeln!(warnings, "{line}")?;
-    }
-    assert_eq!(warnings.lines().count(), 1, "{warnings}");
-    consul.delete_tree(&key("great")).await?;
-    consul_is(&weightd, "following", None).await?;
-    becomes(&haproxy, "good", 1, 2).await
+    becomes(&haproxy, "good", 1, 2).await?;
+
+    // Another team changes its weights, and is told the truth about it.
+    let output = consul.weightctl(&["set", "good", "blue=3", "green=4", "--yes"]).await?;
+    let shown = String::from_utf8(output.stderr)?;
+    assert!(output.status.success() && shown.contains("written: good blue=3 green=4"), "{shown}");
+    becomes(&haproxy, "good", 3, 4).await?;
+    // Of the backend that is too large nothing is written.
+    let output = consul.weightctl(&["set", "other0", "blue=3", "--yes"]).await?;
+    let shown = String::from_utf8(output.stderr)?;
+    assert_eq!(output.status.code(), Some(7), "{shown}");
+
+    consul.delete_tree(&key("large")).await?;
+    consul.delete_tree(&key("other0/")).await?;
+    eventually(SOON, "it is as before", async || {
+        let backend = weightd.backend("other0").await?;
+        ensure!(backend["state"] == "converged", "{backend}");
+        Ok(())
+    })
+    .await?;
+    becomes(&haproxy, "other0", 70, 30).await
 }

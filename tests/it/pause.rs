@@ -129,7 +129,7 @@ async fn a_paused_node_leaves_everything_alone_until_it_is_resumed() -> anyhow::
     assert_eq!(metric(&weightd, "weightd_drift_corrections_total", "").await?, 0, "nobody drifted");
     assert_eq!(metric(&weightd, "weightd_weight_changes_total", ",why=\"resume\"").await?, 4);
     assert_eq!(metric(&weightd, "weightd_paused_backends", "").await?, 0);
-    let words = ["INFO", "the pause is over", "why=resumed", "by=alice", "paused_by=alice", "works on green"];
+    let words = ["INFO", "resumed", "why=resumed", "by=alice", "paused_by=alice", "works on green"];
     assert_eq!(lines(&weightd, &words).len(), 1, "{}", weightd.log());
     let said = ends(&weightd, 0, &["resume", "--local"]).await?;
     assert!(said.err.contains("nothing to resume"), "{said:?}");
@@ -161,7 +161,7 @@ async fn a_pause_of_one_backend_leaves_the_others_enforced_and_ends_by_itself() 
     assert!(start.elapsed() >= Duration::from_secs(8), "{:?}", start.elapsed());
     converged(&weightd).await?;
     assert_eq!(weightd.backend("app").await?["paused"], Value::Null);
-    assert!(weightd.logs_contain(&["the pause is over", "why=expired", "backend=app"]), "{}", weightd.log());
+    assert!(weightd.logs_contain(&["resumed", "why=expired", "backend=app"]), "{}", weightd.log());
     assert_eq!(weightd.backend("app").await?["drift_corrections"], 0);
     // And then it is drift again.
     haproxy.set_weight_by_hand("app", "green", 33).await?;

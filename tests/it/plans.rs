@@ -22,7 +22,9 @@ fn server(text: &str) -> Server {
         administered: false,
         slot: false,
         backup: false,
-        agent: false,
+        drain: false,
+        starting: false,
+        owner: None,
         id: 1,
         port: Some(80),
     };

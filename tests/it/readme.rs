@@ -4,10 +4,16 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 use weightd::{
-    consul::watch::Link,
-    weightd::{config::Config, instance::Instance, metrics::Metrics, reconciler::Reconciler, status},
+    consul::watch::{Feed, Followed, Link},
+    weightd::{
+        config::Config,
+        instance::Instance,
+        metrics::Metrics,
+        session::{Session, Timing},
+        status,
+    },
 };
-use weightd_core::{backend::Why, desired::Document, model::Moment, reasons, stored::Stored};
+use weightd_core::{backend::Cause, desired::Document, model::Moment, reasons, stored::Stored};
 
 use crate::harness::program;
 
@@ -63,14 +69,25 @@ fn every_metric_and_every_reason_is_promised_and_no_other() {
 /// The metrics of a node on which everything that is counted has happened.
 fn everything_counted() -> String {
     let (_, link) = watch::channel(Link { errors: [("timeout", 1)].into(), ..Link::default() });
+    let refresh = Arc::new(watch::channel(()).0);
+    let followed = Followed { feed: watch::channel(Feed::default()).1, link, refresh };
     let address = "unix:/nowhere".parse().expect("an address");
-    let reconciler = Reconciler::new(Stored::default(), false);
-    let instance = Instance::new("edge".to_owned(), address, "weightd/".to_owned(), link, reconciler);
-    let status = status::of("lb-1", "enforce", "", &[Arc::new(instance)], Moment::default());
+    let second = Duration::from_secs(1);
+    let timing = Timing { resync: second, process_poll: second };
+    let mut session = Session::new(Stored::default(), false, timing, Moment::default());
+    session.errors.insert("timeout", 1);
+    let instance = Instance::new("edge".to_owned(), address, "weightd/".to_owned(), &followed, session);
+    let node = status::Node {
+        name: "lb-1".to_owned(),
+        mode: "enforce",
+        consul: String::new(),
+        datacenter: None,
+        problems: Vec::new(),
+    };
+    let status = status::of(&node, &[Arc::new(instance)], Moment::default());
     let metrics = Metrics::new();
-    metrics.weight_changed("edge", Why::Document);
+    metrics.weight_changed("edge", Cause::Document);
     metrics.synced("edge", Duration::from_millis(1));
-    metrics.haproxy_error("edge", "timeout");
     metrics.text(&status).expect("memory takes it")
 }
 

@@ -79,7 +79,7 @@ async fn what_consul_says_moves_no_cursor_and_forges_no_line_of_the_log() -> any
         becomes(&haproxy, "app", 70, 30).await?;
         eventually(SOON, "it is told of", async || {
             let log = weightd.log();
-            ensure!(log.contains("forged") && log.contains("refused"), "{log}");
+            ensure!(log.contains("forged") && log.contains("rejected"), "{log}");
             Ok(())
         })
         .await?;

@@ -12,11 +12,11 @@ use weightd::{
     base::clock::Clock,
     consul::{
         Client, Settings, TokenSource,
-        watch::{Feed, Link, Watch},
+        watch::{Feed, Followed, Link, Watch},
     },
 };
 use weightd_core::{
-    desired::{DesiredState, Instruction, Source},
+    desired::{DesiredState, Instruction, Published},
     model::{BackendName, ServerName},
 };
 
@@ -28,6 +28,7 @@ use crate::fakes::{
 
 mod daemon;
 pub mod index;
+pub mod large;
 pub mod pace;
 pub mod refused;
 pub mod who;
@@ -45,6 +46,7 @@ const SECOND: Duration = Duration::from_secs(1);
 struct Following {
     consul: FakeConsul,
     frozen: Frozen,
+    clock: Clock,
     link: watch::Receiver<Link>,
     /// What was published of `app/green`, in order; none where Consul had no `app`.
     published: Arc<Mutex<Vec<Option<u16>>>>,
@@ -73,10 +75,10 @@ impl Following {
             consul.put("weightd/weights/app", &document(green));
         }
         let settings = settings(Settings { address: consul.address().parse()?, ..Settings::default() });
-        let (feed, mut received) = watch::channel(Feed::default());
-        let (link_sender, link) = watch::channel(Link::default());
         let client = Arc::new(Client::new(settings)?);
-        let watch = Watch::new(client, PREFIX.to_owned(), WAIT, Clock::start(), feed, link_sender);
+        let clock = Clock::start();
+        let (watch, followed) = Watch::new(client, PREFIX.to_owned(), WAIT, clock);
+        let Followed { feed: mut received, link, refresh: _refresh } = followed;
         let published = Arc::<Mutex<Vec<_>>>::default();
         let notes = Arc::clone(&published);
         let collector = tokio::spawn(async move {
@@ -86,7 +88,7 @@ impl Following {
                 }
             }
         });
-        let following = Self { consul, frozen, link, published, tasks: [tokio::spawn(watch.run()), collector] };
+        let following = Self { consul, frozen, clock, link, published, tasks: [tokio::spawn(watch.run()), collector] };
         following.frozen.settle().await;
         following.ask_again().await;
         Ok(following)
@@ -145,7 +147,7 @@ impl Following {
 
     /// Why there is no usable answer.
     fn held(&self) -> Option<&'static str> {
-        self.link.borrow().held.as_ref().map(|held| held.reason)
+        self.link.borrow().held(self.clock.now()).map(|held| held.reason)
     }
 }
 
@@ -157,7 +159,7 @@ pub fn document(green: u16) -> String {
 fn green_of(state: &DesiredState) -> Option<u16> {
     let name = |text| BackendName::new(text).expect("a name");
     match state.backends.get(&name("app"))? {
-        Source::Valid(Instruction::Weights(desired)) => {
+        Published::Valid(Instruction::Weights(desired)) => {
             Some(desired.weights[&ServerName::new("green").expect("a name")].get())
         }
         other => panic!("not a document: {other:?}"),
@@ -205,8 +207,6 @@ pub fn faults(target: &str) -> Vec<(Fault, &'static str)> {
         (Fault::body("half of it", r#"[{"Key":"weightd/weights/app","Val"#), "bad_response"),
         (Fault::body("no base64", ENTRY), "bad_response"),
         (Fault::body("a foreign key", FOREIGN), "bad_response"),
-        (Fault::flood(16 * 1024 * 1024 + 1, true), "too_large"),
-        (Fault::flood(16 * 1024 * 1024 + 1, false), "too_large"),
     ]);
     faults
 }

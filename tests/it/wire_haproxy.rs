@@ -8,17 +8,18 @@ use tokio::{sync::watch, task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 use weightd::{
     base::{clock::Clock, systemd::Watchdog},
-    consul::watch::{Feed, Link},
+    consul::watch::{Feed, Followed, Link},
     weightd::{
-        instance::{Inner, Instance},
+        instance::Instance,
         metrics::Metrics,
-        reconciler::Reconciler,
-        task::{Task, Timing},
+        session::{Session, Timing},
+        task::Task,
     },
 };
 use weightd_core::{
     desired::{Decoder, Entry},
-    reasons::{self, Reason},
+    diagnosis,
+    reasons::Reason,
 };
 
 use crate::{
@@ -58,11 +59,12 @@ impl Rig {
         let haproxy = FakeHaproxy::start(model)?;
         let (feed, receiver) = watch::channel(Feed::default());
         let (_, link) = watch::channel(Link::default());
-        let reconciler = Reconciler::new(weightd_core::stored::Stored::default(), false);
+        let followed = Followed { feed: receiver.clone(), link, refresh: Arc::new(watch::channel(()).0) };
         let address = haproxy.address().parse()?;
-        let instance = Arc::new(Instance::new("edge".to_owned(), address, "weightd/".to_owned(), link, reconciler));
         let timing = Timing { resync: Duration::from_millis(150), process_poll: Duration::from_millis(50) };
         let (clock, metrics, stop) = (Clock::start(), Arc::new(Metrics::new()), CancellationToken::new());
+        let session = Session::new(weightd_core::stored::Stored::default(), false, timing, clock.now());
+        let instance = Arc::new(Instance::new("edge".to_owned(), address, "weightd/".to_owned(), &followed, session));
         let task = Task::new(
             Arc::clone(&instance),
             receiver,
@@ -92,31 +94,33 @@ impl Rig {
         Ok(())
     }
 
-    fn inner<T>(&self, look: impl FnOnce(&Inner) -> T) -> T {
-        look(&self.instance.lock())
+    fn session<T>(&self, read: impl FnOnce(&Session) -> T) -> T {
+        read(&self.instance.lock())
     }
 
     fn converged(&self) -> bool {
-        self.inner(|inner| inner.down.is_none() && inner.reconciler.converged())
+        self.session(|session| session.down.is_none() && session.converged())
     }
 
     /// Why HAProxy cannot be used.
     fn down(&self) -> Option<&'static str> {
-        self.inner(|inner| inner.down.as_ref().map(|down| down.reason))
+        self.session(|session| session.down.as_ref().map(|down| down.reason))
     }
 
     /// The reasons of a backend.
-    fn reasons(&self, backend: &str) -> Vec<&'static str> {
-        let of = |inner: &Inner| inner.reconciler.backends.get(backend).map(|b| reasons::of(b, false, None));
-        self.inner(of).unwrap_or_default().iter().map(|Reason { reason, .. }| *reason).collect()
+    fn reasons(&self, backend: &str) -> Vec<String> {
+        self.reasons_of(backend).into_iter().map(|reason| reason.reason.into_owned()).collect()
+    }
+
+    fn reasons_of(&self, backend: &str) -> Vec<Reason> {
+        let of = |session: &Session| session.backends.get(backend).map(|b| diagnosis::reasons(b, None));
+        self.session(of).unwrap_or_default()
     }
 
     /// Waits until it is known that what HAProxy says about the backend cannot be read, and why.
     async fn until_unreadable(&self, backend: &str) -> anyhow::Result<String> {
         eventually(SOON, "it is known that it cannot be read", async || {
-            let of = |inner: &Inner| inner.reconciler.backends.get(backend).map(|b| reasons::of(b, false, None));
-            let reasons = self.inner(of).unwrap_or_default();
-            let found = reasons.into_iter().find(|reason| reason.reason == "unreadable");
+            let found = self.reasons_of(backend).into_iter().find(|reason| reason.reason == "unreadable");
             found.map(|reason| reason.detail).context("not known")
         })
         .await

@@ -1,23 +1,23 @@
 use std::{
     borrow::Cow,
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use serde::Deserialize;
 
-use super::{Desired, DesiredState, Document, Instruction, Kind, Reason, Rejected, Weights};
+use super::{Desired, DesiredState, Document, Instruction, Invalid, Kind, Published, Rejected, Weights};
 use crate::model::{BackendName, ServerName, Weight};
 
-/// One key of Consul's answer, borrowed from the answer's text where it can be.
+/// One key of Consul's answer, borrowed from the answer's text where possible.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Entry<'a> {
     /// The full key.
     #[serde(borrow)]
     pub key: Cow<'a, str>,
-    /// The value in base64; `null` when it has no bytes.
+    /// The value in base64; `null` if it is empty.
     #[serde(borrow)]
     pub value: Option<Cow<'a, str>>,
     /// Raft index of the key's last change.
@@ -28,7 +28,7 @@ impl Entry<'_> {
     /// The value's bytes.
     ///
     /// # Errors
-    /// [`BadResponse::Base64`]: Consul always writes base64, so the whole answer is not Consul's.
+    /// [`BadResponse::Base64`]: Consul always writes base64, so the answer as a whole is not from Consul.
     pub fn bytes(&self) -> Result<Vec<u8>, BadResponse> {
         match &self.value {
             None => Ok(Vec::new()),
@@ -36,47 +36,38 @@ impl Entry<'_> {
         }
     }
 
-    /// An upper bound of the value's bytes, without decoding it.
+    /// An upper bound of the value's size in bytes, without decoding it.
     fn size_bound(&self) -> usize {
         self.value.as_ref().map_or(0, |text| text.len() / 4 * 3)
     }
 }
 
-/// Why an answer as a whole cannot be Consul's, whatever single keys say.
+/// Why an answer as a whole cannot be from Consul.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadResponse {
     /// A value that is not base64.
     #[error("the value of key {0:?} is not base64")]
     Base64(String),
-    /// A key that was not asked for.
-    #[error("key {0:?} lies outside the prefix that was asked for")]
+    /// A key outside the requested prefix.
+    #[error("key {0:?} is outside the requested prefix")]
     OutsidePrefix(String),
 }
 
-/// What Consul says about one backend.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
-    /// A valid document.
-    Valid(Instruction),
-    /// Something that is refused; what was accepted stays in force.
-    Rejected(Arc<Rejected>),
-}
-
-/// Where a key stands below the prefix.
+/// What a key below the prefix is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place<'k> {
+pub enum KeyKind<'k> {
     /// `<backend>`: a document.
     Document(&'k str),
     /// `<backend>/<server>`: a leaf.
     Leaf(&'k str, &'k str),
-    /// A key that ends in a slash: Consul's UI makes these; they say nothing.
+    /// A key that ends in a slash. Consul's UI makes these; they are no instruction.
     Folder(&'k str),
     /// Deeper than a leaf.
     Nested(&'k str),
 }
 
-impl<'k> Place<'k> {
-    /// The backend that it is about.
+impl<'k> KeyKind<'k> {
+    /// The backend that the key belongs to.
     fn backend(self) -> &'k str {
         match self {
             Self::Document(backend) | Self::Leaf(backend, _) | Self::Folder(backend) | Self::Nested(backend) => backend,
@@ -84,57 +75,73 @@ impl<'k> Place<'k> {
     }
 }
 
-/// Tells where `tail`, a key without the prefix, stands.
-pub fn place(tail: &str) -> Place<'_> {
+/// What the key is whose part after the prefix is `tail`.
+pub fn key_kind(tail: &str) -> KeyKind<'_> {
     match tail.split_once('/') {
-        None if tail.is_empty() => Place::Folder(tail),
-        None => Place::Document(tail),
-        Some((backend, "")) => Place::Folder(backend),
+        None if tail.is_empty() => KeyKind::Folder(tail),
+        None => KeyKind::Document(tail),
+        Some((backend, "")) => KeyKind::Folder(backend),
         Some((backend, server)) => match server.split_once('/') {
-            None => Place::Leaf(backend, server),
-            Some((_, "")) => Place::Folder(backend),
-            Some(_) => Place::Nested(backend),
+            None => KeyKind::Leaf(backend, server),
+            Some((_, "")) => KeyKind::Folder(backend),
+            Some(_) => KeyKind::Nested(backend),
         },
     }
 }
 
-/// Turns answers into [`DesiredState`]s and remembers what it decoded: a value whose `ModifyIndex` and raw
-/// text did not change is not decoded again, and what did not change costs one comparison.
+/// Turns answers into [`DesiredState`]s and remembers what it decoded: a value whose `ModifyIndex` and raw text did not
+/// change is not decoded again, and costs one comparison.
 #[derive(Debug)]
 pub struct Decoder {
     prefix: String,
     /// Each key of the last answer, with its index and its raw text.
     known: HashMap<String, (u64, Option<String>)>,
-    /// What that answer said.
+    /// The backends of the last answer whose keys are too large.
+    oversized: BTreeSet<String>,
+    /// What the last answer said.
     state: Arc<DesiredState>,
 }
 
 impl Decoder {
     /// A decoder for keys below `prefix`, such as `weightd/weights/`.
     pub fn new(prefix: impl Into<String>) -> Self {
-        Self { prefix: prefix.into(), known: HashMap::new(), state: Arc::default() }
+        Self { prefix: prefix.into(), known: HashMap::new(), oversized: BTreeSet::new(), state: Arc::default() }
     }
 
-    /// Forgets what was decoded: to be called when the index was set back, since an index that means
-    /// something else now proves nothing.
+    /// Forgets what was decoded. To be called when the index was reset: an old index then proves nothing.
     pub fn forget(&mut self) {
         self.known.clear();
+        self.oversized.clear();
         self.state = Arc::default();
     }
 
-    /// Decodes one answer; returns the same object as for the one before if no key differs.
+    /// Decodes one answer; returns the same object as for the previous one if no key differs.
     ///
     /// # Errors
-    /// [`BadResponse`] if the answer as a whole cannot be trusted; nothing of it is remembered. Single bad keys are no
-    /// error: they are [`Source::Rejected`] or [`DesiredState::stray`].
+    /// [`BadResponse`] if the answer as a whole cannot be trusted; nothing of it is remembered. A single bad key is not an
+    /// error: it becomes [`Published::Rejected`] or [`DesiredState::stray`].
     pub fn decode(&mut self, entries: &[Entry<'_>]) -> Result<Arc<DesiredState>, BadResponse> {
-        let (news, gone) = self.news(entries)?;
-        if news.is_empty() && gone.is_empty() {
+        self.decode_with(entries, &BTreeSet::new())
+    }
+
+    /// The same for an answer that leaves out the keys of the backends in `oversized`, because they are too large: each of
+    /// those is rejected.
+    ///
+    /// # Errors
+    /// [`BadResponse`], as [`Decoder::decode`].
+    pub fn decode_with(
+        &mut self,
+        entries: &[Entry<'_>],
+        oversized: &BTreeSet<String>,
+    ) -> Result<Arc<DesiredState>, BadResponse> {
+        let (changed_entries, gone) = self.changes(entries)?;
+        if changed_entries.is_empty() && gone.is_empty() && *oversized == self.oversized {
             return Ok(Arc::clone(&self.state));
         }
-        let changed = news.iter().map(|entry| &*entry.key).chain(gone.iter().map(String::as_str));
-        let mut groups: BTreeMap<&str, Vec<&Entry<'_>>> =
-            changed.map(|key| (place(&key[self.prefix.len()..]).backend(), Vec::new())).collect();
+        let changed = changed_entries.iter().map(|entry| &*entry.key).chain(gone.iter().map(String::as_str));
+        let changed = changed.map(|key| key_kind(&key[self.prefix.len()..]).backend());
+        let changed = changed.chain(oversized.symmetric_difference(&self.oversized).map(String::as_str));
+        let mut groups: BTreeMap<&str, Vec<&Entry<'_>>> = changed.map(|backend| (backend, Vec::new())).collect();
         for entry in entries {
             if let Some(group) = self.about(entry).and_then(|backend| groups.get_mut(backend)) {
                 group.push(entry);
@@ -149,6 +156,12 @@ impl Decoder {
                 continue;
             };
             state.unknown_fields.remove(&name);
+            if oversized.contains(*backend) {
+                let key = format!("{}{backend}", self.prefix);
+                let rejected = Rejected { key, index: 0, reason: Invalid::Oversized };
+                state.backends.insert(name, Published::Rejected(Arc::new(rejected)));
+                continue;
+            }
             if entries.is_empty() {
                 state.backends.remove(&name);
                 continue;
@@ -166,46 +179,47 @@ impl Decoder {
         for key in &gone {
             self.known.remove(key);
         }
-        for entry in news {
+        for entry in changed_entries {
             self.known.insert(entry.key.to_string(), (entry.modify_index, entry.value.as_deref().map(str::to_owned)));
         }
+        self.oversized.clone_from(oversized);
         self.state = Arc::new(state);
         Ok(Arc::clone(&self.state))
     }
 
-    /// The backend that an entry says something about.
+    /// The backend that an entry is an instruction for; none for a folder key.
     fn about<'e>(&self, entry: &'e Entry<'_>) -> Option<&'e str> {
-        match place(&entry.key[self.prefix.len()..]) {
-            Place::Folder(_) if entry.value.is_none() => None,
-            place => Some(place.backend()),
+        match key_kind(&entry.key[self.prefix.len()..]) {
+            KeyKind::Folder(_) if entry.value.is_none() => None,
+            kind => Some(kind.backend()),
         }
     }
 
-    /// The entries that differ from the last answer's, and the keys that it had and this one has not.
-    fn news<'e, 'a>(&self, entries: &'e [Entry<'a>]) -> Result<(Vec<&'e Entry<'a>>, Vec<String>), BadResponse> {
-        let mut news = Vec::new();
-        let mut there = 0;
+    /// The entries that differ from the last answer, and the keys that are gone since then.
+    fn changes<'e, 'a>(&self, entries: &'e [Entry<'a>]) -> Result<(Vec<&'e Entry<'a>>, Vec<String>), BadResponse> {
+        let mut changed_entries = Vec::new();
+        let mut found = 0;
         for entry in entries {
             if !entry.key.starts_with(&self.prefix) {
                 return Err(BadResponse::OutsidePrefix(entry.key.to_string()));
             }
             let known = self.known.get(&*entry.key);
-            there += usize::from(known.is_some());
+            found += usize::from(known.is_some());
             if !known.is_some_and(|(index, value)| {
                 *index == entry.modify_index && value.as_deref() == entry.value.as_deref()
             }) {
-                news.push(entry);
+                changed_entries.push(entry);
             }
         }
         let mut gone = Vec::new();
-        if there < self.known.len() {
+        if found < self.known.len() {
             let keys: HashSet<&str> = entries.iter().map(|entry| &*entry.key).collect();
             gone.extend(self.known.keys().filter(|key| !keys.contains(key.as_str())).cloned());
         }
-        Ok((news, gone))
+        Ok((changed_entries, gone))
     }
 
-    /// The keys of backends that no HAProxy could have, in the order of those: some, and how many there are.
+    /// The keys whose backend name HAProxy cannot have, ordered by that name: the first of them, and how many found are.
     fn strays(&self, entries: &[Entry<'_>]) -> (Vec<Arc<Rejected>>, usize) {
         let stray = |entry| {
             let backend = self.about(entry)?;
@@ -215,29 +229,29 @@ impl Decoder {
         all.sort_by_key(|(backend, ..)| *backend);
         let total = all.len();
         let some = all.into_iter().take(DesiredState::MAX_STRAY).map(|(_, entry, invalid)| {
-            let reason = Reason::BackendName(invalid);
+            let reason = Invalid::BackendName(invalid);
             Arc::new(Rejected { key: entry.key.to_string(), index: entry.modify_index, reason })
         });
         (some.collect(), total)
     }
 }
 
-/// Names of fields that this version does not know, if there are any.
+/// The names of unknown fields, if found are any.
 type Unknown = Option<Arc<[String]>>;
 
-/// Decodes the keys of one backend. The backend is the unit: one bad key refuses them all.
-fn decode_backend(prefix: &str, entries: &[&Entry<'_>]) -> Result<(Source, Unknown), BadResponse> {
+/// Decodes the keys of one backend. The backend is the unit: one bad key rejects them all.
+fn decode_backend(prefix: &str, entries: &[&Entry<'_>]) -> Result<(Published, Unknown), BadResponse> {
     let mut unknown_fields = None;
     let source = match read(prefix, entries, &mut unknown_fields)? {
-        Ok(instruction) => Source::Valid(instruction),
+        Ok(instruction) => Published::Valid(instruction),
         Err((entry, reason)) => {
-            Source::Rejected(Arc::new(Rejected { key: entry.key.to_string(), index: entry.modify_index, reason }))
+            Published::Rejected(Arc::new(Rejected { key: entry.key.to_string(), index: entry.modify_index, reason }))
         }
     };
     Ok((source, unknown_fields))
 }
 
-type Outcome<'e, 'a> = Result<Instruction, (&'e Entry<'a>, Reason)>;
+type Outcome<'e, 'a> = Result<Instruction, (&'e Entry<'a>, Invalid)>;
 
 fn read<'e, 'a>(
     prefix: &str,
@@ -247,15 +261,15 @@ fn read<'e, 'a>(
     let mut document = None;
     let mut leaves: Vec<(&Entry<'_>, &str)> = Vec::new();
     for &entry in entries {
-        match place(&entry.key[prefix.len()..]) {
-            Place::Document(_) => document = Some(entry),
-            Place::Leaf(_, server) => leaves.push((entry, server)),
-            Place::Folder(_) => return Ok(Err((entry, Reason::FolderValue))),
-            Place::Nested(_) => return Ok(Err((entry, Reason::Nested))),
+        match key_kind(&entry.key[prefix.len()..]) {
+            KeyKind::Document(_) => document = Some(entry),
+            KeyKind::Leaf(_, server) => leaves.push((entry, server)),
+            KeyKind::Folder(_) => return Ok(Err((entry, Invalid::FolderValue))),
+            KeyKind::Nested(_) => return Ok(Err((entry, Invalid::Nested))),
         }
     }
     match document {
-        Some(entry) if !leaves.is_empty() => Ok(Err((entry, Reason::DocumentAndLeaves))),
+        Some(entry) if !leaves.is_empty() => Ok(Err((entry, Invalid::DocumentAndLeaves))),
         Some(entry) => read_document(entry, unknown_fields),
         None => read_leaves(&leaves),
     }
@@ -290,19 +304,19 @@ fn read_leaves<'e, 'a>(leaves: &[(&'e Entry<'a>, &str)]) -> Result<Outcome<'e, '
     for &(entry, server) in leaves {
         let server = match ServerName::new(server) {
             Ok(server) => server,
-            Err(invalid) => return Ok(Err((entry, Reason::ServerName(invalid)))),
+            Err(invalid) => return Ok(Err((entry, Invalid::ServerName(invalid)))),
         };
-        if leaves.len() > Reason::MAX_SERVERS {
-            return Ok(Err((entry, Reason::TooManyServers(leaves.len()))));
+        if leaves.len() > Invalid::MAX_SERVERS {
+            return Ok(Err((entry, Invalid::TooManyServers(leaves.len()))));
         }
-        if entry.size_bound() > Reason::MAX_VALUE {
-            return Ok(Err((entry, Reason::TooLarge(entry.size_bound()))));
+        if entry.size_bound() > Invalid::MAX_VALUE {
+            return Ok(Err((entry, Invalid::TooLarge(entry.size_bound()))));
         }
         let bytes = entry.bytes()?;
         let weight = match std::str::from_utf8(&bytes) {
-            Err(_) => Err(Reason::NotUtf8),
-            Ok("") => Err(Reason::Empty),
-            Ok(text) => Weight::parse(text).map_err(|_| Reason::Leaf(text.to_owned())),
+            Err(_) => Err(Invalid::NotUtf8),
+            Ok("") => Err(Invalid::Empty),
+            Ok(text) => Weight::parse(text).map_err(|_| Invalid::Leaf(text.to_owned())),
         };
         match weight {
             Err(reason) => return Ok(Err((entry, reason))),
@@ -310,7 +324,7 @@ fn read_leaves<'e, 'a>(leaves: &[(&'e Entry<'a>, &str)]) -> Result<Outcome<'e, '
         };
         index = index.max(entry.modify_index);
     }
-    Ok(Ok(Instruction::Weights(Arc::new(Desired { weights, force: false, index, by: None, reason: None, at: None }))))
+    Ok(Ok(Instruction::Leaves(Arc::new(Desired { weights, force: false, index, by: None, reason: None, at: None }))))
 }
 
 #[cfg(test)]
@@ -330,12 +344,12 @@ mod tests {
 
     fn shown(state: &DesiredState, backend: &str) -> String {
         match &state.backends[backend] {
-            Source::Valid(Instruction::Weights(desired)) => {
+            Published::Valid(Instruction::Weights(desired) | Instruction::Leaves(desired)) => {
                 desired.weights.iter().map(|(s, w)| format!("{s}={w} ")).collect::<Vec<_>>().concat()
                     + &format!("@{}", desired.index)
             }
-            Source::Valid(Instruction::Release { index }) => format!("release @{index}"),
-            Source::Rejected(rejected) => format!("{}: {}", rejected.key, rejected.reason),
+            Published::Valid(Instruction::Release { index }) => format!("release @{index}"),
+            Published::Rejected(rejected) => format!("{}: {}", rejected.key, rejected.reason),
         }
     }
 
@@ -359,7 +373,7 @@ mod tests {
             ("empty", "{}"),
             ("utf8", "\u{0}"),
             ("text", "not json"),
-            ("big", &"x".repeat(Reason::MAX_VALUE + 3)),
+            ("big", &"x".repeat(Invalid::MAX_VALUE + 3)),
             ("deep/a/b", "1"),
             ("leaf/blue", "50%"),
             ("huge/blue", &"1".repeat(512 * 1024)),
@@ -370,7 +384,7 @@ mod tests {
             let state = decode(&[entry("good", r#"{"weights":{"a":1}}"#, 1), entry(key, value, 2)]);
             assert_eq!(shown(&state, "good"), "a=1 @1");
             let backend = key.split('/').next().unwrap();
-            assert!(matches!(state.backends[backend], Source::Rejected(_)), "{key}");
+            assert!(matches!(state.backends[backend], Published::Rejected(_)), "{key}");
         }
     }
 
@@ -408,7 +422,7 @@ mod tests {
         let first = decoder.decode(&[entry("a", r#"{"weights":{"x":1}}"#, 1), entry("b/x", "2", 1)]).unwrap();
         let second = decoder.decode(&[entry("a", r#"{"weights":{"x":1}}"#, 1), entry("b/x", "3", 2)]).unwrap();
         let object = |state: &DesiredState, name| match &state.backends[name] {
-            Source::Valid(Instruction::Weights(desired)) => Arc::clone(desired),
+            Published::Valid(Instruction::Weights(desired)) => Arc::clone(desired),
             other => panic!("{other:?}"),
         };
         assert!(Arc::ptr_eq(&object(&first, "a"), &object(&second, "a")));

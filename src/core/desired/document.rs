@@ -6,13 +6,13 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use super::{Reason, Weights};
+use super::{Invalid, Weights};
 use crate::model::{ServerName, Weight};
 
-/// A document as somebody wrote it, valid.
+/// A valid document.
 #[derive(Debug)]
 pub struct Document {
-    /// What it asks for.
+    /// What it instructs.
     pub kind: Kind,
     /// Whether it may pass the guards.
     pub force: bool,
@@ -22,7 +22,7 @@ pub struct Document {
     pub reason: Option<String>,
     /// When; for people.
     pub at: Option<String>,
-    /// Fields this version does not know, kept as they were written.
+    /// Unknown fields, kept as they were written.
     pub unknown: BTreeMap<String, Box<RawValue>>,
 }
 
@@ -36,24 +36,24 @@ pub enum Kind {
 }
 
 impl Document {
-    /// Reads a document from the bytes of a value.
+    /// Parses a document from the bytes of a value.
     ///
     /// # Errors
-    /// The [`Reason`] it is refused for.
-    pub fn parse(value: &[u8]) -> Result<Self, Reason> {
+    /// [`Invalid`] says why it is rejected.
+    pub fn parse(value: &[u8]) -> Result<Self, Invalid> {
         if value.is_empty() {
-            return Err(Reason::Empty);
+            return Err(Invalid::Empty);
         }
-        if value.len() > Reason::MAX_VALUE {
-            return Err(Reason::TooLarge(value.len()));
+        if value.len() > Invalid::MAX_VALUE {
+            return Err(Invalid::TooLarge(value.len()));
         }
-        let text = std::str::from_utf8(value).map_err(|_| Reason::NotUtf8)?;
-        let raw: Raw = serde_json::from_str(text).map_err(|error| Reason::Malformed(error.to_string()))?;
+        let text = std::str::from_utf8(value).map_err(|_| Invalid::NotUtf8)?;
+        let raw: Raw = serde_json::from_str(text).map_err(|error| Invalid::Malformed(error.to_string()))?;
         raw.check()
     }
 }
 
-/// The fields of a document, each at most once, before they are weighed against each other.
+/// The fields of a document, each at most once, before they are checked together.
 #[derive(Default)]
 struct Raw {
     v: Option<u64>,
@@ -67,31 +67,31 @@ struct Raw {
     unknown: BTreeMap<String, Box<RawValue>>,
 }
 
-/// A text, or a `null` that says there is none.
+/// A text, or `null` for none.
 #[derive(Deserialize)]
 #[serde(transparent)]
 struct Text(Option<String>);
 
 impl Raw {
-    fn check(self) -> Result<Document, Reason> {
-        // The version comes first: a later one may have changed what all else means.
+    fn check(self) -> Result<Document, Invalid> {
+        // The version comes first: a later one may change what everything else means.
         match self.v {
             None | Some(1) => {}
-            Some(other) => return Err(Reason::Version(other)),
+            Some(other) => return Err(Invalid::Version(other)),
         }
         let kind = match (self.weights, self.split, self.release) {
-            (None, None, None) => return Err(Reason::NoInstruction),
-            (Some(UniqueWeights(weights)), None, None) if weights.is_empty() => return Err(Reason::EmptyWeights),
-            (Some(UniqueWeights(weights)), None, None) if weights.len() > Reason::MAX_SERVERS => {
-                return Err(Reason::TooManyServers(weights.len()));
+            (None, None, None) => return Err(Invalid::NoInstruction),
+            (Some(UniqueWeights(weights)), None, None) if weights.is_empty() => return Err(Invalid::EmptyWeights),
+            (Some(UniqueWeights(weights)), None, None) if weights.len() > Invalid::MAX_SERVERS => {
+                return Err(Invalid::TooManyServers(weights.len()));
             }
             (Some(UniqueWeights(weights)), None, None) => Kind::Weights(weights),
-            (None, Some(_), None) => return Err(Reason::SplitUnsupported),
+            (None, Some(_), None) => return Err(Invalid::SplitUnsupported),
             (None, None, Some(true)) => Kind::Release,
             (None, None, Some(false)) => {
-                return Err(Reason::Malformed("`release` can only be true".to_owned()));
+                return Err(Invalid::Malformed("`release` can only be true".to_owned()));
             }
-            _ => return Err(Reason::TwoInstructions),
+            _ => return Err(Invalid::TwoInstructions),
         };
         Ok(Document {
             kind,
@@ -108,7 +108,7 @@ impl<'de> Deserialize<'de> for Raw {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Visitor;
 
-        /// Takes the value of a known field, refusing a second one: which of two should count is a guess.
+        /// Takes the value of a known field. A second one is an error: which of the two counts would be a guess.
         fn once<'de, A: MapAccess<'de>, T: Deserialize<'de>>(
             slot: &mut Option<T>,
             name: &'static str,
@@ -157,7 +157,7 @@ impl<'de> Deserialize<'de> for Raw {
     }
 }
 
-/// A JSON object of weights in which no server stands twice.
+/// A JSON object of weights without a duplicate server.
 struct UniqueWeights(Weights);
 
 impl<'de> Deserialize<'de> for UniqueWeights {
@@ -176,7 +176,7 @@ impl<'de> Deserialize<'de> for UniqueWeights {
                 while let Some(server) = map.next_key::<ServerName>()? {
                     let weight: Weight = map.next_value()?;
                     if weights.contains_key(&server) {
-                        return Err(de::Error::custom(format_args!("server `{server}` stands twice")));
+                        return Err(de::Error::custom(format_args!("server `{server}` is named twice")));
                     }
                     weights.insert(server, weight);
                 }
@@ -192,7 +192,7 @@ impl<'de> Deserialize<'de> for UniqueWeights {
 mod tests {
     use super::*;
 
-    fn reason(text: &str) -> Reason {
+    fn reason(text: &str) -> Invalid {
         Document::parse(text.as_bytes()).expect_err(text)
     }
 
@@ -239,7 +239,7 @@ mod tests {
             "18446744073709551616",
         ] {
             let text = format!(r#"{{"weights":{{"blue":{number}}}}}"#);
-            assert!(matches!(reason(&text), Reason::Malformed(_)), "{text}");
+            assert!(matches!(reason(&text), Invalid::Malformed(_)), "{text}");
         }
     }
 
@@ -247,7 +247,7 @@ mod tests {
     fn a_name_that_haproxy_cannot_have_is_refused() {
         for name in ["a;b", "a\\nb", "a b", "#1", "@1", "", "a/b", "\\u202e", "\\u0000"] {
             let text = format!(r#"{{"weights":{{"{name}":1}}}}"#);
-            assert!(matches!(reason(&text), Reason::Malformed(_)), "{text}");
+            assert!(matches!(reason(&text), Invalid::Malformed(_)), "{text}");
         }
     }
 
@@ -260,44 +260,44 @@ mod tests {
             r#"{"weights":{"a":1},"by":null,"by":"x"}"#,
             r#"{"weights":{"a":1},"x":1,"x":2}"#,
         ] {
-            assert!(matches!(reason(text), Reason::Malformed(_)), "{text}");
+            assert!(matches!(reason(text), Invalid::Malformed(_)), "{text}");
         }
     }
 
     #[test]
     fn exactly_one_instruction_is_wanted() {
-        assert_eq!(reason("{}"), Reason::NoInstruction);
-        assert_eq!(reason(r#"{"by":"x"}"#), Reason::NoInstruction);
-        assert_eq!(reason(r#"{"weights":{}}"#), Reason::EmptyWeights);
-        assert_eq!(reason(r#"{"weights":{"a":1},"release":true}"#), Reason::TwoInstructions);
-        assert_eq!(reason(r#"{"weights":{"a":1},"split":{"a*":1}}"#), Reason::TwoInstructions);
-        assert_eq!(reason(r#"{"split":{},"release":true}"#), Reason::TwoInstructions);
-        assert_eq!(reason(r#"{"split":{"a*":1}}"#), Reason::SplitUnsupported);
-        assert!(matches!(reason(r#"{"release":false}"#), Reason::Malformed(_)));
+        assert_eq!(reason("{}"), Invalid::NoInstruction);
+        assert_eq!(reason(r#"{"by":"x"}"#), Invalid::NoInstruction);
+        assert_eq!(reason(r#"{"weights":{}}"#), Invalid::EmptyWeights);
+        assert_eq!(reason(r#"{"weights":{"a":1},"release":true}"#), Invalid::TwoInstructions);
+        assert_eq!(reason(r#"{"weights":{"a":1},"split":{"a*":1}}"#), Invalid::TwoInstructions);
+        assert_eq!(reason(r#"{"split":{},"release":true}"#), Invalid::TwoInstructions);
+        assert_eq!(reason(r#"{"split":{"a*":1}}"#), Invalid::SplitUnsupported);
+        assert!(matches!(reason(r#"{"release":false}"#), Invalid::Malformed(_)));
     }
 
     #[test]
     fn another_version_is_refused_before_anything_else() {
-        assert_eq!(reason(r#"{"v":2,"weights":{"a":1}}"#), Reason::Version(2));
-        assert_eq!(reason(r#"{"v":0,"weights":{"a":1}}"#), Reason::Version(0));
-        assert_eq!(reason(r#"{"v":2,"percent":{}}"#), Reason::Version(2));
+        assert_eq!(reason(r#"{"v":2,"weights":{"a":1}}"#), Invalid::Version(2));
+        assert_eq!(reason(r#"{"v":0,"weights":{"a":1}}"#), Invalid::Version(0));
+        assert_eq!(reason(r#"{"v":2,"percent":{}}"#), Invalid::Version(2));
     }
 
     #[test]
     fn what_is_no_json_object_is_refused() {
-        assert_eq!(reason(""), Reason::Empty);
-        assert_eq!(Document::parse(&[0xff, 0xfe]).unwrap_err(), Reason::NotUtf8);
+        assert_eq!(reason(""), Invalid::Empty);
+        assert_eq!(Document::parse(&[0xff, 0xfe]).unwrap_err(), Invalid::NotUtf8);
         let deep = "[".repeat(10_000);
         for text in ["null", "50", "[]", "\"x\"", "{", "{}x", "not json", deep.as_str(), "\u{feff}{}"] {
-            assert!(matches!(reason(text), Reason::Malformed(_)), "{text}");
+            assert!(matches!(reason(text), Invalid::Malformed(_)), "{text}");
         }
-        assert_eq!(reason(&" ".repeat(Reason::MAX_VALUE + 1)), Reason::TooLarge(Reason::MAX_VALUE + 1));
+        assert_eq!(reason(&" ".repeat(Invalid::MAX_VALUE + 1)), Invalid::TooLarge(Invalid::MAX_VALUE + 1));
     }
 
     #[test]
     fn more_servers_than_a_backend_can_have_are_refused() {
-        let servers: Vec<_> = (0..=Reason::MAX_SERVERS).map(|n| format!("\"s{n}\":1")).collect();
+        let servers: Vec<_> = (0..=Invalid::MAX_SERVERS).map(|n| format!("\"s{n}\":1")).collect();
         let text = format!("{{\"weights\":{{{}}}}}", servers.join(","));
-        assert_eq!(reason(&text), Reason::TooManyServers(Reason::MAX_SERVERS + 1));
+        assert_eq!(reason(&text), Invalid::TooManyServers(Invalid::MAX_SERVERS + 1));
     }
 }

@@ -1,6 +1,6 @@
 use crate::model::{Escaped, InvalidName};
 
-/// A key or a value that is refused. What was accepted for its backend stays in force.
+/// A key or a value that is invalid. What was accepted for its backend stays in force.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejected {
     /// The full key, as Consul has it.
@@ -8,25 +8,28 @@ pub struct Rejected {
     /// Its `ModifyIndex`.
     pub index: u64,
     /// What is wrong with it.
-    pub reason: Reason,
+    pub reason: Invalid,
 }
 
-/// What can be wrong with a key or a value.
+/// Why a key or a value is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Reason {
+pub enum Invalid {
     /// No bytes at all: a `null` value in Consul's answer.
     #[error("the value is empty")]
     Empty,
-    /// More bytes than [`Reason::MAX_VALUE`].
-    #[error("the value has {0} bytes, more than {max}", max = Reason::MAX_VALUE)]
+    /// More bytes than [`Invalid::MAX_VALUE`].
+    #[error("the value has {0} bytes, more than {max}", max = Invalid::MAX_VALUE)]
     TooLarge(usize),
-    /// Bytes that are no text.
+    /// All keys of the backend together are too large to be read.
+    #[error("the keys of this backend are too large to be read")]
+    Oversized,
+    /// Bytes that are not text.
     #[error("the value is not UTF-8")]
     NotUtf8,
-    /// Not JSON, not the document's shape, a number that is no weight, a key given twice.
+    /// Not JSON, not the shape of a document, a number that is not a weight, a duplicate key.
     #[error("the document is malformed: {}", Escaped(.0))]
     Malformed(String),
-    /// A schema this version cannot read.
+    /// A schema that this version cannot read.
     #[error("the document has version {0}, this weightd reads version 1")]
     Version(u64),
     /// None of `weights`, `split`, `release`.
@@ -39,35 +42,35 @@ pub enum Reason {
     #[error("`weights` is empty")]
     EmptyWeights,
     /// More servers than one backend can have.
-    #[error("the document names {0} servers, more than {max}", max = Reason::MAX_SERVERS)]
+    #[error("the document names {0} servers, more than {max}", max = Invalid::MAX_SERVERS)]
     TooManyServers(usize),
     /// Shares by pattern, which this version cannot expand.
     #[error("`split` is not supported yet")]
     SplitUnsupported,
-    /// A leaf's value that is no weight.
+    /// A leaf whose value is not a weight.
     #[error("`{}` is not a weight", Escaped(.0))]
     Leaf(String),
     /// A document and leaves for the same backend.
     #[error("the backend has a document and leaves at once")]
     DocumentAndLeaves,
     /// A key below a leaf.
-    #[error("the key lies deeper than <backend>/<server>")]
+    #[error("the key is deeper than <backend>/<server>")]
     Nested,
     /// A folder key that carries a value.
     #[error("a folder key carries a value")]
     FolderValue,
-    /// The backend's part of the key is no name of HAProxy's.
-    #[error("the backend's name cannot be: {0}")]
+    /// The key's backend is not a name that HAProxy can have.
+    #[error("the backend's name is invalid: {0}")]
     BackendName(InvalidName),
-    /// The server's part of the key is no name of HAProxy's.
-    #[error("the server's name cannot be: {0}")]
+    /// The key's server is not a name that HAProxy can have.
+    #[error("the server's name is invalid: {0}")]
     ServerName(InvalidName),
 }
 
-impl Reason {
-    /// The most bytes a value may have.
+impl Invalid {
+    /// The most bytes of a value.
     pub const MAX_VALUE: usize = 64 * 1024;
-    /// The most servers a document may name: what HAProxy's roundrobin takes in one backend is 4095.
+    /// The most servers that a document may name. HAProxy's roundrobin takes 4095 in one backend.
     pub const MAX_SERVERS: usize = 4096;
 
     /// What to do about it.
@@ -79,6 +82,7 @@ impl Reason {
                 DOCUMENT
             }
             Self::TooLarge(_) => "write a smaller document; one names the servers of one backend and nothing else",
+            Self::Oversized => "delete what is no leaf below <backend>/, or replace the leaves by one document",
             Self::Version(_) => "upgrade this weightd, or write the document as version 1",
             Self::TwoInstructions => "keep exactly one of `weights`, `split` and `release`",
             Self::EmptyWeights => r#"name the servers, or write {"release": true} to stop managing the backend"#,

@@ -4,39 +4,45 @@ use serde::{Serialize, Serializer};
 
 use super::Escaped;
 
-/// A name that HAProxy would not take, and why.
+/// Why a text is not a name that HAProxy can have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidName {
-    /// There is nothing there.
+    /// The text is empty.
     #[error("a name is empty")]
     Empty,
     /// Longer than 255 bytes.
     #[error("the name `{}` has {len} bytes, more than {MAX_LEN}", Escaped(.name))]
     TooLong {
-        /// The name as it came.
+        /// The text.
         name: String,
         /// Its length in bytes.
         len: usize,
     },
+    /// `.` or `..`, which URLs and file systems take for something else: a key of it would be another key.
+    #[error("`{0}` is not a name here: Consul's API takes it for another key; rename it in haproxy.cfg")]
+    Dots(String),
     /// Holds a character outside `[A-Za-z0-9_.:-]`.
     #[error("the name `{}` contains `{}`; HAProxy's names are made of A-Z a-z 0-9 _ . : -", Escaped(.name), .found.escape_debug())]
     Character {
-        /// The name as it came.
+        /// The text.
         name: String,
-        /// The first character that does not belong.
+        /// The first invalid character.
         found: char,
     },
 }
 
-/// The longest name taken, in bytes. HAProxy has no limit of its own but the line it reads; this one keeps
-/// a command with two names far below the 4 KiB that a line to the runtime API may have here.
+/// The longest name, in bytes. HAProxy has no limit except the line that it reads; this one keeps a command with two names
+/// far below the 4 KiB of a line to the runtime API.
 const MAX_LEN: usize = 255;
 
-/// HAProxy's own rule for identifiers: `[A-Za-z0-9_.:-]+`. It leaves no room for what its command line
-/// would read as something else: `;`, a blank, a line end, `/`, a leading `#` or `@`.
+/// HAProxy's own rule for identifiers: `[A-Za-z0-9_.:-]+`. It excludes everything that its command line would read as
+/// something else: `;`, a blank, a line end, `/`, a leading `#` or `@`.
 fn check(name: &str) -> Result<(), InvalidName> {
     if name.is_empty() {
         return Err(InvalidName::Empty);
+    }
+    if matches!(name, "." | "..") {
+        return Err(InvalidName::Dots(name.to_owned()));
     }
     if let Some(found) = name.chars().find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | ':' | '-'))) {
         return Err(InvalidName::Character { name: name.to_owned(), found });
@@ -54,7 +60,7 @@ macro_rules! name {
         pub struct $name(Arc<str>);
 
         impl $name {
-            /// Takes `name` if HAProxy could have it.
+            /// Takes `name` if HAProxy can have it.
             ///
             /// # Errors
             /// [`InvalidName`] says which rule it breaks.
@@ -112,7 +118,7 @@ name! {
     ServerName
 }
 
-/// The candidate that somebody who wrote `wrong` most likely meant, if one is close enough to be worth saying.
+/// The candidate that was most likely meant by `wrong`, if one is similar enough.
 pub fn nearest<'a>(wrong: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     candidates
         .into_iter()
@@ -139,6 +145,10 @@ mod tests {
             assert!(matches!(ServerName::new(name), Err(InvalidName::Character { .. })), "{name:?}");
         }
         assert_eq!(ServerName::new(""), Err(InvalidName::Empty));
+        for dots in [".", ".."] {
+            assert_eq!(BackendName::new(dots), Err(InvalidName::Dots(dots.to_owned())));
+        }
+        assert!(BackendName::new("...").is_ok() && BackendName::new("a..b").is_ok());
         assert!(matches!(ServerName::new(&"x".repeat(10_000)), Err(InvalidName::TooLong { .. })));
     }
 

@@ -1,4 +1,4 @@
-//! The bodies of `POST /v1/pause` and `POST /v1/resume` on the local socket, as both ends know them.
+//! The bodies of `POST /v1/pause` and `POST /v1/resume` on the local socket.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,24 +6,24 @@ use crate::model::BackendName;
 
 /// The shortest pause, in seconds.
 pub const MIN_PAUSE: u64 = 1;
-/// The longest pause, in seconds: a week. What is to last longer is a decision, and belongs in Consul.
+/// The longest pause, in seconds: a week. What lasts longer belongs into a document in Consul.
 pub const MAX_PAUSE: u64 = 7 * 24 * 3600;
 /// The most characters of a reason, or of a name.
 pub const MAX_TEXT: usize = 200;
 
-/// `POST /v1/pause`: hands off. It replaces the pause of the same backend, or of all, if there is one.
+/// `POST /v1/pause`. It replaces the pause of the same backend, or of all backends, if there is one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PauseRequest {
-    /// The backend; all of them, also those that are yet to come, if absent.
+    /// The backend; if absent all of them, including future ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backend: Option<BackendName>,
-    /// The HAProxy, by its name in the configuration; each of this node if absent.
+    /// The HAProxy, by its name in the configuration; if absent each of this node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instance: Option<String>,
-    /// For how long, from [`MIN_PAUSE`] to [`MAX_PAUSE`] seconds.
+    /// How long it lasts, from [`MIN_PAUSE`] to [`MAX_PAUSE`] seconds.
     pub for_seconds: u64,
-    /// Why: at most [`MAX_TEXT`] characters, none of them a control character.
+    /// Why: at most [`MAX_TEXT`] characters, no control characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// Who: the same.
@@ -31,11 +31,11 @@ pub struct PauseRequest {
     pub by: Option<String>,
 }
 
-/// `POST /v1/resume`: hands on, at once.
+/// `POST /v1/resume`: ends a pause at once.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ResumeRequest {
-    /// The backend whose pause ends; every pause ends if absent.
+    /// The backend whose pause ends; if absent every pause ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backend: Option<BackendName>,
     /// As in [`PauseRequest`].
@@ -46,10 +46,10 @@ pub struct ResumeRequest {
     pub by: Option<String>,
 }
 
-/// The answer to a pause: 200. Nothing is on its way to HAProxy any more, and a restart of weightd keeps it.
+/// The answer to a pause: 200. No command is under way to HAProxy any more, and a restart of weightd keeps the pause.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PauseAnswer {
-    /// The names of the instances on which it holds.
+    /// The names of the instances on which it is in force.
     pub instances: Vec<String>,
     /// The backend; null for all.
     pub backend: Option<BackendName>,
@@ -60,7 +60,7 @@ pub struct PauseAnswer {
 /// The answer to a resume: 200.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResumeAnswer {
-    /// The names of the instances that were looked at.
+    /// The names of the instances that were asked.
     pub instances: Vec<String>,
     /// The backend; null for all.
     pub backend: Option<BackendName>,
@@ -68,11 +68,10 @@ pub struct ResumeAnswer {
     pub lifted: usize,
 }
 
-/// The answer to what was not done, or not in full: 400 for a body that cannot be, 404 for a name that this node
-/// does not know, 409 for one backend while all are paused, 413 for a body over 4 KiB, 500 if it could not be
-/// written to disk.
+/// The answer to a request that was not carried out, or not in full: 400 for an invalid body, 404 for an unknown name, 409
+/// for one backend while all are paused, 413 for a body over 4 KiB, 500 if it could not be written to disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Problem {
+pub struct ApiError {
     /// What is wrong.
     pub error: String,
     /// What to do about it.

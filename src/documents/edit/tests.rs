@@ -74,7 +74,7 @@ fn stored_release() -> Stored {
 #[test]
 fn what_is_new_has_to_be_created() {
     let refusal = set(&name(), None, &weights(&[("blue", 1)]), &intent()).unwrap_err();
-    assert_eq!(refusal, Refusal::NoSuchBackend(name()));
+    assert_eq!(refusal, EditError::NoSuchBackend(name()));
     assert_eq!(release(&name(), None, &intent()).unwrap_err(), refusal);
 
     let stored = stored(&[DOCUMENT]);
@@ -92,10 +92,31 @@ fn what_is_new_has_to_be_created() {
 }
 
 #[test]
+fn a_reason_is_never_dropped() {
+    let because = |reason: &str| Intent { reason: Some(reason.to_owned()), ..intent() };
+    let document = stored(&[("app", r#"{"weights":{"blue":90},"by":"alice","reason":"old"}"#)]);
+    let same = weights(&[("blue", 90)]);
+    let edit = set(&name(), Some(&document), &same, &because("new")).unwrap();
+    insta::assert_snapshot!(text(&edit), @r#"{"v":1,"weights":{"blue":90},"by":"bob","reason":"new","at":"2026-11-21T10:00:00Z"}"#);
+    assert_eq!(set(&name(), Some(&document), &same, &because("old")).unwrap().write, Write::Nothing);
+    let released = stored(&[("app", r#"{"release":true,"by":"alice"}"#)]);
+    assert!(text(&release(&name(), Some(&released), &because("new")).unwrap()).contains(r#""reason":"new""#));
+
+    let leaves = stored(&[("app/blue", "90"), ("app/green", "10")]);
+    for asked in [weights(&[("blue", 90)]), weights(&[("blue", 50)])] {
+        let refused = set(&name(), Some(&leaves), &asked, &because("new")).unwrap_err();
+        assert_eq!(refused, EditError::NoReason(name()));
+    }
+    let forced = Intent { force: true, ..because("new") };
+    let edit = set(&name(), Some(&leaves), &weights(&[("blue", 50)]), &forced).unwrap();
+    assert_eq!(edit.after.reason.as_deref(), Some("new"), "a document holds one");
+}
+
+#[test]
 fn nobody_left_to_answer_needs_force() {
     let stored = stored(&[DOCUMENT]);
     let zero = weights(&[("blue", 0), ("green", 0)]);
-    assert_eq!(set(&name(), Some(&stored), &zero, &intent()).unwrap_err(), Refusal::AllZero(name()));
+    assert_eq!(set(&name(), Some(&stored), &zero, &intent()).unwrap_err(), EditError::AllZero(name()));
     let edit = set(&name(), Some(&stored), &zero, &forced()).unwrap();
     assert!(edit.after.force && text(&edit).contains(r#""force":true"#));
 }
@@ -131,7 +152,7 @@ fn what_leaves_cannot_say_makes_them_a_document() {
 fn more_leaves_than_a_transaction_takes_are_left_alone() {
     let keys: Vec<_> = (0..=MAX_LEAVES).map(|n| (format!("app/s{n}"), "1".to_owned())).collect();
     let keys: Vec<_> = keys.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
-    let too_many = Refusal::TooManyLeaves { backend: name(), leaves: MAX_LEAVES + 1 };
+    let too_many = EditError::TooManyLeaves { backend: name(), leaves: MAX_LEAVES + 1 };
     let (just, over) = (stored(&keys[1..]), stored(&keys));
     let asked = weights(&[("s1", 2)]);
     assert_eq!(set(&name(), Some(&over), &asked, &intent()).unwrap_err(), too_many);
@@ -156,7 +177,7 @@ fn what_is_rejected_is_not_edited() {
     ] {
         let stored = stored(keys);
         for refused in [set(&name(), Some(&stored), &asked, &intent()), release(&name(), Some(&stored), &intent())] {
-            assert!(matches!(refused, Err(Refusal::Rejected { .. })), "{keys:?}");
+            assert!(matches!(refused, Err(EditError::Rejected { .. })), "{keys:?}");
         }
         // A document that means nothing to anybody can be written anew, whole.
         let anew = set(&name(), Some(&stored), &asked, &created());
@@ -173,18 +194,18 @@ fn a_released_backend_is_begun_anew_only_on_purpose() {
     let stored = stored_release();
     let asked = weights(&[("blue", 1)]);
     let refusal = set(&name(), Some(&stored), &asked, &intent()).unwrap_err();
-    assert_eq!(refusal, Refusal::Released(name()));
+    assert_eq!(refusal, EditError::Released(name()));
     insta::assert_snapshot!(refusal.hint(""), @"name every server and add --create to manage it again");
     let edit = set(&name(), Some(&stored), &asked, &created()).unwrap();
     insta::assert_snapshot!(text(&edit), @r#"{"v":1,"weights":{"blue":1},"by":"bob","at":"2026-11-21T10:00:00Z","team":"x"}"#);
 }
 
 #[test]
-fn what_weightd_would_refuse_is_not_written() {
+fn what_weightd_would_reject_is_not_written() {
     let stored = stored(&[DOCUMENT]);
-    let long = Intent { reason: Some("x".repeat(Reason::MAX_VALUE)), ..intent() };
+    let long = Intent { reason: Some("x".repeat(Invalid::MAX_VALUE)), ..intent() };
     let refused = set(&name(), Some(&stored), &weights(&[("blue", 1)]), &long);
-    assert!(matches!(refused, Err(Refusal::Invalid(Reason::TooLarge(_)))), "{refused:?}");
+    assert!(matches!(refused, Err(EditError::Invalid(Invalid::TooLarge(_)))), "{refused:?}");
 }
 
 fn any_weights() -> impl Strategy<Value = Weights> {

@@ -1,43 +1,79 @@
-//! Consul: whether it answers, who the user is there, what that permits, and every document.
+//! Consul: whether it answers, who the user is there, what the token permits, and every document.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use weightd_core::{
-    desired::{Decoder, DesiredState, Rejected, Source},
+    desired::{DesiredState, Published, Rejected},
     model::Root,
 };
 
 use super::finding::{Finding, Section};
 use crate::{
-    consul::{Client, ConsulError, client::MAX_TXN, rights::Identity},
-    weightctl::refusals::failed,
+    base::clock::Clock,
+    consul::{
+        Client, ConsulError,
+        client::MAX_TXN,
+        rights::Identity,
+        watch::{Feed, Watch},
+    },
+    weightctl::{context::Context, failure::Failure, refusals::failed},
 };
 
-/// How many refused keys are told of one by one.
+/// How many invalid keys are shown one by one.
 const SHOWN: usize = 20;
-/// Whose token the hint is for: that of the user is the one that lacks the right.
-const MANAGERS: &str = "who manages Consul's tokens mends it";
+/// Who can run the command in the hint.
+const MANAGERS: &str = "whoever manages Consul's tokens can change that";
 /// A backend that no HAProxy can have, to ask about those that have no document yet.
 const NOBODY: &str = "-weightctl-check-";
 
-/// What Consul looks like from here, and the documents, if they can be read.
-pub(super) async fn look(client: &Client, root: &Root, reads_only: bool) -> (Section, Option<Arc<DesiredState>>) {
-    let mut looking = Looking { client, root, reads_only, findings: Vec::new(), accessor: None };
-    let state = looking.all().await;
-    let name = format!("{}, root {root}", client.address());
-    (Section { part: "consul", name, findings: looking.findings }, state)
+/// What was found in Consul.
+pub(super) struct Checked {
+    pub(super) section: Section,
+    /// The documents; none if they could not be read.
+    pub(super) state: Option<Arc<DesiredState>>,
 }
 
-struct Looking<'a> {
-    client: &'a Client,
-    root: &'a Root,
+/// Checks Consul.
+pub(super) async fn check(context: &Context<'_>, reads_only: bool) -> Result<Checked, Failure> {
+    let (client, root) = (Arc::new(context.client()?), context.root());
+    let name = format!("{}, root {root}", client.address());
+    let mut checks = Checks { client, root, reads_only, findings: Vec::new(), accessor: None };
+    let state = checks.all().await;
+    Ok(Checked { section: Section { part: "consul", name, findings: checks.findings }, state })
+}
+
+/// The documents, read as weightd reads them: what is too large or invalid for it is so here.
+pub(super) struct Documents {
+    pub(super) state: Arc<DesiredState>,
+    /// Whether ACLs hid keys.
+    filtered: bool,
+    /// Whether there is no key.
+    empty: bool,
+}
+
+/// Reads the documents.
+pub(super) async fn documents(client: &Arc<Client>, root: &Root) -> Result<Documents, ConsulError> {
+    let (mut watch, followed) = Watch::new(Arc::clone(client), root.weights_prefix(), Duration::ZERO, Clock::start());
+    watch.read_once().await?;
+    let link = followed.link.borrow();
+    match &*followed.feed.borrow() {
+        Feed::State { state, .. } => {
+            Ok(Documents { state: Arc::clone(state), filtered: link.filtered, empty: link.empty })
+        }
+        Feed::Waiting | Feed::Unavailable => Err(ConsulError::NoIndex),
+    }
+}
+
+struct Checks {
+    client: Arc<Client>,
+    root: Root,
     reads_only: bool,
     findings: Vec<Finding>,
     /// What names the token, if Consul knows it.
     accessor: Option<String>,
 }
 
-impl Looking<'_> {
+impl Checks {
     async fn all(&mut self) -> Option<Arc<DesiredState>> {
         if !self.leader().await {
             return None;
@@ -48,7 +84,7 @@ impl Looking<'_> {
             self.write(state.as_deref()).await;
         }
         if let Some(state) = &state {
-            self.refused(state);
+            self.rejected(state);
         }
         state
     }
@@ -126,32 +162,30 @@ impl Looking<'_> {
     async fn documents(&mut self) -> Option<Arc<DesiredState>> {
         let prefix = self.root.weights_prefix();
         let answer = async {
-            let listing = self.client.list(&prefix, None).await?;
-            let entries = listing.entries()?;
-            // A listing leaves out what the token may not see; only a plain read says so.
+            let documents = documents(&self.client, &self.root).await?;
+            // A listing leaves out what the token may not see; only the read of one key says so.
             self.client.may_read(&format!("{prefix}{NOBODY}")).await?;
-            let mut decoder = Decoder::new(prefix.clone());
-            let state = decoder.decode(&entries).map_err(ConsulError::BadResponse)?;
-            Ok((state, listing.filtered, entries.len()))
+            Ok(documents)
         };
         match answer.await {
-            Ok((state, filtered, keys)) => {
-                self.findings.push(Finding::ok("read", format!("weightd and `get` may read {prefix}")));
+            Ok(Documents { state, filtered, empty }) => {
+                self.findings.push(Finding::ok("read", format!("this token may read {prefix}")));
                 if filtered {
                     let detail = format!("Consul hides keys below {prefix} from this token");
                     self.findings.push(Finding::fail("read", detail, self.grant()));
                 }
-                if keys == 0 {
+                if empty {
                     let hint = self.elsewhere().await;
                     self.findings.push(Finding::warn("documents", format!("there is no key below {prefix}"), hint));
                 } else {
-                    let valid = state.backends.values().filter(|source| matches!(source, Source::Valid(_))).count();
+                    let valid =
+                        state.backends.values().filter(|published| matches!(published, Published::Valid(_))).count();
                     self.findings.push(Finding::ok("documents", format!("{valid} valid")));
                 }
                 Some(state)
             }
             Err(ConsulError::Denied(_)) => {
-                let detail = format!("weightd and `get` would be denied {prefix}; {MANAGERS}");
+                let detail = format!("this token may not read {prefix}; {MANAGERS}");
                 self.findings.push(Finding::fail("read", detail, self.grant()));
                 None
             }
@@ -165,12 +199,12 @@ impl Looking<'_> {
     /// What to do where there is no key: use the root that has some, if there is one, or begin.
     async fn elsewhere(&self) -> String {
         let begin = "weightctl set BACKEND SERVER=WEIGHT … --create".to_owned();
-        // A favour: whoever may not see other keys is told how to begin.
+        // Whoever may not see other keys is told how to begin.
         let Ok(segments) = self.client.first_segments().await else { return begin };
         for root in segments.iter().filter(|segment| segment.ends_with('/')).filter_map(|s| s.parse::<Root>().ok()) {
             let prefix = root.weights_prefix();
             let found = self.client.list(&prefix, None).await.is_ok_and(|l| l.entries().is_ok_and(|e| !e.is_empty()));
-            if root != *self.root && found {
+            if root != self.root && found {
                 return format!("export WEIGHTD_ROOT={root}");
             }
         }
@@ -201,22 +235,26 @@ impl Looking<'_> {
         }
     }
 
-    fn refused(&mut self, state: &DesiredState) {
-        let rejected = state.backends.values().filter_map(|source| match source {
-            Source::Rejected(rejected) => Some(rejected),
-            Source::Valid(_) => None,
+    fn rejected(&mut self, state: &DesiredState) {
+        let rejected = state.backends.values().filter_map(|published| match published {
+            Published::Rejected(rejected) => Some(rejected),
+            Published::Valid(_) => None,
         });
         let all: Vec<&Arc<Rejected>> = rejected.chain(&state.stray).collect();
         for rejected in all.iter().take(SHOWN) {
             let Rejected { key, reason, .. } = &***rejected;
-            // What weights were meant, nobody can tell. Without the key what was accepted stays in force all the same.
-            let hint = format!("{}; or `consul kv delete {}`, and begin anew", reason.remedy(), quoted(key));
-            let detail = format!("{key}: {reason}; weightd keeps what it has");
+            // Without the key, what was accepted stays in force all the same.
+            let hint = format!("{}; or `consul kv delete {}`, and write it again", reason.remedy(), quoted(key));
+            let detail = format!("{key}: {reason}; what was accepted before stays in force");
             self.findings.push(Finding::fail("document", detail, hint));
         }
         let left_out = all.len().saturating_sub(SHOWN) + state.stray_total.saturating_sub(state.stray.len());
         if left_out > 0 {
-            self.findings.push(Finding::fail("document", format!("{left_out} more are refused"), "weightctl list"));
+            self.findings.push(Finding::fail(
+                "document",
+                format!("{left_out} more keys are rejected"),
+                "weightctl list",
+            ));
         }
     }
 }

@@ -1,88 +1,96 @@
-//! What was found, and how it is shown. Pure.
+//! The findings of a check, and how they are shown. Pure.
 
-use std::fmt::Write as _;
+use std::{borrow::Cow, fmt::Write as _};
 
 use serde::Serialize;
 
 use crate::weightctl::table::Tone;
 
-/// How it is.
+/// The result of one check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Verdict {
-    /// As it should be.
+pub(super) enum CheckResult {
+    /// It is right.
     Ok,
     /// It works, and somebody should know.
     Warn,
     /// It does not work.
     Fail,
-    /// It could not be looked at, or is not here.
+    /// It could not be checked, or is not on this host.
     Skip,
 }
 
-/// One thing that was looked at.
+/// One check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct Finding {
     /// What, in a word or two; stable.
-    pub(super) check: &'static str,
-    /// How it is.
-    pub(super) verdict: Verdict,
+    pub(super) check: Cow<'static, str>,
+    /// Its result.
+    pub(super) verdict: CheckResult,
     /// What was found.
     pub(super) detail: String,
-    /// What mends it, ready to be pasted where that can be.
+    /// What to do about it, ready to be pasted where possible.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) hint: Option<String>,
 }
 
 impl Finding {
-    fn new(check: &'static str, verdict: Verdict, detail: impl Into<String>) -> Self {
-        Self { check, verdict, detail: detail.into(), hint: None }
+    fn new(check: impl Into<Cow<'static, str>>, verdict: CheckResult, detail: impl Into<String>) -> Self {
+        Self { check: check.into(), verdict, detail: detail.into(), hint: None }
     }
 
-    pub(super) fn ok(check: &'static str, detail: impl Into<String>) -> Self {
-        Self::new(check, Verdict::Ok, detail)
+    pub(super) fn ok(check: impl Into<Cow<'static, str>>, detail: impl Into<String>) -> Self {
+        Self::new(check, CheckResult::Ok, detail)
     }
 
-    pub(super) fn skip(check: &'static str, detail: impl Into<String>) -> Self {
-        Self::new(check, Verdict::Skip, detail)
+    pub(super) fn skip(check: impl Into<Cow<'static, str>>, detail: impl Into<String>) -> Self {
+        Self::new(check, CheckResult::Skip, detail)
     }
 
-    pub(super) fn warn(check: &'static str, detail: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { hint: Some(hint.into()), ..Self::new(check, Verdict::Warn, detail) }
+    pub(super) fn warn(
+        check: impl Into<Cow<'static, str>>,
+        detail: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Self {
+        Self { hint: Some(hint.into()), ..Self::new(check, CheckResult::Warn, detail) }
     }
 
-    pub(super) fn fail(check: &'static str, detail: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { hint: Some(hint.into()), ..Self::new(check, Verdict::Fail, detail) }
+    pub(super) fn fail(
+        check: impl Into<Cow<'static, str>>,
+        detail: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Self {
+        Self { hint: Some(hint.into()), ..Self::new(check, CheckResult::Fail, detail) }
     }
 }
 
-/// What was found about one thing with a name.
+/// The findings about one part.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct Section {
     /// `consul`, `haproxy` or `weightd`.
     pub(super) part: &'static str,
     /// Which one.
     pub(super) name: String,
-    /// In the order in which one thing rests on the other.
+    /// Each depends on those before it.
     pub(super) findings: Vec<Finding>,
 }
 
-/// All that was found. The JSON of `weightctl check`; stable.
+/// All findings. The JSON of `weightctl check`; stable.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct Report {
     /// Whether nothing failed.
     pub(super) ok: bool,
-    /// What was looked at.
+    /// One for each part.
     pub(super) sections: Vec<Section>,
 }
 
 impl Report {
     pub(super) fn of(sections: Vec<Section>) -> Self {
-        let failed = |section: &Section| section.findings.iter().any(|finding| finding.verdict == Verdict::Fail);
+        let failed = |section: &Section| section.findings.iter().any(|finding| finding.verdict == CheckResult::Fail);
         Self { ok: !sections.iter().any(failed), sections }
     }
 
-    /// For people: the verdict is a word, and a colour as well.
+    /// For people: the result is a word and a colour.
     pub(super) fn table(&self) -> String {
         let findings = || self.sections.iter().flat_map(|section| &section.findings);
         let width = findings().map(|finding| finding.check.len()).max().unwrap_or_default();
@@ -93,10 +101,10 @@ impl Report {
             let _ = writeln!(text, "{gap}{}", Tone::Strong.paint(title.trim_end()));
             for Finding { check, verdict, detail, hint } in findings {
                 let (word, tone) = match verdict {
-                    Verdict::Ok => ("ok  ", Tone::Good),
-                    Verdict::Warn => ("warn", Tone::Warn),
-                    Verdict::Fail => ("FAIL", Tone::Bad),
-                    Verdict::Skip => ("-   ", Tone::Faint),
+                    CheckResult::Ok => ("ok  ", Tone::Good),
+                    CheckResult::Warn => ("warn", Tone::Warn),
+                    CheckResult::Fail => ("FAIL", Tone::Bad),
+                    CheckResult::Skip => ("-   ", Tone::Faint),
                 };
                 let _ = writeln!(text, "  {}  {check:width$}  {}", tone.paint(word), shown(detail));
                 if let Some(hint) = hint {
@@ -105,12 +113,13 @@ impl Report {
             }
         }
         let count = |verdict| findings().filter(|finding| finding.verdict == verdict).count();
-        let (failed, warned) = (count(Verdict::Fail), count(Verdict::Warn));
+        let (failed, warned) = (count(CheckResult::Fail), count(CheckResult::Warn));
+        let warnings = if warned == 1 { "1 warning".to_owned() } else { format!("{warned} warnings") };
         let sum = match (failed, warned) {
             (0, 0) => Tone::Good.paint("nothing is wrong"),
-            (0, warned) => format!("nothing failed; {warned} to know of"),
+            (0, _) => format!("nothing failed; {warnings}"),
             (failed, 0) => Tone::Bad.paint(&format!("{failed} failed")),
-            (failed, warned) => format!("{}; {warned} to know of", Tone::Bad.paint(&format!("{failed} failed"))),
+            (failed, _) => format!("{}; {warnings}", Tone::Bad.paint(&format!("{failed} failed"))),
         };
         let _ = writeln!(text, "\n{sum}");
         text
@@ -164,7 +173,7 @@ mod tests {
                 hint: nothing
           -     state file  none
 
-        1 failed; 1 to know of
+        1 failed; 1 warning
         ");
         let json = serde_json::to_value(report()).unwrap();
         let expected = serde_json::json!({ "check": "write", "verdict": "fail", "detail": "`set` would be denied", "hint": "consul acl …" });

@@ -1,113 +1,117 @@
 //! This host: weightd's configuration, each HAProxy that it names, and weightd itself.
 
-use std::{fs, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{fs, path::Path, sync::Arc, time::Duration};
 
-use tokio::{sync::watch, time::timeout};
+use tokio::time::timeout;
 use weightd_core::{
     backend::Matched,
     desired::DesiredState,
+    diagnosis,
     model::Root,
     observed::Roles,
-    reasons::{self, Reason, Severity},
-    stored::Stored,
+    reasons::{Reason, Severity, list},
 };
 
 use super::{
     Args,
-    finding::{Finding, Section, Verdict},
+    finding::{CheckResult, Finding, Section},
+    weightd,
 };
 use crate::{
-    base::{chain::Chain, clock::Clock, systemd::Watchdog},
-    consul::{
-        Env,
-        watch::{Feed, Link},
+    base::{chain::Chain, clock::Clock},
+    consul::Client,
+    haproxy::{Address, Reader},
+    weightctl::{
+        context::Context,
+        host::{VARIABLE, path},
     },
-    haproxy,
-    weightctl::status,
     weightd::{
-        config::{Config, DEFAULT_PATH, DEFAULT_SOCKET, Instance as Configured},
-        instance::Instance,
-        metrics::Metrics,
-        reconciler::Reconciler,
-        task::{Task, Timing},
+        config::{Config, DEFAULT_SOCKET, HaproxyConfig},
+        session::Session,
+        survey,
     },
 };
 
 /// The line of haproxy.cfg that makes a socket as weightd needs it.
 const SOCKET_LINE: &str = "mode 660 group haproxy level admin expose-fd listeners";
-/// How long a HAProxy may take for all of it.
+/// How long all reads of a HAProxy may take.
 const DEADLINE: Duration = Duration::from_secs(8);
 
-/// What there is on this host, as far as anything is.
-pub(super) async fn look(args: &Args, root: &Root, state: Option<&Arc<DesiredState>>, env: &Env<'_>) -> Vec<Section> {
+/// Checks this host, as far as there is anything. `state` are the documents as they are in Consul, if they can be read.
+pub(super) async fn check(
+    args: &Args,
+    context: &Context<'_>,
+    state: Option<&Arc<DesiredState>>,
+    client: Client,
+) -> Vec<Section> {
+    let root = context.root();
     if let Some(address) = &args.haproxy {
-        let instance =
-            Configured { name: "haproxy".to_owned(), address: address.clone(), root: root.clone(), state_file: None };
-        return vec![haproxy(&instance, root, state).await];
+        let config = HaproxyConfig {
+            name: "haproxy".to_owned(),
+            address: address.clone(),
+            root: root.clone(),
+            state_file: None,
+        };
+        return vec![haproxy(&config, &root, state).await];
     }
-    let here = args.config.is_some() || Path::new(DEFAULT_PATH).exists() || Path::new(DEFAULT_SOCKET).exists();
-    if !here {
-        let detail = format!("neither {DEFAULT_PATH} nor {DEFAULT_SOCKET} is here: this is no host with HAProxy");
+    let path = args.config.clone().unwrap_or_else(|| path(context.env));
+    let named = args.config.is_some() || (context.env)(VARIABLE).is_some_and(|path| !path.is_empty());
+    if !(named || path.exists() || Path::new(DEFAULT_SOCKET).exists()) {
+        let detail = format!("neither {} nor {DEFAULT_SOCKET} exists: this is not a host with HAProxy", path.display());
         return vec![Section { part: "host", name: String::new(), findings: vec![Finding::skip("haproxy", detail)] }];
     }
-    let config = match Config::load(args.config.as_deref(), env) {
+    let config = match Config::load((named || path.exists()).then_some(path.as_path()), context.env) {
         Ok(config) => config,
         Err(error) => {
-            let file = args.config.as_deref().unwrap_or(Path::new(DEFAULT_PATH)).display();
-            let hint = format!("weightd --check --config {file}, and mend what it names");
+            let hint = format!("weightd --check --config {}, and correct what it names", path.display());
             let findings = vec![Finding::fail("configuration", Chain(&error).to_string(), hint)];
             return vec![Section { part: "weightd", name: String::new(), findings }];
         }
     };
     let mut sections = Vec::new();
-    for instance in &config.haproxy {
-        sections.push(haproxy(instance, root, state).await);
+    for config in &config.haproxy {
+        sections.push(haproxy(config, &root, state).await);
     }
-    let documents = state.is_some_and(|state| !state.backends.is_empty());
-    sections.push(weightd(config.api, root, documents).await);
+    sections.push(weightd::check(config.api, context, state, client).await);
     sections
 }
 
-/// One HAProxy, looked at as weightd would.
-async fn haproxy(configured: &Configured, root: &Root, state: Option<&Arc<DesiredState>>) -> Section {
-    let clock = Clock::start();
-    let (_feed, feed) = watch::channel(match state {
-        Some(state) if configured.root == *root => Feed::State { state: Arc::clone(state), read_at: clock.now() },
-        _ => Feed::Unavailable,
-    });
-    let (_link, link) = watch::channel(Link::default());
-    let timing = Timing { resync: DEADLINE, process_poll: DEADLINE };
-    let (name, address) = (configured.name.clone(), configured.address.clone());
-    let reconciler = Reconciler::new(Stored::default(), true);
-    let instance = Arc::new(Instance::new(name, address, configured.root.to_string(), link, reconciler));
-    let (metrics, pulse) = (Arc::new(Metrics::new()), Watchdog::pulses(1).remove(0));
-    let mut task = Task::new(Arc::clone(&instance), feed, watch::channel(timing).1, None, clock, metrics, pulse);
-    let in_time = timeout(DEADLINE, task.once()).await.is_ok();
-    let mut findings = process(&instance, &configured.address, in_time);
-    if findings.iter().all(|finding| finding.verdict != Verdict::Fail) {
-        if configured.root == *root {
-            backends(&instance, &mut findings);
-        } else {
-            let detail = format!("its documents lie below {}; look there with --root {0}", configured.root);
-            findings.push(Finding::skip("backends", detail));
-        }
+/// Checks one HAProxy, read as weightd reads it.
+async fn haproxy(config: &HaproxyConfig, root: &Root, state: Option<&Arc<DesiredState>>) -> Section {
+    let (reader, clock) = (Reader::new(config.address.clone()), Clock::start());
+    let mut session = survey::session(&clock);
+    let documents = state.filter(|_| config.root == *root);
+    if let Some(state) = documents {
+        session.take(state, clock.now());
     }
-    findings.push(state_file(configured));
-    Section { part: "haproxy", name: format!("{} at {}", configured.name, configured.address), findings }
+    let in_time = timeout(DEADLINE, survey::read(&mut session, &reader, &clock)).await.is_ok();
+    let mut findings = process(&session, &config.address, in_time);
+    if findings.iter().all(|finding| finding.verdict != CheckResult::Fail) {
+        findings.extend(if documents.is_some() {
+            backends(&session)
+        } else if config.root == *root {
+            let detail = "not compared: the documents could not be read from Consul";
+            vec![Finding::skip("backends", detail)]
+        } else {
+            let detail = format!("its documents are below {0}; check them with --root {0}", config.root);
+            vec![Finding::skip("backends", detail)]
+        });
+    }
+    findings.push(state_file(config));
+    Section { part: "haproxy", name: format!("{} at {}", config.name, config.address), findings }
 }
 
 /// Whether HAProxy answers, and lets weights be set.
-fn process(instance: &Instance, address: &haproxy::Address, in_time: bool) -> Vec<Finding> {
+fn process(session: &Session, address: &Address, in_time: bool) -> Vec<Finding> {
     let line = match address {
-        haproxy::Address::Unix(path) => format!("stats socket {} {SOCKET_LINE}", path.display()),
-        haproxy::Address::Tcp { host, port } => format!("stats socket ipv4@{host}:{port} level admin"),
+        Address::Unix(path) => format!("stats socket {} {SOCKET_LINE}", path.display()),
+        Address::Tcp { host, port } => format!("stats socket ipv4@{host}:{port} level admin"),
     };
     let add = format!("`{line}` in the section `global` of haproxy.cfg, and `systemctl reload haproxy`");
-    let inner = instance.lock();
-    if let Some(down) = &inner.down {
+    if let Some(down) = &session.down {
         let hint = match (down.reason, address) {
             ("no_socket" | "refused", _) => format!("systemctl start haproxy; if it runs: {add}"),
-            ("permission_denied", haproxy::Address::Unix(path)) => {
+            ("permission_denied", Address::Unix(path)) => {
                 format!(
                     "sudo usermod -aG \"$(stat -c %G {})\" \"$USER\", and log in again; weightd's user too",
                     path.display()
@@ -117,8 +121,8 @@ fn process(instance: &Instance, address: &haproxy::Address, in_time: bool) -> Ve
         };
         return vec![Finding::fail("socket", down.detail.clone(), hint)];
     }
-    let Some(process) = &inner.reconciler.process else {
-        let detail = "HAProxy answers no more than that it is there";
+    let Some(process) = &session.processes.current else {
+        let detail = "HAProxy accepts the connection and does not answer";
         return vec![Finding::fail("socket", detail, "see whether HAProxy hangs, and how many clients its socket has")];
     };
     let mut findings = vec![Finding::ok("socket", format!("HAProxy {}, pid {}", process.version, process.pid))];
@@ -134,22 +138,20 @@ fn process(instance: &Instance, address: &haproxy::Address, in_time: bool) -> Ve
     findings
 }
 
-/// What of the documents is here, and what speaks against it.
-fn backends(instance: &Instance, findings: &mut Vec<Finding>) {
-    let inner = instance.lock();
-    let managed = || inner.reconciler.backends.iter().filter(|(_, backend)| backend.managed());
+/// Which documents apply to this HAProxy, and every reason why a weight may not have its effect.
+fn backends(session: &Session) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let managed = || session.backends.iter().filter(|(_, backend)| backend.managed());
     let absent: Vec<_> = managed().filter(|(_, b)| b.matched == Matched::No).map(|(name, _)| name.as_str()).collect();
     let (here, all) = (managed().count() - absent.len(), managed().count());
     if here == 0 && all > 0 {
-        let detail = format!(
-            "HAProxy has none of the {all} backends that have a document: {}",
-            reasons::list(absent.into_iter())
-        );
+        let detail =
+            format!("HAProxy has none of the {all} backends that have a document: {}", list(absent.into_iter()));
         findings.push(Finding::warn("backends", detail, "compare the names in haproxy.cfg with `weightctl list`"));
     } else if absent.is_empty() {
         findings.push(Finding::ok("backends", format!("{here} with a document")));
     } else {
-        let absent = reasons::list(absent.into_iter());
+        let absent = list(absent.into_iter());
         findings.push(Finding::ok("backends", format!("{here} with a document; not on this HAProxy: {absent}")));
     }
     for (name, backend) in managed() {
@@ -159,7 +161,7 @@ fn backends(instance: &Instance, findings: &mut Vec<Finding>) {
                 format!("`balance roundrobin` in `backend {name}` of haproxy.cfg, and `systemctl reload haproxy`");
             findings.push(Finding::fail("algorithm", detail, hint));
         }
-        for Reason { reason, detail, remedy, severity } in reasons::of(backend, false, None) {
+        for Reason { reason, detail, remedy, severity } in diagnosis::reasons(backend, None) {
             let detail = format!("{name}: {detail}");
             match severity {
                 // That a document names more than this HAProxy has is normal in a fleet, and was said above.
@@ -169,14 +171,15 @@ fn backends(instance: &Instance, findings: &mut Vec<Finding>) {
             }
         }
     }
+    findings
 }
 
-/// Whether the file that HAProxy is to begin with is there.
-fn state_file(configured: &Configured) -> Finding {
-    let Some(path) = &configured.state_file else {
+/// Whether the file that HAProxy takes weights from when it starts is there.
+fn state_file(config: &HaproxyConfig) -> Finding {
+    let Some(path) = &config.state_file else {
         return Finding::skip(
             "state file",
-            "none is asked for: after a reload HAProxy begins with its configured weights",
+            "not configured: after a reload HAProxy starts with its configured weights",
         );
     };
     let shown = path.display();
@@ -184,57 +187,11 @@ fn state_file(configured: &Configured) -> Finding {
         Ok(text) if text.starts_with("1\n") => {
             Finding::ok("state file", format!("{shown}, {} servers", text.lines().skip(2).count()))
         }
-        Ok(_) => Finding::fail("state file", format!("{shown} is no server-state file"), format!("rm {shown}")),
+        Ok(_) => Finding::fail("state file", format!("{shown} is not a server-state file"), format!("rm {shown}")),
         Err(error) => {
             let folder = path.parent().unwrap_or(path).display();
             let hint = format!("sudo install -d -o weightd -g haproxy {folder}, and see `journalctl -u weightd`");
             Finding::fail("state file", format!("{shown} cannot be read: {error}"), hint)
         }
     }
-}
-
-/// What the weightd of this host says of itself.
-async fn weightd(api: Option<SocketAddr>, root: &Root, documents: bool) -> Section {
-    let section = |name, findings| Section { part: "weightd", name, findings };
-    let Some(address) = api else {
-        return section(String::new(), vec![Finding::skip("runs", "its HTTP API is off, `listen` in [api]")]);
-    };
-    let name = format!("http://{address}");
-    let report = match status::read(&name).await {
-        Ok(report) => report,
-        Err(failure) => {
-            let hint = "sudo systemctl start weightd; if it does not stay: journalctl -u weightd -n 50";
-            return section(name, vec![Finding::fail("runs", format!("{:#}", failure.error), hint)]);
-        }
-    };
-    let mut findings = vec![Finding::ok("runs", format!("version {}, mode {}", report.version, report.mode))];
-    for instance in &report.instances {
-        let (name, consul, haproxy) = (&instance.name, &instance.consul, &instance.haproxy);
-        let failed = |check, state: &str, detail: &Option<String>, remedy: &Option<String>| {
-            let remedy = remedy.as_deref().unwrap_or_default().replace("<root>", &instance.root);
-            Finding::fail(check, format!("{name}: {state}: {}", detail.as_deref().unwrap_or_default()), remedy)
-        };
-        findings.push(if consul.state == "held" {
-            failed("follows", &consul.state, &consul.detail, &consul.remedy)
-        } else if consul.empty == Some(true) && documents && instance.root == root.to_string() {
-            let prefix = root.weights_prefix();
-            let detail = format!("{name}: sees no document where you see some: its token may not read {prefix}");
-            let rule = format!("key_prefix \"{prefix}\" {{ policy = \"read\" }}");
-            let hint = format!("give weightd's token `{rule}`, and `sudo systemctl reload weightd`");
-            Finding::fail("follows", detail, hint)
-        } else {
-            Finding::ok("follows", format!("{name}: {}", consul.state))
-        });
-        findings.push(if haproxy.state == "down" {
-            failed("haproxy", &haproxy.state, &haproxy.detail, &haproxy.remedy)
-        } else {
-            Finding::ok("haproxy", format!("{name}: {}", haproxy.state))
-        });
-        findings.push(if instance.converged {
-            Finding::ok("converged", name)
-        } else {
-            Finding::warn("converged", format!("{name}: not everything is as Consul says"), "weightctl status --local")
-        });
-    }
-    section(name, findings)
 }

@@ -5,66 +5,66 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use weightd_core::{
     caveats,
-    desired::{Desired, Reason, Weights},
+    desired::{Desired, Invalid, Weights},
     model::{BackendName, Escaped, ServerName, Weight, nearest},
     observed::{Observed, Roles},
     plan::plan,
 };
 
 use crate::documents::{
-    edit::{self, Edit, Intent, Refusal, Write},
+    edit::{self, Edit, EditError, Intent, Write},
     stored::Stored,
     view::View,
 };
 
-/// HAProxy's own connections to its workers, which 2.2 lists as if they were somebody's backend.
+/// HAProxy's own connections to its workers, which 2.2 lists like a backend.
 const MASTER: &str = "MASTER";
 
-/// What HAProxy keeps from a socket of level user.
-const UNTOLD: &str = "HAProxy does not tell this socket the algorithm, so that nobody knows whether it takes weights; \
+/// What HAProxy does not show to a socket of level user.
+const NO_ALGORITHM: &str = "HAProxy does not show this socket the algorithm, so it is not known whether the backend takes weights; \
                       use a socket of level operator or admin";
 
-/// A backend of a HAProxy, as it was seen.
+/// A backend that a HAProxy has.
 #[derive(Debug, Default)]
-pub(super) struct Seen {
-    /// Its number in this process, once it is known: a backend without servers does not tell it.
-    pub(super) id: Option<u32>,
+pub(super) struct HaproxyBackend {
     /// Its servers.
     pub(super) observed: Observed,
-    /// Its roles; a backend that is disabled has none.
+    /// Its roles.
     pub(super) roles: Option<Roles>,
+    /// Why HAProxy's answer about it could not be parsed.
+    pub(super) unreadable: Option<String>,
 }
 
 /// What there is to import.
 #[derive(Debug, Default)]
-pub(super) struct Source {
-    /// What could be a document.
-    pub(super) found: Vec<Found>,
-    /// What could not.
+pub(super) struct Candidates {
+    /// Backends with weights that a document can hold.
+    pub(super) found: Vec<Candidate>,
+    /// What no document can hold.
     pub(super) left: Vec<Left>,
 }
 
 /// A backend and its weights.
 #[derive(Debug)]
-pub(super) struct Found {
+pub(super) struct Candidate {
     pub(super) backend: BackendName,
     pub(super) weights: Weights,
-    /// What a weight is not worth there, each as a sentence.
+    /// Why a share is not what its weight says there, each as a sentence.
     pub(super) caveats: Vec<String>,
 }
 
-/// What is not imported. Part of the JSON of `import`.
+/// Something that is not imported. Part of the JSON of `import`.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Left {
     /// The backend, if it belongs to one.
     pub(super) backend: Option<BackendName>,
-    /// The key, if one is to blame.
+    /// The key, if it is about one.
     pub(super) key: Option<String>,
     /// Why.
     pub(super) reason: String,
     /// What to do about it.
     pub(super) remedy: String,
-    /// Whether there is something that somebody may miss; else there is nothing to import.
+    /// Whether somebody may miss it; else there is nothing to import.
     #[serde(skip)]
     pub(super) refused: bool,
 }
@@ -87,7 +87,7 @@ pub(super) struct Decision {
     pub(super) same: Vec<(BackendName, Edit)>,
     /// What is not imported.
     pub(super) left: Vec<Left>,
-    /// What a weight is not worth, and where.
+    /// Why shares are not what the weights say, and where.
     pub(super) caveats: BTreeMap<String, Vec<BackendName>>,
     /// What Consul says afterwards about each backend that was found.
     pub(super) says: BTreeMap<BackendName, Weights>,
@@ -100,18 +100,18 @@ impl Left {
         Self { backend: Some(backend.clone()), key: None, reason, remedy, refused: false }
     }
 
-    /// A backend that is there, and is not imported.
+    /// A backend that exists and is not imported.
     fn refused(backend: &BackendName, reason: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { refused: true, ..Self::nothing(backend, reason, remedy) }
     }
 
-    /// A key that no weightd would understand.
-    pub(super) fn key(backend: Option<&BackendName>, key: &str, reason: &Reason) -> Self {
+    /// A key that every weightd would reject.
+    pub(super) fn key(backend: Option<&BackendName>, key: &str, invalid: &Invalid) -> Self {
         Self {
             backend: backend.cloned(),
             key: Some(key.to_owned()),
-            reason: reason.to_string(),
-            remedy: reason.remedy().to_owned(),
+            reason: invalid.to_string(),
+            remedy: invalid.remedy().to_owned(),
             refused: true,
         }
     }
@@ -127,17 +127,25 @@ impl Left {
     }
 }
 
-/// What of a HAProxy can be documents.
-pub(super) fn of_haproxy(seen: &BTreeMap<BackendName, Seen>) -> Source {
-    let mut source = Source::default();
-    for (backend, Seen { observed, roles, .. }) in seen {
+/// What a HAProxy has, as candidates.
+pub(super) fn of_haproxy(backends: &BTreeMap<BackendName, HaproxyBackend>) -> Candidates {
+    let mut candidates = Candidates::default();
+    for (backend, HaproxyBackend { observed, roles, unreadable }) in backends {
         // An empty slot of a template is no server yet.
         let weights: Weights =
             observed.servers.iter().filter(|s| !s.slot).map(|s| (s.name.clone(), s.weight)).collect();
         let left = match roles {
-            None if backend.as_str() == MASTER => continue,
+            _ if backend.as_str() == MASTER => continue,
+            _ if unreadable.is_some() => Left::refused(
+                backend,
+                format!("HAProxy's answer about it cannot be parsed: {}", unreadable.as_deref().unwrap_or_default()),
+                "report it with HAProxy's version and the backend's section of haproxy.cfg",
+            ),
             _ if weights.is_empty() => Left::nothing(backend, "it has no servers", "nothing"),
-            None => Left::nothing(backend, "it is disabled", "nothing; once it is enabled, import it by its name"),
+            None => Left::nothing(backend, "its state is not known", "run the command again"),
+            Some(roles) if roles.disabled => {
+                Left::nothing(backend, "it is disabled", "nothing; once it is enabled, import it by its name")
+            }
             Some(roles) if roles.known_static() => Left::nothing(
                 backend,
                 "`balance static-rr` takes no weights while HAProxy runs",
@@ -145,20 +153,20 @@ pub(super) fn of_haproxy(seen: &BTreeMap<BackendName, Seen>) -> Source {
             ),
             Some(roles) => {
                 let shares = caveats::of(observed, Some(roles), false).into_iter().map(|reason| reason.detail);
-                let caveats = shares.chain(roles.algorithm.is_empty().then(|| UNTOLD.to_owned())).collect();
-                source.found.push(Found { backend: backend.clone(), weights, caveats });
+                let caveats = shares.chain(roles.algorithm.is_empty().then(|| NO_ALGORITHM.to_owned())).collect();
+                candidates.found.push(Candidate { backend: backend.clone(), weights, caveats });
                 continue;
             }
         };
-        source.left.push(left);
+        candidates.left.push(left);
     }
-    source
+    candidates
 }
 
 /// Decides about all that was found, of those that are wanted: all if none is named. `stored` is what Consul says
 /// about them below `prefix`, and stays as it is unless `replace`.
 pub(super) fn decide(
-    source: Source,
+    candidates: Candidates,
     wanted: &[BackendName],
     stored: &BTreeMap<BackendName, Stored>,
     prefix: &str,
@@ -168,23 +176,23 @@ pub(super) fn decide(
     let mut decision = Decision::default();
     let is_wanted =
         |backend: Option<&BackendName>| wanted.is_empty() || backend.is_some_and(|backend| wanted.contains(backend));
-    let known = source.found.iter().map(|found| &found.backend);
-    let known: Vec<_> = known.chain(source.left.iter().filter_map(|left| left.backend.as_ref())).collect();
+    let known = candidates.found.iter().map(|found| &found.backend);
+    let known: Vec<_> = known.chain(candidates.left.iter().filter_map(|left| left.backend.as_ref())).collect();
     for backend in wanted.iter().filter(|backend| !known.contains(backend)) {
         let remedy = nearest(backend.as_str(), known.iter().map(|known| known.as_str()))
             .map_or_else(|| "check its name".to_owned(), |name| format!("did you mean `{name}`?"));
         decision.left.push(Left::refused(backend, "there is no such backend", remedy));
     }
-    decision.left.extend(source.left.into_iter().filter(|left| is_wanted(left.backend.as_ref())));
-    for Found { backend, weights, caveats } in source.found {
+    decision.left.extend(candidates.left.into_iter().filter(|left| is_wanted(left.backend.as_ref())));
+    for Candidate { backend, weights, caveats } in candidates.found {
         if !is_wanted(Some(&backend)) {
             continue;
         }
         let before = stored.get(&backend);
         let edit = match edit::set(&backend, before, &weights, intent) {
             Ok(edit) => edit,
-            Err(refusal) => {
-                decision.left.push(refused(&backend, &weights, &refusal, prefix));
+            Err(error) => {
+                decision.left.push(refused(&backend, &weights, &error, prefix));
                 continue;
             }
         };
@@ -217,22 +225,22 @@ fn taken(backend: &BackendName, before: &View) -> Left {
     )
 }
 
-fn refused(backend: &BackendName, weights: &Weights, refusal: &Refusal, prefix: &str) -> Left {
-    let remedy = match refusal {
-        Refusal::AllZero(_) => {
+fn refused(backend: &BackendName, weights: &Weights, error: &EditError, prefix: &str) -> Left {
+    let remedy = match error {
+        EditError::AllZero(_) => {
             let zeros = weights.keys().map(|server| format!("{server}=0")).collect::<Vec<_>>().join(" ");
             format!("if nobody is to answer: `weightctl set {backend} {zeros} --create --force`")
         }
         other => other.hint(prefix),
     };
-    Left::refused(backend, refusal.to_string(), remedy)
+    Left::refused(backend, error.to_string(), remedy)
 }
 
-/// What weightd will set on a HAProxy that was seen so, if Consul says this: by its own plan.
-pub(super) fn due(says: &BTreeMap<BackendName, Weights>, seen: &BTreeMap<BackendName, Seen>) -> Vec<Due> {
+/// What weightd will set on a HAProxy with these backends, if Consul says this: by weightd's own plan.
+pub(super) fn due(says: &BTreeMap<BackendName, Weights>, backends: &BTreeMap<BackendName, HaproxyBackend>) -> Vec<Due> {
     let mut due = Vec::new();
     for (backend, weights) in says {
-        let Some(Seen { observed, .. }) = seen.get(backend) else { continue };
+        let Some(HaproxyBackend { observed, .. }) = backends.get(backend) else { continue };
         let weights = weights.clone();
         let desired = Desired { weights, force: false, index: 0, by: None, reason: None, at: None };
         let changes = plan(backend, &desired, observed);

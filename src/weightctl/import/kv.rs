@@ -1,19 +1,19 @@
-//! Keys that some template reads, as what they would mean to weightd. Pure.
+//! Keys that a template reads, with the meaning that they would have for weightd. Pure.
 
 use weightd_core::{
-    desired::{BadResponse, Entry, Kind, Place, Rejected, place},
+    desired::{BadResponse, Entry, KeyKind, Kind, Rejected, key_kind},
     model::BackendName,
 };
 
-use super::decide::{Found, Left, Source};
+use super::decide::{Candidate, Candidates, Left};
 use crate::documents::stored::{Content, read};
 
-/// What of the keys below `prefix` can be documents: numbers at `<backend>/<server>`, or documents that lie elsewhere.
+/// The keys below `prefix` as candidates: numbers at `<backend>/<server>`, or documents at `<backend>`.
 ///
-/// Judged as every weightd judges its own keys: the backend is the unit, and each key that is wrong in it is named.
-pub(super) fn source(prefix: &str, entries: &[Entry<'_>]) -> Result<Source, BadResponse> {
+/// Read as every weightd reads its own keys: the backend is the unit, and each invalid key of it is named.
+pub(super) fn candidates(prefix: &str, entries: &[Entry<'_>]) -> Result<Candidates, BadResponse> {
     let everything = read(prefix, entries)?;
-    let mut source = Source::default();
+    let mut candidates = Candidates::default();
     for stored in everything.backends {
         let backend = stored.backend;
         let weights = match stored.content {
@@ -21,24 +21,24 @@ pub(super) fn source(prefix: &str, entries: &[Entry<'_>]) -> Result<Source, BadR
             Content::Document(document) => match document.kind {
                 Kind::Weights(weights) => weights,
                 Kind::Release => {
-                    source.left.push(Left::nothing(&backend, "it is released there", "nothing"));
+                    candidates.left.push(Left::nothing(&backend, "it is released there", "nothing"));
                     continue;
                 }
             },
             Content::Rejected(rejected) => {
-                source.left.extend(each_wrong(prefix, entries, &backend, &rejected)?);
+                candidates.left.extend(each_wrong(prefix, entries, &backend, &rejected)?);
                 continue;
             }
         };
-        source.found.push(Found { backend, weights, caveats: Vec::new() });
+        candidates.found.push(Candidate { backend, weights, caveats: Vec::new() });
     }
-    source.left.extend(everything.stray.iter().map(|stray| Left::key(None, &stray.key, &stray.reason)));
+    candidates.left.extend(everything.stray.iter().map(|stray| Left::key(None, &stray.key, &stray.reason)));
     let more = everything.stray_total - everything.stray.len();
     if more > 0 {
         let (reason, remedy) = (format!("{more} more have no backend's name"), "delete them".to_owned());
-        source.left.push(Left { backend: None, key: None, reason, remedy, refused: true });
+        candidates.left.push(Left { backend: None, key: None, reason, remedy, refused: true });
     }
-    Ok(source)
+    Ok(candidates)
 }
 
 /// Each key of a backend that is wrong by itself; if none is, what is wrong with all of them together.
@@ -50,8 +50,8 @@ fn each_wrong(
 ) -> Result<Vec<Left>, BadResponse> {
     let mut wrong = Vec::new();
     for entry in entries {
-        let (Place::Document(name) | Place::Leaf(name, _) | Place::Folder(name) | Place::Nested(name)) =
-            place(&entry.key[prefix.len()..]);
+        let (KeyKind::Document(name) | KeyKind::Leaf(name, _) | KeyKind::Folder(name) | KeyKind::Nested(name)) =
+            key_kind(&entry.key[prefix.len()..]);
         if name != backend.as_str() {
             continue;
         }
@@ -75,7 +75,7 @@ mod tests {
 
     use super::*;
 
-    fn of(keys: &[(&str, &str)]) -> Source {
+    fn of(keys: &[(&str, &str)]) -> Candidates {
         let entries: Vec<_> = keys
             .iter()
             .map(|(key, value)| Entry {
@@ -84,34 +84,34 @@ mod tests {
                 modify_index: 7,
             })
             .collect();
-        source("traffic/", &entries).unwrap()
+        candidates("traffic/", &entries).unwrap()
     }
 
-    fn shown(source: &Source) -> String {
-        let found = source.found.iter().map(|found| format!("{} {:?}", found.backend, found.weights));
-        found.chain(source.left.iter().map(Left::sentence)).collect::<Vec<_>>().join("\n")
+    fn shown(candidates: &Candidates) -> String {
+        let found = candidates.found.iter().map(|found| format!("{} {:?}", found.backend, found.weights));
+        found.chain(candidates.left.iter().map(Left::sentence)).collect::<Vec<_>>().join("\n")
     }
 
     #[test]
     fn plain_numbers_and_documents_are_understood() {
-        let source = of(&[
+        let candidates = of(&[
             ("app1/", ""),
             ("app1/blue", "90"),
             ("app1/green", "10\n"),
             ("app2", r#"{"weights":{"blue":1}}"#),
             ("app3", r#"{"release":true}"#),
         ]);
-        insta::assert_snapshot!(shown(&source), @r#"
+        insta::assert_snapshot!(shown(&candidates), @r#"
         app1 {"blue": Weight(90), "green": Weight(10)}
         app2 {"blue": Weight(1)}
         not imported: app3: it is released there; nothing
         "#);
-        assert!(source.left.iter().all(|left| !left.refused));
+        assert!(candidates.left.iter().all(|left| !left.refused));
     }
 
     #[test]
     fn each_key_that_is_not_understood_is_named_and_nothing_of_its_backend_is_imported() {
-        let source = of(&[
+        let candidates = of(&[
             ("app1/blue", "90%"),
             ("app1/green", "10"),
             ("app1/red", "half"),
@@ -124,17 +124,17 @@ mod tests {
             ("app7/b lue", "1"),
             ("fine/blue", "1"),
         ]);
-        insta::assert_snapshot!(shown(&source), @r#"
+        insta::assert_snapshot!(shown(&candidates), @r#"
         fine {"blue": Weight(1)}
         not imported: traffic/app1/blue: `90%` is not a weight; write a whole number from 0 to 256, such as 50, without quotes, sign or percent
         not imported: traffic/app1/red: `half` is not a weight; write a whole number from 0 to 256, such as 50, without quotes, sign or percent
-        not imported: traffic/app2/blue/weight: the key lies deeper than <backend>/<server>; keep keys to <backend> or <backend>/<server>
+        not imported: traffic/app2/blue/weight: the key is deeper than <backend>/<server>; keep keys to <backend> or <backend>/<server>
         not imported: traffic/app3: the document is malformed: invalid type: integer `90`, expected a JSON object at line 1 column 2; write a document such as {"weights": {"blue": 90, "green": 10}}, or use `weightctl set`
         not imported: traffic/app4: the backend has a document and leaves at once; delete either the document <backend> or the leaves <backend>/<server>
         not imported: traffic/app5/blue: the value is empty; write a document such as {"weights": {"blue": 90, "green": 10}}, or use `weightctl set`
-        not imported: traffic/app7/b lue: the server's name cannot be: the name `b lue` contains ` `; HAProxy's names are made of A-Z a-z 0-9 _ . : -; delete the key; write the server's name as haproxy.cfg has it
-        not imported: traffic/app 6/blue: the backend's name cannot be: the name `app 6` contains ` `; HAProxy's names are made of A-Z a-z 0-9 _ . : -; delete the key; write the backend's name as haproxy.cfg has it
+        not imported: traffic/app7/b lue: the server's name is invalid: the name `b lue` contains ` `; HAProxy's names are made of A-Z a-z 0-9 _ . : -; delete the key; write the server's name as haproxy.cfg has it
+        not imported: traffic/app 6/blue: the backend's name is invalid: the name `app 6` contains ` `; HAProxy's names are made of A-Z a-z 0-9 _ . : -; delete the key; write the backend's name as haproxy.cfg has it
         "#);
-        assert!(source.left.iter().all(|left| left.refused));
+        assert!(candidates.left.iter().all(|left| left.refused));
     }
 }

@@ -1,271 +1,188 @@
-use std::fmt::{self, Write as _};
+//! The status of a node as a table for people. Pure.
 
-use serde::Deserialize;
-use weightd_core::model::Escaped;
+use std::fmt::Write as _;
+
+use weightd_core::{
+    model::Escaped,
+    reasons::Reason,
+    share::Percent,
+    wire::status::{
+        BackendState, BackendStatus, ConsulStatus, HaproxyStatus, InstanceStatus, LinkState, PauseStatus, ProcessState,
+        ServerStatus, Status,
+    },
+};
 
 use crate::weightctl::table::{Align, Cell, Table, Tone};
 
-/// What weightd says at `/v1/status`, as far as the table shows it. Read leniently, so that weightctl and
-/// weightd need not be of the same version.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub(in crate::weightctl) struct Report {
-    pub(in crate::weightctl) version: String,
-    node: String,
-    pub(in crate::weightctl) mode: String,
-    uptime_seconds: f64,
-    pub(in crate::weightctl) instances: Vec<Instance>,
-}
+/// Observations older than this are shown with their age, in seconds.
+const OLD: f64 = 2.0;
+/// How far the lines below a part are indented.
+const INDENT: &str = "           ";
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub(in crate::weightctl) struct Instance {
-    pub(in crate::weightctl) name: String,
-    address: String,
-    pub(in crate::weightctl) root: String,
-    pub(in crate::weightctl) converged: bool,
-    paused: Option<Paused>,
-    pub(in crate::weightctl) consul: Consul,
-    pub(in crate::weightctl) haproxy: Haproxy,
-    backends: Vec<Backend>,
-    stray: Vec<Stray>,
-    stray_total: u64,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Paused {
-    for_seconds: f64,
-    reason: Option<String>,
-    by: Option<String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub(in crate::weightctl) struct Consul {
-    address: String,
-    pub(in crate::weightctl) state: String,
-    reason: Option<String>,
-    pub(in crate::weightctl) detail: Option<String>,
-    pub(in crate::weightctl) remedy: Option<String>,
-    held_seconds: Option<f64>,
-    index: Option<u64>,
-    last_read_age_seconds: Option<f64>,
-    pub(in crate::weightctl) empty: Option<bool>,
-    filtered: Option<bool>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub(in crate::weightctl) struct Haproxy {
-    pub(in crate::weightctl) state: String,
-    reason: Option<String>,
-    pub(in crate::weightctl) detail: Option<String>,
-    pub(in crate::weightctl) remedy: Option<String>,
-    version: Option<String>,
-    pid: Option<u64>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Backend {
-    #[serde(rename = "backend")]
-    name: String,
-    state: String,
-    reasons: Vec<Why>,
-    paused: Option<Paused>,
-    orphaned: bool,
-    would: Option<String>,
-    servers: Vec<Server>,
-    observed_age_seconds: Option<f64>,
-    drift_corrections: u64,
-}
-
-#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
-struct Why {
-    reason: Option<String>,
-    detail: Option<String>,
-    remedy: Option<String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Server {
-    #[serde(rename = "server")]
-    name: String,
-    desired: Option<u64>,
-    accepted: Option<u64>,
-    observed: Option<u64>,
-    usable: Option<bool>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Stray {
-    key: String,
-    reason: Option<String>,
-    remedy: Option<String>,
-}
-
-impl Report {
-    /// Whether every HAProxy of this weightd has what it should have. Without any there is nothing that is so.
-    pub(super) fn converged(&self) -> bool {
-        !self.instances.is_empty() && self.instances.iter().all(|instance| instance.converged)
+/// The status as text.
+pub(super) fn text(status: &Status) -> String {
+    let Status { version, node, mode, uptime_seconds, problems, instances, .. } = status;
+    let mut text = format!("weightd {} on {}", Escaped(version), Escaped(node));
+    if !mode.is_empty() {
+        let _ = write!(text, ", mode {}", Escaped(mode));
     }
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { version, node, mode, uptime_seconds, instances } = self;
-        write!(f, "weightd {} on {}", Escaped(version), Escaped(node))?;
-        if !mode.is_empty() {
-            write!(f, ", mode {}", Escaped(mode))?;
-        }
-        writeln!(f, ", up {}", span(*uptime_seconds))?;
-        instances.iter().try_for_each(|instance| write!(f, "\n{instance}"))
+    let _ = writeln!(text, ", up {}", span(*uptime_seconds));
+    for problem in problems {
+        text.push_str(&because("  ", "", Some(&problem.reason), Some(&problem.detail), Some(&problem.remedy)));
     }
-}
-
-impl fmt::Display for Instance {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (word, tone) = if self.converged { ("converged", Tone::Good) } else { ("not converged", Tone::Warn) };
-        writeln!(
-            f,
-            "{} {}, root {}: {}",
-            Tone::Strong.paint(&Escaped(&self.name).to_string()),
-            Escaped(&self.address),
-            Escaped(&self.root),
-            tone.paint(word)
-        )?;
-        write!(f, "{}{}", self.consul, self.haproxy)?;
-        if let Some(paused) = &self.paused {
-            write!(f, "{paused}")?;
-        }
-        if !self.backends.is_empty() {
-            write!(f, "\n{}", table(&self.backends))?;
-        }
-        let reasons = [self.reasons(), self.plans(), self.strays()].concat();
-        if !reasons.is_empty() {
-            write!(f, "\n{reasons}")?;
-        }
-        Ok(())
+    for instance in instances {
+        text.push('\n');
+        text.push_str(&of_instance(instance));
     }
+    text
 }
 
-impl Instance {
-    /// Why backends are as they are; once for all that have it in common. That all are paused was said already.
-    fn reasons(&self) -> String {
-        let mut reasons: Vec<(&Why, Vec<&str>)> = Vec::new();
-        for backend in &self.backends {
-            for why in &backend.reasons {
-                if self.paused.is_some() && why.reason.as_deref() == Some("paused") {
-                    continue;
-                }
-                match reasons.iter_mut().find(|(other, _)| *other == why) {
-                    Some((_, names)) => names.push(&backend.name),
-                    None => reasons.push((why, vec![&backend.name])),
-                }
+fn of_instance(instance: &InstanceStatus) -> String {
+    let InstanceStatus { name, address, root, converged, paused, consul, haproxy, backends, .. } = instance;
+    let (word, tone) = match (converged, consul.state) {
+        (true, LinkState::Following) => ("converged", Tone::Good),
+        // Nobody knows what Consul says by now.
+        (true, _) => ("converged with what Consul said last", Tone::Warn),
+        (false, _) => ("not converged", Tone::Warn),
+    };
+    let mut text = format!(
+        "{} {}, root {}: {}\n",
+        Tone::Strong.paint(&Escaped(name).to_string()),
+        Escaped(address),
+        Escaped(root),
+        tone.paint(word)
+    );
+    text.push_str(&of_consul(consul));
+    text.push_str(&of_haproxy(haproxy));
+    text.extend(paused.as_ref().map(of_pause));
+    if !backends.is_empty() {
+        text.push('\n');
+        text.push_str(&table(backends));
+    }
+    let below = [reasons(instance), plans(backends), strays(instance)].concat();
+    if !below.is_empty() {
+        text.push('\n');
+        text.push_str(&below);
+    }
+    text
+}
+
+/// Why backends are as they are; once for all that have the reason in common. That all are paused was said already.
+fn reasons(instance: &InstanceStatus) -> String {
+    let mut reasons: Vec<(&Reason, Vec<&str>)> = Vec::new();
+    for backend in &instance.backends {
+        for reason in &backend.reasons {
+            if instance.paused.is_some() && reason.reason == "paused" {
+                continue;
+            }
+            match reasons.iter_mut().find(|(other, _)| *other == reason) {
+                Some((_, names)) => names.push(name(backend)),
+                None => reasons.push((reason, vec![name(backend)])),
             }
         }
-        let line = |(why, names): &(&Why, Vec<&str>)| {
-            because("  ", &first_few(names), why.reason.as_deref(), why.detail.as_deref(), why.remedy.as_deref())
-        };
-        reasons.iter().map(line).collect()
     }
-
-    /// What a node that only observes would do.
-    fn plans(&self) -> String {
-        let plan = |backend: &Backend| {
-            let would = backend.would.as_ref()?;
-            Some(format!("  {}: would send: {}\n", Escaped(&backend.name), Escaped(would)))
-        };
-        self.backends.iter().filter_map(plan).collect()
-    }
-
-    fn strays(&self) -> String {
-        let mut text = String::new();
-        for Stray { key, reason, remedy } in &self.stray {
-            text.push_str(&because("  ", &format!("key {}", Escaped(key)), reason.as_deref(), None, remedy.as_deref()));
-        }
-        let listed = u64::try_from(self.stray.len()).unwrap_or(u64::MAX);
-        if self.stray_total > listed {
-            let _ = writeln!(text, "  {} more such keys", self.stray_total - listed);
-        }
-        text
-    }
+    let line = |(reason, names): &(&Reason, Vec<&str>)| {
+        because("  ", &first_few(names), Some(&reason.reason), Some(&reason.detail), Some(&reason.remedy))
+    };
+    reasons.iter().map(line).collect()
 }
 
-impl fmt::Display for Paused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut facts = vec![format!("for {}", span(self.for_seconds))];
-        facts.extend(self.by.as_ref().map(|by| format!("by {}", Escaped(by))));
-        facts.extend(self.reason.as_ref().map(|reason| Escaped(reason).to_string()));
-        f.write_str(&part("weightd", "paused", &facts))?;
-        f.write_str(&because(
-            "           ",
-            "",
-            None,
-            None,
-            Some("nothing is set until that is over; go on with `weightctl resume --local`"),
-        ))
-    }
+/// What a node in mode observe would send.
+fn plans(backends: &[BackendStatus]) -> String {
+    let plan = |backend: &BackendStatus| {
+        let would = backend.would.as_ref()?;
+        Some(format!("  {}: would send: {}\n", name(backend), Escaped(would)))
+    };
+    backends.iter().filter_map(plan).collect()
 }
 
-impl fmt::Display for Consul {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut facts = vec![Escaped(&self.address).to_string()];
-        facts.extend(self.index.map(|index| format!("index {index}")));
-        facts.extend(self.last_read_age_seconds.map(|age| format!("read {} ago", span(age))));
-        facts.extend(self.held_seconds.map(|age| format!("held for {}", span(age))));
-        facts.extend(self.empty.unwrap_or_default().then(|| "no keys".to_owned()));
-        facts.extend(self.filtered.unwrap_or_default().then(|| "keys hidden by ACLs".to_owned()));
-        f.write_str(&part("Consul ", &self.state, &facts))?;
-        f.write_str(&because("           ", "", self.reason.as_deref(), self.detail.as_deref(), self.remedy.as_deref()))
+fn strays(instance: &InstanceStatus) -> String {
+    let mut text = String::new();
+    for stray in &instance.stray {
+        let subject = format!("key {}", Escaped(&stray.key));
+        text.push_str(&because("  ", &subject, Some(&stray.reason), None, Some(&stray.remedy)));
     }
+    if let Some(more @ 1..) = instance.stray_total.checked_sub(instance.stray.len()) {
+        let _ = writeln!(text, "  {more} more such keys");
+    }
+    text
 }
 
-impl fmt::Display for Haproxy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut facts = Vec::new();
-        facts.extend(self.version.as_ref().map(|version| format!("version {}", Escaped(version))));
-        facts.extend(self.pid.map(|pid| format!("pid {pid}")));
-        f.write_str(&part("HAProxy", &self.state, &facts))?;
-        f.write_str(&because("           ", "", self.reason.as_deref(), self.detail.as_deref(), self.remedy.as_deref()))
-    }
+fn of_pause(paused: &PauseStatus) -> String {
+    let mut facts = vec![format!("for {}", span(paused.for_seconds))];
+    facts.extend(paused.by.as_ref().map(|by| format!("by {}", Escaped(by))));
+    facts.extend(paused.reason.as_ref().map(|reason| Escaped(reason).to_string()));
+    let remedy = "nothing is set until then; resume at once with `weightctl resume --local`";
+    part("weightd", "paused", Tone::Warn, &facts) + &because(INDENT, "", None, None, Some(remedy))
 }
 
-impl Backend {
-    /// The state's word, and what has to be said beside it.
-    fn state(&self) -> String {
-        let mut text = Escaped(&self.state).to_string();
-        if self.orphaned && self.state != "orphaned" {
-            text.push_str(", orphaned");
-        }
-        if let Some(paused) = &self.paused {
-            let _ = write!(text, ", {} left", span(paused.for_seconds));
-        }
-        match self.drift_corrections {
-            0 => {}
-            1 => text.push_str(", drift corrected once"),
-            times => {
-                let _ = write!(text, ", drift corrected {times} times");
-            }
-        }
-        if let Some(age) = self.observed_age_seconds.filter(|age| *age >= 60.0) {
-            let _ = write!(text, ", seen {} ago", span(age));
-        }
-        text
+fn of_consul(consul: &ConsulStatus) -> String {
+    let mut facts = vec![Escaped(&consul.address).to_string()];
+    if consul.last_read_age_seconds.is_some() {
+        facts.push(format!("index {}", consul.index));
     }
+    facts.extend(consul.last_read_age_seconds.map(|age| format!("last answer {} ago", span(age))));
+    facts.extend(consul.held_seconds.map(|age| format!("held for {}", span(age))));
+    facts.extend(consul.empty.then(|| "no keys".to_owned()));
+    facts.extend(consul.filtered.then(|| "keys hidden by ACLs".to_owned()));
+    facts.extend(consul.split.then(|| "too large for one answer".to_owned()));
+    let (word, tone) = match consul.state {
+        LinkState::Following => ("following", Tone::Good),
+        LinkState::Starting => ("starting", Tone::Warn),
+        LinkState::Held => ("held", Tone::Warn),
+        LinkState::Unknown => ("unknown", Tone::Warn),
+    };
+    let (reason, detail) = (consul.reason.as_deref(), consul.detail.as_deref());
+    part("Consul ", word, tone, &facts) + &because(INDENT, "", reason, detail, consul.remedy.as_deref())
 }
 
-/// A line about one side.
-fn part(name: &str, state: &str, facts: &[String]) -> String {
-    let state = if state.is_empty() { "unknown" } else { state };
+fn of_haproxy(haproxy: &HaproxyStatus) -> String {
+    let mut facts = Vec::new();
+    facts.extend(haproxy.version.as_ref().map(|version| format!("version {}", Escaped(version))));
+    facts.extend(haproxy.pid.map(|pid| format!("pid {pid}")));
+    facts.extend(haproxy.down_seconds.map(|age| format!("down for {}", span(age))));
+    let (word, tone) = match haproxy.state {
+        ProcessState::Up => ("up", Tone::Good),
+        ProcessState::Starting => ("starting", Tone::Warn),
+        ProcessState::Down => ("down", Tone::Bad),
+        ProcessState::Unknown => ("unknown", Tone::Warn),
+    };
+    let (reason, detail) = (haproxy.reason.as_deref(), haproxy.detail.as_deref());
+    part("HAProxy", word, tone, &facts) + &because(INDENT, "", reason, detail, haproxy.remedy.as_deref())
+}
+
+fn name(backend: &BackendStatus) -> &str {
+    backend.backend.as_ref().map_or("?", |name| name.as_str())
+}
+
+/// The word of the state, and what has to be said beside it.
+fn state(backend: &BackendStatus) -> String {
+    let mut text = backend.state.as_str().to_owned();
+    if backend.orphaned && backend.state != BackendState::Orphaned {
+        text.push_str(", orphaned");
+    }
+    if let Some(paused) = &backend.paused {
+        let _ = write!(text, ", {} left", span(paused.for_seconds));
+    }
+    match backend.drift_corrections {
+        0 => {}
+        1 => text.push_str(", drift corrected once"),
+        times => {
+            let _ = write!(text, ", drift corrected {times} times");
+        }
+    }
+    let present = backend.state != BackendState::Unmatched;
+    if let Some(age) = backend.observed_age_seconds.filter(|age| *age > OLD && present) {
+        let _ = write!(text, ", read {} ago", span(age));
+    }
+    text
+}
+
+/// A line about one part.
+fn part(name: &str, state: &str, tone: Tone, facts: &[String]) -> String {
     let width = if facts.is_empty() { 0 } else { "following".len() + 2 };
-    let shown = Escaped(state).to_string();
-    let padding = width.saturating_sub(shown.chars().count());
-    format!("  {name}  {}{:padding$}{}\n", tone(state).paint(&shown), "", facts.join(", "))
+    let padding = width.saturating_sub(state.chars().count());
+    format!("  {name}  {}{:padding$}{}\n", tone.paint(state), "", facts.join(", "))
 }
 
 /// The first few names, and how many more there are.
@@ -292,36 +209,39 @@ fn because(indent: &str, subject: &str, reason: Option<&str>, detail: Option<&st
     text
 }
 
-fn table(backends: &[Backend]) -> String {
+fn table(backends: &[BackendStatus]) -> String {
     let mut table = Table::new([
         ("BACKEND", Align::Left),
         ("SERVER", Align::Left),
         ("DESIRED", Align::Right),
         ("ACCEPTED", Align::Right),
         ("OBSERVED", Align::Right),
+        ("SHARE", Align::Right),
         ("STATE", Align::Left),
     ]);
-    let number = |weight: Option<u64>| weight.map_or_else(|| "-".to_owned(), |weight| weight.to_string());
+    let number = |weight: Option<weightd_core::model::Weight>| weight.map_or_else(|| "-".to_owned(), |w| w.to_string());
     for backend in backends {
-        let name = Escaped(&backend.name).to_string();
-        let mut state = Cell::new(backend.state(), tone(&backend.state));
+        let mut state = Cell::new(state(backend), tone(backend.state));
         if backend.servers.is_empty() {
-            table.row([name.into(), "-".into(), "-".into(), "-".into(), "-".into(), state]);
+            table.row([name(backend).into(), "-".into(), "-".into(), "-".into(), "-".into(), "-".into(), state]);
             continue;
         }
         for server in &backend.servers {
             // The state is the backend's: it is said once.
             let mut state = std::mem::take(&mut state);
-            if server.usable == Some(false) && server.observed.is_some() {
+            if server.observed.is_some() && !server.usable {
                 state.append("server not usable", Tone::Warn);
+            } else if server.backup {
+                state.append("backup server", Tone::Faint);
             }
             let off = server.accepted.is_some() && server.observed != server.accepted;
             table.row([
-                name.clone().into(),
-                Escaped(&server.name).to_string().into(),
+                name(backend).into(),
+                server.server.as_ref().map_or("?", |name| name.as_str()).into(),
                 number(server.desired).into(),
                 number(server.accepted).into(),
                 Cell::new(number(server.observed), if off { Tone::Warn } else { Tone::Plain }),
+                share(server, backend.shares_exact).into(),
                 state,
             ]);
         }
@@ -329,17 +249,32 @@ fn table(backends: &[Backend]) -> String {
     table.render("  ")
 }
 
-/// How good a state is. A word that is not known is shown as it is.
-fn tone(state: &str) -> Tone {
-    match state {
-        "converged" | "following" | "up" => Tone::Good,
-        "released" => Tone::Faint,
-        "down" | "unsupported" | "rejected" => Tone::Bad,
-        _ => Tone::Warn,
+/// The share of a server; `~` in front where it does not follow from the weights alone: a reason below says why.
+fn share(server: &ServerStatus, exact: bool) -> String {
+    match (server.share, server.observed) {
+        (Some(percent), _) => format!("{}{}", if exact { "" } else { "~" }, Percent(percent)),
+        (None, Some(_)) => "0%".to_owned(),
+        (None, None) => "-".to_owned(),
     }
 }
 
-/// A span of time, as people say it: two units at most.
+/// The colour of a state.
+fn tone(state: BackendState) -> Tone {
+    match state {
+        BackendState::Converged => Tone::Good,
+        BackendState::Released => Tone::Faint,
+        BackendState::Unsupported | BackendState::Rejected | BackendState::NoUsableServer => Tone::Bad,
+        BackendState::Pending
+        | BackendState::Paused
+        | BackendState::Guarded
+        | BackendState::Orphaned
+        | BackendState::Unmatched
+        | BackendState::Contended
+        | BackendState::Unknown => Tone::Warn,
+    }
+}
+
+/// A span of time in at most two units.
 fn span(seconds: f64) -> String {
     if !(0.0..1e15).contains(&seconds) {
         return "?".to_owned();

@@ -1,21 +1,19 @@
-//! The routes of the local socket: what everybody may see, and the few local writes.
+//! The routes of the local socket: the read-only ones, and the few local writes.
 
 use std::sync::Arc;
 
 use axum::{
     Router,
     body::Bytes,
-    extract::{ConnectInfo, DefaultBodyLimit, State, connect_info::Connected, rejection::BytesRejection},
+    extract::{ConnectInfo, DefaultBodyLimit, State, rejection::BytesRejection},
     http::{StatusCode, header},
     response::{IntoResponse, Response},
     routing::post,
-    serve::IncomingStream,
 };
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::net::UnixListener;
-use weightd_core::{model::Escaped, wire::pause::Problem};
+use weightd_core::{model::Escaped, wire::pause::ApiError};
 
-use super::Node;
+use super::{Shown, serve::Peer};
 use crate::{
     base::chain::Chain,
     weightd::pausing::{PauseError, Pausing},
@@ -24,26 +22,14 @@ use crate::{
 /// The most bytes of a body.
 const MAX_BODY: usize = 4 * 1024;
 
-/// Who is at the other end, as the kernel says.
-#[derive(Debug, Clone)]
-pub struct Peer {
-    uid: Option<u32>,
-}
-
-impl Connected<IncomingStream<'_, UnixListener>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
-        Self { uid: stream.io().peer_cred().ok().map(|peer| peer.uid()) }
-    }
-}
-
 /// The routes.
-pub fn router(node: Arc<Node>, pausing: Arc<Pausing>) -> Router {
+pub fn router(shown: Arc<Shown>, pausing: Arc<Pausing>) -> Router {
     let writes = Router::new()
         .route("/v1/pause", post(pause))
         .route("/v1/resume", post(resume))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(pausing);
-    super::router(node).merge(writes)
+    super::router(shown).merge(writes)
 }
 
 type Body = Result<Bytes, BytesRejection>;
@@ -62,7 +48,7 @@ async fn resume(State(pausing): State<Arc<Pausing>>, ConnectInfo(peer): ConnectI
     }
 }
 
-/// Reads a body, or says what is wrong with it.
+/// Parses a body, or answers what is wrong with it.
 fn read<T: DeserializeOwned>(body: Body) -> Result<T, Box<Response>> {
     const HINT: &str = "write it as `weightctl pause` and `weightctl resume` do";
     let body = body.map_err(|refused| Box::new(problem(refused.status(), refused.body_text(), HINT.to_owned())))?;
@@ -72,7 +58,7 @@ fn read<T: DeserializeOwned>(body: Body) -> Result<T, Box<Response>> {
     })
 }
 
-/// Does it to the end, also when whoever asked does not wait for that.
+/// Carries it out to the end, also if the client does not wait for that.
 async fn done<T>(work: impl Future<Output = Result<T, PauseError>> + Send + 'static) -> Response
 where
     T: Serialize + Send + 'static,
@@ -95,7 +81,7 @@ where
 }
 
 fn problem(status: StatusCode, error: String, hint: String) -> Response {
-    json(status, &Problem { error, hint })
+    json(status, &ApiError { error, hint })
 }
 
 fn json(status: StatusCode, value: &impl Serialize) -> Response {

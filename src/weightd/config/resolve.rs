@@ -7,7 +7,7 @@ use toml::Spanned;
 use weightd_core::model::{InvalidSegment, check_segment};
 
 use super::{
-    Config, DEFAULT_SOCKET, Env, Instance,
+    Config, DEFAULT_SOCKET, Env, HaproxyConfig,
     file::{self, File, Value},
 };
 use crate::{
@@ -207,7 +207,7 @@ fn instances(
     mut sections: Vec<Spanned<file::Haproxy>>,
     root: &weightd_core::model::Root,
     place: &Place<'_>,
-) -> Result<Vec<Instance>, ConfigError> {
+) -> Result<Vec<HaproxyConfig>, ConfigError> {
     if sections.is_empty() {
         sections.push(Spanned::new(0..0, file::Haproxy::default()));
     }
@@ -222,7 +222,7 @@ fn instances(
         let (name_span, address_span, file_span) = (span_of(&said_name), span_of(&address), span_of(&state_file));
 
         let name = place
-            .read("haproxy.name", said_name, |text| name(text, Instance::MAX_NAME))?
+            .read("haproxy.name", said_name, |text| name(text, HaproxyConfig::MAX_NAME))?
             .unwrap_or_else(|| INSTANCE_NAME.to_owned());
         let address = place
             .read("haproxy.address", address, |text| at(text, allow_remote))?
@@ -243,7 +243,7 @@ fn instances(
             let what = format!("two instances have {}; give each [[haproxy]] its own file", file.display());
             return Err(place.wrong("haproxy.state_file", file_span, what));
         }
-        instances.push(Instance { name, address, root, state_file });
+        instances.push(HaproxyConfig { name, address, root, state_file });
     }
     Ok(instances)
 }

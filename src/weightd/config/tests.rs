@@ -42,7 +42,7 @@ fn an_empty_file_means_the_defaults() {
     let address = "unix:/run/haproxy/admin.sock".parse().unwrap();
     assert_eq!(
         config.haproxy,
-        [Instance { name: "haproxy".to_owned(), address, root: Root::default(), state_file: None }]
+        [HaproxyConfig { name: "haproxy".to_owned(), address, root: Root::default(), state_file: None }]
     );
 }
 

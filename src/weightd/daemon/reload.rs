@@ -1,7 +1,7 @@
-//! SIGHUP: the configuration is read again, and what can be changed in a running weightd is.
+//! SIGHUP: reads the configuration again, and changes what can be changed while weightd runs.
 //!
-//! Must never leave half of a configuration behind: a file that is broken, or that names a token or a certificate
-//! which cannot be read, changes nothing. Must never touch a query that is blocked.
+//! Must never leave half of a configuration in force: a broken file, or one that names a token or a certificate that cannot
+//! be read, changes nothing. Must never abandon a blocked query.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -12,12 +12,12 @@ use tracing::{error, info, warn};
 use crate::{
     base::{chain::Chain, config::ConfigError, systemd, telemetry},
     consul::{Access, Client, ConsulError},
-    weightd::{config::Config, metrics::Metrics, task::Timing},
+    weightd::{config::Config, metrics::Metrics, session::Timing},
 };
 
 /// What is needed to change a running weightd.
 pub(super) struct Reloader {
-    /// Where the configuration lies, if somebody said so.
+    /// The path of the configuration, if one was given.
     pub(super) path: Option<PathBuf>,
     /// What is in force, which may be older than what was last read.
     pub(super) config: Config,
@@ -39,14 +39,14 @@ enum ReloadError {
 impl ReloadError {
     fn remedy(&self) -> &'static str {
         match self {
-            Self::Config(_) => "mend it, see what `weightd --check` says, and reload again",
+            Self::Config(_) => "fix the file, check it with `weightd --check`, and reload again",
             Self::Consul(error) => error.remedy(),
         }
     }
 }
 
 impl Reloader {
-    /// Reads everything again. Says so to systemd, in the log and in the metrics.
+    /// Reads everything again. Reports it to systemd, in the log and in the metrics.
     pub(super) fn reload(&mut self) {
         systemd::notify_reloading();
         let done = self.read_again();
@@ -55,8 +55,8 @@ impl Reloader {
             Ok(waiting) if waiting.is_empty() => info!("the configuration was read again and is in force"),
             Ok(waiting) => warn!(
                 keys = waiting.join(", "),
-                hint = "restart weightd when it suits you; HAProxy keeps its weights meanwhile",
-                "the configuration was read again, and some of its changes wait for a restart"
+                hint = "restart weightd at a convenient time; HAProxy keeps its weights meanwhile",
+                "the configuration was read again; some of its changes need a restart"
             ),
             Err(error) => error!(
                 error = %Chain(&error),
@@ -67,11 +67,11 @@ impl Reloader {
         systemd::notify(&[NotifyState::Ready]);
     }
 
-    /// Puts what was read in force, and returns the keys that wait for a restart.
+    /// Puts what was read in force, and returns the keys that need a restart.
     fn read_again(&mut self) -> Result<Vec<&'static str>, ReloadError> {
         let read = Config::load(self.path.as_deref(), &|name| std::env::var(name).ok())?;
         let waiting = self.config.needs_restart(&read);
-        // A token is for the Consul that it was written beside, and so is a CA: with another address they wait too.
+        // A token belongs to the Consul at its address, and so does a CA: with another address they wait as well.
         let consul = if read.consul.address == self.config.consul.address { &read.consul } else { &self.config.consul };
         let access = Access::of(consul);
         // The only step that can fail comes first. It reads token and certificates anew, changed or not.

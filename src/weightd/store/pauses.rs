@@ -12,10 +12,10 @@ use super::{DAMAGED, StoreError, check, put_aside, read, replace, split};
 
 /// The schema written and read.
 const SCHEMA: u32 = 1;
-/// The name of the file. That of an instance's state ends otherwise.
+/// The name of the file. The name of a state file has another ending.
 const FILE: &str = "pauses.json";
 
-/// One pause. Its end is wall-clock time, since nothing else outlives a reboot.
+/// One pause. Its end is wall-clock time, because nothing else survives a reboot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StoredPause {
@@ -26,12 +26,12 @@ pub struct StoredPause {
     pub backend: Option<BackendName>,
     /// When it ends, in seconds since 1970.
     pub until: i64,
-    /// How many seconds were left when this was written: it never lasts longer, whatever the wall clock does.
+    /// How many seconds were left when this was written. It never lasts longer, whatever the wall clock does.
     pub left_seconds: u64,
     /// Why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Who, as they say.
+    /// Who, as the person says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
     /// Who, as the kernel says.
@@ -49,11 +49,11 @@ struct Header {
 
 /// The file.
 #[derive(Debug, Clone)]
-pub struct PauseStore {
+pub struct PauseFile {
     path: PathBuf,
 }
 
-impl PauseStore {
+impl PauseFile {
     /// The file in `folder`.
     pub fn new(folder: &Path) -> Self {
         Self { path: folder.join(FILE) }
@@ -76,7 +76,7 @@ impl PauseStore {
     /// Replaces it in one step.
     ///
     /// # Errors
-    /// [`StoreError::Write`]; what was there before stays.
+    /// [`StoreError::Write`]; the former content stays.
     pub fn save(&self, pauses: &[StoredPause]) -> Result<(), StoreError> {
         self.write(pauses).map_err(|source| StoreError::Write { path: self.path.clone(), source })
     }
@@ -121,7 +121,7 @@ mod tests {
     #[test]
     fn what_was_saved_is_loaded() {
         let folder = tempfile::tempdir().unwrap();
-        let store = PauseStore::new(&folder.path().join("state"));
+        let store = PauseFile::new(&folder.path().join("state"));
         assert_eq!(store.load().unwrap(), []);
         store.save(&some()).unwrap();
         assert_eq!(store.load().unwrap(), some());
@@ -132,7 +132,7 @@ mod tests {
     #[test]
     fn any_damage_is_noticed_and_put_aside() {
         let folder = tempfile::tempdir().unwrap();
-        let store = PauseStore::new(folder.path());
+        let store = PauseFile::new(folder.path());
         store.save(&some()).unwrap();
         let good = fs::read(store.path()).unwrap();
         for at in 0..good.len() {
@@ -149,9 +149,9 @@ mod tests {
     }
 
     #[test]
-    fn a_save_that_fails_leaves_what_was_there() {
+    fn a_save_that_fails_leaves_the_former_content() {
         let folder = tempfile::tempdir().unwrap();
-        let store = PauseStore::new(folder.path());
+        let store = PauseFile::new(folder.path());
         store.save(&some()).unwrap();
         fs::create_dir(store.path().with_extension("new")).unwrap();
         assert!(matches!(store.save(&some()[..1]), Err(StoreError::Write { .. })));

@@ -1,4 +1,4 @@
-//! HAProxy's server-state file: what it says comes from [`crate::haproxy::state_file`], and here it gets to disk.
+//! Writes HAProxy's server-state file. Its content comes from [`crate::haproxy::state_file`].
 
 use std::{
     fs, io,
@@ -8,7 +8,7 @@ use std::{
 
 use super::{StoreError, replace_whole};
 
-/// Whoever HAProxy runs as may read it, and nobody but weightd writes it. It tells no more than `show servers state`.
+/// HAProxy may read it, as any user, and only weightd writes it. It has no more than `show servers state`.
 const MODE: u32 = 0o644;
 
 /// The file of one instance.
@@ -16,14 +16,17 @@ const MODE: u32 = 0o644;
 pub struct ServerStateFile {
     path: PathBuf,
     temporary: PathBuf,
+    /// Holds the Pid of the process that the file was last written for.
+    process: PathBuf,
 }
 
 impl ServerStateFile {
-    /// The file at `path`. Its folder must be there: weightd makes none in a place that is not its own.
-    pub fn new(path: PathBuf) -> Self {
+    /// The file at `path`. Its folder must exist: weightd makes no folder outside its own directories. `process` is where
+    /// it is remembered, over a restart of weightd, for which HAProxy process it was written.
+    pub fn new(path: PathBuf, process: PathBuf) -> Self {
         let mut temporary = path.clone().into_os_string();
         temporary.push(".new");
-        Self { path, temporary: temporary.into() }
+        Self { path, temporary: temporary.into(), process }
     }
 
     /// Where it is.
@@ -31,16 +34,29 @@ impl ServerStateFile {
         &self.path
     }
 
-    /// Replaces it in one step, unless it says the same already.
+    /// Replaces it in one step, for the HAProxy process `pid`, unless it has this content already.
+    ///
+    /// A file that was written for this process and is missing now was removed by a person, who wants HAProxy to start
+    /// without it, for example because a port was edited. It stays away until the next process.
     ///
     /// # Errors
-    /// [`StoreError::Write`]; what was there before stays.
-    pub fn save(&self, text: &str) -> Result<(), StoreError> {
-        // Comparing with what lies there costs a read of what is mostly in memory.
-        if fs::read(&self.path).is_ok_and(|bytes| bytes == text.as_bytes()) {
+    /// [`StoreError::Write`]; the former content stays.
+    pub fn save(&self, text: &str, pid: u32) -> Result<(), StoreError> {
+        let failed = |path: &Path, source| StoreError::Write { path: path.to_owned(), source };
+        // To compare costs a read that mostly comes from memory.
+        match fs::read(&self.path) {
+            Ok(bytes) if bytes == text.as_bytes() => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.was_written_for(pid) => return Ok(()),
+            _ => self.write(text).map_err(|source| failed(&self.path, source))?,
+        }
+        if self.was_written_for(pid) {
             return Ok(());
         }
-        self.write(text).map_err(|source| StoreError::Write { path: self.path.clone(), source })
+        fs::write(&self.process, pid.to_string()).map_err(|source| failed(&self.process, source))
+    }
+
+    fn was_written_for(&self, pid: u32) -> bool {
+        fs::read_to_string(&self.process).is_ok_and(|text| text.parse() == Ok(pid))
     }
 
     fn write(&self, text: &str) -> io::Result<()> {
@@ -53,27 +69,42 @@ impl ServerStateFile {
 mod tests {
     use super::*;
 
-    #[test]
-    fn it_is_replaced_whole_readable_for_all_and_only_where_it_differs() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = ServerStateFile::new(folder.path().join("server-state"));
-        file.save("one\n").unwrap();
-        let inode = || std::os::unix::fs::MetadataExt::ino(&fs::metadata(file.path()).unwrap());
-        let before = inode();
-        file.save("one\n").unwrap();
-        assert_eq!(inode(), before, "nothing was written");
-        file.save("two\n").unwrap();
-        assert_ne!(inode(), before, "another file took its place");
-        assert_eq!(fs::read_to_string(file.path()).unwrap(), "two\n");
-        assert_eq!(fs::metadata(file.path()).unwrap().permissions().mode() & 0o777, MODE);
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    fn file(folder: &tempfile::TempDir) -> ServerStateFile {
+        ServerStateFile::new(folder.path().join("server-state"), folder.path().join("edge.pid"))
     }
 
     #[test]
-    fn a_folder_that_is_not_there_is_an_error_that_names_the_file() {
+    fn it_is_replaced_whole_readable_for_all_and_only_where_it_differs() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = file(&folder);
+        file.save("one\n", 7).unwrap();
+        let inode = || std::os::unix::fs::MetadataExt::ino(&fs::metadata(file.path()).unwrap());
+        let before = inode();
+        file.save("one\n", 7).unwrap();
+        assert_eq!(inode(), before, "nothing was written");
+        file.save("two\n", 7).unwrap();
+        assert_ne!(inode(), before, "another file took its place");
+        assert_eq!(fs::read_to_string(file.path()).unwrap(), "two\n");
+        assert_eq!(fs::metadata(file.path()).unwrap().permissions().mode() & 0o777, MODE);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn one_that_a_person_removed_stays_away_until_the_next_process() {
+        let folder = tempfile::tempdir().unwrap();
+        file(&folder).save("one\n", 7).unwrap();
+        fs::remove_file(file(&folder).path()).unwrap();
+        file(&folder).save("two\n", 7).unwrap();
+        assert!(!file(&folder).path().exists(), "also after a restart of weightd");
+        file(&folder).save("two\n", 8).unwrap();
+        assert_eq!(fs::read_to_string(file(&folder).path()).unwrap(), "two\n");
+    }
+
+    #[test]
+    fn a_missing_folder_is_an_error_that_names_the_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("missing/server-state");
-        let error = ServerStateFile::new(path.clone()).save("one\n").unwrap_err();
+        let error = ServerStateFile::new(path.clone(), folder.path().join("pid")).save("one\n", 7).unwrap_err();
         assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
         assert!(!folder.path().join("missing").exists());
     }

@@ -61,5 +61,6 @@ impl Step {
 fn lasting(line: &str) -> String {
     let end = CHANGES.iter().filter_map(|words| line.find(words)).min().unwrap_or(line.len());
     let version = |word: &str| word.starts_with(|c: char| c.is_ascii_digit()) && word.contains('.');
-    line[..end].split_whitespace().filter(|word| !version(word)).collect::<Vec<_>>().join(" ")
+    let commit = |word: &str| word.len() == 9 && word.starts_with('(') && word.ends_with(')');
+    line[..end].split_whitespace().filter(|word| !version(word) && !commit(word)).collect::<Vec<_>>().join(" ")
 }

@@ -119,7 +119,7 @@ impl FakeConsul {
 
     /// What it would answer for this prefix now.
     pub fn answer(&self, prefix: &str) -> Answer {
-        self.inner.lock().answer(prefix)
+        self.inner.lock().answer(&Asked::Below(prefix.to_owned()))
     }
 
     /// Makes it what it was when it had nothing but this key, with this index. Blocked queries do not notice.
@@ -175,15 +175,53 @@ impl Inner {
     }
 }
 
+/// What a request is about.
+#[derive(Debug, Clone)]
+enum Asked {
+    /// One key.
+    Key(String),
+    /// All keys with this prefix.
+    Below(String),
+    /// The names with this prefix up to the next slash.
+    Names(String),
+}
+
+impl Asked {
+    fn of(path: &str, query: &str) -> Self {
+        let has = |wanted: &str| query.split('&').any(|pair| pair.split('=').next() == Some(wanted));
+        match (has("keys"), has("recurse")) {
+            (true, _) => Self::Names(path.to_owned()),
+            (false, true) => Self::Below(path.to_owned()),
+            (false, false) => Self::Key(path.to_owned()),
+        }
+    }
+
+    fn includes(&self, key: &str) -> bool {
+        match self {
+            Self::Key(wanted) => key == wanted,
+            Self::Below(prefix) | Self::Names(prefix) => key.starts_with(prefix),
+        }
+    }
+}
+
 impl State {
-    fn answer(&self, prefix: &str) -> Answer {
-        let below: Vec<_> = self.keys.iter().filter(|(key, _)| key.starts_with(prefix)).collect();
-        let deleted = self.deleted.iter().filter(|(key, _)| key.starts_with(prefix)).map(|(_, index)| *index).max();
+    fn answer(&self, asked: &Asked) -> Answer {
+        let below: Vec<_> = self.keys.iter().filter(|(key, _)| asked.includes(key)).collect();
+        let deleted = self.deleted.iter().filter(|(key, _)| asked.includes(key)).map(|(_, index)| *index).max();
         let newest = below.iter().map(|(_, (_, index))| *index).max();
         // Without a key and a tombstone, the index is that of the whole table: any write wakes.
         let index = newest.max(deleted).unwrap_or(self.index);
         if below.is_empty() {
             return Answer { status: 404, index, body: String::new() };
+        }
+        if let Asked::Names(prefix) = asked {
+            let name = |key: &str| match key[prefix.len()..].split_once('/') {
+                Some((name, _)) => format!("\"{prefix}{name}/\""),
+                None => format!("\"{key}\""),
+            };
+            let mut names: Vec<_> = below.iter().map(|(key, _)| name(key)).collect();
+            names.dedup();
+            return Answer { status: 200, index, body: format!("[{}]", names.join(",")) };
         }
         let rows: Vec<String> = below
             .iter()
@@ -232,7 +270,7 @@ async fn serve(Shared(inner): Shared<Arc<Inner>>, request: Request) -> Response<
     };
     let index = parameter("index").and_then(|index| index.parse().ok()).unwrap_or(0);
     let wait = parameter("wait").and_then(|wait| wait.strip_suffix("ms")?.parse().ok()).unwrap_or(300_000);
-    let prefix = uri.path().trim_start_matches("/v1/kv/").to_owned();
+    let asked = Asked::of(uri.path().trim_start_matches("/v1/kv/"), uri.query().unwrap_or_default());
     let headers = request
         .headers()
         .iter()
@@ -245,8 +283,8 @@ async fn serve(Shared(inner): Shared<Arc<Inner>>, request: Request) -> Response<
     };
     let mut open = Open::new(&inner, usize::from(index == 0));
     let (answer, fault) = match scripted {
-        Some(fault) => (inner.lock().answer(&prefix), Some(fault)),
-        None => wait_for_it(&inner, &prefix, index, Duration::from_millis(wait)).await,
+        Some(fault) => (inner.lock().answer(&asked), Some(fault)),
+        None => wait_for_it(&inner, &asked, index, Duration::from_millis(wait)).await,
     };
     open.answered = true;
     match fault {
@@ -256,14 +294,14 @@ async fn serve(Shared(inner): Shared<Arc<Inner>>, request: Request) -> Response<
 }
 
 /// What Consul does: it answers at once if there is something newer, else when there is, else when time is up.
-async fn wait_for_it(inner: &Inner, prefix: &str, index: u64, wait: Duration) -> (Answer, Option<Fault>) {
+async fn wait_for_it(inner: &Inner, asked: &Asked, index: u64, wait: Duration) -> (Answer, Option<Fault>) {
     let mut changed = inner.changed.subscribe();
     // Consul draws up to a sixteenth; always the most is as good, and the hardest to a deadline.
     let until = Instant::now() + wait + wait / 16;
     loop {
         {
             let mut state = inner.lock();
-            let answer = state.answer(prefix);
+            let answer = state.answer(asked);
             if let Some(fault) = &state.standing {
                 return (answer, Some(fault.clone()));
             }

@@ -1,6 +1,6 @@
-//! A small honest HAProxy: what its runtime API answers, and what its servers weigh after that. Pure.
+//! A small model of HAProxy: what its runtime API answers, and the weights of its servers after that. Pure.
 //!
-//! It also judges: whatever it is told that a well-behaved client never says ends in [`Model::violations`].
+//! It also judges its client: a line that a well-behaved client never sends is noted in [`Model::violations`].
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
@@ -30,6 +30,14 @@ pub struct Server {
     pub check_status: u8,
     /// `srv_check_state`: 4 for checked.
     pub check_state: u16,
+    /// `srv_agent_state`: 4 for one that is asked.
+    pub agent_state: u16,
+    /// `srvrecord`.
+    pub srv_record: Option<&'static str>,
+    /// `srv_time_since_last_change`, in seconds.
+    pub last_change: u64,
+    /// `srv_id`.
+    pub id: u32,
     /// `bck`.
     pub backup: bool,
     /// What a set is answered, and whether it takes all the same.
@@ -38,6 +46,29 @@ pub struct Server {
     shown: Option<u16>,
     /// What the client raised it to last.
     raised_to: Option<u16>,
+}
+
+impl Server {
+    /// One that runs, and has been running for long.
+    fn new(name: &str, weight: u16, id: u32) -> Self {
+        Self {
+            name: name.to_owned(),
+            weight,
+            initial: weight,
+            op_state: 2,
+            admin_state: 0,
+            check_status: 6,
+            check_state: 4,
+            agent_state: 0,
+            srv_record: None,
+            last_change: 1000,
+            id,
+            backup: false,
+            quirk: None,
+            shown: None,
+            raised_to: None,
+        }
+    }
 }
 
 /// A backend.
@@ -103,19 +134,7 @@ impl Model {
     /// With another backend. `source` and `static-rr` are static, as HAProxy has them by default.
     #[must_use]
     pub fn and(mut self, name: &str, algorithm: &'static str, servers: &[(&str, u16)]) -> Self {
-        let servers = servers.iter().map(|(name, weight)| Server {
-            name: (*name).to_owned(),
-            weight: *weight,
-            initial: *weight,
-            op_state: 2,
-            admin_state: 0,
-            check_status: 6,
-            check_state: 4,
-            backup: false,
-            quirk: None,
-            shown: None,
-            raised_to: None,
-        });
+        let servers = servers.iter().zip(1..).map(|((name, weight), id)| Server::new(name, *weight, id));
         let backend = Backend {
             algorithm,
             is_static: matches!(algorithm, "source" | "static-rr"),
@@ -131,6 +150,18 @@ impl Model {
     pub fn server(&mut self, backend: &str, server: &str) -> &mut Server {
         let found = self.backends.get_mut(backend).and_then(|b| b.servers.iter_mut().find(|s| s.name == server));
         found.unwrap_or_else(|| panic!("the fake has no {backend}/{server}"))
+    }
+
+    /// `add server` and `enable server`: it gets the lowest id that is free.
+    pub fn add_server(&mut self, backend: &str, name: &str, weight: u16) {
+        let servers = &mut self.backends.get_mut(backend).expect("the fake has that backend").servers;
+        let id = (1..=u32::MAX).find(|id| servers.iter().all(|server| server.id != *id)).expect("there is a free id");
+        servers.push(Server { last_change: 0, ..Server::new(name, weight, id) });
+    }
+
+    /// `del server`.
+    pub fn remove_server(&mut self, backend: &str, name: &str) {
+        self.backends.get_mut(backend).expect("the fake has that backend").servers.retain(|server| server.name != name);
     }
 
     /// The weights of a backend, in the order of its servers.
@@ -251,8 +282,11 @@ impl Model {
                 "srv_uweight" => server.weight.to_string(),
                 "srv_iweight" => server.initial.to_string(),
                 "srv_check_status" => server.check_status.to_string(),
-                "srv_id" | "srv_port" => "1".to_owned(),
-                "srv_agent_state" => "0".to_owned(),
+                "srv_id" => server.id.to_string(),
+                "srv_port" => "1".to_owned(),
+                "srv_time_since_last_change" => server.last_change.to_string(),
+                "srv_agent_state" => server.agent_state.to_string(),
+                "srvrecord" => server.srv_record.unwrap_or("-").to_owned(),
                 "srv_check_state" => server.check_state.to_string(),
                 _ => "x".to_owned(),
             };
@@ -303,7 +337,7 @@ impl Model {
         match backend.servers[at].shown {
             // A process that nobody has noticed yet may be written to, but not so that a server stops.
             None if to > 0 => {}
-            None => wrong.push(format!("{name}/{server}: set to 0 before it was looked at")),
+            None => wrong.push(format!("{name}/{server}: set to 0 before it was read")),
             Some(shown) if to > shown => {
                 backend.servers[at].raised_to = Some(to);
                 if let Some(before) = lowered.get(name) {

@@ -1,18 +1,15 @@
-//! All of what decides, driven as the task drives it, through whatever Consul and HAProxy may come up with.
+//! The whole session, driven as the task drives it, through everything that Consul and HAProxy may do.
 
 use std::{sync::Arc, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use proptest::{collection::vec, prelude::*, sample::select};
 use weightd::{
-    haproxy::{Line, reply},
-    weightd::{
-        exchange::{self, Exchange, Expect},
-        reconciler::{Reads, Reconciler},
-    },
+    haproxy::Answer,
+    weightd::session::{Session, Step, Timing},
 };
 use weightd_core::{
-    desired::{Decoder, Desired, Entry, Instruction, Source},
+    desired::{Decoder, Desired, Entry, Instruction, Published},
     model::{BackendName, Moment, ServerName},
     stored::Stored,
 };
@@ -52,7 +49,7 @@ enum Event {
 
 impl Event {
     /// Whether it happens to HAProxy, and Consul says nothing.
-    fn haproxys(&self) -> bool {
+    fn is_haproxys(&self) -> bool {
         matches!(self, Self::Health { .. } | Self::Hand { .. } | Self::Quirk { .. } | Self::Reload)
     }
 }
@@ -95,7 +92,7 @@ fn event() -> impl Strategy<Value = Event> {
 
 struct World {
     model: Model,
-    reconciler: Reconciler,
+    session: Session,
     decoder: Decoder,
     now: Moment,
     index: u64,
@@ -106,11 +103,15 @@ struct World {
 
 impl World {
     fn new(algorithm: &'static str) -> Self {
+        // Nothing happens by itself: each case says when something is read.
+        let never = Duration::from_secs(1_000_000);
+        let timing = Timing { resync: never, process_poll: never };
+        let now = Moment::after_start(Duration::from_secs(1));
         Self {
             model: Model::with("app", algorithm, &[("blue", 100), ("green", 0), ("red", 1)]),
-            reconciler: Reconciler::new(Stored::default(), false),
+            session: Session::new(Stored::default(), false, timing, now),
             decoder: Decoder::new("w/"),
-            now: Moment::after_start(Duration::from_secs(1)),
+            now,
             index: 1,
             keys: Vec::new(),
             name: BackendName::new("app").expect("a name"),
@@ -129,9 +130,11 @@ impl World {
             })
             .collect();
         let state = self.decoder.decode(&entries).expect("keys below the prefix, in base64");
-        self.reconciler.take(&state);
+        self.session.take(&state, self.now);
         match state.backends.get(&self.name) {
-            Some(Source::Valid(Instruction::Weights(desired))) => Some(Arc::clone(desired)),
+            Some(Published::Valid(Instruction::Weights(desired) | Instruction::Leaves(desired))) => {
+                Some(Arc::clone(desired))
+            }
             _ => None,
         }
     }
@@ -192,84 +195,43 @@ impl World {
         }
     }
 
-    fn ask(&mut self, line: &Line) -> Vec<String> {
-        let answer = self.model.answer(&line.wire());
-        let frames = reply::frames(&answer, line.commands()).expect("the model is honest");
-        frames.into_iter().map(|range| answer[range].to_owned()).collect()
-    }
-
-    /// What the task does, without its timers. Returns how many weights it sent.
+    /// Reads everything, and does what follows from it. Returns how many weights were sent.
     fn sync(&mut self) -> usize {
         let lines = self.model.lines.len();
-        self.reconciler.resync();
-        while self.reconciler.due().is_some() {
-            let mut batch = self.reconciler.next_unseen(self.now);
-            if batch.is_empty() {
-                batch = self.reconciler.next_batch();
-                self.look(&batch);
-            }
+        // A reading that is a moment old is old enough to be repeated.
+        self.now = self.now + Duration::from_millis(1);
+        self.session.refresh(Duration::ZERO, self.now);
+        for _ in 0..1000 {
             let before = self.accepted();
-            let mut plans = self.reconciler.decide(&batch, self.now);
+            let step = self.session.next(self.now);
             if self.accepted() != before {
                 self.model.wants_changed();
             }
-            let mut rounds = 0;
-            while !plans.is_empty() {
-                rounds += 1;
-                assert!(rounds < 10, "it does not come to an end");
-                let mut next = Vec::new();
-                let mut refusal = None;
-                for Exchange { line, expect } in exchange::writes(&plans) {
-                    for (frame, expect) in self.ask(&line).iter().zip(&expect) {
-                        match *expect {
-                            Expect::Set(_) => refusal = reply::set_weight(frame).err().or(refusal),
-                            Expect::ReadBack(number) => {
-                                let (name, why, plan) = &plans[number];
-                                self.reconciler.observe(name, frame, self.now);
-                                let refusal = refusal.take();
-                                let stage = self.reconciler.applied(name, *why, &plan.stages[0], refusal, self.now);
-                                next.extend(stage.map(|plan| (name.clone(), *why, plan)));
-                            }
-                            _ => unreachable!("a read among the writes"),
-                        }
-                    }
+            let line = match &step {
+                Step::Ask(line) => line.line(),
+                Step::Send(line) => line.line(),
+                // A pass that somebody waits for pauses for some milliseconds between two batches.
+                Step::Wait(until) if until.since(self.now) < Duration::from_millis(100) => {
+                    self.now = *until;
+                    continue;
                 }
-                plans = next;
-            }
-        }
-        self.model.lines[lines..].iter().map(|line| line.matches("set server").count()).sum()
-    }
-
-    fn look(&mut self, batch: &[BackendName]) {
-        for _ in 0..3 {
-            let reads = self.reconciler.reads(batch);
-            self.read(&reads);
-            let next = self.reconciler.reads(batch);
-            if next.tracked == reads.tracked && next.looks.iter().all(|look| look.roles.is_none()) {
-                break;
-            }
-        }
-    }
-
-    fn read(&mut self, reads: &Reads) {
-        for Exchange { line, expect } in exchange::reads(reads) {
-            for (frame, expect) in self.ask(&line).iter().zip(&expect) {
-                match expect {
-                    Expect::Info => drop(self.reconciler.process(&reply::info(frame).expect("the model is honest"))),
-                    Expect::Roles(name) => {
-                        self.reconciler.take_roles(name, reply::roles(frame).expect("the model is honest"));
-                    }
-                    Expect::Servers(name) => {
-                        self.reconciler.observe(name, frame, self.now);
-                    }
-                    other => unreachable!("{other:?} among the reads"),
+                Step::Wait(_) => {
+                    let sets = |line: &String| line.matches("set server").count();
+                    return self.model.lines[lines..].iter().map(sets).sum();
                 }
+            };
+            let answer = Answer::parse(self.model.answer(&line.wire()), line.commands()).expect("the model is right");
+            let before = self.accepted();
+            self.session.answer(Ok(answer), self.now);
+            if self.accepted() != before {
+                self.model.wants_changed();
             }
         }
+        panic!("it does not come to an end: {:?}", self.model.lines.last());
     }
 
     fn accepted(&self) -> Option<Arc<Desired>> {
-        self.reconciler.backends.get(&self.name).and_then(|b| b.accepted.clone())
+        self.session.backends.get(&self.name).and_then(|b| b.accepted.clone())
     }
 
     /// Whether a server surely runs and is above 0.
@@ -294,16 +256,19 @@ proptest! {
     fn whatever_happens(algorithm in select(vec!["roundrobin", "hdr", "source"]), events in vec((event(), any::<bool>()), 1..25)) {
         let mut world = World::new(algorithm);
         let mut last_valid: Option<Arc<Desired>> = None;
-        let mut reloaded = false;
+        let (mut leaves, mut reloaded) = (false, false);
         for (event, seen) in &events {
             let valid = world.happen(event);
             // What happens to HAProxy may be found only after what Consul says next.
-            if !seen && event.haproxys() {
+            if !seen && event.is_haproxys() {
                 reloaded |= matches!(event, Event::Reload);
                 continue;
             }
             let says_nothing = matches!(event, Event::Garbage(_) | Event::Nearly(_) | Event::Absent);
             prop_assert!(!says_nothing || valid.is_none(), "{event:?} is a document");
+            if valid.is_some() {
+                leaves = !world.keys.iter().any(|(key, _)| key == "app");
+            }
             last_valid = valid.or(last_valid).filter(|_| !matches!(event, Event::Release));
             let (before, serving) = (world.accepted(), world.serving());
             let weights = world.model.weights("app");
@@ -312,8 +277,20 @@ proptest! {
 
             // Only an explicit, valid document acts, and one that is gone acts no more.
             prop_assert!(!says_nothing || after == before, "{event:?} changed what is accepted");
-            if after != before {
-                prop_assert!(after.is_none() || after == last_valid, "{event:?}");
+            if after != before
+                && let Some(after) = &after
+            {
+                let last_valid = last_valid.as_ref().expect("something valid was accepted");
+                prop_assert_eq!(after.index, last_valid.index, "{:?}", event);
+                for (server, weight) in &after.weights {
+                    let said = last_valid.weights.get(server);
+                    // A leaf that is gone is no instruction: what was accepted of it stays.
+                    let was = before.as_ref().and_then(|before| before.weights.get(server)).filter(|_| leaves);
+                    prop_assert_eq!(Some(weight), said.or(was), "{:?}: {}", event, server);
+                }
+                prop_assert!(last_valid.weights.keys().all(|server| after.weights.contains_key(server)));
+                let kept = |before: &Arc<Desired>| before.weights.keys().all(|s| after.weights.contains_key(s));
+                prop_assert!(!leaves || before.as_ref().is_none_or(kept), "{event:?} dropped a server");
             }
             if matches!(event, Event::Release) {
                 prop_assert_eq!((&after, sent), (&None, 0));
@@ -335,7 +312,7 @@ proptest! {
             }
             // Done is done.
             let again = world.sync();
-            let backend = &world.reconciler.backends.get(&world.name);
+            let backend = &world.session.backends.get(&world.name);
             let calm = backend.is_none_or(|b| b.withheld.is_none() && !b.contention.contended());
             if calm && !world.quirky() && algorithm != "source" {
                 prop_assert_eq!(again, 0, "after {:?}", event);

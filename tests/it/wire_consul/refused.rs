@@ -40,7 +40,7 @@ async fn the_same_answers_to_a_plain_read_publish_nothing_and_leave_the_query_al
         let following = Following::start(Some(10)).await?;
         let name = fault.name();
         following.consul.next([fault]);
-        following.frozen.pass(SECOND * 25, SECOND).await;
+        following.frozen.pass(SECOND * 8, SECOND).await;
         following.until_held().await;
         assert_eq!(following.held(), Some(reason), "{name}");
         assert_eq!(following.consul.blocked(), 1, "{name}");
@@ -59,10 +59,9 @@ async fn the_first_answer_may_be_none_and_the_feed_says_so() -> anyhow::Result<(
     consul.put("weightd/weights/app", &document(10));
     consul.all(Some(Fault::closed()));
     let frozen = Frozen::clock();
-    let (feed, received) = watch::channel(Feed::default());
-    let (link, _) = watch::channel(Link::default());
     let client = Client::new(Settings { address: consul.address().parse()?, ..Settings::default() })?;
-    let watch = Watch::new(Arc::new(client), PREFIX.to_owned(), WAIT, Clock::start(), feed, link);
+    let (watch, followed) = Watch::new(Arc::new(client), PREFIX.to_owned(), WAIT, Clock::start());
+    let received = followed.feed;
     let task = tokio::spawn(watch.run());
     assert!(matches!(&*received.borrow(), Feed::Waiting));
     frozen.settle().await;

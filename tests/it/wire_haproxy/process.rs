@@ -23,10 +23,10 @@ async fn another_pid_and_an_uptime_that_goes_back_are_new_processes() -> anyhow:
                 m.uptime = 99 - seen;
             });
             rig.until_weights("app", &[0, 100]).await?;
-            assert_eq!(rig.inner(|inner| inner.reconciler.processes), seen);
+            assert_eq!(rig.session(|session| session.processes.seen), seen);
         }
         // What a reload undoes is no drift.
-        assert_eq!(rig.inner(|inner| inner.reconciler.backends["app"].drift_corrections), 0);
+        assert_eq!(rig.session(|session| session.backends["app"].drift_corrections), 0);
         rig.end().await?;
     }
     Ok(())

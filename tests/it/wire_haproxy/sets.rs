@@ -107,7 +107,7 @@ async fn a_refusal_is_named_and_tried_again() -> anyhow::Result<()> {
         rig.desire(&[("app", &weights(&[("green", 50)])), ("other", &weights(&[("a", 7)]))])?;
         rig.until_heard("set server app/green weight 50").await?;
         rig.never_converges("app", &[100, 0]).await?;
-        assert!(rig.reasons("app").contains(&"refused"), "{says:?}: {:?}", rig.reasons("app"));
+        assert!(rig.reasons("app").iter().any(|reason| reason == "refused"), "{says:?}: {:?}", rig.reasons("app"));
         assert_eq!(rig.haproxy.model(|m| m.weights("other")), [7], "the others are set");
         assert_eq!(rig.down(), None);
         rig.haproxy.model(|m| m.server("app", "green").quirk = None);
@@ -124,7 +124,7 @@ async fn a_backend_that_is_disabled_is_told_and_the_others_are_set() -> anyhow::
     rig.desire(&[("app", &weights(&SHIFT)), ("other", &weights(&[("a", 7)]))])?;
     rig.until_heard("set server app/green weight 100").await?;
     rig.never_converges("app", &[100, 0]).await?;
-    assert!(rig.reasons("app").contains(&"refused"));
+    assert!(rig.reasons("app").iter().any(|reason| reason == "refused"));
     assert_eq!(rig.haproxy.model(|m| m.weights("other")), [7]);
     rig.end().await
 }

@@ -27,25 +27,27 @@ fn observed(servers: &[(&str, u64, u32)]) -> Observed {
             check_state: 0,
             agent_state: 0,
             port: 80,
+            last_change: 1000,
+            srv_record: false,
         })
         .collect();
     Observed::new(&rows, None, None, &|_, _| None)
 }
 
-fn seen(algorithm: &str, servers: &[(&str, u64, u32)]) -> Seen {
+fn seen(algorithm: &str, servers: &[(&str, u64, u32)]) -> HaproxyBackend {
     let roles = Roles { algorithm: algorithm.to_owned(), ..Roles::default() };
-    Seen { id: Some(3), observed: observed(servers), roles: Some(roles) }
+    HaproxyBackend { observed: observed(servers), roles: Some(roles), unreadable: None }
 }
 
-fn found(name: &str, all: &[(&str, u64)]) -> Found {
-    Found { backend: backend(name), weights: weights(all), caveats: Vec::new() }
+fn found(name: &str, all: &[(&str, u64)]) -> Candidate {
+    Candidate { backend: backend(name), weights: weights(all), caveats: Vec::new() }
 }
 
-fn decided(found: Vec<Found>, keys: &[(&str, &str)], replace: bool) -> Decision {
+fn decided(found: Vec<Candidate>, keys: &[(&str, &str)], replace: bool) -> Decision {
     let stored = (!keys.is_empty()).then(|| stored(keys));
     let stored = stored.into_iter().map(|stored| (stored.backend.clone(), stored)).collect();
     let intent = Intent { by: "alice".to_owned(), create: true, ..Intent::default() };
-    decide(Source { found, left: Vec::new() }, &[], &stored, "weightd/weights/", replace, &intent)
+    decide(Candidates { found, left: Vec::new() }, &[], &stored, "weightd/weights/", replace, &intent)
 }
 
 fn names(edits: &[(BackendName, Edit)]) -> Vec<&str> {
@@ -71,11 +73,12 @@ fn of_a_haproxy_all_servers_but_empty_slots_are_imported_with_the_weight_they_ha
 
 #[test]
 fn what_weightd_cannot_weigh_is_left_and_that_is_no_failure() {
-    let disabled = || Seen { roles: None, ..seen("", &[("a", 1, 0)]) };
+    let disabled =
+        || HaproxyBackend { roles: Some(Roles { disabled: true, ..Roles::default() }), ..seen("", &[("a", 1, 0)]) };
     let source = of_haproxy(
         &[
             (backend("MASTER"), disabled()),
-            (backend("empty"), Seen::default()),
+            (backend("empty"), HaproxyBackend::default()),
             (backend("off"), disabled()),
             (backend("static"), seen("static-rr", &[("a", 1, 0)])),
         ]
@@ -148,7 +151,7 @@ fn all_at_zero_is_not_imported_by_accident() {
 
 #[test]
 fn of_those_that_are_named_each_has_to_be_there() {
-    let source = || Source {
+    let source = || Candidates {
         found: vec![found("app1", &[("blue", 1)]), found("other", &[("blue", 1)])],
         left: vec![Left::nothing(&backend("off"), "it is disabled", "nothing")],
     };

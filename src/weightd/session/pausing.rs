@@ -1,45 +1,47 @@
-//! Hands off and hands on again: where a pause enters. Pure.
+//! Where a pause begins and ends.
 //!
-//! While a backend is paused it is watched like any other, and what Consul says about it is kept as desired.
-//! But nothing is decided: no document is accepted, nothing is sent, no drift is counted. When the pause ends,
-//! the backend is looked at at once, and only then is it decided, by what holds at that moment, whether the last
-//! document is accepted and what is to be sent.
+//! A paused backend is read like any other, and what Consul says about it is kept as desired. But nothing is decided: no
+//! document is accepted, nothing is sent, no drift is counted. When the pause ends, the backend is read at once, and only
+//! then, by what holds at that moment, it is decided whether the last document is accepted and what is sent.
 
 use std::collections::BTreeMap;
 
 use weightd_core::{
+    event::Event,
     model::{BackendName, Moment},
     pauses::{Ended, Pause, Scope},
 };
 
-use super::{Event, Reconciler};
+use super::Session;
 
-impl Reconciler {
-    /// From now on nothing is sent to what `scope` is about. A stage that is on its way is the last one.
+impl Session {
+    /// From now on nothing is sent to the backends of `scope`. A stage that is under way is the last one.
     pub fn pause(&mut self, scope: &Scope, pause: Pause, now: Moment) {
         let lasts = pause.until.since(now);
         self.events.push(Event::Paused { scope: scope.clone(), pause: pause.clone(), lasts });
         self.pauses.begin(scope.clone(), pause);
         self.unsaved.server_state = true;
         for name in self.covered(scope) {
-            self.tell(&name);
+            self.report(&name);
         }
     }
 
-    /// Hands are on again: with [`Scope::All`] wherever they are off. Returns how many pauses that ended.
+    /// Ends the pause of `scope`; with [`Scope::All`] every pause. Returns how many that were.
     pub fn resume(&mut self, scope: &Scope, ended: &Ended) -> usize {
         let lifted = self.pauses.lift(scope);
-        self.hands_on(&lifted, ended);
+        self.resumed(&lifted, ended);
         lifted.len()
     }
 
     /// Ends the pauses whose time is over.
-    pub fn expire(&mut self, now: Moment) {
-        let over = self.pauses.expire(now);
-        self.hands_on(&over, &Ended::Expired);
+    pub(super) fn expire(&mut self, now: Moment) {
+        if self.pauses.next_end().is_some_and(|end| end <= now) {
+            let over = self.pauses.expire(now);
+            self.resumed(&over, &Ended::Expired);
+        }
     }
 
-    fn hands_on(&mut self, pauses: &BTreeMap<Scope, Pause>, ended: &Ended) {
+    fn resumed(&mut self, pauses: &BTreeMap<Scope, Pause>, ended: &Ended) {
         for (scope, pause) in pauses {
             self.events.push(Event::Resumed { scope: scope.clone(), pause: pause.clone(), ended: ended.clone() });
             for name in self.covered(scope) {
@@ -48,9 +50,9 @@ impl Reconciler {
                     && backend.managed()
                 {
                     backend.resumed();
-                    self.urgent.insert(name.clone());
+                    self.queue.urgent(name.clone());
                 }
-                self.tell(&name);
+                self.report(&name);
             }
         }
     }

@@ -1,0 +1,240 @@
+//! How a backend stands: its state in one word, and every reason for it. Each state is an explicit case; `converged` needs
+//! a reading that shows the accepted weights.
+
+use crate::{
+    backend::{Backend, KeyState, Matched, NotAccepted},
+    caveats,
+    model::{Escaped, ServerName},
+    observed::{Owner, SetError},
+    pauses::Pause,
+    plan::Withheld,
+    reasons::{Reason, Severity, list},
+    wire::status::BackendState,
+};
+
+/// The state of a backend in one word. `haproxy_usable` says whether HAProxy can be used now.
+pub fn state(backend: &Backend, paused: Option<&Pause>, haproxy_usable: bool) -> BackendState {
+    if matches!(backend.key, KeyState::Released) {
+        return BackendState::Released;
+    }
+    if !backend.managed() {
+        return if backend.rejected() { BackendState::Rejected } else { BackendState::Unknown };
+    }
+    // What was observed before HAProxy went away proves nothing now.
+    if !haproxy_usable {
+        return BackendState::Unknown;
+    }
+    match backend.matched {
+        Matched::Unknown => BackendState::Unknown,
+        Matched::No => BackendState::Unmatched,
+        Matched::Yes if paused.is_some() => BackendState::Paused,
+        Matched::Yes => state_of_weights(backend),
+    }
+}
+
+fn state_of_weights(backend: &Backend) -> BackendState {
+    if backend.set_error == Some(SetError::StaticAlgorithm) {
+        return BackendState::Unsupported;
+    }
+    match backend.not_accepted {
+        Some(NotAccepted::Guarded(_)) => return BackendState::Guarded,
+        Some(NotAccepted::Unmatched) => return BackendState::Unmatched,
+        None => {}
+    }
+    if backend.contention.contended() {
+        BackendState::Contended
+    } else if nothing_serves(backend).is_some_and(|reason| reason.severity == Severity::Error) {
+        BackendState::NoUsableServer
+    } else if !backend.converged() {
+        BackendState::Pending
+    } else if backend.rejected() {
+        BackendState::Rejected
+    } else if backend.orphaned() {
+        BackendState::Orphaned
+    } else {
+        BackendState::Converged
+    }
+}
+
+/// All reasons of a backend, in a stable order.
+pub fn reasons(backend: &Backend, paused: Option<&Pause>) -> Vec<Reason> {
+    let mut reasons = of_key(backend);
+    if backend.managed() {
+        reasons.extend(paused.map(of_pause));
+        match backend.matched {
+            Matched::Unknown => reasons.extend(backend.unreadable.as_deref().map(unreadable)),
+            Matched::No => reasons.push(Reason::new(
+                Severity::Normal,
+                "unmatched_backend",
+                "this HAProxy has no backend of that name",
+                "nothing, if this HAProxy should not have it; else compare the names",
+            )),
+            Matched::Yes => {
+                reasons.extend(of_changes(backend));
+                reasons.extend(of_servers(backend));
+                let unsupported = backend.set_error.is_some();
+                reasons.extend(caveats::of(&backend.observed, backend.roles.as_ref(), unsupported));
+            }
+        }
+    }
+    reasons
+}
+
+fn warning(reason: &'static str, detail: impl Into<String>, remedy: &'static str) -> Reason {
+    Reason::new(Severity::Warning, reason, detail, remedy)
+}
+
+fn of_key(backend: &Backend) -> Vec<Reason> {
+    let mut reasons = Vec::new();
+    if let KeyState::Rejected(rejected) = &backend.key {
+        let detail = format!("key {}: {}", Escaped(&rejected.key), rejected.reason);
+        reasons.push(warning("rejected", detail, rejected.reason.remedy()));
+    }
+    if !backend.orphaned() {
+        return reasons;
+    }
+    if backend.vanished.is_empty() {
+        reasons.push(warning(
+            "orphaned",
+            "its key is gone from Consul, or the token may not read it; the accepted weights stay in force",
+            "write it again with `weightctl set … --create`, or stop managing it with `weightctl release … --create`",
+        ));
+    } else {
+        let vanished = list(backend.vanished.iter().map(ServerName::as_str));
+        reasons.push(warning(
+            "orphaned",
+            format!("the leaf of {vanished} is gone from Consul, or the token may not read it; its last weight stays in force"),
+            "write the leaf again, or replace the leaves by a document with `weightctl set … --create`",
+        ));
+    }
+    reasons
+}
+
+fn of_pause(pause: &Pause) -> Reason {
+    Reason::new(
+        Severity::Info,
+        "paused",
+        pause.explained(),
+        "nothing: it ends by itself; at once with `weightctl resume BACKEND --local`, or without BACKEND if all are paused",
+    )
+}
+
+fn unreadable(why: &str) -> Reason {
+    warning(
+        "unreadable",
+        format!("HAProxy's answer about it cannot be parsed: {why}"),
+        "nothing is sent to it; report it with HAProxy's version and the backend's section of haproxy.cfg",
+    )
+}
+
+/// Why what is desired is not accepted, or what is accepted is not set.
+fn of_changes(backend: &Backend) -> Vec<Reason> {
+    let mut reasons = Vec::new();
+    if let Some(guarded) = backend.guarded() {
+        reasons.push(warning("guarded", guarded.guard.to_string(), guarded.guard.remedy()));
+    }
+    match &backend.set_error {
+        None => {}
+        Some(SetError::StaticAlgorithm) => reasons.push(warning(
+            "unsupported",
+            SetError::StaticAlgorithm.to_string(),
+            "use `balance roundrobin`, or add `hash-type consistent` to a hash algorithm, and reload HAProxy",
+        )),
+        Some(other) => reasons.push(warning("refused", other.to_string(), set_error_remedy(other))),
+    }
+    if let Some(withheld) = backend.withheld {
+        let remedy = match withheld {
+            Withheld::NothingUsable => "start a server of the backend; the change follows by itself",
+            Withheld::NothingLeft => "name the servers that this HAProxy has, or set it with --force",
+        };
+        reasons.push(warning("withheld", withheld.to_string(), remedy));
+    }
+    if backend.contention.contended() {
+        reasons.push(contended(backend));
+    }
+    reasons
+}
+
+/// What keeps changing the weights, as far as HAProxy shows it.
+fn contended(backend: &Backend) -> Reason {
+    let servers = list(backend.overwritten.iter().map(ServerName::as_str));
+    let (owner, remedy) = match backend.owner(&backend.overwritten) {
+        Some(Owner::AgentCheck) => (
+            "an agent-check",
+            "let the agent answer without a weight, or remove `agent-check` from the servers in haproxy.cfg",
+        ),
+        Some(Owner::SrvRecord) => {
+            ("a DNS SRV record", "add `resolve-opts ignore-weight` to the servers in haproxy.cfg")
+        }
+        None => (
+            "a person or a program with access to HAProxy's socket",
+            "find who uses HAProxy's runtime API: a script, another weightd, the Data Plane API, a person",
+        ),
+    };
+    warning(
+        "contended",
+        format!("{owner} keeps changing the weight of {servers}; it is corrected once a minute"),
+        remedy,
+    )
+}
+
+fn set_error_remedy(error: &SetError) -> &'static str {
+    match error {
+        SetError::Denied => "add `level admin` to the `stats socket` line in haproxy.cfg and reload HAProxy",
+        SetError::Disabled => "enable the backend, or remove `disabled` from its section in haproxy.cfg",
+        _ => "nothing; it is tried again",
+    }
+}
+
+/// How its servers relate to the documents.
+fn of_servers(backend: &Backend) -> Vec<Reason> {
+    let observed = &backend.observed;
+    let mut reasons = Vec::new();
+    reasons.extend(nothing_serves(backend));
+    if let Some(accepted) = &backend.accepted {
+        let unnamed = observed.servers.iter().filter(|s| !s.slot && !accepted.weights.contains_key(&s.name));
+        let unnamed = list(unnamed.map(|s| s.name.as_str()));
+        if !unnamed.is_empty() {
+            reasons.push(Reason::new(
+                Severity::Info,
+                "unnamed",
+                format!("the document does not name {unnamed}: left alone, so shares are approximate"),
+                "name every server of the backend",
+            ));
+        }
+    }
+    let named = backend.desired.iter().flat_map(|desired| desired.weights.keys());
+    let missing = list(named.filter(|name| observed.server(name).is_none()).map(ServerName::as_str));
+    if !missing.is_empty() {
+        let (severity, remedy) = match backend.not_accepted {
+            Some(NotAccepted::Unmatched) => (Severity::Warning, "compare the names in haproxy.cfg with the document"),
+            _ => (Severity::Info, "nothing, if this HAProxy should not have it; else compare the names"),
+        };
+        let detail = format!("this HAProxy has no such server: {missing}");
+        reasons.push(Reason::new(severity, "unmatched_server", detail, remedy));
+    }
+    reasons
+}
+
+/// That no active server serves although the document wants one to.
+fn nothing_serves(backend: &Backend) -> Option<Reason> {
+    let (observed, accepted) = (&backend.observed, backend.accepted.as_ref()?);
+    let named = observed.servers.iter().any(|s| accepted.weights.contains_key(&s.name));
+    if !named || accepted.force || observed.any_serving() {
+        return None;
+    }
+    Some(if observed.any_backup_serving() {
+        warning(
+            "only_backups",
+            "no active server is both usable and above weight 0: backup servers take all traffic",
+            "start an active server, or shift back with `weightctl set`",
+        )
+    } else {
+        Reason::new(
+            Severity::Error,
+            "no_usable_server",
+            "no server is both usable and above weight 0: new requests fail",
+            "start a server, or shift back with `weightctl set`",
+        )
+    })
+}

@@ -1,0 +1,164 @@
+//! Reports what happened to one HAProxy: to the log and to the counters.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use tracing::{debug, error, info, warn};
+use weightd_core::{
+    caveats,
+    event::Event,
+    model::{BackendName, Moment},
+    observed::Owner,
+    pauses::{Ended, Scope},
+    reasons::{self, Reason, Severity},
+};
+
+use super::metrics::Metrics;
+use crate::base::telemetry::budget::Budget;
+
+/// The reporter of one HAProxy.
+#[derive(Debug)]
+pub struct Reporter {
+    haproxy: String,
+    metrics: Arc<Metrics>,
+    budget: Budget,
+}
+
+impl Reporter {
+    /// Of the HAProxy of that name.
+    pub fn new(haproxy: String, metrics: Arc<Metrics>) -> Self {
+        Self { haproxy, metrics, budget: Budget::default() }
+    }
+
+    /// Reports events. Each weight that was set has its line, whatever else there is to report.
+    pub fn report(&mut self, events: &[Event], now: Moment) {
+        let left_out = self.budget.settle(now);
+        if left_out > 0 {
+            warn!(left_out, "more backends changed their state in the last minute; see `weightctl status --local`");
+        }
+        let mut alike = BTreeMap::<&str, (&Reason, Vec<&BackendName>)>::new();
+        for event in events {
+            match event {
+                Event::Changed { .. } => self.report_change(event),
+                Event::Paused { .. } | Event::Resumed { .. } => report_pause(event),
+                Event::Process { .. } | Event::Down { .. } | Event::Up { .. } | Event::EnforcingFromDisk { .. } => {
+                    report_haproxy(event);
+                }
+                // The watch reports it, once for all that follow it.
+                Event::Reason { reason, .. } if reason.reason == "rejected" => {}
+                // The pause itself is reported, once for all backends that are under it.
+                Event::Reason { reason, .. } if reason.reason == "paused" => {}
+                Event::Cleared { reason, .. } if reason == "paused" => {}
+                // What hundreds of backends have in common is reported once.
+                Event::Reason { backend, reason } if caveats::WORDS.contains(&&*reason.reason) => {
+                    alike.entry(&reason.reason).or_insert((reason, Vec::new())).1.push(backend);
+                }
+                Event::Would { .. } | Event::Reason { .. } | Event::Cleared { .. } => {
+                    if self.budget.spend() {
+                        report_state(event);
+                    }
+                }
+            }
+        }
+        for (Reason { reason, detail, remedy, severity }, backends) in alike.into_values() {
+            let names = reasons::list(backends.into_iter().map(BackendName::as_str));
+            if *severity == Severity::Warning {
+                warn!(backends = names, reason = &**reason, hint = &**remedy, "{detail}");
+            } else {
+                info!(backends = names, reason = &**reason, hint = &**remedy, "{detail}");
+            }
+        }
+    }
+
+    fn report_change(&self, event: &Event) {
+        let Event::Changed { backend, change, cause, owner, accepted, took } = event else { return };
+        self.metrics.weight_changed(&self.haproxy, *cause);
+        if let Some(took) = took {
+            self.metrics.synced(&self.haproxy, *took);
+        }
+        let owner = owner.map(|owner| match owner {
+            Owner::AgentCheck => "agent_check",
+            Owner::SrvRecord => "srv_record",
+        });
+        info!(
+            %backend,
+            server = %change.server,
+            from = change.from.get(),
+            to = change.to.get(),
+            why = cause.as_str(),
+            owner,
+            by = accepted.by.as_deref(),
+            reason = accepted.reason.as_deref(),
+            index = accepted.index,
+            "weight set"
+        );
+    }
+}
+
+fn report_haproxy(event: &Event) {
+    match event {
+        Event::Process { pid, version, uptime } => {
+            info!(pid, version, uptime_seconds = uptime, "a HAProxy process answers");
+        }
+        Event::Down { reason, detail, remedy } => {
+            warn!(reason, error = detail, hint = remedy, "HAProxy cannot be used");
+        }
+        Event::Up { after } => info!(after_seconds = after.as_secs(), "HAProxy can be used again"),
+        Event::EnforcingFromDisk { failed: true } => {
+            info!("Consul's first read failed; the weights on disk are enforced");
+        }
+        Event::EnforcingFromDisk { failed: false } => {
+            info!("Consul's first answer is late; the weights on disk are enforced");
+        }
+        _ => {}
+    }
+}
+
+fn report_state(event: &Event) {
+    match event {
+        Event::Would { backend, cause, plan } => {
+            info!(%backend, why = cause.as_str(), %plan, "would set weights, but only observes");
+        }
+        Event::Reason { backend, reason } => {
+            let (word, detail, hint) = (&*reason.reason, &reason.detail, &*reason.remedy);
+            match reason.severity {
+                Severity::Normal => debug!(%backend, reason = word, hint, "{detail}"),
+                Severity::Info => info!(%backend, reason = word, hint, "{detail}"),
+                Severity::Warning => warn!(%backend, reason = word, hint, "{detail}"),
+                Severity::Error => error!(%backend, reason = word, hint, "{detail}"),
+            }
+        }
+        Event::Cleared { backend, reason } => info!(%backend, reason, "no longer so"),
+        _ => {}
+    }
+}
+
+fn report_pause(event: &Event) {
+    let of = |scope: &Scope| scope.backend().map_or_else(|| "all".to_owned(), ToString::to_string);
+    match event {
+        Event::Paused { scope, pause, lasts } => info!(
+            backend = of(scope),
+            for_seconds = lasts.as_secs(),
+            by = pause.by.as_deref(),
+            uid = pause.uid,
+            reason = pause.reason.as_deref(),
+            "paused: nothing is set until the pause ends"
+        ),
+        Event::Resumed { scope, pause, ended: Ended::Expired } => info!(
+            backend = of(scope),
+            why = "expired",
+            paused_by = pause.by.as_deref(),
+            reason = pause.reason.as_deref(),
+            "resumed: weights are set again"
+        ),
+        Event::Resumed { scope, pause, ended: Ended::Lifted { by, uid } } => info!(
+            backend = of(scope),
+            why = "resumed",
+            by = by.as_deref(),
+            uid,
+            paused_by = pause.by.as_deref(),
+            reason = pause.reason.as_deref(),
+            "resumed: weights are set again"
+        ),
+        _ => {}
+    }
+}

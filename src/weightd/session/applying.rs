@@ -1,0 +1,174 @@
+//! Sending weights: the plans of a batch, stage by stage, each read back before the next.
+
+use std::sync::Arc;
+
+use weightd_core::{
+    backend::Cause,
+    event::Event,
+    model::{BackendName, Moment},
+    observed::SetError,
+    plan::Plan,
+};
+
+use super::{
+    Dialogue, SOON, Session,
+    exchange::{self, WriteExchanges, WriteFrame},
+};
+use crate::haproxy::{Answer, reply};
+
+/// The most stages that follow each other at once: the two of a plan, and as many again if HAProxy was reloaded in
+/// between. Further reverts wait for the next reading, to avoid a write race.
+const MAX_STAGES: usize = 4;
+
+/// Plans that are being carried out, stage by stage.
+#[derive(Debug)]
+pub(super) struct Applying {
+    pub(super) plans: Vec<(BackendName, Cause, Plan)>,
+    /// What HAProxy answered to a weight of each plan that it did not take.
+    pub(super) set_errors: Vec<Option<SetError>>,
+    /// The stages that follow.
+    pub(super) next: Vec<(BackendName, Cause, Plan)>,
+    pub(super) stages: usize,
+    pub(super) lines: WriteExchanges,
+    pub(super) frames: Vec<WriteFrame>,
+}
+
+impl Applying {
+    /// Whether anything that is still to be sent goes to a backend of which this is true.
+    pub(super) fn covers(&self, backend: impl Fn(&BackendName) -> bool) -> bool {
+        let still = if self.lines.is_empty() { &self.next } else { &self.plans };
+        still.iter().any(|(name, ..)| backend(name))
+    }
+
+    pub(super) fn new(plans: Vec<(BackendName, Cause, Plan)>, stages: usize) -> Self {
+        let lines = exchange::writes(&plans);
+        Self { set_errors: vec![None; plans.len()], plans, next: Vec::new(), stages, lines, frames: Vec::new() }
+    }
+}
+
+impl Session {
+    pub(super) fn stage_answered(&mut self, mut applying: Applying, answer: &Answer, now: Moment) {
+        for (text, frame) in answer.frames().zip(std::mem::take(&mut applying.frames)) {
+            match frame {
+                WriteFrame::Set(number) => {
+                    if let Err(error) = reply::set_weight(text) {
+                        applying.set_errors[number] = Some(error);
+                    }
+                }
+                WriteFrame::ReadBack(number) => {
+                    let (name, cause, plan) = &applying.plans[number];
+                    self.observe(name, text, now);
+                    let set_error = applying.set_errors[number].take();
+                    let next = self.applied(name, *cause, plan, set_error, now);
+                    applying.next.extend(next.map(|plan| (name.clone(), *cause, plan)));
+                }
+            }
+        }
+        self.dialogue = Dialogue::Applying(applying);
+    }
+
+    /// A pause began between two lines: nothing more of this is sent. Everything is read again, and decided by what holds
+    /// then.
+    pub(super) fn abandon(&mut self, applying: Applying) {
+        let names = applying.plans.into_iter().chain(applying.next).map(|(name, ..)| name);
+        for name in names {
+            self.queue.urgent(name);
+        }
+    }
+
+    /// All lines of a stage were answered: the next one follows, if there is one.
+    pub(super) fn stage_ended(&mut self, applying: Applying, now: Moment) {
+        if !applying.next.is_empty() && applying.stages < MAX_STAGES {
+            self.dialogue = Dialogue::Applying(Applying::new(applying.next, applying.stages + 1));
+        } else {
+            self.backoff.reset();
+            self.recover(now);
+        }
+    }
+
+    /// Decides what to send to backends that were just read, or that need no reading, and begins to send it.
+    pub(super) fn decide(&mut self, batch: &[BackendName], now: Moment) {
+        let plans = self.plans(batch, now);
+        if plans.is_empty() {
+            self.backoff.reset();
+            self.recover(now);
+        } else {
+            self.dialogue = Dialogue::Applying(Applying::new(plans, 1));
+        }
+    }
+
+    pub(super) fn plans(&mut self, batch: &[BackendName], now: Moment) -> Vec<(BackendName, Cause, Plan)> {
+        let mut plans = Vec::new();
+        self.queue.in_progress(0);
+        self.unsaved.server_state = true;
+        for name in batch {
+            let Some(backend) = self.backends.get_mut(name) else { continue };
+            if self.pauses.of(name).is_some() {
+                backend.observe_paused(name, now);
+                self.report(name);
+                continue;
+            }
+            let before = (backend.accepted.clone(), backend.not_accepted.is_some());
+            let decided = backend.decide(name, now);
+            let awaits_health = backend.awaits_health();
+            if before != (backend.accepted.clone(), backend.not_accepted.is_some()) {
+                self.stored_form_changed(name);
+            }
+            if awaits_health {
+                self.queue.soon(name, now + SOON);
+            }
+            let Some(backend) = self.backends.get_mut(name) else { continue };
+            match decided {
+                Some((cause, plan)) if self.observe_only => {
+                    if backend.would.as_ref() != Some(&plan) {
+                        self.events.push(Event::Would { backend: name.clone(), cause, plan: plan.clone() });
+                        backend.would = Some(plan);
+                    }
+                    self.report(name);
+                }
+                Some((cause, plan)) => plans.push((name.clone(), cause, plan)),
+                None => {
+                    backend.would = None;
+                    self.report(name);
+                }
+            }
+        }
+        plans
+    }
+
+    /// Takes note of what HAProxy answered to one stage; the read-back is in place. Returns the next stage if it may
+    /// follow.
+    pub(super) fn applied(
+        &mut self,
+        name: &BackendName,
+        cause: Cause,
+        plan: &Plan,
+        set_error: Option<SetError>,
+        now: Moment,
+    ) -> Option<Plan> {
+        self.unsaved.server_state = true;
+        let backend = self.backends.get_mut(name)?;
+        let corrected = backend.drift_corrections;
+        let sent = plan.stages.first().map_or(&[][..], Vec::as_slice);
+        let (done, next) = backend.applied(name, cause, sent, set_error, now);
+        let took = backend.arrived(cause).map(|arrived| now.since(arrived));
+        self.drift_corrections += backend.drift_corrections - corrected;
+        if let Some(accepted) = &backend.accepted {
+            self.events.extend(done.into_iter().map(|change| Event::Changed {
+                backend: name.clone(),
+                owner: backend.observed.server(&change.server).and_then(|server| server.owner),
+                change,
+                cause,
+                accepted: Arc::clone(accepted),
+                took,
+            }));
+        }
+        if cause == Cause::Drift {
+            self.queue.soon(name, now + SOON);
+        }
+        if next.is_none() {
+            self.report(name);
+        }
+        next
+    }
+}

@@ -1,0 +1,183 @@
+//! Reading backends: which question comes next, and what an answer says.
+//!
+//! Must never decide what a weight should be.
+
+use std::collections::BTreeSet;
+
+use weightd_core::{
+    backend::Matched,
+    model::{BackendName, Moment, ServerName},
+    observed::{Health, Observed, Roles},
+};
+
+use super::{
+    Dialogue, Session, Urgency,
+    exchange::{self, ReadFrame, Reads, Wanted},
+};
+use crate::haproxy::{
+    BadReply,
+    reply::{self, ServersState},
+};
+
+/// In a new process the first round of reads brings ids, the second roles, the third the health of what is tracked.
+const ROUNDS: usize = 3;
+
+impl Session {
+    /// The backends that are decided now without a reading; see
+    /// [`Backend::needs_no_reading`](weightd_core::backend::Backend::needs_no_reading). The others become urgent.
+    pub(super) fn next_direct(&mut self, now: Moment) -> Vec<BackendName> {
+        let mut direct = Vec::new();
+        while direct.len() < self.queue.batch_size()
+            && let Some(name) = self.queue.next_direct()
+        {
+            let needs_none = !self.observe_only
+                && self.pauses.of(&name).is_none()
+                && self.backends.get(&name).is_some_and(|backend| backend.needs_no_reading(&name, now));
+            if needs_none {
+                direct.push(name);
+            } else {
+                self.queue.urgent(name);
+            }
+        }
+        self.queue.in_progress(direct.len());
+        direct
+    }
+
+    /// Begins to read a batch.
+    pub(super) fn begin_reading(&mut self, urgency: Urgency, mut batch: Vec<BackendName>) {
+        batch.retain(|name| self.backends.get(name).is_some_and(|backend| self.is_read(name, backend)));
+        for name in &batch {
+            if let Some(backend) = self.backends.get_mut(name) {
+                backend.begin_reading();
+            }
+        }
+        self.queue.in_progress(if urgency == Urgency::Urgent { batch.len() } else { 0 });
+        if !batch.is_empty() {
+            let reads = self.reads(&batch);
+            let lines = exchange::reads(&reads);
+            self.dialogue = Dialogue::Reading { batch, reads, round: 1, lines, frames: Vec::new() };
+        }
+    }
+
+    /// All lines of a round were answered: another round follows, or the batch is decided.
+    pub(super) fn round_ended(&mut self, batch: Vec<BackendName>, reads: &Reads, round: usize, now: Moment) {
+        let next = self.reads(&batch);
+        let complete = next.tracked == reads.tracked && next.wanted.iter().all(|wanted| wanted.roles.is_none());
+        if complete || round >= ROUNDS {
+            return self.decide(&batch, now);
+        }
+        let lines = exchange::reads(&next);
+        self.dialogue = Dialogue::Reading { batch, reads: next, round: round + 1, lines, frames: Vec::new() };
+    }
+
+    /// The batch was not read: it is still to be read.
+    pub(super) fn put_back(&mut self, batch: Vec<BackendName>) {
+        self.queue.in_progress(0);
+        for name in batch {
+            self.queue.urgent(name);
+        }
+    }
+
+    /// What to read for `batch`, as far as is known: ids come with the first read of a process, and the servers that
+    /// others track with the roles.
+    fn reads(&self, batch: &[BackendName]) -> Reads {
+        let wanted = batch.iter().map(|name| Wanted {
+            backend: name.clone(),
+            roles: self.backends.get(name).filter(|b| b.roles.is_none()).and_then(|b| b.id),
+        });
+        let tracked: BTreeSet<&BackendName> = batch
+            .iter()
+            .filter_map(|name| self.backends.get(name)?.roles.as_ref())
+            .flat_map(|roles| roles.servers.values().filter_map(|role| Some(&role.tracked.as_ref()?.0)))
+            .collect();
+        Reads { wanted: wanted.collect(), tracked: tracked.into_iter().cloned().collect() }
+    }
+
+    /// Takes one frame of a reading. False if the rest of the answer does not count.
+    pub(super) fn take_read(&mut self, frame: &ReadFrame, text: &str, now: Moment) -> bool {
+        match frame {
+            ReadFrame::Info => match reply::info(text) {
+                Ok(info) => return self.met(&info, now),
+                Err(bad) => {
+                    self.not_haproxy(&bad, now);
+                    return false;
+                }
+            },
+            ReadFrame::Roles(name) => match reply::roles(text) {
+                Ok(roles) => self.take_roles(name, roles),
+                Err(bad) => self.unreadable(name, &bad),
+            },
+            ReadFrame::Servers(name) => self.observe(name, text, now),
+        }
+        true
+    }
+
+    /// Takes the roles of a backend in this process; none where it is disabled. The servers that this reading brought are
+    /// interpreted with them.
+    fn take_roles(&mut self, name: &BackendName, roles: Option<Roles>) {
+        let Some(backend) = self.backends.get_mut(name) else { return };
+        let stick_table = self.stick_tables.contains(name);
+        backend.roles = Some(Roles { stick_table, disabled: roles.is_none(), ..roles.unwrap_or_default() });
+        if let Some((text, at)) = backend.unread.take() {
+            self.observe(name, &text, at);
+        }
+    }
+
+    /// Takes what HAProxy says about the servers of a backend. It waits for the roles where those are not known yet. An
+    /// answer that cannot be parsed, or that is about another backend, concerns that backend only.
+    pub(super) fn observe(&mut self, name: &BackendName, text: &str, now: Moment) {
+        let rows = match reply::servers_state(text) {
+            Ok(ServersState::Servers(rows)) if rows.iter().all(|row| row.backend == name.as_str()) => rows,
+            Ok(ServersState::NoBackend) => {
+                if let Some(backend) = self.backends.get_mut(name) {
+                    backend.unmatched(now);
+                }
+                self.tracked.remove(name);
+                return;
+            }
+            Ok(ServersState::Servers(_)) => {
+                let other = BadReply::Value { command: "show servers state", column: "be_name" };
+                return self.unreadable(name, &other);
+            }
+            Err(bad) => return self.unreadable(name, &bad),
+        };
+        let Some(backend) = self.backends.get(name) else {
+            let observed = Observed::new(&rows, None, self.tracked.get(name), &|_, _| None);
+            self.tracked.insert(name.clone(), observed);
+            return;
+        };
+        let id = rows.first().map(|row| row.backend_id);
+        if id.is_some() && backend.roles.is_none() && self.is_read(name, backend) {
+            if let Some(backend) = self.backends.get_mut(name) {
+                backend.id = id;
+                backend.unread = Some((text.to_owned(), now));
+            }
+            return;
+        }
+        let health = |backend: &BackendName, server: &ServerName| self.health(backend, server);
+        let observed = Observed::new(&rows, backend.roles.as_ref(), Some(&backend.observed), &health);
+        let added = match (backend.matched, backend.observed_at) {
+            (Matched::Yes, Some(at)) => backend.observed.added(&rows, now.since(at)).collect(),
+            _ => BTreeSet::new(),
+        };
+        if let Some(backend) = self.backends.get_mut(name) {
+            backend.read(id, observed, added, now);
+        }
+    }
+
+    /// Takes note that HAProxy's answer about a backend cannot be parsed.
+    fn unreadable(&mut self, name: &BackendName, bad: &BadReply) {
+        if let Some(backend) = self.backends.get_mut(name) {
+            backend.unreadable(bad.to_string());
+        }
+    }
+
+    /// The health of any server that was read.
+    fn health(&self, backend: &BackendName, server: &ServerName) -> Option<Health> {
+        let observed = self.backends.get(backend).map(|b| &b.observed).filter(|o| !o.servers.is_empty());
+        Some(observed.or_else(|| self.tracked.get(backend))?.server(server)?.health)
+    }
+}
+
+#[cfg(test)]
+mod tests;

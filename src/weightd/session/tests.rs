@@ -1,0 +1,32 @@
+//! The whole session beside a model of HAProxy.
+
+use std::time::Duration;
+
+use self::rig::{Model, Rig, document};
+use super::Timing;
+
+pub(super) mod rig;
+
+#[test]
+fn a_shorter_resync_is_in_force_at_once() {
+    // So many servers that a pass by cost takes longer than the resync that is set.
+    let servers: Vec<_> = (0..400).map(|n| (format!("s{n}"), 1)).collect();
+    let servers: Vec<_> = servers.iter().map(|(server, weight)| (server.as_str(), *weight)).collect();
+    let names: Vec<_> = (0..15).map(|n| format!("app{n}")).collect();
+    let haproxy = names.iter().fold(Model::default(), |model, name| model.and(name, "roundrobin", &servers));
+    let keys: Vec<_> = names.iter().map(|name| (name.as_str(), document(&servers))).collect();
+    let keys: Vec<_> = keys.iter().map(|(name, text)| (*name, text.as_str())).collect();
+    let mut rig = Rig::settled(haproxy, &keys);
+    let readings = |rig: &mut Rig, time: Duration| {
+        rig.haproxy.lines.clear();
+        rig.pass(time);
+        rig.haproxy.lines.iter().map(|line| line.matches("show servers state").count()).sum::<usize>()
+    };
+    // 6,000 servers take 2 s.
+    let by_cost = readings(&mut rig, Duration::from_secs(8));
+    assert!((50..=75).contains(&by_cost), "{by_cost} readings of 15 backends in 8 s");
+    let second = Duration::from_secs(1);
+    rig.session.set_timing(Timing { resync: second, process_poll: second }, rig.now);
+    let by_resync = readings(&mut rig, second * 8);
+    assert!((100..=150).contains(&by_resync), "{by_resync} readings of 15 backends in 8 s");
+}
