@@ -26,6 +26,7 @@ mod preview;
 mod refusals;
 mod release;
 mod resume;
+mod serving;
 mod set;
 mod status;
 mod table;

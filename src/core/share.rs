@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::{Serialize, Serializer};
+
 use crate::{desired::Weights, model::Weight};
 
 /// The part of the new traffic that a server gets: its weight of the sum of all that are named.
@@ -24,6 +26,13 @@ impl Share {
 
     fn tenths(self) -> Option<u32> {
         (self.weight * 1000 + self.sum / 2).checked_div(self.sum)
+    }
+}
+
+impl Serialize for Share {
+    /// As [`Share::percent`].
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.percent().serialize(serializer)
     }
 }
 

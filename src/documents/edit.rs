@@ -1,6 +1,6 @@
 //! What a command makes of a backend's keys. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::value::RawValue;
@@ -294,6 +294,14 @@ impl<'s> Current<'s> {
 }
 
 impl Edit {
+    /// See [`View::served_by`].
+    #[must_use]
+    pub fn served_by(mut self, active: &BTreeSet<ServerName>) -> Self {
+        self.before.iter_mut().for_each(|view| view.served_by(active));
+        self.after.served_by(active);
+        self
+    }
+
     fn nothing(stored: Option<&Stored>, current: Current<'_>) -> Self {
         Self { before: stored.map(|_| current.view.clone()), after: current.view, write: Write::Nothing }
     }

@@ -1,11 +1,14 @@
 //! A backend as `get`, `list` and `set` show it, and its JSON. Pure.
 
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+};
 
 use serde::Serialize;
 use weightd_core::{
     desired::{Document, Kind, Rejected, Weights},
-    model::{BackendName, Escaped, ServerName},
+    model::{BackendName, Escaped, ServerName, Weight},
     share::Share,
 };
 
@@ -32,7 +35,8 @@ pub enum State {
 ///   "state": "weights",          "weights", "released", "rejected"
 ///   "index": 42,                 ModifyIndex, of leaves the greatest; null if it is not written
 ///   "weights": {"blue": 90, "green": 10},          null unless the state is "weights"
-///   "shares": {"blue": 90.0, "green": 10.0},       in percent; null for each server if all weigh 0
+///   "shares": {"blue": 90.0, "green": 10.0},       in percent; null for each server if none gets traffic. With a
+///                                                  weightd on this host, of the servers that serve there
 ///   "force": false,              whether the document may pass the guards
 ///   "by": "alice",               who, why and when, as the document says; null if it does not
 ///   "reason": "10 % canary",
@@ -52,8 +56,8 @@ pub struct View {
     pub index: Option<u64>,
     /// The weights; none unless the state is [`State::Weights`].
     pub weights: Option<Weights>,
-    /// The share of each server in percent; none for a server if all weights are 0.
-    pub shares: Option<BTreeMap<ServerName, Option<f64>>>,
+    /// The share of each server in percent; none for each server if none gets traffic.
+    pub shares: Option<BTreeMap<ServerName, Share>>,
     /// Whether the document may pass the guards.
     pub force: bool,
     /// Who wrote it.
@@ -196,9 +200,28 @@ impl View {
     }
 
     fn weigh(&mut self, weights: Weights) {
-        let share = |(server, weight): (&ServerName, &_)| (server.clone(), Share::of(*weight, &weights).percent());
+        let share = |(server, weight): (&ServerName, &Weight)| (server.clone(), Share::of(*weight, &weights));
         self.shares = Some(weights.iter().map(share).collect());
         self.weights = Some(weights);
+    }
+
+    /// Counts only these servers: those that take traffic when their weight is above 0. The others get none, whatever
+    /// their weight. If none of these has a weight, nobody knows which backup server takes the traffic.
+    pub fn served_by(&mut self, active: &BTreeSet<ServerName>) {
+        let Some(weights) = &self.weights else { return };
+        let counted: Weights =
+            weights.iter().filter(|(server, _)| active.contains(*server)).map(|(s, w)| (s.clone(), *w)).collect();
+        let share = |(server, weight): (&ServerName, &Weight)| {
+            let weight = if counted.contains_key(server) { *weight } else { Weight::ZERO };
+            (server.clone(), Share::of(weight, &counted))
+        };
+        self.shares = Some(weights.iter().map(share).collect());
+    }
+
+    /// The share of a server, as it is shown.
+    pub fn share(&self, server: &ServerName) -> String {
+        let share = self.shares.as_ref().and_then(|shares| shares.get(server));
+        share.map_or_else(|| "-".to_owned(), Share::to_string)
     }
 
     /// Whether it says the same, whatever its index.

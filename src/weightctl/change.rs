@@ -13,6 +13,7 @@ use super::{
     failure::Failure,
     output::{self, Format},
     preview::preview,
+    serving::Serving,
 };
 use crate::{
     consul::Env,
@@ -121,6 +122,7 @@ pub(super) async fn carry_out(
     backend: &BackendName,
     edit: &Edit,
     flags: &Flags,
+    serving: Option<&Serving>,
 ) -> Result<Exit, Failure> {
     let outcome = Outcome::of(backend, edit, flags);
     if !outcome.changed {
@@ -129,6 +131,7 @@ pub(super) async fn carry_out(
         return Ok(Exit::Ok);
     }
     output::say(preview(backend, edit).trim_end());
+    serving.iter().for_each(|serving| serving.notes());
     if flags.dry_run {
         output::say("dry run: nothing was written");
         format.json(&outcome)?;

@@ -1,4 +1,4 @@
-use weightd_core::{model::BackendName, share::Share};
+use weightd_core::model::BackendName;
 
 use super::{
     Exit,
@@ -6,6 +6,7 @@ use super::{
     failure::Failure,
     output::{self, Format},
     refusals::no_such,
+    serving,
     table::{Align, Cell, Table, Tone},
 };
 use crate::documents::{
@@ -15,8 +16,8 @@ use crate::documents::{
 
 /// Show weights and shares: of one backend, or of all
 ///
-/// A share is the part of the new traffic that a server gets as long as every server that Consul names is up
-/// and no other is there.
+/// A share is the part of the new traffic that a server gets. If this host's weightd follows the backend, the servers that
+/// take traffic on its HAProxy are counted; else all that are named, which is right if all are up and none is a backup.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The backend; all of them if it is left out
@@ -28,17 +29,20 @@ pub(super) struct Args {
 pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Failure> {
     let documents = context.documents()?;
     match &args.backend {
-        Some(backend) => one(backend, &documents, context.format).await,
+        Some(backend) => one(backend, &documents, context).await,
         None => all(&documents, context.format).await,
     }
 }
 
-async fn one(backend: &BackendName, documents: &Documents, format: Format) -> Result<Exit, Failure> {
-    let Some(stored) = documents.backend(backend).await? else {
+async fn one(backend: &BackendName, documents: &Documents, context: &Context<'_>) -> Result<Exit, Failure> {
+    let (stored, serving) = tokio::join!(documents.backend(backend), serving::of(context, backend));
+    let Some(stored) = stored? else {
         return Err(no_such(documents, backend, Exit::Failure, "see `weightctl list`").await);
     };
-    let view = View::of(&stored);
-    format.data(&view, |view| table(std::slice::from_ref(view)))?;
+    let mut view = View::of(&stored);
+    serving.iter().for_each(|serving| view.served_by(&serving.active));
+    context.format.data(&view, |view| table(std::slice::from_ref(view)))?;
+    serving.iter().for_each(|serving| serving.notes());
     match &view.rejected {
         None => Ok(Exit::Ok),
         Some(rejected) => Err(Failure::new(Exit::Failure, rejected.sentence()).hint(rejected.remedy.clone())),
@@ -83,8 +87,8 @@ fn table(views: &[View]) -> String {
         for (server, weight) in weights {
             // Who, when and why are said once a backend.
             let [by, at, reason] = std::mem::take(&mut origin);
-            let share = Share::of(*weight, weights).to_string();
-            table.row([backend(), server.as_str().into(), weight.to_string().into(), share.into(), by, at, reason]);
+            let share = view.share(server).into();
+            table.row([backend(), server.as_str().into(), weight.to_string().into(), share, by, at, reason]);
         }
     }
     table.render("")

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// The variable that names another configuration.
-pub(super) const VARIABLE: &str = "WEIGHTD_CONFIG";
+const VARIABLE: &str = "WEIGHTD_CONFIG";
 /// Where weightd's API is where nothing else is configured.
 const API: &str = "http://127.0.0.1:9110";
 /// Where weightd's socket is where nothing else is configured.

@@ -3,7 +3,6 @@ use std::fmt::Write as _;
 use weightd_core::{
     desired::Weights,
     model::{BackendName, Escaped},
-    share::Share,
 };
 
 use super::table::{Align, Cell, Table, Tone};
@@ -17,7 +16,7 @@ pub(super) fn preview(backend: &BackendName, edit: &Edit) -> String {
     let mut text =
         format!("{}  {}\n", Tone::Strong.paint(backend.as_str()), Tone::Faint.paint(&was(edit.before.as_ref())));
     if let Some(weights) = &edit.after.weights {
-        text.push_str(&rows(edit.before.as_ref().and_then(|view| view.weights.as_ref()), weights));
+        text.push_str(&rows(edit.before.as_ref(), &edit.after, weights));
     }
     let mut line = |words: &str| {
         let _ = writeln!(text, "  {words}");
@@ -60,18 +59,17 @@ fn was(before: Option<&View>) -> String {
 }
 
 /// Each server: its weight and its share, before and after.
-fn rows(before: Option<&Weights>, after: &Weights) -> String {
+fn rows(before: Option<&View>, edited: &View, after: &Weights) -> String {
     let mut table = Table::new([("SERVER", Align::Left), ("WEIGHT", Align::Left), ("SHARE", Align::Left)]);
     let width = |weights: &Weights| weights.values().map(|w| w.to_string().len()).max().unwrap_or_default();
-    let (wide, wide_after) = (before.map_or(1, width), width(after));
+    let weights_before = before.and_then(|view| view.weights.as_ref());
+    let (wide, wide_after) = (weights_before.map_or(1, width), width(after));
     for (server, weight) in after {
-        let was = before.and_then(|weights| Some((weights.get(server)?, weights)));
+        let was = before.and_then(|view| Some((view.weights.as_ref()?.get(server)?, view)));
         let tone = if was.is_some_and(|(was, _)| was == weight) { Tone::Plain } else { Tone::Strong };
-        let share = Share::of(*weight, after).to_string();
-        let (from, share_from) = was.map_or_else(
-            || ("-".to_owned(), "-".to_owned()),
-            |(was, weights)| (was.to_string(), Share::of(*was, weights).to_string()),
-        );
+        let share = edited.share(server);
+        let (from, share_from) =
+            was.map_or_else(|| ("-".to_owned(), "-".to_owned()), |(was, view)| (was.to_string(), view.share(server)));
         let weights = if from == weight.to_string() {
             format!("{from:>wide$}")
         } else {

@@ -32,7 +32,7 @@ pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Fail
     let documents = context.documents()?;
     let stored = documents.backend(&args.backend).await?;
     match edit::release(&args.backend, stored.as_ref(), &args.flags.intent(false, args.create, context.env)) {
-        Ok(edit) => carry_out(context.format, &documents, &args.backend, &edit, &args.flags).await,
+        Ok(edit) => carry_out(context.format, &documents, &args.backend, &edit, &args.flags, None).await,
         Err(error) => Err(refused(&documents, error).await),
     }
 }

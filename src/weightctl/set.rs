@@ -11,6 +11,7 @@ use super::{
     context::Context,
     failure::Failure,
     refusals::refused,
+    serving,
 };
 use crate::documents::edit;
 
@@ -103,10 +104,17 @@ pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Fail
     let asked = args.asked()?;
     args.flags.check()?;
     let documents = context.documents()?;
-    let stored = documents.backend(&args.backend).await?;
+    let (stored, serving) = tokio::join!(documents.backend(&args.backend), serving::of(context, &args.backend));
+    let stored = stored?;
     let intent = args.flags.intent(args.force, args.create, context.env);
     match edit::set(&args.backend, stored.as_ref(), &asked, &intent) {
-        Ok(edit) => carry_out(context.format, &documents, &args.backend, &edit, &args.flags).await,
+        Ok(edit) => {
+            let edit = match &serving {
+                Some(serving) => edit.served_by(&serving.active),
+                None => edit,
+            };
+            carry_out(context.format, &documents, &args.backend, &edit, &args.flags, serving.as_ref()).await
+        }
         Err(error) => Err(refused(&documents, error).await),
     }
 }

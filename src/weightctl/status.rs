@@ -16,6 +16,8 @@ use super::{
 };
 use crate::consul::tls::without_trust;
 
+/// The variable that names where weightd listens.
+pub(super) const API: &str = "WEIGHTD_API";
 /// How long weightd may take to answer.
 const DEADLINE: Duration = Duration::from_secs(5);
 /// The most bytes of its answer.
@@ -36,7 +38,7 @@ pub(super) struct Args {
         long,
         value_name = "URL",
         help = "Where that weightd listens [default: `listen` of this host's weightd, else http://127.0.0.1:9110]",
-        env = "WEIGHTD_API",
+        env = API,
         hide_env_values = true,
         value_parser = url
     )]

@@ -19,10 +19,13 @@ use std::time::Duration;
 use anyhow::bail;
 use tokio::time::{Instant, sleep, timeout_at};
 
+pub mod agent;
 pub mod apps;
 pub mod config;
 pub mod consul;
 pub mod consul_acl;
+pub mod dns;
+pub mod gate;
 pub mod haproxy;
 pub mod port;
 pub mod program;

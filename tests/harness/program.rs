@@ -248,8 +248,9 @@ fn orphan_proof(program: &Path) -> Command {
     command
 }
 
-/// Keeps the variables for Consul of whoever runs the tests out of them.
+/// Keeps the variables for Consul, and the weightd, of whoever runs the tests out of them.
 pub fn without_consul(command: &mut Command) {
+    command.env("WEIGHTD_CONFIG", "/nonexistent/weightd.toml").env("WEIGHTD_API", "http://127.0.0.1:9");
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("CONSUL_") {
             command.env_remove(name);

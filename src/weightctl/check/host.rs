@@ -21,10 +21,7 @@ use crate::{
     base::{chain::Chain, clock::Clock},
     consul::Client,
     haproxy::{Address, Reader},
-    weightctl::{
-        context::Context,
-        host::{VARIABLE, path},
-    },
+    weightctl::{context::Context, host::path},
     weightd::{
         config::{Config, DEFAULT_SOCKET, HaproxyConfig},
         session::Session,
@@ -55,7 +52,7 @@ pub(super) async fn check(
         return vec![haproxy(&config, &root, state).await];
     }
     let path = args.config.clone().unwrap_or_else(|| path(context.env));
-    let named = args.config.is_some() || (context.env)(VARIABLE).is_some_and(|path| !path.is_empty());
+    let named = args.config.is_some();
     if !(named || path.exists() || Path::new(DEFAULT_SOCKET).exists()) {
         let detail = format!("neither {} nor {DEFAULT_SOCKET} exists: this is not a host with HAProxy", path.display());
         return vec![Section { part: "host", name: String::new(), findings: vec![Finding::skip("haproxy", detail)] }];

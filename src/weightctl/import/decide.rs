@@ -1,6 +1,6 @@
 //! What is imported, what is left, and what weightd makes of it. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 use weightd_core::{
@@ -49,6 +49,8 @@ pub(super) struct Candidates {
 pub(super) struct Candidate {
     pub(super) backend: BackendName,
     pub(super) weights: Weights,
+    /// The servers that take traffic when their weight is above 0, where a HAProxy says that.
+    pub(super) active: Option<BTreeSet<ServerName>>,
     /// Why a share is not what its weight says there, each as a sentence.
     pub(super) caveats: Vec<String>,
 }
@@ -154,7 +156,9 @@ pub(super) fn of_haproxy(backends: &BTreeMap<BackendName, HaproxyBackend>) -> Ca
             Some(roles) => {
                 let shares = caveats::of(observed, Some(roles), false).into_iter().map(|reason| reason.detail);
                 let caveats = shares.chain(roles.algorithm.is_empty().then(|| NO_ALGORITHM.to_owned())).collect();
-                candidates.found.push(Candidate { backend: backend.clone(), weights, caveats });
+                let usable = observed.servers.iter().filter(|server| server.usable(true));
+                let active = Some(usable.map(|server| server.name.clone()).collect());
+                candidates.found.push(Candidate { backend: backend.clone(), weights, active, caveats });
                 continue;
             }
         };
@@ -184,13 +188,16 @@ pub(super) fn decide(
         decision.left.push(Left::refused(backend, "there is no such backend", remedy));
     }
     decision.left.extend(candidates.left.into_iter().filter(|left| is_wanted(left.backend.as_ref())));
-    for Candidate { backend, weights, caveats } in candidates.found {
+    for Candidate { backend, weights, active, caveats } in candidates.found {
         if !is_wanted(Some(&backend)) {
             continue;
         }
         let before = stored.get(&backend);
         let edit = match edit::set(&backend, before, &weights, intent) {
-            Ok(edit) => edit,
+            Ok(edit) => match &active {
+                Some(active) => edit.served_by(active),
+                None => edit,
+            },
             Err(error) => {
                 decision.left.push(refused(&backend, &weights, &error, prefix));
                 continue;

@@ -40,7 +40,7 @@ fn seen(algorithm: &str, servers: &[(&str, u64, u32)]) -> HaproxyBackend {
 }
 
 fn found(name: &str, all: &[(&str, u64)]) -> Candidate {
-    Candidate { backend: backend(name), weights: weights(all), caveats: Vec::new() }
+    Candidate { backend: backend(name), weights: weights(all), active: None, caveats: Vec::new() }
 }
 
 fn decided(found: Vec<Candidate>, keys: &[(&str, &str)], replace: bool) -> Decision {

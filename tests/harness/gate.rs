@@ -1,0 +1,145 @@
+//! A gate in front of Consul: it can be shut, and what goes through it can be changed.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use axum::{
+    Router,
+    body::{Body, Bytes, to_bytes},
+    extract::{Request, State},
+    http::{Method, StatusCode},
+    response::{IntoResponse as _, Response},
+};
+use tokio::{net::TcpListener, task::JoinHandle};
+
+use super::{Consul, eventually};
+
+/// What happens to a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Passage {
+    /// It goes through, and its answer comes back.
+    Through,
+    /// It goes through, and this comes back with status 200.
+    Answered(&'static str),
+    /// It does not go through, and this comes back with status 200.
+    Swallowed(&'static str),
+}
+
+/// Which passage a request has, by its method and its path.
+type Rule = Box<dyn Fn(&Method, &str) -> Passage + Send>;
+
+struct Shared {
+    consul: String,
+    http: reqwest::Client,
+    rule: Mutex<Rule>,
+}
+
+/// A gate.
+pub struct Gate {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    open: Option<JoinHandle<()>>,
+}
+
+impl Gate {
+    /// Opens one in front of `consul`.
+    pub async fn open(consul: &Consul) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?;
+        let http = super::http().timeout(Duration::from_secs(90)).build()?;
+        let rule: Rule = Box::new(|_, _| Passage::Through);
+        let shared = Arc::new(Shared { consul: consul.address(), http, rule: Mutex::new(rule) });
+        let open = Some(serve(listener, Arc::clone(&shared)));
+        Ok(Self { address, shared, open })
+    }
+
+    /// Where it is.
+    pub fn address(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// From now on requests have this passage.
+    pub fn rule(&self, rule: impl Fn(&Method, &str) -> Passage + Send + 'static) {
+        *self.shared.rule.lock().unwrap_or_else(PoisonError::into_inner) = Box::new(rule);
+    }
+
+    /// Shuts it: whatever is open breaks off, and connections are refused.
+    pub async fn shut(&mut self) {
+        if let Some(open) = self.open.take() {
+            open.abort();
+            // It ends by being aborted.
+            let _ = open.await;
+        }
+    }
+
+    /// Opens it again, at the same address.
+    pub async fn open_again(&mut self) -> anyhow::Result<()> {
+        let address = self.address;
+        let listener = eventually(super::PATIENCE, "its port is free", async || {
+            TcpListener::bind(address).await.context("cannot bind")
+        })
+        .await?;
+        self.open = Some(serve(listener, Arc::clone(&self.shared)));
+        Ok(())
+    }
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        if let Some(open) = &self.open {
+            open.abort();
+        }
+    }
+}
+
+fn serve(listener: TcpListener, shared: Arc<Shared>) -> JoinHandle<()> {
+    let router = Router::new().fallback(pass).with_state(shared);
+    tokio::spawn(async move {
+        let mut connections = tokio::task::JoinSet::new();
+        loop {
+            let Ok((stream, _)) = listener.accept().await else { continue };
+            let service = hyper_util::service::TowerToHyperService::new(router.clone());
+            let connection = hyper::server::conn::http1::Builder::new()
+                .serve_connection(hyper_util::rt::TokioIo::new(stream), service);
+            // They end with this task.
+            connections.spawn(async move { drop(connection.await) });
+        }
+    })
+}
+
+async fn pass(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+    let uri = request.uri().clone();
+    let passage = (shared.rule.lock().unwrap_or_else(PoisonError::into_inner))(request.method(), uri.path());
+    if let Passage::Swallowed(body) = passage {
+        return (StatusCode::OK, body).into_response();
+    }
+    match forward(&shared, request).await {
+        Ok(answer) => match passage {
+            Passage::Answered(body) => (StatusCode::OK, body).into_response(),
+            _ => answer,
+        },
+        Err(error) => (StatusCode::BAD_GATEWAY, format!("{error:#}")).into_response(),
+    }
+}
+
+async fn forward(shared: &Shared, request: Request) -> anyhow::Result<Response> {
+    let path = request.uri().path_and_query().map_or("/", |path| path.as_str()).to_owned();
+    let (head, body) = request.into_parts();
+    let body: Bytes = to_bytes(body, 1 << 20).await?;
+    let mut out = shared.http.request(head.method, format!("{}{path}", shared.consul)).body(body);
+    for (name, value) in &head.headers {
+        if name.as_str().starts_with("x-consul") || name == "content-type" {
+            out = out.header(name, value);
+        }
+    }
+    let answer = out.send().await?;
+    let mut response = Response::builder().status(answer.status());
+    for (name, value) in answer.headers().iter().filter(|(name, _)| name.as_str().starts_with("x-consul")) {
+        response = response.header(name, value);
+    }
+    Ok(response.body(Body::from(answer.bytes().await?))?)
+}

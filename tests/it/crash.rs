@@ -1,0 +1,119 @@
+//! A weightd that is killed changes nothing, and neither does its next start, also where Consul is away.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+
+use crate::{
+    common::{SOON, backend, becomes, key, logged, put, servers},
+    harness::{Haproxy, Weightd, eventually, gate::Gate, weightd::Settings},
+};
+
+/// How often weightd is killed; more with `KILLS`.
+fn kills() -> u32 {
+    std::env::var("KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(30)
+}
+
+async fn green(haproxy: &Haproxy) -> anyhow::Result<u32> {
+    haproxy.weights("app").await?.get("green").copied().context("no green")
+}
+
+/// Waits until weightd has enforced what it knows from before, without Consul.
+async fn enforced_from_disk(weightd: &Weightd) -> anyhow::Result<()> {
+    eventually(SOON, "it has enforced what it knows", async || weightd.get("/ready").await).await.map(drop)
+}
+
+#[tokio::test]
+async fn weights_never_move_back_however_often_it_is_killed_with_consul_away() -> anyhow::Result<()> {
+    let (consul, haproxy) = servers(&backend("app", 100, 0)).await?;
+    let mut gate = Gate::open(&consul).await?;
+    put(&consul, "app", 1, 0).await?;
+    let mut weightd = Settings::without_haproxy(&gate.address()).haproxy("haproxy", &haproxy.address()).start().await?;
+    becomes(&haproxy, "app", 1, 0).await?;
+    let (mut last, mut applied) = (0, 0);
+    for round in 1..=kills() {
+        // The moment differs from round to round: before Consul's answer, during the exchange with HAProxy, while files
+        // are written, after that.
+        let weight = round % 256 + 1;
+        put(&consul, "app", 1, weight).await?;
+        let delay = Duration::from_micros(fastrand::u64(0..1 << (8 + round % 13)));
+        tokio::time::sleep(delay).await;
+        weightd.kill().await?;
+        // What it sent last has arrived when the next question is answered: HAProxy answers one after the other.
+        let before = green(&haproxy).await?;
+        gate.shut().await;
+        weightd.start_again().await?;
+        enforced_from_disk(&weightd).await?;
+        let after = green(&haproxy).await?;
+        let known = [before, weight];
+        ensure!(known.contains(&after), "round {round}: {last}, then {before}, and {after} after the next start");
+        applied += u32::from(before == weight);
+        gate.open_again().await?;
+        becomes(&haproxy, "app", 1, weight).await?;
+        last = weight;
+    }
+    // The loop proves nothing if it was always too early or always too late.
+    ensure!(applied > 0 && applied < kills(), "{applied} of {} kills came after the change", kills());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_change_of_the_last_second_survives_a_kill_and_a_reload() -> anyhow::Result<()> {
+    let (consul, mut haproxy) = servers(&backend("app", 100, 0)).await?;
+    let mut gate = Gate::open(&consul).await?;
+    put(&consul, "app", 70, 30).await?;
+    let mut weightd = Settings::without_haproxy(&gate.address()).haproxy("haproxy", &haproxy.address()).start().await?;
+    becomes(&haproxy, "app", 70, 30).await?;
+    for (blue, green) in [(50, 50), (0, 100), (100, 0)] {
+        put(&consul, "app", blue, green).await?;
+        becomes(&haproxy, "app", blue, green).await?;
+        weightd.kill().await?;
+        gate.shut().await;
+        // Also released and other backends are in the same files.
+        haproxy.reload_again().await?;
+        weightd.start_again().await?;
+        becomes(&haproxy, "app", blue, green).await?;
+        gate.open_again().await?;
+        eventually(SOON, "it follows again", async || {
+            let status = weightd.status().await?;
+            ensure!(status["instances"][0]["consul"]["state"] == "following", "{status}");
+            Ok(())
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_release_of_the_last_second_survives_a_kill() -> anyhow::Result<()> {
+    let (consul, haproxy) = servers(&backend("app", 100, 0)).await?;
+    let mut gate = Gate::open(&consul).await?;
+    put(&consul, "app", 70, 30).await?;
+    let mut weightd = Settings::without_haproxy(&gate.address()).haproxy("haproxy", &haproxy.address()).start().await?;
+    becomes(&haproxy, "app", 70, 30).await?;
+    consul.put(&key("app"), r#"{"release":true}"#).await?;
+    crate::common::state(&weightd, "app", "released").await?;
+    weightd.kill().await?;
+    gate.shut().await;
+    haproxy.set_weight_by_hand("app", "green", 7).await?;
+    weightd.start_again().await?;
+    enforced_from_disk(&weightd).await?;
+    crate::common::stays(&haproxy, "app", 70, 7).await
+}
+
+#[tokio::test]
+async fn one_change_is_followed_by_no_wait_for_the_disk() -> anyhow::Result<()> {
+    // Where the state cannot be written at all, changes go on, and the log says what that means.
+    let (consul, haproxy) = servers(&backend("app", 100, 0)).await?;
+    put(&consul, "app", 70, 30).await?;
+    let weightd = Settings::new(&consul, &haproxy).bound_by_modes().start().await?;
+    becomes(&haproxy, "app", 70, 30).await?;
+    for folder in ["state", "run"] {
+        std::fs::set_permissions(weightd.dir().join(folder), std::os::unix::fs::PermissionsExt::from_mode(0o500))?;
+    }
+    let start = Instant::now();
+    put(&consul, "app", 50, 50).await?;
+    becomes(&haproxy, "app", 50, 50).await?;
+    ensure!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    logged(&weightd, 1, &["the state cannot be written to disk"]).await.map(drop)
+}
