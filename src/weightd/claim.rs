@@ -1,7 +1,7 @@
 //! Notices a second weightd on the same HAProxy that the lock does not show: one with another `run_dir`, or one that reaches
 //! the same socket by another path.
 //!
-//! Each weightd binds an abstract socket with the address of its HAProxy as its name. `/proc/net/unix` lists those names to
+//! Each weightd binds an abstract socket with the address of its HAProxy as its name. `/proc/self/net/unix` lists those names to
 //! everybody, and the path in a name leads to a file, which is the same one or not. Nothing is ever sent over it. Another
 //! user of this machine could bind such a name as well; that must stop nobody, so that only a claim of this user or of root
 //! counts.
@@ -104,7 +104,7 @@ fn bind(address: &str) -> io::Result<UnixListener> {
 
 /// The addresses that are claimed on this machine, by whomever.
 fn claimed() -> Vec<String> {
-    let table = fs::read_to_string("/proc/net/unix").unwrap_or_default();
+    let table = fs::read_to_string("/proc/self/net/unix").unwrap_or_default();
     let address = |line: &str| {
         let (_, name) = line.split_once(&format!(" @{PREFIX}"))?;
         Some(name.trim_end_matches(['@', '\0']).to_owned())

@@ -17,6 +17,7 @@ pub struct Settings {
     config: toml::Table,
     environment: Vec<(String, String)>,
     bound_by_modes: bool,
+    descriptors: Option<u32>,
 }
 
 impl Settings {
@@ -31,7 +32,8 @@ impl Settings {
 
     /// For a Consul at `address`; the rest is to follow.
     pub fn without_haproxy(address: &str) -> Self {
-        let settings = Self { config: toml::Table::new(), environment: Vec::new(), bound_by_modes: false };
+        let settings =
+            Self { config: toml::Table::new(), environment: Vec::new(), bound_by_modes: false, descriptors: None };
         settings.set("consul.address", address).set("node", "lb1")
     }
 
@@ -76,6 +78,12 @@ impl Settings {
         self
     }
 
+    /// It may have so many file descriptors open.
+    pub fn descriptors(mut self, count: u32) -> Self {
+        self.descriptors = Some(count);
+        self
+    }
+
     /// Starts it. Whether it is ready is for the caller to ask: it lives also while nothing else does.
     pub async fn start(self) -> anyhow::Result<Weightd> {
         let dir = tempfile::Builder::new().prefix("weightd-").tempdir()?;
@@ -89,6 +97,13 @@ impl Settings {
         let binary = program::binary("weightd")?;
         let program = if config.bound_by_modes && geteuid().is_root() {
             Program::new("weightd", program::SETPRIV.into(), dir.path()).args(program::BOUND_BY_MODES).args([binary])
+        } else if let Some(count) = config.descriptors {
+            let limited = format!("ulimit -n {count}; exec \"$0\" \"$@\"");
+            Program::new("weightd", "/bin/sh".into(), dir.path()).args([
+                "-c".into(),
+                limited.into(),
+                binary.into_os_string(),
+            ])
         } else {
             Program::new("weightd", binary, dir.path())
         };
