@@ -49,7 +49,7 @@ pub enum ConsulError {
     #[error("the answer has more than {0} bytes")]
     TooLarge(usize),
     /// A write was answered, but not by Consul's words for done or refused.
-    #[error("the answer to a write says neither that it was done nor that it was not: {}", Escaped(.0))]
+    #[error("the answer to a write says neither that it was done nor that it was not: `{}`", Escaped(.0))]
     Unclear(String),
     /// The answer is not JSON of the KV store.
     #[error("the answer is not the KV store's JSON")]

@@ -14,6 +14,8 @@ use weightd_core::{model::Escaped, wire::pause::ApiError};
 use super::{Exit, change, context::Context, failure::Failure};
 use crate::consul::Env;
 
+/// The variable that names the socket.
+const SOCKET: &str = "WEIGHTD_SOCKET";
 /// How long weightd may take. It waits for what is on its way to HAProxy, and for the disk.
 const DEADLINE: Duration = Duration::from_secs(15);
 /// The most bytes of its answer.
@@ -35,9 +37,7 @@ pub(super) struct Local {
     #[arg(
         long,
         value_name = "PATH",
-        help = "The Unix socket of that weightd, `socket` in [api] of its configuration [default: that of this host's weightd, else /run/weightd/weightd.sock]",
-        env = "WEIGHTD_SOCKET",
-        hide_env_values = true
+        help = "The Unix socket of that weightd [env: WEIGHTD_SOCKET] [default: `socket` of this host's weightd, else /run/weightd/weightd.sock]"
     )]
     socket: Option<PathBuf>,
 }
@@ -107,7 +107,8 @@ impl Local {
         body: &impl Serialize,
     ) -> Result<T, Failure> {
         let body = serde_json::to_vec(body).map_err(|error| Failure::caused(Exit::Failure, error))?;
-        let Some(socket) = self.socket.clone().or_else(|| context.host().socket()) else {
+        let named = || (context.env)(SOCKET).filter(|path| !path.is_empty()).map(PathBuf::from);
+        let Some(socket) = self.socket.clone().or_else(named).or_else(|| context.host().socket()) else {
             let message = "the socket of this host's weightd is off";
             return Err(Failure::new(Exit::Failure, message)
                 .hint("set `socket` in [api] of its configuration, and restart weightd"));

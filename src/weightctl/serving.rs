@@ -12,11 +12,7 @@ use weightd_core::{
     wire::status::{BackendState, BackendStatus},
 };
 
-use super::{
-    context::Context,
-    output,
-    status::{self, API},
-};
+use super::{context::Context, output, status};
 
 /// How long weightd may take: it answers within milliseconds.
 const PATIENCE: Duration = Duration::from_millis(800);
@@ -31,7 +27,7 @@ pub(super) struct Serving {
 
 /// Who serves a backend on this host; none if no weightd of this host follows it and has read it.
 pub(super) async fn of(context: &Context<'_>, backend: &BackendName) -> Option<Serving> {
-    let api = (context.env)(API).filter(|api| !api.is_empty()).or_else(|| context.host().api())?;
+    let api = status::address(context)?;
     // Whatever keeps weightd from answering, the command goes on without it.
     let status = timeout(PATIENCE, status::read(&api)).await.ok()?.ok()?;
     let root = context.root().to_string();

@@ -17,7 +17,7 @@ use super::{
 use crate::consul::tls::without_trust;
 
 /// The variable that names where weightd listens.
-pub(super) const API: &str = "WEIGHTD_API";
+const API: &str = "WEIGHTD_API";
 /// How long weightd may take to answer.
 const DEADLINE: Duration = Duration::from_secs(5);
 /// The most bytes of its answer.
@@ -37,9 +37,7 @@ pub(super) struct Args {
     #[arg(
         long,
         value_name = "URL",
-        help = "Where that weightd listens [default: `listen` of this host's weightd, else http://127.0.0.1:9110]",
-        env = API,
-        hide_env_values = true,
+        help = "Where that weightd listens [env: WEIGHTD_API] [default: `listen` of this host's weightd, else http://127.0.0.1:9110]",
         value_parser = url
     )]
     api: Option<Url>,
@@ -99,9 +97,9 @@ pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Fail
         let message = "only the status of this host is available, not that of the fleet";
         return Err(Failure::new(Exit::Usage, message).hint("use `weightctl status --local`"));
     }
-    let api = match (&args.api, context.host().api()) {
+    let api = match (&args.api, address(context)) {
         (Some(api), _) => api.clone(),
-        (None, Some(api)) => url(&api).map_err(|error| Failure::caused(Exit::Usage, error))?,
+        (None, Some(api)) => url(&api).map_err(|error| Failure::caused(Exit::Usage, error).context(api))?,
         (None, None) => {
             let failure = Failure::new(Exit::Failure, "the HTTP API of this host's weightd is off");
             return Err(failure.hint("set `listen` in [api] of its configuration, and restart weightd"));
@@ -113,6 +111,11 @@ pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Fail
         Format::Table => output::print(&report::text(&status))?,
     }
     Ok(if is_converged(&status) { Exit::Ok } else { Exit::NotConverged })
+}
+
+/// Where this host's weightd listens, as far as the environment or its configuration says; none where it does not.
+pub(super) fn address(context: &Context<'_>) -> Option<String> {
+    (context.env)(API).filter(|api| !api.is_empty()).or_else(|| context.host().api())
 }
 
 /// Whether every HAProxy of this weightd has the weights that Consul says now. Without any HAProxy nothing has them.

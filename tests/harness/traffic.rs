@@ -7,6 +7,7 @@ use std::{
     collections::BTreeMap,
     ops::Sub,
     sync::{Arc, Mutex, PoisonError},
+    thread,
     time::Duration,
 };
 
@@ -19,6 +20,7 @@ use tokio::{
     task::JoinSet,
     time::{MissedTickBehavior, interval, timeout},
 };
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// How long a request may take before it counts as failed.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -91,28 +93,36 @@ impl Sub<&Self> for Count {
     }
 }
 
-/// Running load. It ends when this is dropped.
+/// Running load, on a thread of its own: what the test does meanwhile makes no request late. It ends when this is dropped.
 #[derive(Debug)]
 pub struct Traffic {
     count: Arc<Mutex<Count>>,
-    _clients: JoinSet<()>,
+    _stop: DropGuard,
 }
 
 impl Traffic {
     /// Starts sending requests to 127.0.0.1.
     pub fn start(port: u16, rate: Rate) -> Self {
         let count = Arc::new(Mutex::new(Count::default()));
-        let mut clients = JoinSet::new();
-        for (kept, rate) in [(true, rate.kept), (false, rate.fresh)] {
-            let period = Duration::from_secs(1) * CLIENTS;
-            for number in 0..if rate == 0 { 0 } else { CLIENTS } {
-                let client = Client { port, kept, connection: None, count: Arc::clone(&count) };
-                // Spread evenly, or all clients would send at the same moment.
-                let start = tokio::time::Instant::now() + period * number / CLIENTS / rate;
-                clients.spawn(client.run(start, period / rate));
-            }
-        }
-        Self { count, _clients: clients }
+        let (counts, stop) = (Arc::clone(&count), CancellationToken::new());
+        let stopped = stop.clone();
+        thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("a runtime for the load").block_on(async {
+                let mut clients = JoinSet::new();
+                for (kept, rate) in [(true, rate.kept), (false, rate.fresh)] {
+                    let period = Duration::from_secs(1) * CLIENTS;
+                    for number in 0..if rate == 0 { 0 } else { CLIENTS } {
+                        let client = Client { port, kept, connection: None, count: Arc::clone(&counts) };
+                        // Spread evenly, or all clients would send at the same moment.
+                        let start = tokio::time::Instant::now() + period * number / CLIENTS / rate;
+                        clients.spawn(client.run(start, period / rate));
+                    }
+                }
+                stopped.cancelled().await;
+            });
+        });
+        Self { count, _stop: stop.drop_guard() }
     }
 
     /// What happened since the start.

@@ -32,6 +32,7 @@ mod policies;
 mod readme;
 mod reload;
 mod runbook;
+mod same_place;
 mod security;
 mod servers;
 mod shares;
@@ -41,6 +42,8 @@ mod tap;
 mod tls;
 mod truth;
 mod unit;
+
+mod writes;
 
 pub mod fakes;
 

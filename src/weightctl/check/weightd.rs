@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep};
 use weightd_core::{
-    desired::{Desired, DesiredState, Instruction, Published},
+    desired::{DesiredState, Instruction, Published},
     model::{BackendName, Root},
     reasons::list,
     wire::status::{BackendState, InstanceStatus, LinkState, ProcessState, Status},
@@ -91,8 +91,7 @@ fn differences<'a>(instance: &'a InstanceStatus, state: &'a DesiredState) -> Vec
             Published::Valid(Instruction::Weights(ours) | Instruction::Leaves(ours)) => {
                 theirs(name).is_some_and(|backend| {
                     // A leaf that is gone from Consul stays in force for weightd.
-                    let same = |theirs: &Desired| theirs.index == ours.index && theirs.weights == ours.weights;
-                    backend.orphaned || backend.desired.as_ref().is_some_and(same)
+                    backend.orphaned || backend.desired.as_ref() == Some(&**ours)
                 })
             }
         };
