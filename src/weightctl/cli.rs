@@ -26,7 +26,11 @@ Examples:
 Consul is found as Consul's own programs find it: by CONSUL_HTTP_ADDR, CONSUL_HTTP_TOKEN,
 CONSUL_HTTP_TOKEN_FILE, CONSUL_HTTP_AUTH, CONSUL_NAMESPACE and CONSUL_PARTITION; for TLS by
 CONSUL_HTTP_SSL, CONSUL_HTTP_SSL_VERIFY, CONSUL_CACERT, CONSUL_CAPATH, CONSUL_CLIENT_CERT,
-CONSUL_CLIENT_KEY and CONSUL_TLS_SERVER_NAME. Flags come first.";
+CONSUL_CLIENT_KEY and CONSUL_TLS_SERVER_NAME. Flags come first.
+
+On a host with weightd, its configuration gives the defaults: Consul's address, datacenter, CA and root,
+and where weightd listens. That is /etc/weightd/weightd.toml, or the file that WEIGHTD_CONFIG names. Its
+token is never used.";
 
 /// Look at and change the server weights that weightd gives to HAProxy
 #[derive(Debug, Parser)]

@@ -9,8 +9,9 @@ use crate::harness::{Consul, Haproxy, Weightd, always, config, eventually};
 
 /// The bound for what happens at once. Generous, since other tests keep the machine busy.
 pub(crate) const SOON: Duration = Duration::from_secs(10);
-/// How long something must not happen.
-pub(crate) const A_WHILE: Duration = Duration::from_millis(1500);
+/// How long something must not happen: more than two routine passes, in each of which everything is read and what differs is
+/// corrected.
+pub(crate) const A_WHILE: Duration = Duration::from_millis(2500);
 
 /// The key of a backend.
 pub(crate) fn key(backend: &str) -> String {

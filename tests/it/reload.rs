@@ -202,3 +202,46 @@ async fn systemd_is_told_of_a_reload_and_of_its_end() -> anyhow::Result<()> {
     }
     weightd.program().check()
 }
+
+#[tokio::test]
+async fn everything_gets_its_turn_while_changes_never_end() -> anyhow::Result<()> {
+    let (consul, haproxy) = servers(&(backend("app", 100, 0) + &backend("other", 100, 0))).await?;
+    put(&consul, "other", 70, 30).await?;
+    let mut weightd = Weightd::start(&consul, &haproxy).await?;
+    becomes(&haproxy, "other", 70, 30).await?;
+    let (consul, ended) = (std::sync::Arc::new(consul), tokio_util::sync::CancellationToken::new());
+    let (writer, stop) = (std::sync::Arc::clone(&consul), ended.clone());
+    let storm = tokio::spawn(async move {
+        let mut weight = 0;
+        while !stop.is_cancelled() {
+            weight = (weight + 1) % 257;
+            put(&writer, "app", 256, weight).await?;
+        }
+        anyhow::Ok(weight)
+    });
+    // SIGHUP, the routine that corrects drift, the state on disk, and status.
+    for _ in 0..3 {
+        hup(&mut weightd, &[" INFO", APPLIED, "in force"]).await?;
+        haproxy.set_weight_by_hand("other", "green", 99).await?;
+        becomes(&haproxy, "other", 70, 30).await?;
+    }
+    let on_disk = async || {
+        for entry in fs::read_dir(weightd.dir().join("state"))? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "state") {
+                return Ok(fs::read_to_string(path)?);
+            }
+        }
+        anyhow::bail!("there is no state on disk")
+    };
+    let before = eventually(SOON, "the state is on disk", on_disk).await?;
+    eventually(SOON, "it is written again", async || {
+        ensure!(on_disk().await? != before);
+        Ok(())
+    })
+    .await?;
+    weightd.status().await?;
+    ended.cancel();
+    let last = storm.await??;
+    becomes(&haproxy, "app", 256, last).await
+}

@@ -164,3 +164,6 @@ fn unusable(process: &Process, observe_only: bool) -> Option<(&'static str, Stri
         )
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -63,7 +63,33 @@ async fn an_absent_prefix_that_wakes_at_every_write_is_read_about_once_a_second(
     following.pass(SECOND + STEP).await;
     let published = following.published.lock().unwrap_or_else(PoisonError::into_inner).clone();
     assert_eq!(published, [None, Some(10)]);
+    // The slow pace leaves no debt: each of the changes that follow arrives at once.
+    for green in [20, 30, 40] {
+        following.pass(SECOND * 7 / 10).await;
+        following.put(green).await;
+        following.pass(SECOND / 10).await;
+        let published = following.published.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        assert_eq!(published.last(), Some(&Some(green)));
+    }
     following.consul.expect_no_slot_wasted();
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_question_that_stays_open_holds_long_before_it_is_given_up() -> anyhow::Result<()> {
+    let following = Following::start(Some(10)).await?;
+    // The blocked query waits, as it may for long; the plain read beside it is answered at once, or Consul hangs.
+    following.consul.next([Fault::hang(), Fault::hang()]);
+    following.frozen.pass(SECOND * 9, SECOND / 10).await;
+    assert_eq!(following.held(), None);
+    following.frozen.pass(SECOND * 6, SECOND / 10).await;
+    assert_eq!(following.held(), Some("overdue"), "within 15 s");
+    assert_eq!(following.consul.blocked(), 1, "the query goes on");
+    following.expect_published(&[10]);
+    // An answer of the query ends it.
+    following.put(20).await;
+    following.expect_published(&[10, 20]);
+    assert_eq!(following.held(), None);
     Ok(())
 }
 
