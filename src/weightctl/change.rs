@@ -131,7 +131,9 @@ pub(super) async fn carry_out(
         return Ok(Exit::Ok);
     }
     output::say(preview(backend, edit).trim_end());
-    serving.iter().for_each(|serving| serving.notes());
+    if let Some(serving) = serving {
+        serving.notes();
+    }
     if flags.dry_run {
         output::say("dry run: nothing was written");
         format.json(&outcome)?;

@@ -40,9 +40,13 @@ async fn one(backend: &BackendName, documents: &Documents, context: &Context<'_>
         return Err(no_such(documents, backend, Exit::Failure, "see `weightctl list`").await);
     };
     let mut view = View::of(&stored);
-    serving.iter().for_each(|serving| view.served_by(&serving.active));
+    if let Some(serving) = &serving {
+        view.served_by(&serving.active);
+    }
     context.format.data(&view, |view| table(std::slice::from_ref(view)))?;
-    serving.iter().for_each(|serving| serving.notes());
+    if let Some(serving) = &serving {
+        serving.notes();
+    }
     match &view.rejected {
         None => Ok(Exit::Ok),
         Some(rejected) => Err(Failure::new(Exit::Failure, rejected.sentence()).hint(rejected.remedy.clone())),

@@ -1,8 +1,9 @@
 //! A weightd that is killed changes nothing, and neither does its next start, also where Consul is away.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use tokio::time::Instant;
 
 use crate::{
     common::{SOON, backend, becomes, key, logged, put, servers},
