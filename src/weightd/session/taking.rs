@@ -25,9 +25,15 @@ impl Session {
                 continue;
             }
             let backend = self.backends.entry(name.clone()).or_default();
+            let pending = backend.accepted != backend.desired;
             let changed = backend.take(Some(published), read_at);
             let stops_no_server = backend.desired.as_ref().is_some_and(|desired| desired.stops_no_server());
-            self.stored_form_changed(name);
+            // A new document is in Consul until it is accepted. What the disk has of an earlier one, or of a backend that is
+            // released, must not come back.
+            if pending || !backend.managed() {
+                self.stored_form_changed(name);
+            }
+            self.unsaved.memory = true;
             if changed && stops_no_server {
                 self.queue.direct(name.clone());
             } else if changed {

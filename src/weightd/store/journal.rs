@@ -195,9 +195,11 @@ impl Journal {
 
 /// Appends a record: its checksum, and its JSON.
 fn line(text: &mut Vec<u8>, record: &Record) -> io::Result<()> {
-    let json = serde_json::to_vec(record)?;
-    write!(text, "{:08x} ", crc32fast::hash(&json))?;
-    text.extend_from_slice(&json);
+    let at = text.len();
+    text.extend_from_slice(b"00000000 ");
+    serde_json::to_writer(&mut *text, record)?;
+    let sum = format!("{:08x}", crc32fast::hash(&text[at + 9..]));
+    text[at..at + 8].copy_from_slice(sum.as_bytes());
     text.push(b'\n');
     Ok(())
 }
