@@ -7,7 +7,7 @@ use std::{
 
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url, header::HeaderValue};
 use secrecy::{ExposeSecret as _, SecretString};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 use weightd_core::desired::Entry;
 
 use super::{Address, Settings, TokenSource, access::Access, tls, transport::Transport, txn};
@@ -34,6 +34,7 @@ pub struct Blocking {
 struct Read {
     index: u64,
     filtered: bool,
+    received: Instant,
     body: Option<Vec<u8>>,
 }
 
@@ -44,6 +45,8 @@ pub struct Listing {
     pub index: u64,
     /// `X-Consul-Results-Filtered-By-ACLs`: keys may be missing.
     pub filtered: bool,
+    /// When the head of the answer arrived.
+    pub received: Instant,
     /// None where the prefix has no key: an empty body would be something else.
     body: Option<Vec<u8>>,
 }
@@ -55,6 +58,8 @@ pub struct Children {
     pub index: u64,
     /// `X-Consul-Results-Filtered-By-ACLs`: names may be missing.
     pub filtered: bool,
+    /// When the head of the answer arrived.
+    pub received: Instant,
     body: Option<Vec<u8>>,
 }
 
@@ -209,8 +214,8 @@ impl Client {
     /// # Errors
     /// [`ConsulError`].
     pub async fn list(&self, prefix: &str, blocking: Option<Blocking>) -> Result<Listing, ConsulError> {
-        let Read { index, filtered, body } = self.read(prefix, &["recurse"], blocking, MAX_RESPONSE).await?;
-        Ok(Listing { index, filtered, body })
+        let Read { index, filtered, received, body } = self.read(prefix, &["recurse"], blocking, MAX_RESPONSE).await?;
+        Ok(Listing { index, filtered, received, body })
     }
 
     /// Lists all keys below `prefix`, unless the answer has more than `max` bytes.
@@ -218,8 +223,8 @@ impl Client {
     /// # Errors
     /// [`ConsulError`].
     pub async fn list_at_most(&self, prefix: &str, max: usize) -> Result<Listing, ConsulError> {
-        let Read { index, filtered, body } = self.read(prefix, &["recurse"], None, max).await?;
-        Ok(Listing { index, filtered, body })
+        let Read { index, filtered, received, body } = self.read(prefix, &["recurse"], None, max).await?;
+        Ok(Listing { index, filtered, received, body })
     }
 
     /// Reads `key` alone, unless the answer has more than `max` bytes.
@@ -227,8 +232,8 @@ impl Client {
     /// # Errors
     /// [`ConsulError`]. A key that the token may not read is [`ConsulError::Denied`].
     pub async fn get_at_most(&self, key: &str, max: usize) -> Result<Listing, ConsulError> {
-        let Read { index, filtered, body } = self.read(key, &[], None, max).await?;
-        Ok(Listing { index, filtered, body })
+        let Read { index, filtered, received, body } = self.read(key, &[], None, max).await?;
+        Ok(Listing { index, filtered, received, body })
     }
 
     /// Lists the names below `prefix` up to the next slash; with `blocking`, once anything below the prefix changed or its
@@ -237,9 +242,9 @@ impl Client {
     /// # Errors
     /// [`ConsulError`].
     pub async fn children(&self, prefix: &str, blocking: Option<Blocking>) -> Result<Children, ConsulError> {
-        let Read { index, filtered, body } =
+        let Read { index, filtered, received, body } =
             self.read(prefix, &["keys", "separator=/"], blocking, MAX_RESPONSE).await?;
-        Ok(Children { index, filtered, body })
+        Ok(Children { index, filtered, received, body })
     }
 
     /// A read of the KV store.
@@ -262,6 +267,7 @@ impl Client {
         }
         let request = self.request(Method::GET, &format!("/v1/kv/{key}"), &parameters)?.timeout(deadline);
         let response = self.send(request).await?;
+        let received = Instant::now();
         let status = response.status();
         let header = |name: &str| response.headers().get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
         let leader = header("x-consul-knownleader");
@@ -278,7 +284,7 @@ impl Client {
             return Err(ConsulError::NoLeader);
         }
         let body = (status == StatusCode::OK).then_some(body);
-        Ok(Read { index, filtered, body })
+        Ok(Read { index, filtered, received, body })
     }
 
     /// Fails with [`ConsulError::Denied`] if the token may not read `key`. A listing does not tell: it leaves

@@ -23,7 +23,7 @@ use weightd_core::{
 use self::reading::{Mode, Reading};
 use super::{
     client::{Blocking, Client, ConsulError},
-    pace::{EVERY, EVERY_EMPTY, Pace},
+    pace::{self, Pace},
 };
 use crate::base::{
     chain::Chain,
@@ -90,6 +90,8 @@ pub struct Watch {
     /// When a prefix that is read backend by backend may be tried as one answer again.
     try_whole_at: Moment,
     pace: Pace,
+    /// How long the last reading took from the first byte of its answer to its publication.
+    cost: Duration,
     published: Option<Arc<DesiredState>>,
     /// What went wrong since the last question; the next question may be the cure.
     wrong: Option<ConsulError>,
@@ -122,6 +124,7 @@ impl Watch {
             mode: Mode::Whole,
             try_whole_at: Moment::default(),
             pace: Pace::default(),
+            cost: Duration::ZERO,
             published: None,
             wrong: None,
             budget: Budget::default(),
@@ -142,7 +145,7 @@ impl Watch {
         loop {
             let empty =
                 self.published.as_ref().is_some_and(|state| state.backends.is_empty() && state.stray.is_empty());
-            let pause = self.pace.take(if empty { EVERY_EMPTY } else { EVERY }, self.clock.now()).max(least);
+            let pause = self.pace.take(pace::interval(self.cost, empty), self.clock.now()).max(least);
             // Even a sleep of zero may last until the timer's next millisecond.
             if !pause.is_zero() {
                 sleep(pause).await;
@@ -346,6 +349,7 @@ impl Watch {
             self.published = Some(Arc::clone(&state));
             self.feed.send_replace(Feed::State { state, read_at });
         }
+        self.cost = reading.received.elapsed();
         Ok(())
     }
 

@@ -6,6 +6,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
+use tokio::time::Instant;
 use weightd_core::desired::{BadResponse, Entry};
 
 use crate::consul::{
@@ -35,6 +36,8 @@ pub(super) struct Reading {
     pub(super) index: u64,
     /// Whether ACLs hid keys.
     pub(super) filtered: bool,
+    /// When the first answer began to arrive.
+    pub(super) received: Instant,
     /// The bodies of the answers with keys.
     bodies: Vec<Listing>,
     /// The backends whose keys are too large.
@@ -72,8 +75,8 @@ pub(super) async fn read(
     match mode {
         Mode::Whole => {
             let listing = client.list(&prefix, blocking).await?;
-            let (index, filtered) = (listing.index, listing.filtered);
-            Ok(Reading { index, filtered, bodies: vec![listing], oversized: BTreeSet::new(), fits: true, whole: true })
+            let Listing { index, filtered, received, .. } = listing;
+            Ok(Reading { index, filtered, received, bodies: vec![listing], oversized: BTreeSet::new(), fits: true, whole: true })
         }
         Mode::Split => read_split(&client, &prefix, blocking).await,
     }
@@ -85,6 +88,7 @@ async fn read_split(client: &Client, prefix: &str, blocking: Option<Blocking>) -
     let mut reading = Reading {
         index: names.index,
         filtered: names.filtered,
+        received: names.received,
         bodies: Vec::new(),
         oversized: BTreeSet::new(),
         fits: false,

@@ -12,23 +12,23 @@ async fn answers_that_come_at_once_for_ever_are_paced() -> anyhow::Result<()> {
     following.consul.all(Some(Fault::at_once()));
     following.pass(SECOND * 20).await;
     let requests = following.requests().len();
-    assert!((150..=5 + 200 + 2).contains(&requests), "{requests} requests in 20 s");
+    assert!((1500..=5 + 2000 + 2).contains(&requests), "{requests} requests in 20 s");
     following.expect_published(&[10]);
     following.consul.expect_no_slot_wasted();
     Ok(())
 }
 
 #[tokio::test]
-async fn a_storm_of_changes_is_paced_and_its_last_one_comes_within_a_tenth_of_a_second() -> anyhow::Result<()> {
+async fn a_storm_of_changes_is_paced_and_its_last_one_comes_within_a_fiftieth_of_a_second() -> anyhow::Result<()> {
     let following = Following::start(Some(0)).await?;
-    for n in 0..1000 {
+    for n in 0..2000 {
         following.consul.put("weightd/weights/app", &document(n % 256));
-        following.pass(STEP).await;
+        following.frozen.pass(SECOND / 500, SECOND / 500).await;
     }
     following.consul.put("weightd/weights/app", &document(256));
-    following.pass(SECOND / 10).await;
+    following.pass(SECOND / 50).await;
     let requests = following.requests().len();
-    assert!(requests <= 5 + 100 + 2, "{requests} requests in 10 s");
+    assert!(requests <= 5 + 400 + 4, "{requests} requests in 4 s");
     let published = following.published.lock().unwrap_or_else(PoisonError::into_inner).clone();
     assert_eq!(published.last(), Some(&Some(256)));
     following.consul.expect_no_slot_wasted();
@@ -40,7 +40,7 @@ async fn changes_further_apart_never_wait() -> anyhow::Result<()> {
     let following = Following::start(Some(0)).await?;
     let mut expected = vec![0];
     for n in 1..50 {
-        following.pass(SECOND / 5).await;
+        following.pass(SECOND / 50).await;
         following.consul.put("weightd/weights/app", &document(n));
         following.frozen.settle().await;
         expected.push(n);
