@@ -245,6 +245,8 @@ fn may_have_happened(error: &ConsulError) -> bool {
         ConsulError::Tls { source, .. } => matches!(source, TlsError::Handshake(_)),
         // Of an answer that is cut off or not JSON nothing is known but that it was an answer.
         ConsulError::Timeout(_)
+        | ConsulError::Closed(_)
+        | ConsulError::Encoded(_)
         | ConsulError::Unavailable(..)
         | ConsulError::Unclear(_)
         | ConsulError::Json(_)

@@ -5,7 +5,10 @@ use std::{
     time::Duration,
 };
 
-use reqwest::{Method, RequestBuilder, Response, StatusCode, Url, header::HeaderValue};
+use reqwest::{
+    Method, RequestBuilder, Response, StatusCode, Url,
+    header::{CONTENT_ENCODING, HeaderName, HeaderValue, RETRY_AFTER},
+};
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::{sync::watch, time::Instant};
 use weightd_core::desired::Entry;
@@ -411,6 +414,15 @@ impl Client {
         if let Some(transport) = &self.lock().transport {
             transport.handshake.answered();
         }
+        let header = |name: HeaderName| response.headers().get(name).and_then(|value| value.to_str().ok());
+        if let Some(encoding) = header(CONTENT_ENCODING).filter(|encoding| *encoding != "identity") {
+            return Err(ConsulError::Encoded(encoding.to_owned()));
+        }
+        if response.status() == StatusCode::TOO_MANY_REQUESTS {
+            let retry_after = header(RETRY_AFTER).and_then(|seconds| seconds.parse().ok()).map(Duration::from_secs);
+            let text = start_of(&self.body(response, MAX_RESPONSE).await?);
+            return Err(ConsulError::RateLimited { text, retry_after });
+        }
         Ok(response)
     }
 
@@ -437,11 +449,25 @@ impl Client {
             ConsulError::Tls { address, source }
         } else if error.is_timeout() && !error.is_connect() {
             ConsulError::Timeout(address)
+        } else if was_closed(&error) {
+            ConsulError::Closed(address)
         } else {
             // The URL says nothing that the address does not.
             ConsulError::Unreachable { address, source: error.without_url() }
         }
     }
+}
+
+/// Whether the connection was closed before any answer came.
+fn was_closed(error: &reqwest::Error) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(current) = cause {
+        if current.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_incomplete_message) {
+            return true;
+        }
+        cause = current.source();
+    }
+    false
 }
 
 /// The start of a body, for a message.
@@ -453,7 +479,6 @@ pub(super) fn refused(status: StatusCode, body: &[u8]) -> ConsulError {
     let text = start_of(body);
     match status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => ConsulError::Denied(text),
-        StatusCode::TOO_MANY_REQUESTS => ConsulError::Unavailable(status, text),
         _ if status.is_server_error() => ConsulError::Unavailable(status, text),
         _ => ConsulError::Status(status, text),
     }

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use reqwest::StatusCode;
 use weightd_core::{desired::BadResponse, model::Escaped};
 
@@ -27,15 +29,29 @@ pub enum ConsulError {
         #[source]
         source: TlsError,
     },
+    /// The connection was closed before an answer.
+    #[error("Consul at {0} closed the connection without an answer")]
+    Closed(Address),
     /// Connected, but no full answer in time.
     #[error("Consul at {0} did not answer in time")]
     Timeout(Address),
     /// 401 or 403.
     #[error("Consul denies it: {}", Escaped(.0))]
     Denied(String),
-    /// 429 or any 5xx: it cannot now, and may later.
+    /// Any 5xx: it cannot now, and may later.
     #[error("Consul answered {0}: {text}", text = Escaped(.1))]
     Unavailable(StatusCode, String),
+    /// 429: the agent limits its clients.
+    #[error("the Consul agent limits requests or connections of this host: {}{}", Escaped(.text), again(*.retry_after))]
+    RateLimited {
+        /// What it says.
+        text: String,
+        /// `Retry-After`.
+        retry_after: Option<Duration>,
+    },
+    /// A compressed answer, which is never asked for.
+    #[error("the answer is compressed ({}), which was not asked for", Escaped(.0))]
+    Encoded(String),
     /// `X-Consul-KnownLeader: false`.
     #[error("Consul has no leader, so its answer may be out of date")]
     NoLeader,
@@ -65,11 +81,26 @@ pub enum ConsulError {
     Setup(#[source] reqwest::Error),
 }
 
+fn again(after: Option<Duration>) -> String {
+    after.map(|after| format!("; try again in {} s", after.as_secs())).unwrap_or_default()
+}
+
 impl ConsulError {
+    /// How long Consul asks to wait before the next request; none if it does not say. Never longer than a minute.
+    pub fn retry_after(&self) -> Option<Duration> {
+        const MOST: Duration = Duration::from_secs(60);
+        match self {
+            Self::RateLimited { retry_after, .. } => retry_after.map(|after| after.min(MOST)),
+            _ => None,
+        }
+    }
+
     /// A short word for status and metrics.
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Unreachable { .. } | Self::Setup(_) => "unreachable",
+            Self::Closed(_) => "closed",
+            Self::RateLimited { .. } => "rate_limited",
             Self::Tls { .. } => "tls",
             Self::Timeout(_) => "timeout",
             Self::Denied(_) => "denied",
@@ -79,7 +110,7 @@ impl ConsulError {
             Self::NoIndex => "no_index",
             Self::TooLarge(_) => "too_large",
             Self::Unclear(_) => "unclear",
-            Self::Json(_) | Self::BadResponse(_) => "bad_response",
+            Self::Json(_) | Self::BadResponse(_) | Self::Encoded(_) => "bad_response",
             Self::Token(_) => "token",
         }
     }
@@ -95,7 +126,13 @@ impl ConsulError {
                 "give the token `key_prefix \"<root>weights/\" { policy = \"read\" }`, or use a valid token"
             }
             Self::Unavailable(..) | Self::NoLeader => "see `consul operator raft list-peers`; it is tried again",
-            Self::Status(..) | Self::NoIndex | Self::Json(_) | Self::BadResponse(_) => {
+            Self::Closed(_) => {
+                "see the agent's log; it closes connections above `limits.http_max_conns_per_client`, 200 per host by default"
+            }
+            Self::RateLimited { .. } => {
+                "raise `limits` in the agent's configuration, or find what else on this host uses the agent: `ss -tnp`"
+            }
+            Self::Status(..) | Self::NoIndex | Self::Json(_) | Self::BadResponse(_) | Self::Encoded(_) => {
                 "check that `address` in [consul] or CONSUL_HTTP_ADDR is a Consul agent and no proxy in front of it"
             }
             Self::Unclear(_) => "check whether something between this program and Consul changes answers",

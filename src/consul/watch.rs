@@ -157,9 +157,10 @@ impl Watch {
                 }
                 Err(ConsulError::TooLarge(_)) if self.mode == Mode::Whole => self.begin_split(),
                 Err(error) => {
+                    let pause = backoff.next().max(error.retry_after().unwrap_or_default());
                     self.failed(error);
                     tokio::select! {
-                        () = sleep(backoff.next()) => {}
+                        () = sleep(pause) => {}
                         // The cause may have been fixed just now.
                         Ok(()) = self.replaced.changed() => {}
                     }
@@ -247,8 +248,9 @@ impl Watch {
                     });
                     // The query may still be blocked for long, and is not abandoned.
                     if let Err(error) = taken {
+                        let pause = retry::jittered(PLAIN_READ_AFTER_ERROR, 0.5);
+                        plain_at = Instant::now() + pause.max(error.retry_after().unwrap_or_default());
                         self.failed(error);
-                        plain_at = Instant::now() + retry::jittered(PLAIN_READ_AFTER_ERROR, 0.5);
                     }
                 }
                 Ok(()) = self.replaced.changed(), if plain.is_none() => {

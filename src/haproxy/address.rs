@@ -9,13 +9,20 @@ use std::{
 
 /// Where the runtime API of one HAProxy listens.
 ///
-/// Written `unix:/path`, `unix:///path`, `/path` or `tcp:host:port`, an IPv6 address in brackets. Two
-/// spellings of one address compare equal as far as that can be told without asking the system: doubled
-/// slashes, `.` segments, letter case and forms of an IP address make no difference, symbolic links do.
+/// Written `unix:/path`, `unix:///path`, `/path`, `abns@name`, `abnsz@name` or `tcp:host:port`, an IPv6 address in brackets.
+/// Two spellings of one address compare equal as far as that is known without asking the system: doubled slashes, `.`
+/// segments, letter case and forms of an IP address make no difference, symbolic links do.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Address {
     /// A Unix stream socket: an absolute path of at most [`Address::MAX_PATH`] bytes.
     Unix(PathBuf),
+    /// A name in the abstract namespace of Unix sockets, as `stats socket abns@name` has it.
+    Abstract {
+        /// 1 to [`Address::MAX_PATH`] characters.
+        name: String,
+        /// Whether HAProxy fills the address up with NUL bytes: `abns@` does, `abnsz@` (3.2 and later) does not.
+        padded: bool,
+    },
     /// A TCP port.
     Tcp {
         /// A name, or an IP address without brackets.
@@ -28,9 +35,12 @@ pub enum Address {
 /// Text that is no address of a runtime API.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidAddress {
-    /// Neither form.
-    #[error("not an address of HAProxy's runtime API; write unix:/path or tcp:host:port")]
+    /// None of the forms.
+    #[error("not an address of HAProxy's runtime API; write unix:/path, abns@name or tcp:host:port")]
     Form,
+    /// A name in the abstract namespace that is empty or too long.
+    #[error("the name after abns@ must have 1 to {max} characters", max = Address::MAX_PATH)]
+    AbstractName,
     /// A Unix socket's path that does not begin with a slash.
     #[error("the socket's path is relative; write it from the root, as in unix:/run/haproxy/admin.sock")]
     Relative,
@@ -55,7 +65,7 @@ impl Address {
     /// Whether only this machine can reach it: a Unix socket, `localhost`, 127.0.0.0/8 or `::1`.
     pub fn is_loopback(&self) -> bool {
         match self {
-            Self::Unix(_) => true,
+            Self::Unix(_) | Self::Abstract { .. } => true,
             Self::Tcp { host, .. } => {
                 host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
             }
@@ -76,6 +86,13 @@ impl Address {
             return Err(InvalidAddress::Form);
         }
         Ok(Self::Unix(path))
+    }
+
+    fn abstract_name(name: &str, padded: bool) -> Result<Self, InvalidAddress> {
+        if name.is_empty() || name.len() > Self::MAX_PATH || !name.bytes().all(|b| b.is_ascii_graphic()) {
+            return Err(InvalidAddress::AbstractName);
+        }
+        Ok(Self::Abstract { name: name.to_owned(), padded })
     }
 
     fn tcp(text: &str) -> Result<Self, InvalidAddress> {
@@ -101,8 +118,21 @@ impl FromStr for Address {
         if text.trim() != text || text.contains(char::is_control) {
             return Err(InvalidAddress::Character);
         }
+        if let Some(name) = text.strip_prefix("abns@") {
+            return Self::abstract_name(name, true);
+        }
+        if let Some(name) = text.strip_prefix("abnsz@") {
+            return Self::abstract_name(name, false);
+        }
+        // The forms with `@` are those of haproxy.cfg.
+        if let Some(path) = text.strip_prefix("unix@") {
+            return Self::unix(path);
+        }
         if let Some(path) = text.strip_prefix("unix:") {
             return Self::unix(path.strip_prefix("//").unwrap_or(path));
+        }
+        if let Some(rest) = text.strip_prefix("ipv4@").or_else(|| text.strip_prefix("ipv6@")) {
+            return Self::tcp(rest);
         }
         if let Some(rest) = text.strip_prefix("tcp:") {
             return Self::tcp(rest.strip_prefix("//").unwrap_or(rest));
@@ -115,6 +145,7 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Abstract { name, padded } => write!(f, "{}@{name}", if *padded { "abns" } else { "abnsz" }),
             Self::Tcp { host, port } if host.contains(':') => write!(f, "tcp:[{host}]:{port}"),
             Self::Tcp { host, port } => write!(f, "tcp:{host}:{port}"),
         }
@@ -150,7 +181,9 @@ mod tests {
             ("", E::Form),
             ("haproxy:9999", E::Form),
             ("http://h:1", E::Form),
-            ("unix@/run/a.sock", E::Form),
+            ("fd@3", E::Form),
+            ("abns@", E::AbstractName),
+            ("abns@a b", E::AbstractName),
             ("unix:/", E::Form),
             ("unix:", E::Relative),
             ("unix:run/a.sock", E::Relative),

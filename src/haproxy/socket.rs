@@ -4,10 +4,14 @@
 //! so none is. A connection that succeeds proves nothing either: a stopped process still has its backlog.
 
 use std::{
+    ffi::OsString,
     io::{self, Write as _},
     net::Shutdown,
-    os::{fd::OwnedFd, unix::net},
-    path::Path,
+    os::{
+        fd::OwnedFd,
+        unix::{ffi::OsStringExt as _, net},
+    },
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -124,14 +128,31 @@ async fn connect_and_talk(address: &Address, line: &Line) -> Result<String, Exch
     match address {
         Address::Unix(path) => {
             check_file(address, path)?;
-            let (stream, sent) = connect_and_send(path, line.wire().as_bytes()).map_err(|e| failed(address, e))?;
-            talk(stream, address, &line.wire().as_bytes()[sent..]).await
+            talk_over(path, address, line).await
         }
+        Address::Abstract { name, padded } => talk_over(&abstract_path(name, *padded), address, line).await,
         Address::Tcp { host, port } => {
             let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(|e| failed(address, e))?;
             talk(stream, address, line.wire().as_bytes()).await
         }
     }
+}
+
+async fn talk_over(path: &Path, address: &Address, line: &Line) -> Result<String, ExchangeError> {
+    let wire = line.wire();
+    let (stream, sent) = connect_and_send(path, wire.as_bytes()).map_err(|e| failed(address, e))?;
+    talk(stream, address, &wire.as_bytes()[sent..]).await
+}
+
+/// A name in the abstract namespace as the system takes it: behind a NUL byte. HAProxy binds `abns@` with all 108 bytes of
+/// `sun_path`.
+fn abstract_path(name: &str, padded: bool) -> PathBuf {
+    let mut bytes = vec![0];
+    bytes.extend_from_slice(name.as_bytes());
+    if padded {
+        bytes.resize(Address::MAX_PATH + 1, 0);
+    }
+    OsString::from_vec(bytes).into()
 }
 
 /// Connects and sends what can be sent at once, which is nearly always all: a Unix socket connects at once or not at

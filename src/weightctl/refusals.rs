@@ -50,6 +50,7 @@ pub(super) fn failed(error: ConsulError, rule: &str) -> Failure {
             Exit::Unreachable,
             "see whether the Consul agent runs there, and check --http-addr or CONSUL_HTTP_ADDR".to_owned(),
         ),
+        ConsulError::Closed(_) | ConsulError::RateLimited { .. } => (Exit::Unreachable, error.remedy().to_owned()),
         ConsulError::Unavailable(..) | ConsulError::NoLeader => {
             (Exit::Unreachable, "see `consul operator raft list-peers`, and try again".to_owned())
         }
@@ -63,7 +64,11 @@ pub(super) fn failed(error: ConsulError, rule: &str) -> Failure {
         ConsulError::Token(_) => {
             (Exit::Failure, "check --token-file or CONSUL_HTTP_TOKEN_FILE, and who may read the file".to_owned())
         }
-        ConsulError::Status(..) | ConsulError::NoIndex | ConsulError::Json(_) | ConsulError::BadResponse(_) => (
+        ConsulError::Status(..)
+        | ConsulError::NoIndex
+        | ConsulError::Json(_)
+        | ConsulError::BadResponse(_)
+        | ConsulError::Encoded(_) => (
             Exit::Failure,
             "check that --http-addr or CONSUL_HTTP_ADDR is a Consul agent and no proxy in front of it".to_owned(),
         ),

@@ -337,3 +337,20 @@ async fn the_haproxy_that_ends_takes_ready_with_it_and_brings_it_back() -> anyho
     ready(200).await?;
     is(&haproxy, "app", 70, 30).await
 }
+
+#[tokio::test]
+async fn a_socket_in_the_abstract_namespace_is_driven() -> anyhow::Result<()> {
+    let name = format!("weightd-test-{}", std::process::id());
+    let body = format!("global\n    stats socket abns@{name} level admin\n{}", backend("app", 100, 0));
+    let (consul, mut haproxy) = servers(&body).await?;
+    put(&consul, "app", 70, 30).await?;
+    let address = format!("abns@{name}");
+    let weightd = Settings::without_haproxy(&consul.address()).haproxy("haproxy", &address).start().await?;
+    becomes(&haproxy, "app", 70, 30).await?;
+    converged(&weightd).await?;
+    assert_eq!(instance(&weightd, 0).await?["address"], address.as_str());
+    haproxy.reload_again().await?;
+    becomes(&haproxy, "app", 70, 30).await?;
+    haproxy.stop().await?;
+    haproxy_is(&weightd, 0, "down", Some("refused")).await.map(drop)
+}

@@ -76,7 +76,15 @@ pub(super) async fn read(
         Mode::Whole => {
             let listing = client.list(&prefix, blocking).await?;
             let Listing { index, filtered, received, .. } = listing;
-            Ok(Reading { index, filtered, received, bodies: vec![listing], oversized: BTreeSet::new(), fits: true, whole: true })
+            Ok(Reading {
+                index,
+                filtered,
+                received,
+                bodies: vec![listing],
+                oversized: BTreeSet::new(),
+                fits: true,
+                whole: true,
+            })
         }
         Mode::Split => read_split(&client, &prefix, blocking).await,
     }

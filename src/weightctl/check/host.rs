@@ -102,6 +102,7 @@ async fn haproxy(config: &HaproxyConfig, root: &Root, state: Option<&Arc<Desired
 fn process(session: &Session, address: &Address, in_time: bool) -> Vec<Finding> {
     let line = match address {
         Address::Unix(path) => format!("stats socket {} {SOCKET_LINE}", path.display()),
+        Address::Abstract { .. } => format!("stats socket {address} level admin"),
         Address::Tcp { host, port } => format!("stats socket ipv4@{host}:{port} level admin"),
     };
     let add = format!("`{line}` in the section `global` of haproxy.cfg, and `systemctl reload haproxy`");

@@ -102,6 +102,22 @@ impl Fault {
         fault(name, move |_| finish(Response::builder().status(status), Body::from(text)))
     }
 
+    /// 429 that asks to wait so many seconds.
+    pub fn rate_limited(seconds: u64) -> Self {
+        fault("rate limited", move |_| {
+            let head = Response::builder().status(429).header("retry-after", seconds.to_string());
+            finish(head, Body::from("Your IP is issuing too many concurrent connections"))
+        })
+    }
+
+    /// Compressed, which nobody asked for.
+    pub fn encoded() -> Self {
+        fault("gzip", |a| {
+            let head = head(a, Some(&a.index.to_string())).header("content-encoding", "gzip");
+            finish(head, Body::from(vec![0x1f, 0x8b, 8, 0]))
+        })
+    }
+
     /// 301 to another place.
     pub fn redirect(to: String) -> Self {
         fault("redirect", move |_| {

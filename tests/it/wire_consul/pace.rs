@@ -76,6 +76,22 @@ async fn an_absent_prefix_that_wakes_at_every_write_is_read_about_once_a_second(
 }
 
 #[tokio::test]
+async fn what_consul_asks_to_wait_is_waited() -> anyhow::Result<()> {
+    let following = Following::start(Some(10)).await?;
+    following.consul.next([Fault::status("500", 500, ""), Fault::rate_limited(20)]);
+    following.put(20).await;
+    following.until_requests(4).await;
+    let asked = following.requests().len();
+    following.pass(SECOND * 19).await;
+    assert_eq!(following.requests().len(), asked, "not before its time");
+    assert_eq!(following.held(), Some("rate_limited"));
+    following.pass(SECOND * 2).await;
+    assert_eq!(following.held(), None);
+    following.expect_published(&[10, 20]);
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_question_that_stays_open_holds_long_before_it_is_given_up() -> anyhow::Result<()> {
     let following = Following::start(Some(10)).await?;
     // The blocked query waits, as it may for long; the plain read beside it is answered at once, or Consul hangs.
