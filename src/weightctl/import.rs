@@ -7,7 +7,7 @@ mod decide;
 mod haproxy;
 mod kv;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 use weightd_core::{
@@ -79,7 +79,8 @@ struct From {
 ///   "dry_run": false,      if true, nothing was written
 ///   "imported": [{…}…],    each as `set` prints what it changed; "changed" is false for what was there already
 ///   "left": [{"backend", "key", "reason", "remedy"}…],        what was not imported; backend or key may be null
-///   "next": [{"backend", "server", "from", "to"}…]            what weightd will set on this HAProxy; null from keys
+///   "next": [{"backend", "server", "from", "to"}…],           what weightd will set on this HAProxy; null from keys
+///   "unmanaged": ["app9"…]                                    what HAProxy has without a document; null from keys
 /// }
 /// ```
 #[derive(Debug, Serialize)]
@@ -88,6 +89,7 @@ struct Import<'a> {
     imported: Vec<Outcome<'a>>,
     left: &'a [Left],
     next: Option<Vec<Due>>,
+    unmanaged: Option<Vec<BackendName>>,
 }
 
 /// In JSON an [`Import`].
@@ -95,6 +97,7 @@ pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Fail
     args.flags.check()?;
     let documents = context.documents()?;
     let candidates = args.from.read(&args.backends, &documents).await?;
+    let names = candidates.backends();
     let mut stored = BTreeMap::new();
     for found in candidates.found.iter().filter(|found| args.wants(&found.backend)) {
         stored.extend(documents.backend(&found.backend).await?.map(|stored| (found.backend.clone(), stored)));
@@ -118,7 +121,9 @@ pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Fail
         outcomes.extend(written(&documents, &decision.writes, &args.flags).await?);
     }
     let next = args.from.next(&decision, &args.flags).await?;
-    context.format.json(&Import { dry_run: args.flags.dry_run, imported: outcomes, left: &decision.left, next })?;
+    let unmanaged = args.from.unmanaged(names, &decision, &documents).await?;
+    let (dry_run, left) = (args.flags.dry_run, &decision.left[..]);
+    context.format.json(&Import { dry_run, imported: outcomes, left, next, unmanaged })?;
     match decision.left.iter().filter(|left| left.refused).count() {
         0 => Ok(Exit::Ok),
         refused => Err(args.from.refused(refused, "and nothing of that was written")),
@@ -155,6 +160,11 @@ fn show(decision: &Decision) {
         output::note(&format!("{}: {detail}", reasons::list(backends.iter().map(BackendName::as_str))));
     }
     decision.left.iter().for_each(|left| output::note(&left.sentence()));
+}
+
+/// A number and its noun.
+fn counted(count: usize, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
 
 impl Args {
@@ -206,6 +216,28 @@ impl From {
             output::note(&format!("weightd {would} to set {backend}/{server} from {from} to {to}, as Consul says"));
         }
         Ok(Some(due))
+    }
+
+    /// Says what HAProxy has that has no document, now or once this is written.
+    async fn unmanaged(
+        &self,
+        mut names: BTreeSet<BackendName>,
+        decision: &Decision,
+        documents: &Documents,
+    ) -> Result<Option<Vec<BackendName>>, Failure> {
+        if self.from_haproxy.is_none() {
+            return Ok(None);
+        }
+        names.retain(|name| !decision.says.contains_key(name));
+        let everything = documents.all().await?;
+        for stored in &everything.backends {
+            names.remove(&stored.backend);
+        }
+        if !names.is_empty() {
+            let list = reasons::list(names.iter().map(BackendName::as_str));
+            output::say(&format!("HAProxy has {} without a document: {list}", counted(names.len(), "backend")));
+        }
+        Ok(Some(names.into_iter().collect()))
     }
 
     fn refused(&self, count: usize, written: &str) -> Failure {

@@ -252,3 +252,48 @@ async fn a_socket_of_level_operator_is_enough_and_one_of_level_user_is_noted() -
     }
     Ok(())
 }
+
+#[tokio::test]
+async fn what_would_have_an_effect_later_is_left_out_and_said() -> anyhow::Result<()> {
+    let agent = crate::harness::agent::Agent::start("up").await?;
+    let body = backend("app1", 100, 0)
+        + "backend down\n    server blue 127.0.0.1:9 weight 7 check inter 100ms fall 1\n"
+        + "backend maint\n    server blue 127.0.0.1:9 weight 7\n"
+        + &format!(
+            "backend owned\n    server blue 127.0.0.1:9 weight 7 agent-check agent-port {} agent-inter 100ms\n",
+            agent.port()
+        );
+    let (consul, haproxy) = servers(&body).await?;
+    crate::harness::eventually(crate::common::SOON, "its check has failed", async || {
+        let answer = haproxy.command("show servers state down").await?;
+        // `srv_op_state`.
+        ensure!(answer.lines().any(|line| line.split(' ').nth(5) == Some("0")), "{answer}");
+        Ok(())
+    })
+    .await?;
+    haproxy.command("set server maint/blue state maint").await?;
+    haproxy.set_weight_by_hand("app1", "green", 50).await?;
+    let address = haproxy.address();
+    let from = ["--from-haproxy", address.as_str()];
+    let said = import(&consul, 7, &[&from[..], &["--yes", "-o", "json"]].concat()).await?;
+    let json: Value = serde_json::from_str(&said.out)?;
+    let imported: Vec<_> = json["imported"].as_array().context("imported")?.iter().map(|i| &i["backend"]).collect();
+    assert_eq!(imported, ["app1"], "{}", said.err);
+    assert_eq!(json["unmanaged"], json!(["down", "maint", "owned"]), "{json}");
+    for words in [
+        "down: weightd would accept it not now",
+        "maint: weightd would accept it not now",
+        "owned: an agent-check sets its weights",
+        "app1: weights that were set at runtime differ from haproxy.cfg",
+        "HAProxy has 3 backends without a document: down, maint, owned",
+    ] {
+        assert!(said.err.contains(words), "{words}: {}", said.err);
+    }
+    // By its name it is taken, with a word about what that means.
+    let said = import(&consul, 0, &[&["owned"][..], &from, &["--yes"]].concat()).await?;
+    assert!(said.err.contains("an agent-check may set the weight of blue"), "{}", said.err);
+    let said = import(&consul, 7, &[&["down"][..], &from, &["--yes"]].concat()).await?;
+    assert!(said.err.contains("nothing was written"), "{}", said.err);
+    assert!(consul.get(&key("down")).await?.is_none() && consul.get(&key("owned")).await?.is_some());
+    Ok(())
+}

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 use weightd_core::{
+    accept::{Guard, Verdict, accept},
     caveats,
     desired::{Desired, Invalid, Weights},
-    model::{BackendName, Escaped, ServerName, Weight, nearest},
-    observed::{Observed, Roles},
+    model::{BackendName, Escaped, Moment, ServerName, Weight, nearest},
+    observed::{Observed, Owner, Roles},
     plan::plan,
 };
 
@@ -23,6 +24,10 @@ const MASTER: &str = "MASTER";
 /// What HAProxy does not show to a socket of level user.
 const NO_ALGORITHM: &str = "HAProxy does not show this socket the algorithm, so it is not known whether the backend takes weights; \
                       use a socket of level operator or admin";
+
+/// What is true of weights that were set at runtime.
+const CHANGED: &str =
+    "weights that were set at runtime differ from haproxy.cfg; after the import they stay over reloads";
 
 /// A backend that a HAProxy has.
 #[derive(Debug, Default)]
@@ -44,6 +49,14 @@ pub(super) struct Candidates {
     pub(super) left: Vec<Left>,
 }
 
+impl Candidates {
+    /// Every backend that there is, whether it can be imported or not.
+    pub(super) fn backends(&self) -> BTreeSet<BackendName> {
+        let left = self.left.iter().filter_map(|left| left.backend.clone());
+        self.found.iter().map(|found| found.backend.clone()).chain(left).collect()
+    }
+}
+
 /// A backend and its weights.
 #[derive(Debug)]
 pub(super) struct Candidate {
@@ -53,6 +66,17 @@ pub(super) struct Candidate {
     pub(super) active: Option<BTreeSet<ServerName>>,
     /// Why a share is not what its weight says there, each as a sentence.
     pub(super) caveats: Vec<String>,
+    /// Why it is not written although Consul has nothing of it.
+    pub(super) hold: Option<Hold>,
+}
+
+/// Why a candidate is not written.
+#[derive(Debug)]
+pub(super) enum Hold {
+    /// A guard of weightd: the document would be accepted later, at a moment that nobody expects.
+    Guarded(Guard),
+    /// Something else sets its weights. It is written only if it is named.
+    Owned(Owner),
 }
 
 /// Something that is not imported. Part of the JSON of `import`.
@@ -155,16 +179,56 @@ pub(super) fn of_haproxy(backends: &BTreeMap<BackendName, HaproxyBackend>) -> Ca
             ),
             Some(roles) => {
                 let shares = caveats::of(observed, Some(roles), false).into_iter().map(|reason| reason.detail);
-                let caveats = shares.chain(roles.algorithm.is_empty().then(|| NO_ALGORITHM.to_owned())).collect();
+                let changed = observed.servers.iter().any(|server| !server.slot && server.weight != server.initial);
+                let others =
+                    [roles.algorithm.is_empty().then(|| NO_ALGORITHM.to_owned()), changed.then(|| CHANGED.to_owned())];
+                let caveats = shares.chain(others.into_iter().flatten()).collect();
                 let usable = observed.servers.iter().filter(|server| server.usable(true));
                 let active = Some(usable.map(|server| server.name.clone()).collect());
-                candidates.found.push(Candidate { backend: backend.clone(), weights, active, caveats });
+                let hold = hold(&weights, observed);
+                candidates.found.push(Candidate { backend: backend.clone(), weights, active, caveats, hold });
                 continue;
             }
         };
         candidates.left.push(left);
     }
     candidates
+}
+
+/// Why the weights that a HAProxy has now should not become a document.
+fn hold(weights: &Weights, observed: &Observed) -> Option<Hold> {
+    if let Some(owner) = observed.servers.iter().find_map(|server| server.owner) {
+        return Some(Hold::Owned(owner));
+    }
+    let desired = Desired { weights: weights.clone(), force: false, index: 0, by: None, reason: None, at: None };
+    match accept(&desired, None, observed, None, Moment::default()) {
+        // That needs --force, and is named as such.
+        Verdict::Guarded(guarded) if guarded.guard != Guard::AllZero => Some(Hold::Guarded(guarded.guard)),
+        Verdict::Accepted | Verdict::Guarded(_) | Verdict::Unmatched => None,
+    }
+}
+
+impl Hold {
+    fn left(&self, backend: &BackendName) -> Left {
+        match self {
+            Self::Guarded(guard) => Left::refused(
+                backend,
+                format!("weightd would accept it not now, but when a server comes up: {guard}"),
+                format!("start a server, and run `weightctl import {backend} …` then"),
+            ),
+            Self::Owned(owner) => {
+                let owner = match owner {
+                    Owner::AgentCheck => "an agent-check",
+                    Owner::SrvRecord => "a DNS SRV record",
+                };
+                Left::nothing(
+                    backend,
+                    format!("{owner} sets its weights, and would go on with that"),
+                    format!("nothing; if Consul is to set them: `weightctl import {backend} …`"),
+                )
+            }
+        }
+    }
 }
 
 /// Decides about all that was found, of those that are wanted: all if none is named. `stored` is what Consul says
@@ -188,7 +252,7 @@ pub(super) fn decide(
         decision.left.push(Left::refused(backend, "there is no such backend", remedy));
     }
     decision.left.extend(candidates.left.into_iter().filter(|left| is_wanted(left.backend.as_ref())));
-    for Candidate { backend, weights, active, caveats } in candidates.found {
+    for Candidate { backend, weights, active, caveats, hold } in candidates.found {
         if !is_wanted(Some(&backend)) {
             continue;
         }
@@ -210,6 +274,8 @@ pub(super) fn decide(
             let before = View::of(before);
             decision.left.push(taken(&backend, &before));
             decision.says.extend(before.weights.map(|weights| (backend, weights)));
+        } else if let Some(hold) = hold.filter(|hold| wanted.is_empty() || !matches!(hold, Hold::Owned(_))) {
+            decision.left.push(hold.left(&backend));
         } else {
             for caveat in caveats {
                 decision.caveats.entry(caveat).or_default().push(backend.clone());

@@ -30,7 +30,7 @@ pub(super) fn candidates(prefix: &str, entries: &[Entry<'_>]) -> Result<Candidat
                 continue;
             }
         };
-        candidates.found.push(Candidate { backend, weights, active: None, caveats: Vec::new() });
+        candidates.found.push(Candidate { backend, weights, active: None, caveats: Vec::new(), hold: None });
     }
     candidates.left.extend(everything.stray.iter().map(|stray| Left::key(None, &stray.key, &stray.reason)));
     let more = everything.stray_total - everything.stray.len();

@@ -22,7 +22,7 @@ fn observed(servers: &[(&str, u64, u32)]) -> Observed {
             op_state: 2,
             admin_state: *admin_state,
             weight: Weight::new(*weight).unwrap(),
-            initial: Weight::MAX,
+            initial: Weight::new(*weight).unwrap(),
             check_status: 6,
             check_state: 0,
             agent_state: 0,
@@ -40,7 +40,7 @@ fn seen(algorithm: &str, servers: &[(&str, u64, u32)]) -> HaproxyBackend {
 }
 
 fn found(name: &str, all: &[(&str, u64)]) -> Candidate {
-    Candidate { backend: backend(name), weights: weights(all), active: None, caveats: Vec::new() }
+    Candidate { backend: backend(name), weights: weights(all), active: None, caveats: Vec::new(), hold: None }
 }
 
 fn decided(found: Vec<Candidate>, keys: &[(&str, &str)], replace: bool) -> Decision {
