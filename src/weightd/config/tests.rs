@@ -250,7 +250,7 @@ fn a_value_that_cannot_be_says_why_and_what_to_do() {
     assert_snapshot!(refused("[api]\nlisten = \"\""), @r#"/etc/weightd/weightd.toml:2: `api.listen`: not an IP address with a port; write one such as "127.0.0.1:9110", or "off""#);
     assert_snapshot!(refused("[log]\nlevel = \"inof\""), @"/etc/weightd/weightd.toml:2: `log.level`: the level `inof` is not known; did you mean `info`?");
     assert_snapshot!(refused("[log]\nformat = \"logfmt\""), @"/etc/weightd/weightd.toml:2: `log.format`: `logfmt` is not known; write one of `auto`, `text`, `journal`, `json`");
-    assert_snapshot!(refused("[[haproxy]]\naddress = \"haproxy:9999\""), @"/etc/weightd/weightd.toml:2: `haproxy.address`: not an address of HAProxy's runtime API; write unix:/path or tcp:host:port");
+    assert_snapshot!(refused("[[haproxy]]\naddress = \"haproxy:9999\""), @"/etc/weightd/weightd.toml:2: `haproxy.address`: not an address of HAProxy's runtime API; write unix:/path, abns@name or tcp:host:port");
     assert_snapshot!(refused("[[haproxy]]\naddress = \"tcp:10.0.0.1:9999\""), @"/etc/weightd/weightd.toml:2: `haproxy.address`: tcp:10.0.0.1:9999 may be on another machine, and the runtime API has neither password nor encryption; use a Unix socket, or set allow_remote = true for this instance");
     assert_snapshot!(refused("[[haproxy]]\n[[haproxy]]\naddress = \"/a\""), @"/etc/weightd/weightd.toml:2: `haproxy.name`: two instances are called `haproxy`; give each [[haproxy]] its own name");
     assert_snapshot!(refused("[[haproxy]]\nstate_file = \"server-state\""), @"/etc/weightd/weightd.toml:2: `haproxy.state_file`: the path is relative; write it from the root");
