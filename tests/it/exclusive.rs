@@ -97,14 +97,15 @@ async fn two_haproxies_that_answer_in_turn_are_named_and_nothing_is_set() -> any
     assert!(lines(&weightd, &["HAProxy cannot be used", "two_processes", "hint="]).len() <= 2, "{}", weightd.log());
     assert_eq!(weightd.code("/ready").await?, 503);
 
-    // `--once` ends.
+    // `--once` ends. It succeeds only where the kernel gave all of its connections to one HAProxy.
     let file = weightd.dir().join("once.toml");
     fs::write(&file, config(&weightd, &format!("tcp:127.0.0.1:{port}"), "state2", "run2")?)?;
     let mut command = Command::new(program::binary("weightd")?);
     program::without_consul(&mut command);
     command.args(["--once", "--dry-run", "--config"]).arg(&file).kill_on_drop(true);
     let output = tokio::time::timeout(SOON, command.output()).await??;
-    ensure!(output.status.code().is_some_and(|code| code != 0), "{output:?}");
+    let error = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success() || error.contains("two_processes"), "{output:?}");
 
     // Once one is left, it is driven.
     second.stop().await?;

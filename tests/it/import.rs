@@ -283,7 +283,7 @@ async fn what_would_have_an_effect_later_is_left_out_and_said() -> anyhow::Resul
     for words in [
         "down: weightd would accept it not now",
         "maint: weightd would accept it not now",
-        "owned: an agent-check sets its weights",
+        "owned: an agent-check sets the weight of blue",
         "app1: weights that were set at runtime differ from haproxy.cfg",
         "HAProxy has 3 backends without a document: down, maint, owned",
     ] {

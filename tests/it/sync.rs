@@ -117,7 +117,7 @@ async fn two_haproxies_follow_their_own_roots_over_a_unix_socket_of_consul() -> 
 }
 
 #[tokio::test]
-async fn of_a_hundred_changes_the_last_wins_and_reads_stay_within_the_bucket() -> anyhow::Result<()> {
+async fn of_a_hundred_changes_the_last_wins_and_reads_stay_within_the_pace() -> anyhow::Result<()> {
     let (consul, haproxy) = servers(&backend("app", 100, 0)).await?;
     put(&consul, "app", 7, 7).await?;
     let weightd = Weightd::start(&consul, &haproxy).await?;
@@ -134,8 +134,8 @@ async fn of_a_hundred_changes_the_last_wins_and_reads_stay_within_the_bucket() -
     converged(&weightd).await?;
     let sent = requests().await?.unwrap_or_default() - before;
     let seconds = start.elapsed().as_secs_f64();
-    // A burst of 5, 10 a second, and the one that is blocked.
-    let allowed = 6.0 + seconds * 10.0;
+    // A burst of 5, one every 10 ms where answers are quick, and the one that is blocked.
+    let allowed = 6.0 + seconds * 100.0;
     assert!(f64::from(u32::try_from(sent)?) <= allowed, "{sent} reads in {seconds} s, writes took {written:?}");
     assert!(sent > 0);
     Ok(())

@@ -10,6 +10,7 @@ use weightd_core::{
     model::{BackendName, Escaped, Moment, ServerName, Weight, nearest},
     observed::{Observed, Owner, Roles},
     plan::plan,
+    reasons,
 };
 
 use crate::documents::{
@@ -75,8 +76,8 @@ pub(super) struct Candidate {
 pub(super) enum Hold {
     /// A guard of weightd: the document would be accepted later, at a moment that nobody expects.
     Guarded(Guard),
-    /// Something else sets its weights. It is written only if it is named.
-    Owned(Owner),
+    /// Something else sets the weights of these servers. It is written only if it is named.
+    Owned(Owner, Vec<ServerName>),
 }
 
 /// Something that is not imported. Part of the JSON of `import`.
@@ -198,7 +199,8 @@ pub(super) fn of_haproxy(backends: &BTreeMap<BackendName, HaproxyBackend>) -> Ca
 /// Why the weights that a HAProxy has now should not become a document.
 fn hold(weights: &Weights, observed: &Observed) -> Option<Hold> {
     if let Some(owner) = observed.servers.iter().find_map(|server| server.owner) {
-        return Some(Hold::Owned(owner));
+        let owned = observed.servers.iter().filter(|server| server.owner == Some(owner));
+        return Some(Hold::Owned(owner, owned.map(|server| server.name.clone()).collect()));
     }
     let desired = Desired { weights: weights.clone(), force: false, index: 0, by: None, reason: None, at: None };
     match accept(&desired, None, observed, None, Moment::default()) {
@@ -216,15 +218,16 @@ impl Hold {
                 format!("weightd would accept it not now, but when a server comes up: {guard}"),
                 format!("start a server, and run `weightctl import {backend} …` then"),
             ),
-            Self::Owned(owner) => {
+            Self::Owned(owner, servers) => {
+                let servers = reasons::list(servers.iter().map(ServerName::as_str));
                 let owner = match owner {
                     Owner::AgentCheck => "an agent-check",
                     Owner::SrvRecord => "a DNS SRV record",
                 };
                 Left::nothing(
                     backend,
-                    format!("{owner} sets its weights, and would go on with that"),
-                    format!("nothing; if Consul is to set them: `weightctl import {backend} …`"),
+                    format!("{owner} sets the weight of {servers}, and would overwrite what Consul has"),
+                    format!("nothing; to let Consul set them, import it by its name: `weightctl import {backend} …`"),
                 )
             }
         }
@@ -274,7 +277,7 @@ pub(super) fn decide(
             let before = View::of(before);
             decision.left.push(taken(&backend, &before));
             decision.says.extend(before.weights.map(|weights| (backend, weights)));
-        } else if let Some(hold) = hold.filter(|hold| wanted.is_empty() || !matches!(hold, Hold::Owned(_))) {
+        } else if let Some(hold) = hold.filter(|hold| wanted.is_empty() || !matches!(hold, Hold::Owned(..))) {
             decision.left.push(hold.left(&backend));
         } else {
             for caveat in caveats {
