@@ -11,6 +11,6 @@
 key "weightd/weights/app1" { policy = "write" }
 
 # The leaves: a plain number for each server, which some teams have in place of a document. Without this rule weightctl
-# does not see them: `get` ends with exit code 1 and `set` with 7, since there seems to be no such backend. A team that
+# does not see them: `get` and `set` end with exit code 7, since there seems to be no such backend. A team that
 # has a document does not need it, until somebody writes leaves and `release` has to replace them.
 key_prefix "weightd/weights/app1/" { policy = "write" }

@@ -97,6 +97,15 @@ impl Documents {
         &self.prefix
     }
 
+    /// The Consul that is written to, for a question: its address, and its datacenter where that is known.
+    pub async fn place(&self) -> String {
+        let address = self.client.address();
+        match self.client.datacenter().await {
+            Some(datacenter) => format!("Consul at {address}, datacenter {datacenter}"),
+            None => format!("Consul at {address}"),
+        }
+    }
+
     /// Reads all of them.
     ///
     /// # Errors
@@ -240,7 +249,7 @@ impl Documents {
 /// Whether a write with this outcome may have happened all the same.
 fn may_have_happened(error: &ConsulError) -> bool {
     match error {
-        ConsulError::Unreachable { source, .. } => !source.is_connect(),
+        ConsulError::Unreachable { source, .. } => !source.0.is_connect(),
         // After the handshake something may have gone through.
         ConsulError::Tls { source, .. } => matches!(source, TlsError::Handshake(_)),
         // Of an answer that is cut off or not JSON nothing is known but that it was an answer.

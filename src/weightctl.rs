@@ -33,7 +33,7 @@ mod table;
 
 use std::{ffi::OsString, process::ExitCode};
 
-use clap::Parser as _;
+use clap::FromArgMatches as _;
 pub use exit::Exit;
 use tokio::signal::ctrl_c;
 
@@ -50,9 +50,11 @@ pub async fn run(args: impl Iterator<Item = OsString>, env: &Env<'_>) -> ExitCod
     if let Some(words) = complete::asked(&args) {
         return complete::run(words, env).into();
     }
-    let cli = match Cli::try_parse_from(args) {
+    let mut command = cli::command();
+    let parsed = command.try_get_matches_from_mut(args).and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = match parsed {
         Ok(cli) => cli,
-        Err(answer) => return output::usage(&answer).into(),
+        Err(answer) => return output::usage(&cli::explain(answer)).into(),
     };
     let done = tokio::select! {
         // A command that has an answer of its own to Ctrl-C gives that.

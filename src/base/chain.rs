@@ -17,3 +17,20 @@ impl fmt::Display for Chain<'_> {
         Ok(())
     }
 }
+
+/// A library's error, shown by the last of its causes alone: "Connection refused", and not what the library did when that
+/// happened.
+#[derive(Debug)]
+pub struct RootCause<E>(pub E);
+
+impl<E: Error + 'static> fmt::Display for RootCause<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut cause: &(dyn Error + 'static) = &self.0;
+        while let Some(source) = cause.source() {
+            cause = source;
+        }
+        write!(f, "{cause}")
+    }
+}
+
+impl<E: Error + 'static> Error for RootCause<E> {}

@@ -18,6 +18,7 @@ pub use super::{
     error::{ConsulError, MAX_RESPONSE},
     txn::{Committed, MAX_TXN, Operation},
 };
+use crate::base::chain::RootCause;
 
 /// How long a request that does not block may take. A Consul without a leader answers after 7 s.
 pub const DEADLINE: Duration = Duration::from_secs(10);
@@ -228,6 +229,11 @@ impl Client {
     pub async fn list_at_most(&self, prefix: &str, max: usize) -> Result<Listing, ConsulError> {
         let Read { index, filtered, received, body } = self.read(prefix, &["recurse"], None, max).await?;
         Ok(Listing { index, filtered, received, body })
+    }
+
+    /// The configured datacenter; none is the agent's own.
+    pub(super) fn configured_datacenter(&self) -> Option<&str> {
+        self.settings.datacenter.as_deref()
     }
 
     /// Reads `key` alone, unless the answer has more than `max` bytes.
@@ -453,7 +459,7 @@ impl Client {
             ConsulError::Closed(address)
         } else {
             // The URL says nothing that the address does not.
-            ConsulError::Unreachable { address, source: error.without_url() }
+            ConsulError::Unreachable { address, source: RootCause(error.without_url()) }
         }
     }
 }

@@ -4,6 +4,7 @@ use reqwest::StatusCode;
 use weightd_core::{desired::BadResponse, model::Escaped};
 
 use super::{Address, tls::TlsError, token::TokenError};
+use crate::base::chain::RootCause;
 
 /// The most bytes of an answer.
 pub const MAX_RESPONSE: usize = 16 * 1024 * 1024;
@@ -18,7 +19,7 @@ pub enum ConsulError {
         address: Address,
         /// What the HTTP client says.
         #[source]
-        source: reqwest::Error,
+        source: RootCause<reqwest::Error>,
     },
     /// No encrypted connection.
     #[error("there is no encrypted connection to Consul at {address}")]

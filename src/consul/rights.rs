@@ -1,13 +1,19 @@
 //! Whether Consul can be worked with and what a token may do, found out without doing it.
 
+use std::time::Duration;
+
 use reqwest::StatusCode;
 use serde::Deserialize;
+use tokio::time::timeout;
 
 use super::{
     Client, ConsulError,
     client::{MAX_TXN, Operation, refused},
     txn,
 };
+
+/// How long the datacenter's name may take: a person waits for it.
+const SHORT: Duration = Duration::from_millis(500);
 
 /// Whom Consul takes a token for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +54,17 @@ impl Client {
     pub async fn leader(&self) -> Result<Option<String>, ConsulError> {
         let leader: String = self.json("/v1/status/leader", &[]).await?;
         Ok(Some(leader).filter(|leader| !leader.is_empty()))
+    }
+
+    /// The datacenter that this client reads and writes: the configured one, else the agent's own. Needs no right. None if
+    /// Consul does not answer within [`SHORT`].
+    pub async fn datacenter(&self) -> Option<String> {
+        if let Some(configured) = self.configured_datacenter() {
+            return Some(configured.to_owned());
+        }
+        // Sorted by distance: the agent's own is the first.
+        let answer = timeout(SHORT, self.json::<Vec<String>>("/v1/catalog/datacenters", &[])).await;
+        answer.ok()?.ok()?.into_iter().next()
     }
 
     /// Whom Consul takes this client for.

@@ -9,7 +9,7 @@ mod root;
 mod weight;
 
 pub use escaped::Escaped;
-pub use name::{BackendName, InvalidName, ServerName, nearest};
+pub use name::{BackendName, InvalidName, ServerName, is_typo, nearest};
 pub use root::{InvalidRoot, InvalidSegment, Root, check_segment};
 pub use weight::{InvalidWeight, Weight};
 

@@ -1,4 +1,4 @@
-//! What every command that changes something does: show the change, ask, write, report the result.
+//! The steps that every writing verb has in common: show the change, ask, write, report the result.
 
 use std::{io, os::unix::fs::MetadataExt as _, thread};
 
@@ -27,13 +27,17 @@ use crate::{
 /// The flags of a change.
 #[derive(Debug, Args)]
 pub(super) struct Flags {
-    /// Why; kept in the document
+    /// Reason; stored in the document
     #[arg(long, short = 'm', value_name = "TEXT")]
     pub(super) reason: Option<String>,
-    /// Who; kept in the document
-    #[arg(long, value_name = "NAME", help = "Who; kept in the document [default: $SUDO_USER, $USER or the user id]")]
+    /// Author; stored in the document
+    #[arg(
+        long,
+        value_name = "NAME",
+        help = "Author; stored in the document [default: $SUDO_USER, $USER or the user id]"
+    )]
     pub(super) by: Option<String>,
-    /// Do not ask
+    /// Write without a question
     #[arg(long, short)]
     pub(super) yes: bool,
     /// Show the change and write nothing
@@ -42,13 +46,13 @@ pub(super) struct Flags {
 }
 
 impl Flags {
-    /// Fails at once where nobody could answer the question.
+    /// Fails if the question could not be answered: neither --yes nor --dry-run, and no terminal.
     pub(super) fn check(&self) -> Result<(), Failure> {
         if self.yes || self.dry_run || output::can_ask() {
             return Ok(());
         }
         Err(Failure::new(Exit::Usage, "there is no terminal to ask on")
-            .hint("add --yes to apply without a question, or --dry-run to see what would change"))
+            .hint("add --yes to write without a question, or --dry-run to show what would change"))
     }
 
     /// Who changes it, why and when.
@@ -72,7 +76,7 @@ fn now() -> String {
     Timestamp::from_second(now.as_second()).unwrap_or(now).to_string()
 }
 
-/// What a command changed. In JSON:
+/// The result of a writing verb. In JSON:
 ///
 /// ```json
 /// {
@@ -95,7 +99,7 @@ pub(super) struct Outcome<'a> {
 }
 
 impl<'a> Outcome<'a> {
-    /// Of `edit`, before anything is written.
+    /// The result of `edit` before anything is written.
     pub(super) fn of(backend: &'a BackendName, edit: &'a Edit, flags: &Flags) -> Self {
         Self {
             backend,
@@ -107,7 +111,7 @@ impl<'a> Outcome<'a> {
         }
     }
 
-    /// After it was read back with this `ModifyIndex`.
+    /// The result after a read-back with this `ModifyIndex`.
     pub(super) fn written(mut self, index: u64) -> Self {
         self.index = Some(index);
         self.after.index = Some(index);
@@ -139,13 +143,13 @@ pub(super) async fn carry_out(
         format.json(&outcome)?;
         return Ok(Exit::Ok);
     }
-    confirm(flags).await?;
+    confirm(documents, flags).await?;
     let index = write(documents, backend, edit).await?;
     format.json(&outcome.written(index))?;
     Ok(Exit::Ok)
 }
 
-/// Writes what was shown, reports it, and returns the `ModifyIndex` of what was read back.
+/// Writes `edit`, reports it, and returns the `ModifyIndex` that was read back.
 pub(super) async fn write(documents: &Documents, backend: &BackendName, edit: &Edit) -> Result<u64, Failure> {
     let written = tokio::select! {
         biased;
@@ -162,13 +166,13 @@ pub(super) async fn write(documents: &Documents, backend: &BackendName, edit: &E
         }
         Written::Conflict => Err(changed_by_another(documents, backend, "nothing was written").await),
         Written::Superseded => {
-            let what = "Consul accepted the write, but has something else now";
+            let what = "Consul accepted the write, but has other content now";
             Err(changed_by_another(documents, backend, what).await)
         }
     }
 }
 
-/// That somebody else changed the backend, with what is there now.
+/// Another writer changed the backend; names what Consul has now.
 async fn changed_by_another(documents: &Documents, backend: &BackendName, what: &str) -> Failure {
     let now = match documents.backend(backend).await {
         Ok(Some(stored)) => {
@@ -179,24 +183,30 @@ async fn changed_by_another(documents: &Documents, backend: &BackendName, what: 
             format!("it is now {}{detail}{separator}{origin}", view.summary())
         }
         Ok(None) => "it has no key now".to_owned(),
-        Err(_) => "what is there now cannot be read".to_owned(),
+        Err(_) => "its present content cannot be read".to_owned(),
     };
-    Failure::new(Exit::Conflict, format!("somebody else changed `{backend}` meanwhile: {what}; {now}"))
-        .hint("check what is there now, and run the command again if it is still right")
+    Failure::new(Exit::Conflict, format!("`{backend}` was changed meanwhile by another writer: {what}; {now}"))
+        .hint(format!("`weightctl get {backend}` shows it; run the command again if it is still right"))
 }
 
-/// Asks on the terminal, unless --yes is given. Every answer except yes is no, and ends the command.
-pub(super) async fn confirm(flags: &Flags) -> Result<(), Failure> {
-    if flags.yes || answered_with_yes().await? {
+/// Asks on the terminal, unless --yes is given. The question names the Consul that is written to. Every answer
+/// except yes is no, and ends the command.
+pub(super) async fn confirm(documents: &Documents, flags: &Flags) -> Result<(), Failure> {
+    if flags.yes {
         return Ok(());
     }
-    Err(Failure::new(Exit::Failure, "cancelled; nothing was written"))
+    let place = documents.place().await;
+    if answered_with_yes(&format!("Write to {place}? [y/N]")).await? {
+        return Ok(());
+    }
+    Err(Failure::new(Exit::Failure, "cancelled; nothing was written")
+        .hint("only `y` or `yes` writes; --yes writes without a question"))
 }
 
-async fn answered_with_yes() -> Result<bool, Failure> {
-    output::ask("Apply? [y/N]");
+async fn answered_with_yes(question: &str) -> Result<bool, Failure> {
+    output::ask(question);
     let (answer, answered) = oneshot::channel();
-    // Nothing can interrupt the read of a line, so the end of this thread must not be waited for.
+    // The read of a line cannot be interrupted: do not wait for this thread.
     thread::spawn(move || {
         let mut line = String::new();
         let _ = answer.send(io::stdin().read_line(&mut line).map(|_| line));

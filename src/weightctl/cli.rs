@@ -1,38 +1,41 @@
-//! The command line: what weightctl can be asked, and how it finds Consul.
+//! The command line: verbs, global options, and how a mistake in them is reported.
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
-use weightd_core::model::Root;
+use clap::{
+    Args, Command, CommandFactory as _, Parser, Subcommand,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
+use weightd_core::model::{Root, is_typo};
 
 use super::{Exit, check, completions, get, import, list, man, output::Format, pause, release, resume, set, status};
 use crate::consul::{Address, settings};
 
 const EXAMPLES: &str = "\
 Examples:
-  weightctl list                                   what Consul says, one line a backend
+  weightctl list                                   all backends, one line each
   weightctl get app1                               weights and shares of one backend
-  weightctl set app1 blue=90 green=10 --create     begin to manage a backend
-  weightctl set app1 green=50 --reason 'half'      shows the change, asks, writes
+  weightctl set app1 blue=90 green=10 --create     start to manage a backend
+  weightctl set app1 blue=50 green=50 -m 'half'    show the change, ask, write
   weightctl set app1 blue=100 green=0 --yes        go back, without a question
-  weightctl status --local                         does this host's HAProxy have it?
-  weightctl check                                  what is wrong, here and in Consul, and what mends it
-  weightctl pause app1 --local --for 30m           this host's weightd: hands off, Consul or not
-  weightctl resume --local                         hands on again, before the time is over
+  weightctl status --local                         does the HAProxy of this host have it?
+  weightctl check                                  find what is wrong, and the command that fixes it
+  weightctl pause app1 --for 30m                   this host: weightd sets no weight of app1
+  weightctl resume                                 this host: end every pause now
   weightctl release app1                           stop managing it; HAProxy keeps its weights
   weightctl import --from-haproxy /run/haproxy/admin.sock
-                                                   begin with the weights that are there today
+                                                   start with the weights that HAProxy has now
 
-Consul is found as Consul's own programs find it: by CONSUL_HTTP_ADDR, CONSUL_HTTP_TOKEN,
-CONSUL_HTTP_TOKEN_FILE, CONSUL_HTTP_AUTH, CONSUL_NAMESPACE and CONSUL_PARTITION; for TLS by
+weightctl reads the variables of Consul's own programs: CONSUL_HTTP_ADDR, CONSUL_HTTP_TOKEN,
+CONSUL_HTTP_TOKEN_FILE, CONSUL_HTTP_AUTH, CONSUL_NAMESPACE and CONSUL_PARTITION; for TLS
 CONSUL_HTTP_SSL, CONSUL_HTTP_SSL_VERIFY, CONSUL_CACERT, CONSUL_CAPATH, CONSUL_CLIENT_CERT,
-CONSUL_CLIENT_KEY and CONSUL_TLS_SERVER_NAME. Flags come first.
+CONSUL_CLIENT_KEY and CONSUL_TLS_SERVER_NAME. An option overrides its variable.
 
-On a host with weightd, its configuration gives the defaults: Consul's address, datacenter, CA and root,
-and where weightd listens. That is /etc/weightd/weightd.toml, or the file that WEIGHTD_CONFIG names. Its
-token is never used.";
+On a host with weightd, its configuration gives the defaults: Consul's address, datacenter, CA and
+root, and the address of weightd's API. The file is /etc/weightd/weightd.toml, or the one that
+WEIGHTD_CONFIG names. weightctl never uses weightd's token.";
 
-/// Look at and change the server weights that weightd gives to HAProxy
+/// Read and change the server weights that weightd sets in HAProxy
 #[derive(Debug, Parser)]
 #[command(
     name = "weightctl",
@@ -51,12 +54,12 @@ pub(super) struct Cli {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Global options")]
 pub(super) struct Global {
-    /// Where Consul listens
+    /// Consul's address
     #[arg(
         long,
         global = true,
         value_name = "ADDRESS",
-        help = "Where Consul listens: host:port, https://host:port or unix:///path"
+        help = "Consul's address: host:port, https://host:port or unix:///path [default: CONSUL_HTTP_ADDR]"
     )]
     pub(super) http_addr: Option<Address>,
     /// A file that holds the ACL token
@@ -71,17 +74,17 @@ pub(super) struct Global {
     /// Consul's admin partition (Consul Enterprise)
     #[arg(long, global = true, value_name = "NAME", value_parser = settings::name)]
     pub(super) partition: Option<String>,
-    /// The prefix under which the keys lie, as in weightd's configuration
+    /// The prefix of the keys, as in weightd's configuration
     #[arg(
         long,
         global = true,
         value_name = "PREFIX",
         env = "WEIGHTD_ROOT",
         hide_env_values = true,
-        help = "The prefix of the keys [default: that of this host's weightd, else weightd/]"
+        help = "The prefix of the keys [default: the root of this host's weightd, else weightd/]"
     )]
     pub(super) root: Option<Root>,
-    /// How to print data
+    /// The format of the data on stdout
     #[arg(long, short, global = true, value_name = "FORMAT", value_enum, default_value_t = Format::Table)]
     pub(super) output: Format,
 }
@@ -101,21 +104,86 @@ pub(super) enum Verb {
     Man(man::Args),
 }
 
+/// The command line with short help for each verb: global options other than `--output` are listed once, by
+/// `weightctl --help`.
+pub(super) fn command() -> Command {
+    let mut command = Cli::command();
+    // Copies the global options into each verb, so that they can be hidden there.
+    command.build();
+    let global: Vec<_> =
+        command.get_arguments().filter(|arg| arg.is_global_set()).map(|arg| arg.get_id().clone()).collect();
+    command.mut_subcommands(|verb| {
+        let examples = verb.get_after_long_help().map(|help| format!("{help}\n\n")).unwrap_or_default();
+        verb.mut_args(
+            |arg| if arg.get_id() != "output" && global.contains(arg.get_id()) { arg.hide(true) } else { arg },
+        )
+        .after_long_help(format!("{examples}{GLOBAL_OPTIONS}"))
+    })
+}
+
+const GLOBAL_OPTIONS: &str = "Options for Consul (address, token, datacenter, root): `weightctl --help`.";
+
+/// Corrects what clap suggests for an unknown verb: clap offers `release` for `delete`, which is another action.
+pub(super) fn explain(mut error: clap::Error) -> clap::Error {
+    if error.kind() != ErrorKind::InvalidSubcommand {
+        return error;
+    }
+    let Some(ContextValue::String(verb)) = error.get(ContextKind::InvalidSubcommand).cloned() else { return error };
+    let verbs = Cli::command();
+    let verbs = verbs.get_subcommands().filter(|known| !known.is_hide_set()).map(Command::get_name);
+    let typo: Vec<_> = verbs.filter(|known| is_typo(&verb, known)).map(str::to_owned).collect();
+    error.remove(ContextKind::SuggestedSubcommand);
+    error.remove(ContextKind::Suggested);
+    if !typo.is_empty() {
+        error.insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(typo));
+    } else if let Some(meant) = other_word(&verb) {
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![meant.into()]));
+    }
+    error
+}
+
+/// What to use instead of a word that another program has for something similar.
+fn other_word(verb: &str) -> Option<&'static str> {
+    match verb {
+        "delete" | "remove" | "rm" | "unset" => {
+            Some("weightctl deletes nothing; `weightctl release --help` stops managing a backend and keeps its weights")
+        }
+        "show" | "describe" | "read" => Some("`weightctl get BACKEND` shows weights and shares"),
+        "ls" => Some("`weightctl list` lists the backends"),
+        "drain" | "shift" | "weight" | "update" => Some("`weightctl set BACKEND SERVER=WEIGHT …` changes weights"),
+        "rollback" | "undo" | "back" => Some(
+            "`weightctl set BACKEND SERVER=WEIGHT …` writes the former weights; `weightctl get BACKEND` shows the present ones",
+        ),
+        "freeze" | "stop" | "hold" => Some("`weightctl pause --help` stops weightd on this host for a time"),
+        "doctor" | "diagnose" | "verify" => Some("`weightctl check` finds what is wrong"),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     fn help(path: &[&str]) -> String {
         let args = ["weightctl"].iter().chain(path).chain(&["--help"]);
-        let mut command = Cli::command().term_width(100);
+        let mut command = command().term_width(100);
         command.try_get_matches_from_mut(args).unwrap_err().to_string()
     }
 
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn an_unknown_verb_gets_a_suggestion_only_for_a_typo_or_a_word_with_the_same_meaning() {
+        let error =
+            |verb: &str| explain(command().try_get_matches_from(["weightctl", verb, "app1"]).unwrap_err()).to_string();
+        assert!(error("sett").contains("'set'") && error("lsit").contains("'list'"), "{}", error("sett"));
+        for verb in ["delete", "freeze", "remove", "frobnicate"] {
+            assert!(!error(verb).contains("'release'"), "{}", error(verb));
+        }
+        assert!(error("delete").contains("deletes nothing"), "{}", error("delete"));
     }
 
     #[test]

@@ -16,8 +16,9 @@ use crate::documents::{
 
 /// Show weights and shares: of one backend, or of all
 ///
-/// A share is the part of the new traffic that a server gets. If this host's weightd follows the backend, the servers that
-/// take traffic on its HAProxy are counted; else all that are named, which is right if all are up and none is a backup.
+/// A share is the part of the new traffic that a server gets. If this host's weightd follows the backend, it counts the
+/// servers that take traffic on its HAProxy. Else it counts all servers in the document, which is right if all are up
+/// and none is a backup.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The backend; all of them if it is left out
@@ -37,7 +38,7 @@ pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Fail
 async fn one(backend: &BackendName, documents: &Documents, context: &Context<'_>) -> Result<Exit, Failure> {
     let (stored, serving) = tokio::join!(documents.backend(backend), serving::of(context, backend));
     let Some(stored) = stored? else {
-        return Err(no_such(documents, backend, Exit::Failure, "see `weightctl list`").await);
+        return Err(no_such(documents, backend, "`weightctl list` shows those that exist").await);
     };
     let mut view = View::of(&stored);
     if let Some(serving) = &serving {
@@ -89,7 +90,7 @@ fn table(views: &[View]) -> String {
         };
         let mut origin = [by, at, reason];
         for (server, weight) in weights {
-            // Who, when and why are said once a backend.
+            // Who, when and why stand once for each backend.
             let [by, at, reason] = std::mem::take(&mut origin);
             let share = view.share(server).into();
             table.row([backend(), server.as_str().into(), weight.to_string().into(), share, by, at, reason]);

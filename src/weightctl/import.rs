@@ -117,7 +117,7 @@ pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Fail
         output::say("dry run: nothing was written");
         outcomes.extend(decision.writes.iter().map(|(b, edit)| Outcome::of(b, edit, &args.flags)));
     } else {
-        confirm(&args.flags).await?;
+        confirm(&documents, &args.flags).await?;
         outcomes.extend(written(&documents, &decision.writes, &args.flags).await?);
     }
     let next = args.from.next(&decision, &args.flags).await?;
@@ -126,7 +126,7 @@ pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Fail
     context.format.json(&Import { dry_run, imported: outcomes, left, next, unmanaged })?;
     match decision.left.iter().filter(|left| left.refused).count() {
         0 => Ok(Exit::Ok),
-        refused => Err(args.from.refused(refused, "and nothing of that was written")),
+        refused => Err(args.from.refused(refused, "Consul has of them what it had")),
     }
 }
 
@@ -241,12 +241,17 @@ impl From {
     }
 
     fn refused(&self, count: usize, written: &str) -> Failure {
-        let subject = if count == 1 { "1 is".to_owned() } else { format!("{count} are") };
-        let failure = Failure::new(Exit::Refused, format!("{subject} not imported, for the reasons above, {written}"));
+        let subject = match (count, &self.from_haproxy) {
+            (1, Some(_)) => "1 backend was".to_owned(),
+            (_, Some(_)) => format!("{count} backends were"),
+            (1, None) => "1 key was".to_owned(),
+            (_, None) => format!("{count} keys were"),
+        };
+        let failure = Failure::new(Exit::Refused, format!("{subject} not imported, see the notes; {written}"));
         failure.hint(match self.from_haproxy {
-            Some(_) => "name the backends that you want, or do what the notes say",
+            Some(_) => "name the backends to import, or do what the notes say",
             None => {
-                "mend the keys, or take the weights from HAProxy: `weightctl import --from-haproxy /run/haproxy/admin.sock`"
+                "correct the keys, or import from HAProxy: `weightctl import --from-haproxy /run/haproxy/admin.sock`"
             }
         })
     }

@@ -1,8 +1,11 @@
+use weightd_core::model::BackendName;
+
 use super::{
     Exit,
     context::Context,
     failure::Failure,
-    output,
+    output::{self, Format},
+    refusals::no_such,
     table::{Align, Cell, Table, Tone},
 };
 use crate::documents::{
@@ -12,16 +15,44 @@ use crate::documents::{
 
 /// List the backends, one line each
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {}
+pub(super) struct Args {
+    /// Only these backends
+    #[arg(value_name = "BACKEND", value_parser = BackendName::new)]
+    backends: Vec<BackendName>,
+}
 
 /// In JSON an [`Overview`], the same as of `get`.
-pub(super) async fn run(_: &Args, context: &Context<'_>) -> Result<Exit, Failure> {
+pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Failure> {
     let documents = context.documents()?;
     let everything = documents.all().await?;
-    let overview = Overview::of(&everything);
+    let mut overview = Overview::of(&everything);
+    for backend in &args.backends {
+        if !overview.backends.iter().any(|view| view.backend == *backend) {
+            return Err(no_such(&documents, backend, "`weightctl list` shows those that exist").await);
+        }
+    }
+    let all = args.backends.is_empty();
+    overview.backends.retain(|view| all || args.backends.contains(&view.backend));
     context.format.data(&overview, table)?;
-    overview.notes(documents.prefix(), everything.filtered).iter().for_each(|note| output::note(note));
+    if context.format == Format::Table {
+        output::say(&summary(&overview));
+    }
+    if all {
+        overview.notes(documents.prefix(), everything.filtered).iter().for_each(|note| output::note(note));
+    }
     Ok(Exit::Ok)
+}
+
+/// How many backends there are, by state.
+fn summary(overview: &Overview) -> String {
+    let count = |state| overview.backends.iter().filter(|view| view.state == state).count();
+    let others = [(count(State::Released), "released"), (count(State::Rejected), "rejected")];
+    let others: Vec<_> = others.iter().filter(|(n, _)| *n > 0).map(|(n, word)| format!("{n} {word}")).collect();
+    let total = match overview.backends.len() {
+        1 => "1 backend".to_owned(),
+        n => format!("{n} backends"),
+    };
+    if others.is_empty() { total } else { format!("{total}: {}", others.join(", ")) }
 }
 
 fn table(overview: &Overview) -> String {
@@ -78,6 +109,7 @@ mod tests {
             ("app5", r#"{"weights":{"blue":0},"force":true}"#),
             ("app6", &many),
         ]));
+        assert_eq!(summary(&overview), "6 backends: 1 released, 1 rejected");
         insta::assert_snapshot!(anstream::adapter::strip_str(&table(&overview)), @r"
         BACKEND  LAYOUT    STATE                                                                BY     AT
         app1     document  blue=90 green=10                                                     alice  2026-11-21T10:00:00Z

@@ -1,4 +1,4 @@
-//! What pause and resume have in common: the weightd of this host, over its Unix socket.
+//! The client of this host's weightd over its Unix socket, for `pause` and `resume`.
 
 use std::{
     error::Error,
@@ -12,52 +12,56 @@ use serde::{Serialize, de::DeserializeOwned};
 use weightd_core::{model::Escaped, wire::pause::ApiError};
 
 use super::{Exit, change, context::Context, failure::Failure};
-use crate::consul::Env;
+use crate::{base::chain::RootCause, consul::Env};
 
 /// The variable that names the socket.
 const SOCKET: &str = "WEIGHTD_SOCKET";
-/// How long weightd may take. It waits for what is on its way to HAProxy, and for the disk.
+/// How long weightd may take. It waits for commands that were sent to HAProxy, and for the disk.
 const DEADLINE: Duration = Duration::from_secs(15);
 /// The most bytes of its answer.
 const MAX_RESPONSE: usize = 64 * 1024;
 
-/// Whom to tell, and who tells it.
+/// Options of the verbs that act on this host.
 #[derive(Debug, clap::Args)]
 pub(super) struct Local {
-    /// Tell the weightd of this host, and no other
+    /// Accepted for clarity: this verb always acts on this host, and never on the fleet
     #[arg(long = "local")]
-    here: bool,
-    /// Only this HAProxy of that weightd, by its name in the configuration; else each of them
+    _here: bool,
+    /// Only the HAProxy with this name in weightd's configuration
     #[arg(long, value_name = "NAME")]
     pub(super) instance: Option<String>,
-    /// Who; for log and status
-    #[arg(long, value_name = "NAME", help = "Who; for log and status [default: $SUDO_USER, $USER or the user id]")]
+    /// Author; shown in log and status
+    #[arg(
+        long,
+        value_name = "NAME",
+        help = "Author; shown in log and status [default: $SUDO_USER, $USER or the user id]"
+    )]
     by: Option<String>,
-    /// The Unix socket of that weightd
+    /// weightd's Unix socket
     #[arg(
         long,
         value_name = "PATH",
-        help = "The Unix socket of that weightd [env: WEIGHTD_SOCKET] [default: `socket` of this host's weightd, else /run/weightd/weightd.sock]"
+        help = "weightd's Unix socket [env: WEIGHTD_SOCKET] [default: `socket` of this host's weightd, else /run/weightd/weightd.sock]"
     )]
     socket: Option<PathBuf>,
 }
 
-/// Why weightd did not do it.
+/// Why weightd did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 enum NotDone {
     #[error("no weightd listens at {}", Escaped(.0))]
     NotRunning(String),
     #[error("this user may not open {}", Escaped(.0))]
     Denied(String),
-    #[error("the weightd at {} gives no answer", Escaped(.socket))]
+    #[error("the weightd at {} does not answer", Escaped(.socket))]
     NoAnswer {
         socket: String,
         #[source]
-        source: reqwest::Error,
+        source: RootCause<reqwest::Error>,
     },
     #[error("{text}", text = Escaped(.error.error.as_str()))]
     Refused { status: StatusCode, error: ApiError },
-    #[error("{} answered {status}; it is no weightd that can be paused", Escaped(.socket))]
+    #[error("{} answered {status}, and is not weightd's socket", Escaped(.socket))]
     Stranger { socket: String, status: StatusCode },
 }
 
@@ -65,16 +69,13 @@ impl NotDone {
     fn failure(self) -> Failure {
         let hint = match &self {
             Self::NotRunning(_) => {
-                "see `systemctl status weightd`; its socket is `socket` in [api] of its configuration, \
-                                    and --socket or WEIGHTD_SOCKET here"
+                "check `systemctl status weightd`; --socket or WEIGHTD_SOCKET must be `socket` in [api] of its configuration"
                     .to_owned()
             }
-            Self::Denied(socket) => {
-                format!("use sudo, or join the group that `stat -c %G {}` names, and log in again", Escaped(socket))
-            }
-            Self::NoAnswer { .. } => "see `weightctl status --local` and `journalctl -u weightd`".to_owned(),
+            Self::Denied(_) => "run it with sudo".to_owned(),
+            Self::NoAnswer { .. } => "check `weightctl status --local` and `journalctl -u weightd`".to_owned(),
             Self::Refused { error, .. } => Escaped(&error.hint).to_string(),
-            Self::Stranger { .. } => "check that --socket or WEIGHTD_SOCKET is that of weightd".to_owned(),
+            Self::Stranger { .. } => "check that --socket or WEIGHTD_SOCKET is weightd's socket".to_owned(),
         };
         let exit = match &self {
             Self::Refused { status, .. } if status.is_client_error() => Exit::Refused,
@@ -85,21 +86,12 @@ impl NotDone {
 }
 
 impl Local {
-    /// Refuses what is not about this host: a fleet is paused nowhere.
-    pub(super) fn check(&self, verb: &str) -> Result<(), Failure> {
-        if self.here {
-            return Ok(());
-        }
-        let message = format!("`{verb}` is about the weightd of this host only");
-        Err(Failure::new(Exit::Usage, message).hint(format!("say so with `weightctl {verb} --local`")))
-    }
-
-    /// Who asks.
+    /// The author.
     pub(super) fn by(&self, env: &Env<'_>) -> Option<String> {
         self.by.clone().or_else(|| change::user(env))
     }
 
-    /// Asks weightd for it.
+    /// Sends `body` to `path` of weightd's API, and returns its answer.
     pub(super) async fn post<T: DeserializeOwned>(
         &self,
         context: &Context<'_>,
@@ -156,10 +148,10 @@ fn failed(socket: &Path, source: reqwest::Error) -> NotDone {
             _ => cause = error.source(),
         }
     }
-    NotDone::NoAnswer { socket, source: source.without_url() }
+    NotDone::NoAnswer { socket, source: RootCause(source.without_url()) }
 }
 
-/// The names of instances, as people list them.
+/// The names of instances, separated by commas.
 pub(super) fn names(instances: &[String]) -> String {
     Escaped(&instances.join(", ")).to_string()
 }

@@ -1,4 +1,4 @@
-//! The only place of weightctl that prints: data to stdout, talk to stderr.
+//! All output of weightctl: data to stdout, messages to stderr. No other module prints.
 
 use std::{
     fmt::Write as _,
@@ -20,7 +20,7 @@ pub(super) enum Format {
 }
 
 impl Format {
-    /// Prints data: `value` as JSON, or what `table` makes of it.
+    /// Prints data: `value` as JSON, or the table that `table` makes of it.
     pub(super) fn data<T: Serialize>(self, value: &T, table: impl FnOnce(&T) -> String) -> Result<(), Failure> {
         match self {
             Self::Table => print(&table(value)),
@@ -28,7 +28,7 @@ impl Format {
         }
     }
 
-    /// Prints `value`, if JSON is wanted: a command whose table is talk has no other data.
+    /// Prints `value` with `-o json`; prints nothing in a table, where the messages on stderr are all there is.
     pub(super) fn json<T: Serialize>(self, value: &T) -> Result<(), Failure> {
         match self {
             Self::Table => Ok(()),
@@ -39,32 +39,32 @@ impl Format {
     }
 }
 
-/// Prints data that is JSON already.
-pub(super) fn json(text: &str) -> Result<(), Failure> {
-    print(&(harmless(text.trim_end()) + "\n"))
+/// Prints JSON text as data.
+fn json(text: &str) -> Result<(), Failure> {
+    print(&(harmless(text) + "\n"))
 }
 
-/// Whether somebody is there to read a question and to answer it.
+/// Whether a person can read a question and answer it.
 pub(super) fn can_ask() -> bool {
     io::stdin().is_terminal() && io::stderr().is_terminal()
 }
 
-/// Says something beside the data.
+/// Prints a message.
 pub(super) fn say(text: &str) {
     talk(&format!("{text}\n"));
 }
 
-/// Says something that deserves attention.
+/// Prints a message with the mark `note:`.
 pub(super) fn note(text: &str) {
     talk(&format!("{} {text}\n", Tone::Warn.paint("note:")));
 }
 
-/// Asks, leaving the cursor behind the question.
+/// Prints a question and leaves the cursor after it.
 pub(super) fn ask(question: &str) {
     talk(&format!("{question} "));
 }
 
-/// Says why it failed and what to do about it.
+/// Prints an error, its causes and its hint.
 pub(super) fn failure(failure: &Failure) {
     let mut text = format!("{} {:#}\n", Tone::Bad.paint("error:"), failure.error);
     if let Some(hint) = &failure.hint {
@@ -73,7 +73,7 @@ pub(super) fn failure(failure: &Failure) {
     talk(&text);
 }
 
-/// Prints help, or what is wrong with the command line.
+/// Prints help, or the mistake in the command line.
 pub(super) fn usage(answer: &clap::Error) -> Exit {
     let text = answer.render().ansi().to_string();
     if answer.use_stderr() {
@@ -87,7 +87,7 @@ pub(super) fn usage(answer: &clap::Error) -> Exit {
     }
 }
 
-/// Prints data. A reader that has seen enough is no failure, and ends the command.
+/// Prints data. A closed pipe ends the command with 0.
 pub(super) fn print(text: &str) -> Result<(), Failure> {
     let mut stdout = anstream::stdout().lock();
     stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(|error| {
@@ -96,14 +96,14 @@ pub(super) fn print(text: &str) -> Result<(), Failure> {
     })
 }
 
-/// Prints to stderr. Nobody can be told if that fails.
+/// Prints to stderr. There is no place to report a failure of that.
 fn talk(text: &str) {
     let mut stderr = anstream::stderr().lock();
     let _ = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush());
 }
 
-/// The same JSON, with each character that acts on a terminal written as `\u....`. Such characters stand
-/// only within strings; JSON's own line ends and blanks are ASCII.
+/// The same JSON with each character that a terminal would interpret written as `\u....`. Such characters occur
+/// only in strings: JSON's own line ends and blanks are ASCII.
 fn harmless(json: &str) -> String {
     let mut text = String::with_capacity(json.len());
     for c in json.chars() {

@@ -15,22 +15,22 @@ use super::{
 };
 use crate::base::config::{InvalidDuration, parse_duration, show_duration};
 
-/// Tell this host's weightd to keep its hands off a backend, or off all
+/// Stop the weightd of this host from setting weights, of one backend or of all, for a time
 ///
-/// Until the time is over, or until `weightctl resume`, weightd sets no weight of it: not after a hand
-/// edit, a reload of HAProxy or a new document. It goes on watching, and afterwards puts right at once
-/// whatever differs then. Works without Consul, and outlives restarts of weightd. A pause takes the place
-/// of the one before it. Nothing is asked: HAProxy keeps the weights it has.
+/// Until the time is over, or until `weightctl resume`, weightd sets no weight of the backend: not after a hand edit,
+/// not after a reload of HAProxy, not for a new document. It continues to read, and corrects every difference when the
+/// pause ends. A pause needs no Consul, survives a restart of weightd, and replaces an earlier pause of the same
+/// backend. There is no question: HAProxy keeps the weights it has.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The backend; all of them if absent, also those that are yet to come
+    /// The backend; without it all backends, also future ones
     #[arg(value_parser = BackendName::new)]
     backend: Option<BackendName>,
-    /// For how long: 1s to 168h
+    /// Duration: 1s to 168h, such as 30m
     #[arg(long = "for", value_name = "DURATION", value_parser = lasting)]
     lasts: Duration,
-    /// Why; for log and status
-    #[arg(long, value_name = "TEXT")]
+    /// Reason; shown in log and status
+    #[arg(long, short = 'm', value_name = "TEXT")]
     reason: Option<String>,
     #[command(flatten)]
     local: Local,
@@ -42,11 +42,10 @@ fn lasting(text: &str) -> Result<Duration, InvalidDuration> {
 
 /// In JSON a [`PauseAnswer`].
 pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Failure> {
-    args.local.check("pause")?;
     let request = PauseRequest {
         backend: args.backend.clone(),
         instance: args.local.instance.clone(),
-        // Rather a moment too long than one too short.
+        // Rounded up: a pause must not end early.
         for_seconds: args.lasts.as_secs() + u64::from(args.lasts.subsec_nanos() > 0),
         reason: args.reason.clone(),
         by: args.local.by(context.env),
@@ -55,11 +54,11 @@ pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Fail
     let lasts = Duration::from_secs(answer.for_seconds);
     let until = Timestamp::from_second(Timestamp::now().as_second().saturating_add_unsigned(answer.for_seconds));
     let (subject, again) = match &answer.backend {
-        Some(backend) => (backend.to_string(), format!("weightctl resume {backend} --local")),
-        None => ("all backends".to_owned(), "weightctl resume --local".to_owned()),
+        Some(backend) => (backend.to_string(), format!("weightctl resume {backend}")),
+        None => ("all backends".to_owned(), "weightctl resume".to_owned()),
     };
     output::say(&format!(
-        "paused: {subject} on {}, for {}{}; HAProxy keeps the weights it has\nhands on again: `{again}`",
+        "paused: {subject} on {}, for {}{}; HAProxy keeps the weights it has\nto end it earlier: `{again}`",
         names(&answer.instances),
         show_duration(lasts),
         until.map(|until| format!(", until {until}")).unwrap_or_default(),

@@ -1,4 +1,4 @@
-//! How a command ends because of what Consul answers or because an edit is rejected: exit code, words, hint.
+//! Exit code, message and hint for an error of Consul or a rejected edit.
 
 use weightd_core::model::{BackendName, nearest};
 
@@ -22,37 +22,36 @@ impl From<DocumentsError> for Failure {
     }
 }
 
-/// That an edit is rejected, and what to do about it.
+/// A rejected edit, with a hint.
 pub(super) async fn refused(documents: &Documents, refusal: EditError) -> Failure {
     let hint = refusal.hint(documents.prefix());
     match refusal {
-        EditError::NoSuchBackend(backend) => no_such(documents, &backend, Exit::Refused, &hint).await,
+        EditError::NoSuchBackend(backend) => no_such(documents, &backend, &hint).await,
         other => Failure::caused(Exit::Refused, other).hint(hint),
     }
 }
 
-/// That there is no such backend, with the one that was probably meant.
-pub(super) async fn no_such(documents: &Documents, backend: &BackendName, exit: Exit, otherwise: &str) -> Failure {
-    let failure = Failure::caused(exit, EditError::NoSuchBackend(backend.clone()));
-    // If the suggestion cannot be had, the answer stays the same.
+/// The backend does not exist; suggests one with a similar name.
+pub(super) async fn no_such(documents: &Documents, backend: &BackendName, otherwise: &str) -> Failure {
+    let failure = Failure::caused(Exit::Refused, EditError::NoSuchBackend(backend.clone()));
+    // Without the list there is no suggestion, and the error stays the same.
     let everything = documents.all().await.unwrap_or_default();
     let names = everything.backends.iter().map(|stored| stored.backend.as_str());
     failure.hint(match nearest(backend.as_str(), names) {
-        Some(name) => format!("did you mean `{name}`? Otherwise {otherwise}"),
+        Some(name) => format!("did you mean `{name}`? If not: {otherwise}"),
         None => otherwise.to_owned(),
     })
 }
 
-/// How a command ends because of what Consul answers. `rule` is what the token needs.
+/// An error of Consul. `rule` is the ACL rule that the token needs.
 pub(super) fn failed(error: ConsulError, rule: &str) -> Failure {
     let (exit, hint) = match &error {
-        ConsulError::Unreachable { .. } | ConsulError::Timeout(_) => (
-            Exit::Unreachable,
-            "see whether the Consul agent runs there, and check --http-addr or CONSUL_HTTP_ADDR".to_owned(),
-        ),
+        ConsulError::Unreachable { .. } | ConsulError::Timeout(_) => {
+            (Exit::Unreachable, "check that the Consul agent runs, and --http-addr or CONSUL_HTTP_ADDR".to_owned())
+        }
         ConsulError::Closed(_) | ConsulError::RateLimited { .. } => (Exit::Unreachable, error.remedy().to_owned()),
         ConsulError::Unavailable(..) | ConsulError::NoLeader => {
-            (Exit::Unreachable, "see `consul operator raft list-peers`, and try again".to_owned())
+            (Exit::Unreachable, "check `consul operator raft list-peers -stale`, and try again".to_owned())
         }
         ConsulError::Denied(_) => (
             Exit::Denied,
@@ -62,7 +61,7 @@ pub(super) fn failed(error: ConsulError, rule: &str) -> Failure {
             (if source.is_local() { Exit::Failure } else { Exit::Unreachable }, source.remedy().to_owned())
         }
         ConsulError::Token(_) => {
-            (Exit::Failure, "check --token-file or CONSUL_HTTP_TOKEN_FILE, and who may read the file".to_owned())
+            (Exit::Failure, "check --token-file or CONSUL_HTTP_TOKEN_FILE, and the file's permissions".to_owned())
         }
         ConsulError::Status(..)
         | ConsulError::NoIndex
@@ -70,7 +69,7 @@ pub(super) fn failed(error: ConsulError, rule: &str) -> Failure {
         | ConsulError::BadResponse(_)
         | ConsulError::Encoded(_) => (
             Exit::Failure,
-            "check that --http-addr or CONSUL_HTTP_ADDR is a Consul agent and no proxy in front of it".to_owned(),
+            "check that --http-addr or CONSUL_HTTP_ADDR is a Consul agent, without a proxy in front of it".to_owned(),
         ),
         other @ (ConsulError::TooLarge(_) | ConsulError::Unclear(_) | ConsulError::Setup(_)) => {
             (Exit::Failure, other.remedy().to_owned())

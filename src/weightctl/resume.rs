@@ -11,12 +11,12 @@ use super::{
     output,
 };
 
-/// Let this host's weightd go on with a backend that was paused, or with all
+/// End pauses of the weightd of this host, of one backend or of all
 ///
-/// Whatever differs from the documents by then is put right at once.
+/// weightd corrects every difference from the documents at once.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The backend; every pause ends if absent
+    /// The backend; without it every pause ends
     #[arg(value_parser = BackendName::new)]
     backend: Option<BackendName>,
     #[command(flatten)]
@@ -25,7 +25,6 @@ pub(super) struct Args {
 
 /// In JSON a [`ResumeAnswer`].
 pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Failure> {
-    args.local.check("resume")?;
     let request = ResumeRequest {
         backend: args.backend.clone(),
         instance: args.local.instance.clone(),
@@ -36,7 +35,7 @@ pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Fail
     let instances = names(&answer.instances);
     output::say(&match answer.lifted {
         0 => format!("nothing to resume: no pause of {subject} on {instances}"),
-        _ => format!("hands on again: {subject} on {instances}"),
+        _ => format!("resumed: {subject} on {instances}; weightd sets the weights again"),
     });
     context.format.json(&answer)?;
     Ok(Exit::Ok)

@@ -17,33 +17,34 @@ use crate::documents::edit;
 
 const EXAMPLES: &str = "\
 Examples:
-  weightctl set app1 blue=90 green=10                   shows the change and asks
-  weightctl set app1 green=25 --reason '25 %' --yes     blue keeps its weight
-  weightctl set app1 blue=50 green=50 --dry-run         shows the change, writes nothing
-  weightctl set app2 blue=100 green=0 --create          begins to manage app2
-  weightctl set app1 blue=0 green=0 --force             nobody answers; only with --force
+  weightctl set app1 blue=90 green=10                   show the change and ask
+  weightctl set app1 blue=75 green=25 -m '25 %' --yes   no question; keep the reason
+  weightctl set app1 green=0 --yes                      blue keeps its weight
+  weightctl set app1 blue=50 green=50 --dry-run         show the change, write nothing
+  weightctl set app2 blue=100 green=0 --create          start to manage app2
+  weightctl set app1 blue=0 green=0 --force             no server answers; only with --force
 
-Exit codes: 4 denied, 5 somebody else changed it meanwhile, 6 Consul unreachable, 7 refused,
+Exit codes: 4 denied, 5 changed by another writer meanwhile, 6 Consul unreachable, 7 refused,
 130 Ctrl-C. `weightctl --help` lists all.";
 
-/// Change weights; a server that is not named keeps its own
+/// Change weights; a server that is not named keeps its weight
 ///
-/// Shows the change and asks, unless --yes is given. Writes only if nobody else changed the backend meanwhile.
+/// Shows the change and asks, unless --yes is given. Writes nothing if another writer changes the backend meanwhile.
 /// Every HAProxy follows at once.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(super) struct Args {
     /// The backend
-    #[arg(value_parser = BackendName::new)]
+    #[arg(value_parser = backend)]
     backend: BackendName,
     /// A server and its weight, 0 to 256
     #[arg(required = true, value_name = "SERVER=WEIGHT")]
     weights: Vec<Assignment>,
-    /// Let it pass the guards: all servers at 0, nobody left who is up. Holds for this change alone
+    /// Let this change pass the guards: all servers at 0, or no server that is up above 0
     #[arg(long)]
     force: bool,
-    /// Begin something: a backend without a key in Consul, a server that is not named there yet, a backend that
-    /// was released, a new document in place of one that is rejected
+    /// Allow something new: a backend without a key in Consul, a server that its document does not name, a backend
+    /// that was released, a new document in place of a rejected one
     #[arg(long)]
     create: bool,
     #[command(flatten)]
@@ -62,6 +63,8 @@ struct Assignment {
 enum InvalidAssignment {
     #[error("write it as SERVER=WEIGHT, such as blue=90")]
     Form,
+    #[error("separate servers by a space: `{0}`")]
+    Joined(String),
     #[error(transparent)]
     Server(InvalidName),
     #[error(transparent)]
@@ -73,11 +76,31 @@ impl FromStr for Assignment {
 
     fn from_str(text: &str) -> Result<Self, InvalidAssignment> {
         let (server, weight) = text.split_once('=').ok_or(InvalidAssignment::Form)?;
+        let parts: Vec<_> = text.split([',', ';']).map(str::trim).filter(|part| !part.is_empty()).collect();
+        if parts.len() > 1 && parts.iter().all(|part| part.parse::<Self>().is_ok()) {
+            return Err(InvalidAssignment::Joined(parts.join(" ")));
+        }
         Ok(Self {
             server: ServerName::new(server).map_err(InvalidAssignment::Server)?,
             weight: plain(weight).map_err(InvalidAssignment::Weight)?,
         })
     }
+}
+
+/// Why a text is not the name of a backend.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+enum InvalidBackend {
+    #[error("the backend comes first: `weightctl set BACKEND {0}`")]
+    Assignment(String),
+    #[error(transparent)]
+    Name(InvalidName),
+}
+
+fn backend(text: &str) -> Result<BackendName, InvalidBackend> {
+    BackendName::new(text).map_err(|error| match text.parse::<Assignment>() {
+        Ok(_) | Err(InvalidAssignment::Joined(_)) => InvalidBackend::Assignment(text.replace([',', ';'], " ")),
+        Err(_) => InvalidBackend::Name(error),
+    })
 }
 
 /// A weight without the white space that JSON would allow around it.
@@ -86,7 +109,7 @@ fn plain(text: &str) -> Result<Weight, InvalidWeight> {
 }
 
 impl Args {
-    /// The weights that are asked for, each server once.
+    /// The weights on the command line, each server once.
     fn asked(&self) -> Result<Weights, Failure> {
         let mut asked = Weights::new();
         for Assignment { server, weight } in &self.weights {
@@ -133,5 +156,16 @@ mod tests {
         ] {
             assert!(text.parse::<Assignment>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn the_two_usual_slips_get_the_command_that_was_meant() {
+        let joined = "blue=90,green=10".parse::<Assignment>().unwrap_err();
+        assert_eq!(joined.to_string(), "separate servers by a space: `blue=90 green=10`");
+        assert_eq!(
+            backend("blue=90").unwrap_err().to_string(),
+            "the backend comes first: `weightctl set BACKEND blue=90`"
+        );
+        assert!(matches!(backend("a b"), Err(InvalidBackend::Name(_))));
     }
 }

@@ -3,6 +3,7 @@ mod report;
 use std::time::Duration;
 
 use reqwest::{Url, redirect::Policy};
+use serde_json::Value;
 use weightd_core::{
     model::Escaped,
     wire::status::{LinkState, Status},
@@ -14,30 +15,31 @@ use super::{
     failure::Failure,
     output::{self, Format},
 };
-use crate::consul::tls::without_trust;
+use crate::{base::chain::RootCause, consul::tls::without_trust};
 
-/// The variable that names where weightd listens.
+/// The variable with the address of weightd's API.
 const API: &str = "WEIGHTD_API";
 /// How long weightd may take to answer.
 const DEADLINE: Duration = Duration::from_secs(5);
 /// The most bytes of its answer.
 const MAX_RESPONSE: usize = 64 * 1024 * 1024;
 
-/// Show the weights that this host's HAProxy has, and whether they are as Consul says
+/// Show the weights that the HAProxy of this host has, and whether they equal those in Consul
 ///
-/// For each server: the weight in Consul (desired), the one that passed the guards (accepted), the one that HAProxy has
-/// (observed), and its share of the new traffic. HAProxy and Consul are read for it. Ends with 0 if every weight is as
-/// Consul says, else with 3; also with 3 while Consul does not answer, because then nobody knows what it says.
+/// For each server: the weight in Consul (desired), the weight that passed the guards (accepted), the weight in HAProxy
+/// (observed), and its share of the new traffic. weightd reads HAProxy and Consul for each status. Ends with 0 if every
+/// weight equals the one in Consul, else with 3; also with 3 while Consul does not answer, because its present content
+/// is not known then.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Ask the weightd of this host
+    /// The status of this host
     #[arg(long)]
     local: bool,
-    /// Where that weightd listens
+    /// The address of weightd's API
     #[arg(
         long,
         value_name = "URL",
-        help = "Where that weightd listens [env: WEIGHTD_API] [default: `listen` of this host's weightd, else http://127.0.0.1:9110]",
+        help = "The address of weightd's API [env: WEIGHTD_API] [default: `listen` of this host's weightd, else http://127.0.0.1:9110]",
         value_parser = url
     )]
     api: Option<Url>,
@@ -62,7 +64,7 @@ enum NoStatus {
     Unreachable {
         api: String,
         #[source]
-        source: reqwest::Error,
+        source: RootCause<reqwest::Error>,
     },
     #[error("{api} answered {status}: {text}", text = Escaped(text))]
     Refused { api: String, status: reqwest::StatusCode, text: String },
@@ -79,19 +81,19 @@ enum NoStatus {
 impl NoStatus {
     fn hint(&self) -> &'static str {
         match self {
-            Self::Unreachable { .. } => "see `systemctl status weightd`, and `listen` in its configuration",
+            Self::Unreachable { .. } => "check `systemctl status weightd`, and `listen` in its configuration",
             Self::Refused { .. } | Self::TooLarge(_) | Self::NotStatus { .. } => {
-                "check that --api or WEIGHTD_API is the address on which weightd listens"
+                "check that --api or WEIGHTD_API is `listen` in weightd's configuration"
             }
         }
     }
 }
 
-/// How old the last answer of Consul may be for a status to say that everything is as Consul says. weightd asks Consul for
-/// each status, so that only an answer that does not come is older.
+/// Maximum age of Consul's last answer for exit code 0, in seconds. weightd asks Consul for each status, so an older
+/// answer means that Consul does not answer.
 const PROOF: f64 = 2.5;
 
-/// In JSON the [`Status`] as weightd sends it.
+/// In JSON the [`Status`] with every field that weightd sends, also those of a newer version.
 pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Failure> {
     if !args.local {
         let message = "only the status of this host is available, not that of the fleet";
@@ -107,18 +109,21 @@ pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Fail
     };
     let (text, status) = fetch(&api).await.map_err(failed)?;
     match context.format {
-        Format::Json => output::json(&text)?,
+        Format::Json => {
+            let value: Value = serde_json::from_str(&text).map_err(|error| Failure::caused(Exit::Failure, error))?;
+            context.format.json(&value)?;
+        }
         Format::Table => output::print(&report::text(&status))?,
     }
     Ok(if is_converged(&status) { Exit::Ok } else { Exit::NotConverged })
 }
 
-/// Where this host's weightd listens, as far as the environment or its configuration says; none where it does not.
+/// The address of this host's weightd, from the environment or its configuration; none if its API is off.
 pub(super) fn address(context: &Context<'_>) -> Option<String> {
     (context.env)(API).filter(|api| !api.is_empty()).or_else(|| context.host().api())
 }
 
-/// Whether every HAProxy of this weightd has the weights that Consul says now. Without any HAProxy nothing has them.
+/// Whether every HAProxy of this weightd has the weights that Consul has now. False without any HAProxy.
 fn is_converged(status: &Status) -> bool {
     !status.instances.is_empty()
         && status.instances.iter().all(|instance| {
@@ -142,7 +147,7 @@ pub(super) async fn read(api: &str) -> Result<Status, Failure> {
 async fn fetch(api: &Url) -> Result<(String, Status), NoStatus> {
     let shown = api.as_str().trim_end_matches('/').to_owned();
     let unreachable =
-        |source: reqwest::Error| NoStatus::Unreachable { api: shown.clone(), source: source.without_url() };
+        |source: reqwest::Error| NoStatus::Unreachable { api: shown.clone(), source: RootCause(source.without_url()) };
     let client = reqwest::Client::builder()
         .tls_backend_preconfigured(without_trust())
         .no_proxy()
@@ -173,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_converged_only_if_every_instance_is_and_consul_has_just_said_so() {
+    fn it_is_converged_only_if_every_instance_is_and_consul_has_just_answered() {
         let converged = |instances: &str| {
             is_converged(&serde_json::from_str::<Status>(&format!(r#"{{"instances":[{instances}]}}"#)).unwrap())
         };
@@ -185,7 +190,7 @@ mod tests {
         assert!(converged(&good) && converged(&format!("{good},{good}")));
         assert!(!converged(&format!("{good},{}", instance(false, "following", "0.1"))));
         assert!(!converged(&instance(true, "held", "0.1")));
-        assert!(!converged(&instance(true, "following", "4")), "what was written meanwhile is not known");
+        assert!(!converged(&instance(true, "following", "4")), "a later write is not known");
         assert!(!converged(&instance(true, "following", "null")));
         assert!(!converged(&instance(true, "a_new_word", "0.1")));
     }

@@ -109,7 +109,7 @@ async fn data_is_what_was_promised() -> anyhow::Result<()> {
     assert!(all.err.contains("weightd/weights/app10 is rejected"), "{all:?}");
     assert!(!(all.err + &all.out).contains('\u{1b}'), "foreign text reaches the terminal");
 
-    let slip = ends(&consul, 1, "get app11").await?;
+    let slip = ends(&consul, 7, "get app11").await?;
     assert!(slip.err.contains("did you mean `app1"), "{slip:?}");
     let rejected = ends(&consul, 1, "get app10 -o json").await?;
     assert_eq!(rejected.json()?["state"], json!("rejected"));

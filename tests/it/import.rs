@@ -199,7 +199,7 @@ async fn what_cannot_be_read_is_told_apart() -> anyhow::Result<()> {
         (2, &["--yes", "--from-kv", "traffic", "--from-haproxy", "/run/x.sock"], "cannot be used with"),
         (2, &["--yes", "--from-kv", "/traffic"], "begins with a slash"),
         (2, &["--yes", "--from-haproxy", "admin.sock"], "unix:/path"),
-        (1, &["--yes", "--from-haproxy", "/nonexistent/admin.sock"], "which `stats socket` haproxy.cfg has"),
+        (1, &["--yes", "--from-haproxy", "/nonexistent/admin.sock"], "the path of `stats socket` in haproxy.cfg"),
     ] {
         let said = import(&consul, code, arguments).await?;
         assert!(said.err.contains(words) && said.out.is_empty(), "{words}: {said:?}");

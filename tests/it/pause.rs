@@ -143,7 +143,7 @@ async fn a_pause_of_one_backend_leaves_the_others_enforced_and_ends_by_itself() 
     let said = ends(&weightd, 0, &["pause", "app", "--local", "--for", "8s", "-o", "json"]).await?;
     let answer: Value = serde_json::from_str(&said.out)?;
     assert_eq!(answer, json!({"instances": ["haproxy"], "backend": "app", "for_seconds": 8}));
-    assert!(said.err.contains("weightctl resume app --local"), "{said:?}");
+    assert!(said.err.contains("`weightctl resume app`"), "{said:?}");
     for app in ["app", "other"] {
         haproxy.set_weight_by_hand(app, "green", 33).await?;
     }
@@ -193,9 +193,8 @@ async fn it_needs_no_consul() -> anyhow::Result<()> {
 async fn names_and_times_that_cannot_be_are_refused() -> anyhow::Result<()> {
     let (_consul, haproxy, weightd) = settled().await?;
     for (code, arguments, word) in [
-        (2, "pause --for 5m", "--local"),
-        (2, "resume app", "--local"),
-        (2, "pause --local", "--for"),
+        (0, "resume app", "nothing to resume"),
+        (2, "pause", "--for"),
         (2, "pause --local --for 10", "unit"),
         (2, "pause --local --for 500ms", "1s"),
         (2, "pause --local --for 169h", "168h"),
@@ -295,7 +294,7 @@ async fn only_the_socket_takes_writes_and_only_from_user_and_group() -> anyhow::
         std::fs::set_permissions(weightd.dir(), std::fs::Permissions::from_mode(0o755))?;
         let said = as_nobody(&weightd).await?;
         assert_eq!(said.code, Some(1), "{said:?}");
-        assert!(said.err.contains("may not open") && said.err.contains("join the group"), "{said:?}");
+        assert!(said.err.contains("may not open") && said.err.contains("run it with sudo"), "{said:?}");
     }
     Ok(())
 }

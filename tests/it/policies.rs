@@ -217,7 +217,7 @@ async fn a_team_needs_both_of_its_rules() -> anyhow::Result<()> {
     consul.delete(&key("app1")).await?;
     consul.put("weightd/weights/app1/blue", "90").await?;
     // Leaves cannot be seen.
-    ends(&consul, &token, 1, "get app1", "app1").await?;
+    ends(&consul, &token, 7, "get app1", "app1").await?;
     ends(&consul, &token, 7, "set app1 blue=1 --yes", "--create").await?;
     ends(&consul, &token, 7, "release app1 --yes", "app1").await?;
     // Nor written without the document's rule: nobody may have written one meanwhile.

@@ -120,12 +120,20 @@ name! {
 
 /// The candidate that was most likely meant by `wrong`, if one is similar enough.
 pub fn nearest<'a>(wrong: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let wrong = wrong.to_lowercase();
     candidates
         .into_iter()
-        .map(|candidate| (strsim::jaro_winkler(wrong, candidate), candidate))
+        .map(|candidate| (strsim::jaro_winkler(&wrong, &candidate.to_lowercase()), candidate))
         .filter(|(similarity, _)| *similarity > 0.75)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, candidate)| candidate)
+}
+
+/// Whether `wrong` is `right` with at most two letters inserted, deleted, replaced or swapped. Stricter than [`nearest`]:
+/// for words where a similar one means another action.
+pub fn is_typo(wrong: &str, right: &str) -> bool {
+    let distance = strsim::damerau_levenshtein(&wrong.to_lowercase(), right);
+    distance <= 2 && distance * 2 <= right.len()
 }
 
 #[cfg(test)]
@@ -155,6 +163,8 @@ mod tests {
     #[test]
     fn a_slip_gets_a_suggestion_and_a_stranger_none() {
         assert_eq!(nearest("gren", ["blue", "green"]), Some("green"));
+        assert_eq!(nearest("BLUE", ["blue", "green"]), Some("blue"));
         assert_eq!(nearest("zzz", ["blue", "green"]), None);
+        assert!(is_typo("sett", "set") && is_typo("lsit", "list") && !is_typo("delete", "release"));
     }
 }

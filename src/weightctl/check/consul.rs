@@ -1,10 +1,13 @@
-//! Consul: whether it answers, who the user is there, what the token permits, and every document.
+//! Checks Consul: the leader, the token, its rights, and every document.
+//!
+//! A hint grants the narrowest rule: reading for a token that reads, one backend for a token that writes.
 
 use std::{sync::Arc, time::Duration};
 
 use weightd_core::{
     desired::{DesiredState, Published, Rejected},
-    model::Root,
+    model::{BackendName, Root},
+    reasons::list,
 };
 
 use super::finding::{Finding, Section};
@@ -22,24 +25,27 @@ use crate::{
 /// How many invalid keys are shown one by one.
 const SHOWN: usize = 20;
 /// Who can run the command in the hint.
-const MANAGERS: &str = "whoever manages Consul's tokens can change that";
-/// A backend that no HAProxy can have, to ask about those that have no document yet.
-const NOBODY: &str = "-weightctl-check-";
+const MANAGERS: &str = "the managers of Consul's tokens can change that";
+/// A name that no backend has, to ask for rights on backends without a document.
+const NO_BACKEND: &str = "-weightctl-check-";
 
-/// What was found in Consul.
+/// The result for Consul.
 pub(super) struct Checked {
     pub(super) section: Section,
     /// The documents; none if they could not be read.
     pub(super) state: Option<Arc<DesiredState>>,
+    /// Whether the token may read every document.
+    pub(super) complete: bool,
 }
 
 /// Checks Consul.
 pub(super) async fn check(context: &Context<'_>, reads_only: bool) -> Result<Checked, Failure> {
     let (client, root) = (Arc::new(context.client()?), context.root());
     let name = format!("{}, root {root}", client.address());
-    let mut checks = Checks { client, root, reads_only, findings: Vec::new(), accessor: None };
+    let mut checks = Checks { client, root, reads_only, findings: Vec::new(), accessor: None, complete: false };
     let state = checks.all().await;
-    Ok(Checked { section: Section { part: "consul", name, findings: checks.findings }, state })
+    let complete = checks.complete;
+    Ok(Checked { section: Section { part: "consul", name, findings: checks.findings }, state, complete })
 }
 
 /// The documents, read as weightd reads them: what is too large or invalid for it is so here.
@@ -69,8 +75,10 @@ struct Checks {
     root: Root,
     reads_only: bool,
     findings: Vec<Finding>,
-    /// What names the token, if Consul knows it.
+    /// The token's accessor, if Consul knows the token.
     accessor: Option<String>,
+    /// Whether the token may read every document.
+    complete: bool,
 }
 
 impl Checks {
@@ -89,7 +97,7 @@ impl Checks {
         state
     }
 
-    /// What keeps the check from going on.
+    /// An error that ends the check of Consul.
     fn failed(&mut self, check: &'static str, error: ConsulError) {
         let away = matches!(error, ConsulError::Unreachable { .. });
         let failure = failed(error, "");
@@ -133,20 +141,24 @@ impl Checks {
             }
             Ok(Identity::Unknown) => {
                 if self.client.has_token() {
-                    let detail = "Consul does not know this token: it was deleted, has expired, or is another Consul's; its managers make a new one";
-                    self.findings.push(Finding::fail("token", detail, self.grant()));
+                    let detail =
+                        "Consul does not know this token: it was deleted, has expired, or belongs to another Consul";
+                    self.findings.push(Finding::fail("token", detail, self.grant("read", &self.read_rule())));
                 } else {
-                    self.findings.push(Finding::ok("token", "none is given: what anonymous users may do counts"));
+                    self.findings.push(Finding::ok("token", "none is given: the rights of the anonymous token apply"));
                 }
             }
             Err(error) => self.failed("token", error),
         }
     }
 
-    /// What gives the token the rights it is to have below the root, ready to be pasted by who may.
-    fn grant(&self) -> String {
-        let policy = if self.reads_only { "read" } else { "write" };
-        let rules = format!("key_prefix \"{}\" {{ policy = \"{policy}\" }}", self.root.weights_prefix());
+    /// The rule to read all documents.
+    fn read_rule(&self) -> String {
+        format!("key_prefix \"{}\" {{ policy = \"read\" }}", self.root.weights_prefix())
+    }
+
+    /// The command with which a manager of tokens adds `rules` to this token, or makes a token with them.
+    fn grant(&self, policy: &str, rules: &str) -> String {
         let create = |name: &str| format!("consul acl policy create -name {name} -rules '{rules}'");
         if let Some(accessor) = &self.accessor {
             let name = format!("weightctl-{policy}-{}", accessor.split('-').next().unwrap_or_default());
@@ -163,17 +175,23 @@ impl Checks {
         let prefix = self.root.weights_prefix();
         let answer = async {
             let documents = documents(&self.client, &self.root).await?;
-            // A listing leaves out what the token may not see; only the read of one key says so.
-            self.client.may_read(&format!("{prefix}{NOBODY}")).await?;
-            Ok(documents)
+            // A listing leaves out the keys that the token may not read; only the read of one key is denied.
+            match self.client.may_read(&format!("{prefix}{NO_BACKEND}")).await {
+                Ok(()) => Ok((documents, true)),
+                Err(ConsulError::Denied(_)) if !documents.empty => Ok((documents, false)),
+                Err(error) => Err(error),
+            }
         };
         match answer.await {
-            Ok(Documents { state, filtered, empty }) => {
-                self.findings.push(Finding::ok("read", format!("this token may read {prefix}")));
-                if filtered {
-                    let detail = format!("Consul hides keys below {prefix} from this token");
-                    self.findings.push(Finding::fail("read", detail, self.grant()));
-                }
+            Ok((Documents { state, filtered, empty }, may_read_all)) => {
+                self.complete = may_read_all && !filtered;
+                self.findings.push(if self.complete {
+                    Finding::ok("read", format!("this token may read {prefix}"))
+                } else {
+                    // A team's token: enough for its own backends.
+                    let names = list(state.backends.keys().map(BackendName::as_str));
+                    Finding::ok("read", format!("this token may read {names}, and not every key below {prefix}"))
+                });
                 if empty {
                     let hint = self.elsewhere().await;
                     self.findings.push(Finding::warn("documents", format!("there is no key below {prefix}"), hint));
@@ -186,7 +204,7 @@ impl Checks {
             }
             Err(ConsulError::Denied(_)) => {
                 let detail = format!("this token may not read {prefix}; {MANAGERS}");
-                self.findings.push(Finding::fail("read", detail, self.grant()));
+                self.findings.push(Finding::fail("read", detail, self.grant("read", &self.read_rule())));
                 None
             }
             Err(error) => {
@@ -196,10 +214,10 @@ impl Checks {
         }
     }
 
-    /// What to do where there is no key: use the root that has some, if there is one, or begin.
+    /// The hint if there is no key: the root that has documents, else how to write the first one.
     async fn elsewhere(&self) -> String {
         let begin = "weightctl set BACKEND SERVER=WEIGHT … --create".to_owned();
-        // Whoever may not see other keys is told how to begin.
+        // A token may lack the right to see other keys.
         let Ok(segments) = self.client.first_segments().await else { return begin };
         for root in segments.iter().filter(|segment| segment.ends_with('/')).filter_map(|s| s.parse::<Root>().ok()) {
             let prefix = root.weights_prefix();
@@ -214,7 +232,7 @@ impl Checks {
     async fn write(&mut self, state: Option<&DesiredState>) {
         let prefix = self.root.weights_prefix();
         let names: Vec<_> = state.iter().flat_map(|state| state.backends.keys()).take(MAX_TXN - 1).collect();
-        let keys: Vec<_> = std::iter::once(format!("{prefix}{NOBODY}"))
+        let keys: Vec<_> = std::iter::once(format!("{prefix}{NO_BACKEND}"))
             .chain(names.iter().map(|name| format!("{prefix}{name}")))
             .collect();
         match self.client.may_write(&keys).await {
@@ -225,8 +243,12 @@ impl Checks {
                 let own = names.iter().zip(may.iter().skip(1)).filter(|(_, may)| **may).map(|(name, _)| name.as_str());
                 let own: Vec<_> = own.collect();
                 self.findings.push(if own.is_empty() {
-                    let detail = format!("`set` and `release` would be denied below {prefix}; {MANAGERS}");
-                    Finding::fail("write", detail, self.grant())
+                    let detail = format!(
+                        "this token may write no backend below {prefix}: right for a node or a reader; {MANAGERS}, for one backend:"
+                    );
+                    let backend = names.first().map_or("BACKEND", |name| name.as_str());
+                    let rule = format!("key \"{prefix}{backend}\" {{ policy = \"write\" }}");
+                    Finding::warn("write", detail, self.grant("write", &rule))
                 } else {
                     Finding::ok("write", format!("`set` and `release` may write {} and no other", own.join(", ")))
                 });
@@ -243,7 +265,7 @@ impl Checks {
         let all: Vec<&Arc<Rejected>> = rejected.chain(&state.stray).collect();
         for rejected in all.iter().take(SHOWN) {
             let Rejected { key, reason, .. } = &***rejected;
-            // Without the key, what was accepted stays in force all the same.
+            // Deleting the key moves no weight: the accepted document stays in force.
             let hint = format!("{}; or `consul kv delete {}`, and write it again", reason.remedy(), quoted(key));
             let detail = format!("{key}: {reason}; what was accepted before stays in force");
             self.findings.push(Finding::fail("document", detail, hint));
@@ -259,7 +281,7 @@ impl Checks {
     }
 }
 
-/// A key, as a shell takes it whole.
+/// A key, quoted for a shell.
 fn quoted(key: &str) -> String {
     if key.chars().all(|c| c.is_ascii_alphanumeric() || "_./:-".contains(c)) {
         key.to_owned()

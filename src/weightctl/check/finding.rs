@@ -47,6 +47,11 @@ impl Finding {
         Self::new(check, CheckResult::Skip, detail)
     }
 
+    /// Adds a command that improves what was found.
+    pub(super) fn with_hint(self, hint: Option<String>) -> Self {
+        Self { hint, ..self }
+    }
+
     pub(super) fn warn(
         check: impl Into<Cow<'static, str>>,
         detail: impl Into<String>,

@@ -13,7 +13,7 @@ use weightd_core::{
 };
 
 use super::{
-    Args,
+    Args, Documents,
     finding::{CheckResult, Finding, Section},
     weightd,
 };
@@ -34,14 +34,15 @@ const SOCKET_LINE: &str = "mode 660 group haproxy level admin expose-fd listener
 /// How long all reads of a HAProxy may take.
 const DEADLINE: Duration = Duration::from_secs(8);
 
-/// Checks this host, as far as there is anything. `state` are the documents as they are in Consul, if they can be read.
+/// Checks this host. `documents` are those in Consul, if they can be read.
 pub(super) async fn check(
     args: &Args,
     context: &Context<'_>,
-    state: Option<&Arc<DesiredState>>,
+    documents: Option<&Documents>,
     client: Client,
 ) -> Vec<Section> {
     let root = context.root();
+    let state = documents.map(|documents| &documents.state);
     if let Some(address) = &args.haproxy {
         let config = HaproxyConfig {
             name: "haproxy".to_owned(),
@@ -49,7 +50,7 @@ pub(super) async fn check(
             root: root.clone(),
             state_file: None,
         };
-        return vec![haproxy(&config, &root, state).await];
+        return vec![haproxy(&config, &root, state, None).await];
     }
     let path = args.config.clone().unwrap_or_else(|| path(context.env));
     let named = args.config.is_some();
@@ -66,15 +67,22 @@ pub(super) async fn check(
         }
     };
     let mut sections = Vec::new();
+    // Only one HAProxy can be the last section of the file, to which the hint appends.
+    let offer = (config.haproxy.len() == 1 && path.exists()).then(|| state_file_commands(&path, &config.state_dir));
     for config in &config.haproxy {
-        sections.push(haproxy(config, &root, state).await);
+        sections.push(haproxy(config, &root, state, offer.clone()).await);
     }
-    sections.push(weightd::check(config.api, context, state, client).await);
+    sections.push(weightd::check(config.api, context, documents, client).await);
     sections
 }
 
 /// Checks one HAProxy, read as weightd reads it.
-async fn haproxy(config: &HaproxyConfig, root: &Root, state: Option<&Arc<DesiredState>>) -> Section {
+async fn haproxy(
+    config: &HaproxyConfig,
+    root: &Root,
+    state: Option<&Arc<DesiredState>>,
+    offer: Option<String>,
+) -> Section {
     let (reader, clock) = (Reader::new(config.address.clone()), Clock::start());
     let mut session = survey::session(&clock);
     let documents = state.filter(|_| config.root == *root);
@@ -94,7 +102,7 @@ async fn haproxy(config: &HaproxyConfig, root: &Root, state: Option<&Arc<Desired
             vec![Finding::skip("backends", detail)]
         });
     }
-    findings.push(state_file(config));
+    findings.push(state_file(config, offer));
     Section { part: "haproxy", name: format!("{} at {}", config.name, config.address), findings }
 }
 
@@ -109,19 +117,21 @@ fn process(session: &Session, address: &Address, in_time: bool) -> Vec<Finding> 
     if let Some(down) = &session.down {
         let hint = match (down.reason, address) {
             ("no_socket" | "refused", _) => format!("systemctl start haproxy; if it runs: {add}"),
-            ("permission_denied", Address::Unix(path)) => {
-                format!(
-                    "sudo usermod -aG \"$(stat -c %G {})\" \"$USER\", and log in again; weightd's user too",
-                    path.display()
-                )
-            }
+            // A group gives a person more than one check needs, and the group may be root's.
+            ("permission_denied", _) => "sudo weightctl check; weightd itself needs the group of the socket, \
+                                         `group haproxy` in haproxy.cfg"
+                .to_owned(),
             _ => down.remedy.to_owned(),
         };
         return vec![Finding::fail("socket", down.detail.clone(), hint)];
     }
     let Some(process) = &session.processes.current else {
         let detail = "HAProxy accepts the connection and does not answer";
-        return vec![Finding::fail("socket", detail, "see whether HAProxy hangs, and how many clients its socket has")];
+        return vec![Finding::fail(
+            "socket",
+            detail,
+            "check whether HAProxy hangs, and how many clients its socket has",
+        )];
     };
     let mut findings = vec![Finding::ok("socket", format!("HAProxy {}, pid {}", process.version, process.pid))];
     findings.push(if process.level == "admin" {
@@ -131,7 +141,7 @@ fn process(session: &Session, address: &Address, in_time: bool) -> Vec<Finding> 
     });
     if !in_time {
         let detail = format!("not everything was read within {} s", DEADLINE.as_secs());
-        findings.push(Finding::warn("backends", detail, "see how busy HAProxy and this machine are"));
+        findings.push(Finding::warn("backends", detail, "check the load of HAProxy and of this machine"));
     }
     findings
 }
@@ -172,13 +182,25 @@ fn backends(session: &Session) -> Vec<Finding> {
     findings
 }
 
-/// Whether the file that HAProxy takes weights from when it starts is there.
-fn state_file(config: &HaproxyConfig) -> Finding {
+/// The commands that make weightd write a server-state file, and HAProxy load it when it starts.
+fn state_file_commands(config: &Path, state_dir: &Path) -> String {
+    let file = state_dir.join("server-state");
+    let file = file.display();
+    format!(
+        "echo 'state_file = \"{file}\"' | sudo tee -a {} && sudo systemctl restart weightd && \
+         sudo sed -i -e 's|^global.*|&\\n    server-state-file {file}|' \
+         -e 's|^defaults.*|&\\n    load-server-state-from-file global|' /etc/haproxy/haproxy.cfg && \
+         sudo systemctl reload haproxy",
+        config.display()
+    )
+}
+
+/// Whether the server-state file exists that HAProxy loads when it starts. `offer` is the command that configures one.
+fn state_file(config: &HaproxyConfig, offer: Option<String>) -> Finding {
     let Some(path) = &config.state_file else {
-        return Finding::skip(
-            "state file",
-            "not configured: after a reload HAProxy starts with its configured weights",
-        );
+        let detail =
+            "not configured: after a reload HAProxy has its configured weights until weightd has corrected them";
+        return Finding::skip("state file", detail).with_hint(offer);
     };
     let shown = path.display();
     match fs::read_to_string(path) {

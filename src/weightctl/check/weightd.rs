@@ -1,17 +1,17 @@
-//! weightd on this host: whether it runs, and whether it follows what weightctl writes.
+//! Checks the weightd of this host: that it runs, and that it follows the documents that weightctl writes.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep};
 use weightd_core::{
-    desired::{DesiredState, Instruction, Published},
+    desired::{Instruction, Published},
     model::{BackendName, Root},
     reasons::list,
     wire::status::{BackendState, InstanceStatus, LinkState, ProcessState, Status},
 };
 
 use super::{
-    consul,
+    Documents, consul,
     finding::{Finding, Section},
 };
 use crate::{
@@ -23,15 +23,15 @@ use crate::{
 const LASTING: Duration = Duration::from_secs(2);
 /// What to do where weightd and weightctl read different documents.
 const SAME_CONSUL: &str = "compare `address` and `datacenter` in [consul] of weightd's configuration with --http-addr and --datacenter; \
-                           where both are right, see whether weightd's token may read these keys";
+                           if both are right, check that weightd's token may read these keys";
 /// Between two comparisons.
 const AGAIN: Duration = Duration::from_millis(250);
 
-/// Checks the weightd whose API is at `api`. `state` are the documents as weightctl reads them.
+/// Checks the weightd with its API at `api`. `documents` are those that weightctl reads.
 pub(super) async fn check(
     api: Option<SocketAddr>,
     context: &Context<'_>,
-    state: Option<&Arc<DesiredState>>,
+    documents: Option<&Documents>,
     client: Client,
 ) -> Section {
     let section = |name, findings| Section { part: "weightd", name, findings };
@@ -47,14 +47,14 @@ pub(super) async fn check(
         }
     };
     let root = context.root();
-    let mut state = state.map(Arc::clone);
+    let mut documents = documents.cloned();
     let client = Arc::new(client);
     let until = Instant::now() + LASTING;
-    while state.as_deref().is_some_and(|state| differ(&report, &root, state)) && Instant::now() < until {
+    while documents.as_ref().is_some_and(|documents| differ(&report, &root, documents)) && Instant::now() < until {
         sleep(AGAIN).await;
-        // What cannot be read now was read before.
-        if let Ok(now) = consul::documents(&client, &root).await {
-            state = Some(now.state);
+        // If this read fails, the earlier one stays.
+        if let (Ok(now), Some(documents)) = (consul::documents(&client, &root).await, &mut documents) {
+            documents.state = now.state;
         }
         if let Ok(now) = status::read(&name).await {
             report = now;
@@ -66,19 +66,19 @@ pub(super) async fn check(
     }
     findings.extend(same_place(&report, &root, context));
     for instance in &report.instances {
-        findings.extend(of_instance(instance, &root, state.as_deref(), &client));
+        findings.extend(of_instance(instance, &root, documents.as_ref(), &client));
     }
     section(name, findings)
 }
 
 /// Whether weightd and weightctl have read different documents.
-fn differ(report: &Status, root: &Root, state: &DesiredState) -> bool {
+fn differ(report: &Status, root: &Root, documents: &Documents) -> bool {
     let same_root = report.instances.iter().filter(|instance| instance.root == root.to_string());
-    same_root.filter(|i| i.consul.state == LinkState::Following).any(|i| !differences(i, state).is_empty())
+    same_root.filter(|i| i.consul.state == LinkState::Following).any(|i| !differences(i, documents).is_empty())
 }
 
 /// The backends whose document is not the same for weightd as for weightctl.
-fn differences<'a>(instance: &'a InstanceStatus, state: &'a DesiredState) -> Vec<&'a str> {
+fn differences<'a>(instance: &'a InstanceStatus, Documents { state, complete }: &'a Documents) -> Vec<&'a str> {
     let theirs = |name: &BackendName| instance.backends.iter().find(|backend| backend.backend.as_ref() == Some(name));
     let mut names: Vec<&str> = Vec::new();
     for (name, published) in &state.backends {
@@ -99,8 +99,8 @@ fn differences<'a>(instance: &'a InstanceStatus, state: &'a DesiredState) -> Vec
             names.push(name.as_str());
         }
     }
-    // What weightd follows and weightctl does not have.
-    for backend in &instance.backends {
+    // Documents that weightd follows and weightctl does not find; a team's token does not see all of them.
+    for backend in instance.backends.iter().filter(|_| *complete) {
         let Some(name) = &backend.backend else { continue };
         if backend.desired.is_some() && !backend.orphaned && !state.backends.contains_key(name) {
             names.push(name.as_str());
@@ -134,18 +134,18 @@ fn same_place(report: &Status, root: &Root, context: &Context<'_>) -> Vec<Findin
     findings
 }
 
-fn of_instance(instance: &InstanceStatus, root: &Root, state: Option<&DesiredState>, client: &Client) -> Vec<Finding> {
+fn of_instance(instance: &InstanceStatus, root: &Root, documents: Option<&Documents>, client: &Client) -> Vec<Finding> {
     let (name, consul, haproxy) = (&instance.name, &instance.consul, &instance.haproxy);
     let failed = |check: &'static str, word: &str, detail: Option<&String>, remedy: Option<&str>| {
         let remedy = remedy.unwrap_or_default().replace("<root>", &instance.root);
         Finding::fail(check, format!("{name}: {word}: {}", detail.map_or("", String::as_str)), remedy)
     };
-    let state = state.filter(|_| instance.root == root.to_string());
-    let differences = state.map_or_else(Vec::new, |state| differences(instance, state));
+    let documents = documents.filter(|_| instance.root == root.to_string());
+    let differences = documents.map_or_else(Vec::new, |documents| differences(instance, documents));
     let mut findings = Vec::new();
     findings.push(if consul.state == LinkState::Held {
         failed("follows", "held", consul.detail.as_ref(), consul.remedy.as_deref())
-    } else if consul.empty && state.is_some_and(|state| !state.backends.is_empty()) {
+    } else if consul.empty && documents.is_some_and(|documents| !documents.state.backends.is_empty()) {
         let prefix = root.weights_prefix();
         let (theirs, ours) = (&consul.address, client.address().to_string());
         if *theirs == ours {
@@ -171,7 +171,7 @@ fn of_instance(instance: &InstanceStatus, root: &Root, state: Option<&DesiredSta
             LinkState::Starting => "starting",
             LinkState::Held | LinkState::Unknown => "unknown",
         };
-        let same = if state.is_some() { ", with the same documents as here" } else { "" };
+        let same = if documents.is_some() { ", with the same documents as here" } else { "" };
         Finding::ok("follows", format!("{name}: {word}{same}"))
     });
     findings.push(if haproxy.state == ProcessState::Down {

@@ -49,10 +49,10 @@ async fn names(reader: &Reader) -> Result<BTreeSet<BackendName>, ExchangeError> 
 fn failed(error: ExchangeError) -> Failure {
     let hint = match &error {
         ExchangeError::NoSocket(_) | ExchangeError::NotASocket(_) | ExchangeError::Refused(_) => {
-            "see whether HAProxy runs, and which `stats socket` haproxy.cfg has".to_owned()
+            "check that HAProxy runs, and the path of `stats socket` in haproxy.cfg".to_owned()
         }
         ExchangeError::Permission(Address::Unix(path)) => {
-            format!("use sudo, or join the group that `stat -c %G {}` names, and log in again", path.display())
+            format!("run it with sudo: {} is not open to this user", path.display())
         }
         other => other.remedy().to_owned(),
     };

@@ -2,7 +2,7 @@
 
 use weightd_core::{
     desired::{BadResponse, Entry, KeyKind, Kind, Rejected, key_kind},
-    model::BackendName,
+    model::{BackendName, Weight},
 };
 
 use super::decide::{Candidate, Candidates, Left};
@@ -55,6 +55,10 @@ fn each_wrong(
         if name != backend.as_str() {
             continue;
         }
+        if let (KeyKind::Document(_), Some(left)) = (key_kind(&entry.key[prefix.len()..]), number(prefix, entry)?) {
+            wrong.push(left);
+            continue;
+        }
         let alone = read(prefix, std::slice::from_ref(entry))?;
         wrong.extend(alone.backends.into_iter().filter_map(|stored| match stored.content {
             Content::Rejected(rejected) => Some(Left::key(Some(backend), &rejected.key, &rejected.reason)),
@@ -65,6 +69,27 @@ fn each_wrong(
         wrong.push(Left::key(Some(backend), &together.key, &together.reason));
     }
     Ok(wrong)
+}
+
+/// A plain number at the place of a backend: the prefix is one level too deep.
+fn number(prefix: &str, entry: &Entry<'_>) -> Result<Option<Left>, BadResponse> {
+    let bytes = entry.bytes()?;
+    let Some(weight) = str::from_utf8(&bytes).ok().and_then(|text| Weight::parse(text.trim()).ok()) else {
+        return Ok(None);
+    };
+    let remedy = match prefix.trim_end_matches('/').rsplit_once('/') {
+        Some((above, backend)) if BackendName::new(backend).is_ok() => {
+            format!("if `{backend}` is the backend: `weightctl import {backend} --from-kv {above}`")
+        }
+        _ => "give the prefix above the backend's name, or delete the key".to_owned(),
+    };
+    Ok(Some(Left {
+        backend: None,
+        key: Some(entry.key.to_string()),
+        reason: format!("it holds the number {weight}, and the prefix must be one level higher: PREFIX/BACKEND/SERVER"),
+        remedy,
+        refused: true,
+    }))
 }
 
 #[cfg(test)]
@@ -129,7 +154,7 @@ mod tests {
         not imported: traffic/app1/blue: `90%` is not a weight; write a whole number from 0 to 256, such as 50, without quotes, sign or percent
         not imported: traffic/app1/red: `half` is not a weight; write a whole number from 0 to 256, such as 50, without quotes, sign or percent
         not imported: traffic/app2/blue/weight: the key is deeper than <backend>/<server>; keep keys to <backend> or <backend>/<server>
-        not imported: traffic/app3: the document is malformed: invalid type: integer `90`, expected a JSON object at line 1 column 2; write a document such as {"weights": {"blue": 90, "green": 10}}, or use `weightctl set`
+        not imported: traffic/app3: it holds the number 90, and the prefix must be one level higher: PREFIX/BACKEND/SERVER; give the prefix above the backend's name, or delete the key
         not imported: traffic/app4: the backend has a document and leaves at once; delete either the document <backend> or the leaves <backend>/<server>
         not imported: traffic/app5/blue: the value is empty; write a document such as {"weights": {"blue": 90, "green": 10}}, or use `weightctl set`
         not imported: traffic/app7/b lue: the server's name is invalid: the name `b lue` contains ` `; HAProxy's names are made of A-Z a-z 0-9 _ . : -; delete the key; write the server's name as haproxy.cfg has it
