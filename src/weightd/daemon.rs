@@ -95,6 +95,10 @@ pub fn main() -> ExitCode {
     };
     if args.check {
         println!("the configuration is valid");
+        // No failure: an agent may write the file later, and weightd must start without it.
+        if let Err(error) = config.consul.token.read() {
+            eprintln!("weightd: warning: {}; weightd starts, and follows Consul when the file is right", Chain(&error));
+        }
         return ExitCode::SUCCESS;
     }
     let log = match telemetry::init(&config.log) {

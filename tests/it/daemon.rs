@@ -69,6 +69,19 @@ async fn check_accepts_what_is_right_and_refuses_the_rest_with_file_line_and_sug
         assert!(said.contains(words), "{config}: {said}");
         assert!(output.stdout.is_empty(), "{said}");
     }
+    // The token's file is read. weightd starts without it, so a problem with it is a warning.
+    let token = dir.path().join("token");
+    let config = format!("[consul]\ntoken_file = {:?}\n", token.display().to_string());
+    for (content, words) in [(None, "No such file"), (Some("a b"), "white space"), (Some(""), "no token in it")] {
+        content.map(|content| fs::write(&token, content)).transpose()?;
+        let output = check(&config).await?;
+        let said = said(&output);
+        assert_eq!(code(&output), Some(0), "{said}");
+        assert!(said.contains("warning: ") && said.contains(words), "{words}: {said}");
+    }
+    fs::write(&token, "secret")?;
+    let output = check(&config).await?;
+    assert!(!said(&output).contains("warning") && !said(&output).contains("secret"), "{}", said(&output));
     fs::remove_file(&file)?;
     let missing = run(["--config".as_ref(), file.as_os_str()]).await?;
     assert_eq!(code(&missing), Some(64), "{}", said(&missing));

@@ -12,7 +12,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
-    /// Check the configuration and exit
+    /// Check the configuration and exit; a token's file that cannot be read is a warning
     #[arg(long)]
     pub check: bool,
 
