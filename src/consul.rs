@@ -10,6 +10,7 @@ pub mod client;
 mod error;
 pub mod pace;
 pub mod rights;
+pub mod session;
 pub mod settings;
 pub mod tls;
 pub mod token;

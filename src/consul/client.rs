@@ -10,6 +10,7 @@ use reqwest::{
     header::{CONTENT_ENCODING, HeaderName, HeaderValue, RETRY_AFTER},
 };
 use secrecy::{ExposeSecret as _, SecretString};
+use serde::Deserialize;
 use tokio::{sync::watch, time::Instant};
 use weightd_core::desired::Entry;
 
@@ -88,6 +89,11 @@ impl Listing {
     /// # Errors
     /// [`ConsulError::Json`].
     pub fn entries(&self) -> Result<Vec<Entry<'_>>, ConsulError> {
+        self.decode()
+    }
+
+    /// The keys as another type.
+    pub(super) fn decode<'a, T: Deserialize<'a>>(&'a self) -> Result<Vec<T>, ConsulError> {
         self.body.as_ref().map_or(Ok(Vec::new()), |body| serde_json::from_slice(body).map_err(ConsulError::Json))
     }
 }
@@ -356,13 +362,13 @@ impl Client {
     }
 
     /// The whole answer to a request that does not block.
-    async fn answer(&self, request: RequestBuilder) -> Result<(StatusCode, Vec<u8>), ConsulError> {
+    pub(super) async fn answer(&self, request: RequestBuilder) -> Result<(StatusCode, Vec<u8>), ConsulError> {
         let response = self.send(request.timeout(DEADLINE)).await?;
         let status = response.status();
         Ok((status, self.body(response, MAX_RESPONSE).await?))
     }
 
-    fn request(
+    pub(super) fn request(
         &self,
         method: Method,
         path: &str,
@@ -477,7 +483,7 @@ fn was_closed(error: &reqwest::Error) -> bool {
 }
 
 /// The start of a body, for a message.
-fn start_of(body: &[u8]) -> String {
+pub(super) fn start_of(body: &[u8]) -> String {
     String::from_utf8_lossy(&body[..body.len().min(1024)]).trim().to_owned()
 }
 

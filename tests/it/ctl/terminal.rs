@@ -78,6 +78,9 @@ async fn only_yes_is_yes() -> anyhow::Result<()> {
     let said = Asking::start(&consul, "set app1 green=20").await?.press("y\n").await?;
     assert_eq!(said.code, 0, "{said:?}");
     assert!(said.out.contains("10 → 20"), "it shows the change: {said:?}");
+    // The question names the Consul that is written to.
+    let question = format!("Write to Consul at {}, datacenter dc1? [y/N]", consul.address());
+    assert!(said.out.contains(&question), "{question}: {said:?}");
     assert_eq!(document(&consul, KEY).await?["weights"]["green"], 20);
     Ok(())
 }
