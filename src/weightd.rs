@@ -8,6 +8,7 @@ pub mod api;
 pub mod claim;
 pub mod config;
 pub mod daemon;
+pub mod fleet;
 pub mod instance;
 pub mod lock;
 pub mod metrics;

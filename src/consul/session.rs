@@ -20,6 +20,13 @@ pub const TTL: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionId(String);
 
+impl SessionId {
+    /// A session with this id.
+    pub fn new(id: impl Into<String>) -> Self {
+        Self(id.into())
+    }
+}
+
 impl fmt::Display for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -75,7 +82,7 @@ impl Client {
         match status {
             StatusCode::OK => {
                 let created: Created = serde_json::from_slice(&body).map_err(ConsulError::Json)?;
-                Ok(SessionId(created.id))
+                Ok(SessionId::new(created.id))
             }
             other => Err(refused(other, &body)),
         }
@@ -141,7 +148,7 @@ impl Client {
         Ok(Some(HeldKey {
             value: entry.bytes().map_err(ConsulError::BadResponse)?,
             modify_index: entry.modify_index,
-            session: lock.session.map(SessionId),
+            session: lock.session.map(SessionId::new),
         }))
     }
 }
