@@ -205,7 +205,14 @@ impl Documents {
                 self.client.put(&key, value.clone(), *index).await
             }
             Write::Document { .. } | Write::Leaves { .. } => {
-                self.client.transact(&operations(&key, write)).await.map(|done| done == Committed::Yes)
+                self.client.transact(&operations(&key, write)).await.and_then(|done| match done {
+                    Committed::Yes => Ok(true),
+                    // A transaction that a policy forbids has the same status as one that came too late.
+                    Committed::No(failed) => match failed.into_iter().find(|failed| failed.denied) {
+                        Some(denied) => Err(ConsulError::Denied(denied.what)),
+                        None => Ok(false),
+                    },
+                })
             }
         };
         let unsure = |source| DocumentsError::Unsure { key: key.clone(), backend: backend.clone(), source };

@@ -17,7 +17,7 @@ use weightd_core::desired::Entry;
 use super::{Address, Settings, TokenSource, access::Access, tls, transport::Transport, txn};
 pub use super::{
     error::{ConsulError, MAX_RESPONSE},
-    txn::{Committed, MAX_TXN, Operation},
+    txn::{Committed, FailedOperation, MAX_TXN, Operation},
 };
 use crate::base::chain::RootCause;
 
@@ -341,7 +341,7 @@ impl Client {
         match status {
             StatusCode::OK if txn::is_result(&body, operations.len()) => Ok(Committed::Yes),
             StatusCode::OK => Err(ConsulError::Unclear(start_of(&body))),
-            StatusCode::CONFLICT => txn::refused(&body),
+            StatusCode::CONFLICT => Ok(Committed::No(txn::failed(&body)?)),
             other => Err(refused(other, &body)),
         }
     }

@@ -98,8 +98,9 @@ impl Client {
         let (status, body) = self.transaction(&keys.iter().map(never).collect::<Vec<_>>()).await?;
         match status {
             StatusCode::CONFLICT => {
-                let denied = txn::denied(&body)?;
-                Ok((0..keys.len()).map(|number| !denied.contains(&number)).collect())
+                let failed = txn::failed(&body)?;
+                let denied = |position: usize| failed.iter().any(|failed| failed.denied && failed.position == position);
+                Ok((0..keys.len()).map(|position| !denied(position)).collect())
             }
             // Whom Consul does not know may write nothing.
             StatusCode::FORBIDDEN => Ok(vec![false; keys.len()]),

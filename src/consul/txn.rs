@@ -46,8 +46,19 @@ pub enum Operation {
 pub enum Committed {
     /// All of it happened.
     Yes,
-    /// None of it: somebody else was faster. What Consul says.
-    Conflict(String),
+    /// Nothing happened, because these operations failed. At least one.
+    No(Vec<FailedOperation>),
+}
+
+/// An operation that failed, and with it the transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FailedOperation {
+    /// Its position in the transaction.
+    pub position: usize,
+    /// Whether a policy forbids it. Else the key is not as the operation expects it.
+    pub denied: bool,
+    /// Consul's words.
+    pub what: String,
 }
 
 /// The request for `operations`.
@@ -69,23 +80,18 @@ pub(super) fn is_result(body: &[u8], operations: usize) -> bool {
     })
 }
 
-/// What the answer means that nothing was done.
-///
-/// # Errors
-/// [`ConsulError::Denied`]: a transaction that a policy forbids is refused like one that came too late.
-pub(super) fn refused(body: &[u8]) -> Result<Committed, ConsulError> {
-    let outcome: TxnOutcome = serde_json::from_slice(body).map_err(ConsulError::Json)?;
-    let what = outcome.errors.into_iter().map(|e| e.what).collect::<Vec<_>>().join("; ");
-    if what.contains(DENIED) { Err(ConsulError::Denied(what)) } else { Ok(Committed::Conflict(what)) }
-}
-
-/// The numbers of the operations that a policy forbids.
+/// The operations that failed, from an answer with status 409.
 ///
 /// # Errors
 /// [`ConsulError::Json`].
-pub(super) fn denied(body: &[u8]) -> Result<Vec<usize>, ConsulError> {
+pub(super) fn failed(body: &[u8]) -> Result<Vec<FailedOperation>, ConsulError> {
     let outcome: TxnOutcome = serde_json::from_slice(body).map_err(ConsulError::Json)?;
-    Ok(outcome.errors.into_iter().filter(|error| error.what.contains(DENIED)).map(|error| error.op_index).collect())
+    let failed = outcome.errors.into_iter().map(|TxnError { op_index, what }| FailedOperation {
+        position: op_index,
+        denied: what.contains(DENIED),
+        what,
+    });
+    Ok(failed.collect())
 }
 
 /// How Consul says that a policy forbids an operation; newer ones go on with whose and which.

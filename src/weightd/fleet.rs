@@ -3,4 +3,4 @@
 //! Publishes what the sessions decided and read back. Never changes a weight, and never delays one: without the rights for
 //! it, or without Consul, only the fleet's view of this node is lost.
 
-mod holder;
+pub mod holder;

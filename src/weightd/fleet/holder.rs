@@ -22,7 +22,7 @@ use weightd_core::model::Moment;
 use crate::consul::session::SessionId;
 
 /// Between two renewals; a third of the session's TTL, so that two of them may fail.
-pub(super) const RENEW_EVERY: Duration = Duration::from_secs(3);
+pub const RENEW_EVERY: Duration = Duration::from_secs(3);
 /// After an error, doubled up to [`RETRY_MOST`].
 const RETRY_FIRST: Duration = Duration::from_millis(250);
 /// The longest pause after an error.
@@ -33,7 +33,7 @@ const DUPLICATE_AFTER: Duration = Duration::from_secs(30);
 
 /// What to ask Consul next.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Step {
+pub enum Step {
     /// Make a session.
     Create,
     /// Renew this session.
@@ -50,7 +50,7 @@ pub(super) enum Step {
 
 /// The answer to a [`Step`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Answer {
+pub enum Answer {
     /// The new session.
     Created(SessionId),
     /// Whether Consul still has the session.
@@ -70,7 +70,7 @@ pub(super) enum Answer {
 
 /// The key as it was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Seen {
+pub struct Seen {
     /// The session that holds it.
     pub session: Option<SessionId>,
     /// The machine id in its value.
@@ -94,7 +94,7 @@ pub enum Standing {
 
 /// The key of this node and its session.
 #[derive(Debug)]
-pub(super) struct Holder {
+pub struct Holder {
     machine: String,
     session: Option<SessionId>,
     /// The value that Consul has, as far as is known.
@@ -126,7 +126,7 @@ enum Next {
 
 impl Holder {
     /// Nothing is written yet. `machine` identifies this machine.
-    pub(super) fn new(machine: String) -> Self {
+    pub fn new(machine: String) -> Self {
         Self {
             machine,
             session: None,
@@ -143,22 +143,22 @@ impl Holder {
     }
 
     /// How the key stands.
-    pub(super) fn standing(&self) -> Standing {
+    pub fn standing(&self) -> Standing {
         self.standing
     }
 
     /// The session, to be destroyed when weightd stops.
-    pub(super) fn session(&self) -> Option<&SessionId> {
+    pub fn session(&self) -> Option<&SessionId> {
         self.session.as_ref()
     }
 
     /// Takes the value that the key should have.
-    pub(super) fn want(&mut self, value: Vec<u8>) {
+    pub fn want(&mut self, value: Vec<u8>) {
         self.wanted = Some(value);
     }
 
     /// What to ask now.
-    pub(super) fn next(&self, now: Moment) -> Step {
+    pub fn next(&self, now: Moment) -> Step {
         if now < self.not_before {
             return Step::Wait(self.not_before);
         }
@@ -179,7 +179,7 @@ impl Holder {
     }
 
     /// Takes the answer to `step`.
-    pub(super) fn answer(&mut self, step: Step, answer: Answer, now: Moment) {
+    pub fn answer(&mut self, step: Step, answer: Answer, now: Moment) {
         if let Answer::Failed { denied } = answer {
             self.failed(&step, denied, now);
             return;
