@@ -95,8 +95,7 @@ impl Haproxy {
 
     /// Reloads it with the configuration it has. Returns when the new worker first answered.
     pub async fn reload_again(&mut self) -> anyhow::Result<Instant> {
-        let old = self.pid().await?;
-        self.master_is_ready(old).await?;
+        let old = self.current_worker().await?;
         self.program.signal(Signal::USR2)?;
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -111,18 +110,20 @@ impl Haproxy {
         }
     }
 
-    /// A master drops signals while it starts a worker, and goes on with that after the worker answers.
-    async fn master_is_ready(&self, worker: Pid) -> anyhow::Result<()> {
+    /// The worker that answers, once the master has it as its current one. A master drops signals while it starts a worker,
+    /// which ends after the worker's first answer; and for a moment after a reload the former worker may still answer.
+    async fn current_worker(&self) -> anyhow::Result<Pid> {
         let socket = self.dir.path().join("master.sock");
-        eventually(PATIENCE, "HAProxy's master knows its worker", async || {
+        eventually(PATIENCE, "the worker that answers is the master's current one", async || {
+            let worker = self.pid().await?;
             let processes = runtime::command(&socket, "show proc").await?;
             let pid = worker.to_string();
-            let known = processes.lines().any(|line| {
+            let current = processes.lines().take_while(|line| !line.starts_with("# old")).any(|line| {
                 let words = line.split_whitespace().collect::<Vec<_>>();
                 words.first() == Some(&pid.as_str()) && words.get(1) == Some(&"worker")
             });
-            ensure!(known, "{processes}");
-            Ok(())
+            ensure!(current, "{processes}");
+            Ok(worker)
         })
         .await
     }
