@@ -1,7 +1,6 @@
-//! What all programs of this project share and that is about none of them: reading configuration files, logging, retries,
-//! the clock, signals, systemd.
+//! Code that all programs of this project share: configuration files, logging, retries, the clock, signals, systemd.
 //!
-//! Must never know anything of HAProxy, Consul or weights.
+//! Must not depend on HAProxy, Consul or weights.
 
 pub mod chain;
 pub mod clock;

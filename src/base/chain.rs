@@ -1,8 +1,8 @@
-//! An error and everything that caused it, on one line: no message of ours repeats its source.
+//! Formats an error and its sources on one line. The project's error messages do not repeat their source.
 
 use std::{error::Error, fmt};
 
-/// Shows an error with its sources, separated by colons.
+/// Displays an error and all its sources, separated by `: `.
 #[derive(Debug, Clone, Copy)]
 pub struct Chain<'a>(pub &'a (dyn Error + 'static));
 
@@ -18,8 +18,7 @@ impl fmt::Display for Chain<'_> {
     }
 }
 
-/// A library's error, shown by the last of its causes alone: "Connection refused", and not what the library did when that
-/// happened.
+/// Displays only the last source of a library's error, such as "Connection refused", and not the steps of the library.
 #[derive(Debug)]
 pub struct RootCause<E>(pub E);
 

@@ -1,26 +1,26 @@
-//! The only clock of the shell: turns tokio's time into the [`Moment`]s that pure code takes.
+//! Converts tokio's time to the [`Moment`]s that pure code takes. All I/O code reads the time here.
 
 use tokio::time::Instant;
 use weightd_core::model::Moment;
 
-/// Counts from when it was made.
+/// A monotonic clock. Its moments count from [`Clock::start`].
 #[derive(Debug, Clone, Copy)]
 pub struct Clock {
     start: Instant,
 }
 
 impl Clock {
-    /// Starts counting.
+    /// Starts the clock at moment zero.
     pub fn start() -> Self {
         Self { start: Instant::now() }
     }
 
-    /// The moment as tokio's time, to sleep until it.
+    /// Converts a moment to tokio's time, for `sleep_until`.
     pub fn instant(&self, moment: Moment) -> Instant {
         self.start + moment.since(Moment::default())
     }
 
-    /// Now.
+    /// Returns the current moment.
     pub fn now(&self) -> Moment {
         Moment::after_start(self.start.elapsed())
     }

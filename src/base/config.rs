@@ -1,6 +1,6 @@
-//! Reading a configuration file: its text, its errors with their place, durations, words from a list.
+//! Reads configuration files: text, errors with file and line, durations, enumerated values.
 //!
-//! Must never know what a key means; that belongs to the program that reads the file.
+//! Must not know the meaning of a key. The program that reads the file owns that.
 
 mod duration;
 mod error;
@@ -11,23 +11,23 @@ pub use duration::{InvalidDuration, Text, parse as parse_duration, show as show_
 pub use error::{ConfigError, Place};
 pub(crate) use error::{quoted, suggest};
 
-/// The most bytes a configuration file may have.
+/// Maximum size of a configuration file, in bytes.
 const MAX_FILE: u64 = 1024 * 1024;
 
-/// A word that is none of those that can stand there.
+/// The value is not one of the allowed values.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{} is not known; {}", quoted(.word), suggest(.word, .choices))]
 pub struct UnknownChoice {
-    /// The word as it came.
+    /// The value from the file or variable.
     pub word: String,
-    /// Those that can stand there.
+    /// The allowed values.
     pub choices: Vec<&'static str>,
 }
 
-/// The choice that `word` names.
+/// Returns the choice with the name `word`.
 ///
 /// # Errors
-/// [`UnknownChoice`] with those there are.
+/// [`UnknownChoice`] with the allowed values, if no choice has that name.
 pub fn choose<T: Copy>(word: &str, choices: &[(&'static str, T)]) -> Result<T, UnknownChoice> {
     choices.iter().find(|(known, _)| *known == word).map(|(_, choice)| *choice).ok_or_else(|| UnknownChoice {
         word: word.to_owned(),
@@ -35,10 +35,10 @@ pub fn choose<T: Copy>(word: &str, choices: &[(&'static str, T)]) -> Result<T, U
     })
 }
 
-/// Reads the text of the file at `path`.
+/// Reads the file at `path` as text.
 ///
 /// # Errors
-/// [`ConfigError`] if it cannot be read, has more than 1 MiB, or is not UTF-8.
+/// [`ConfigError`] if the file cannot be read, is larger than 1 MiB, or is not UTF-8.
 pub fn read(path: &Path) -> Result<String, ConfigError> {
     let mut bytes = Vec::new();
     File::open(path)

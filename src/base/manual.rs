@@ -1,6 +1,6 @@
-//! The manual pages: what the command lines say about themselves, as man(1) shows it.
+//! Generates the manual pages from the definitions of the command lines.
 //!
-//! Must never say anything that `--help` does not.
+//! A page must contain only text of `--help`.
 
 use clap::Command;
 use clap_mangen::{
@@ -8,10 +8,10 @@ use clap_mangen::{
     roff::{Roff, roman},
 };
 
-/// The page of `command`, in that section of the manual.
+/// Returns the manual page of `command` in roff, for the given section of the manual.
 pub fn page(mut command: Command, section: &str) -> String {
     let notes = command.get_after_long_help().or_else(|| command.get_after_help()).map(ToString::to_string);
-    // Written below, with the lines as they are: examples cannot be filled.
+    // The notes are written below without filling, so that examples keep their lines.
     command = command.after_help(None::<&str>).after_long_help(None::<&str>);
     let mut page = Vec::new();
     let mut end = Roff::new();
@@ -24,7 +24,7 @@ pub fn page(mut command: Command, section: &str) -> String {
     }
     end.control("SH", ["SEE ALSO"]).text([roman("weightd(8), weightctl(1)")]);
     let man = Man::new(command).section(section).manual("weightd");
-    // Nothing can fail: memory takes it all.
+    // Writing to memory cannot fail.
     let written = man.render(&mut page).and_then(|()| end.to_writer(&mut page));
     debug_assert!(written.is_ok(), "{written:?}");
     String::from_utf8_lossy(&page).into_owned()
@@ -40,7 +40,7 @@ mod tests {
             Command::new("prog").about("Does it").after_help("short").after_long_help("one  two\n.three\n'four'");
         let page = page(command, "8");
         assert!(page.contains(".TH prog 8"), "{page}");
-        // A dot at the beginning would be taken for an order, and an apostrophe printed as a curly one.
+        // roff reads a leading dot as a request, and prints an apostrophe as a curly one.
         assert!(page.contains(".SH NOTES\n.nf\none  two\n\\&.three\n"), "{page}");
         assert!(page.contains("\\*(Aqfour\\*(Aq\n.fi\n"), "{page}");
         assert!(!page.contains("short") && page.contains(".SH \"SEE ALSO\""), "{page}");

@@ -1,12 +1,11 @@
-//! How long to wait before the next attempt.
+//! Computes the delay before the next attempt.
 //!
-//! Owns the pace of every retry: exponential, jittered, capped and endless, because weightd neither gives up
-//! nor spins. Must never sleep itself: who waits does so with `tokio::time`, so that tests own the clock.
+//! Every retry is exponential, jittered, capped and endless: weightd never gives up and never spins. Must not sleep
+//! itself. Callers sleep with `tokio::time`, so that tests control the clock.
 //!
-//! This is the only file that names the `backoff` crate. The crate is unmaintained (RUSTSEC-2025-0012), so
-//! nothing of it shows outside [`Backoff`], and replacing it means rewriting this file. Two of its defaults
-//! would do harm: it gives up after 15 minutes, and it caps the interval before the jitter is added, so that
-//! a delay may exceed the cap by half.
+//! Only this file uses the `backoff` crate. The crate is unmaintained (RUSTSEC-2025-0012), so [`Backoff`] hides it, and
+//! a replacement changes only this file. Two of its defaults are harmful. It gives up after 15 minutes. It caps the
+//! interval before it adds the jitter, so a delay can exceed the cap by half.
 
 use std::time::Duration;
 
@@ -14,30 +13,31 @@ use backoff::{ExponentialBackoff, backoff::Backoff as _};
 
 /// An endless series of growing delays.
 ///
-/// Each delay is drawn evenly between `min` and an interval that starts at twice `min` and doubles with each
-/// delay up to `max` (full jitter). The first delay is jittered too: hundreds of nodes lose one Consul at the
-/// same instant.
+/// Each delay is uniformly random between `min` and an upper bound (full jitter). The bound starts at twice `min` and
+/// doubles with each delay, up to `max`. The first delay is jittered too, because hundreds of nodes can lose Consul at
+/// the same instant.
 #[derive(Debug)]
 pub struct Backoff {
     min: Duration,
     max: Duration,
-    /// What comes on top of `min`.
+    /// Generates the part of the delay above `min`.
     above: ExponentialBackoff,
 }
 
 impl Backoff {
-    /// Delays from `min` to `max`, both inclusive.
+    /// Creates a series of delays from `min` to `max`, both inclusive.
     ///
     /// # Panics
-    /// In debug builds, if `min` is zero or greater than `max`. Release builds take `min` as at least one
-    /// nanosecond and `max` as at least `min`.
+    /// In debug builds, if `min` is zero or greater than `max`. Release builds raise `min` to at least one nanosecond
+    /// and
+    /// `max` to at least `min`.
     pub fn new(min: Duration, max: Duration) -> Self {
         debug_assert!(!min.is_zero(), "a delay of zero would spin");
         debug_assert!(min <= max, "the least delay {min:?} exceeds the greatest {max:?}");
         let min = min.max(Duration::from_nanos(1));
         let max = max.max(min);
-        // The crate draws from `interval ± interval × factor`: with a factor of 1 and half the interval that
-        // is evenly from zero to the interval.
+        // The crate draws from `interval ± interval × factor`. A factor of 1 and half the interval give a uniform
+        // distribution from zero to the interval.
         let greatest = max.saturating_sub(min) / 2;
         let mut above = ExponentialBackoff {
             initial_interval: (min / 2).min(greatest),
@@ -51,15 +51,15 @@ impl Backoff {
         Self { min, max, above }
     }
 
-    /// The next delay.
-    #[expect(clippy::should_implement_trait, reason = "it never ends, so there is nothing to be optional about")]
+    /// Returns the next delay.
+    #[expect(clippy::should_implement_trait, reason = "the series is endless, so `Option` has no use")]
     pub fn next(&mut self) -> Duration {
         let above = self.above.next_backoff();
         self.delay(above)
     }
 
-    /// A delay drawn evenly from `min` to `max`, whatever came before; the series does not move on. It
-    /// spreads what a whole fleet does on a timer.
+    /// Returns a uniformly random delay from `min` to `max`. Does not advance the series. It spreads the timers of a
+    /// fleet.
     pub fn jitter(&self) -> Duration {
         let mut above = self.above.clone();
         above.current_interval = above.max_interval;
@@ -67,18 +67,18 @@ impl Backoff {
     }
 
     fn delay(&self, above: Option<Duration>) -> Duration {
-        // Without `max_elapsed_time` the crate never answers `None`; if it did, the longest delay is safe. It
-        // rounds up by as much as a nanosecond.
+        // Without `max_elapsed_time` the crate never returns `None`. The longest delay is the safe fallback. The crate
+        // rounds up by at most one nanosecond.
         above.map_or(self.max, |above| self.min.saturating_add(above).min(self.max))
     }
 
-    /// Starts over at the shortest delays: to be called after each good answer.
+    /// Restarts the series at the shortest delays. Call it after each good answer.
     pub fn reset(&mut self) {
         self.above.reset();
     }
 }
 
-/// A time drawn evenly from `around` less this part of it to `around` and this part more.
+/// Returns a uniformly random duration in `around × (1 - part) ..= around × (1 + part)`.
 pub fn jittered(around: Duration, part: f64) -> Duration {
     Backoff::new(around.mul_f64(1.0 - part), around.mul_f64(1.0 + part)).jitter()
 }
@@ -89,7 +89,7 @@ mod tests {
 
     use super::*;
 
-    /// Nanoseconds on every scale from 1 ns to a day, so that short bounds are as likely as long ones.
+    /// Durations from 1 ns to a day, uniform in the exponent: short bounds are as likely as long ones.
     fn duration() -> impl Strategy<Value = Duration> {
         (0..47u32, 0.5..1.0f64).prop_map(|(bits, part)| Duration::from_nanos(1 << bits).mul_f64(part * 2.0))
     }
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn jitter_covers_the_whole_range_and_does_not_move_on() {
+    fn jitter_covers_the_whole_range_and_does_not_advance_the_series() {
         let (min, max) = (Duration::from_millis(1), Duration::from_secs(8));
         let mut backoff = Backoff::new(min, max);
         let jitters: Vec<_> = (0..200).map(|_| backoff.jitter()).collect();
@@ -134,12 +134,12 @@ mod tests {
     }
 
     #[test]
-    fn delays_grow_to_the_greatest_and_differ() {
+    fn delays_grow_to_the_maximum_and_stay_jittered() {
         let (min, max) = (Duration::from_millis(100), Duration::from_secs(10));
         let mut backoff = Backoff::new(min, max);
         let delays: Vec<_> = (0..200).map(|_| backoff.next()).collect();
         assert!(delays[0] <= min * 2 + Duration::from_nanos(1));
         assert!(delays.iter().any(|delay| *delay > max / 2), "{delays:?}");
-        assert!(delays[20..].iter().any(|delay| *delay < max / 2), "full jitter also gives short ones: {delays:?}");
+        assert!(delays[20..].iter().any(|delay| *delay < max / 2), "full jitter also gives short delays: {delays:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! Which signals the program answers, and how it ends: the first one asks, the second insists.
+//! Handles signals and the orderly stop of the tasks. The first signal requests a stop; the second one forces it.
 
 use std::future::Future;
 
@@ -9,7 +9,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::info;
 
-/// SIGTERM, SIGINT and SIGHUP.
+/// Listens for SIGTERM, SIGINT and SIGHUP.
 #[derive(Debug)]
 pub struct Signals {
     term: Signal,
@@ -17,20 +17,20 @@ pub struct Signals {
     hup: Signal,
 }
 
-/// What a signal asks for.
+/// The action that a signal requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Asked {
-    /// To end, by the signal of this name.
+pub enum SignalAction {
+    /// Stop the program. The value is the name of the signal.
     Stop(&'static str),
-    /// To read the configuration again.
+    /// Read the configuration again.
     Reload,
 }
 
 impl Signals {
-    /// From now on these signals no longer end the program by themselves.
+    /// Starts to listen. From now on these signals no longer kill the process by default.
     ///
     /// # Errors
-    /// What the system says.
+    /// The error of the operating system.
     pub fn listen() -> std::io::Result<Self> {
         Ok(Self {
             term: signal(SignalKind::terminate())?,
@@ -39,27 +39,27 @@ impl Signals {
         })
     }
 
-    /// Waits for the next one and says what it asks for.
-    pub async fn next(&mut self) -> Asked {
+    /// Waits for the next signal and returns its action.
+    pub async fn next(&mut self) -> SignalAction {
         tokio::select! {
             biased;
-            _ = self.term.recv() => Asked::Stop("SIGTERM"),
-            _ = self.int.recv() => Asked::Stop("SIGINT"),
-            _ = self.hup.recv() => Asked::Reload,
+            _ = self.term.recv() => SignalAction::Stop("SIGTERM"),
+            _ = self.int.recv() => SignalAction::Stop("SIGINT"),
+            _ = self.hup.recv() => SignalAction::Reload,
         }
     }
 
-    /// Waits for the next one that asks to end, and says which it was.
+    /// Waits for the next stop signal and returns its name.
     pub async fn stop(&mut self) -> &'static str {
         loop {
-            if let Asked::Stop(name) = self.next().await {
+            if let SignalAction::Stop(name) = self.next().await {
                 return name;
             }
         }
     }
 }
 
-/// The long tasks of the program: each is told to stop, and waited for.
+/// The long-running tasks of the program. A stop cancels all of them and waits for each.
 #[derive(Debug, Clone, Default)]
 pub struct Tasks {
     tracker: TaskTracker,
@@ -67,12 +67,12 @@ pub struct Tasks {
 }
 
 impl Tasks {
-    /// What the tasks are told to stop by.
+    /// Returns the token that is cancelled when the tasks must stop.
     pub fn stop_token(&self) -> CancellationToken {
         self.stop.clone()
     }
 
-    /// Starts a task that ends by itself once it is told to stop.
+    /// Starts a task. The task must end when the stop token is cancelled.
     pub fn spawn<F>(&self, task: F) -> JoinHandle<F::Output>
     where
         F: Future + Send + 'static,
@@ -81,7 +81,7 @@ impl Tasks {
         self.tracker.spawn(task)
     }
 
-    /// Tells all tasks to stop, and waits until they have.
+    /// Cancels the stop token and waits until all tasks have ended.
     pub async fn stop(&self) {
         self.stop.cancel();
         self.tracker.close();

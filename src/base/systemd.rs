@@ -1,4 +1,4 @@
-//! Notifications to systemd: ready, stopping, alive. Does nothing where no systemd listens.
+//! Notifications to systemd: ready, stopping, watchdog. Does nothing if the process does not run under systemd.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -9,23 +9,23 @@ use sd_notify::NotifyState;
 use tokio::time::Instant;
 use tracing::debug;
 
-/// Notifies systemd. A failure is no reason to stop.
+/// Notifies systemd. A failure is only logged.
 pub fn notify(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
-        debug!(%error, "systemd cannot be notified");
+        debug!(%error, "failed to notify systemd");
     }
 }
 
-/// Notifies systemd that the configuration is being read again; [`NotifyState::Ready`] must follow.
+/// Notifies systemd that a reload of the configuration has started. [`NotifyState::Ready`] must follow.
 pub fn notify_reloading() {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => notify(&[NotifyState::Reloading, now]),
-        // Without the time systemd would treat it as a failed reload.
-        Err(error) => debug!(%error, "systemd cannot be notified"),
+        // Without the timestamp systemd treats the reload as failed.
+        Err(error) => debug!(%error, "failed to notify systemd"),
     }
 }
 
-/// Feeds systemd's watchdog, but only while every watched loop turns.
+/// Pings systemd's watchdog while every watched loop makes progress.
 #[derive(Debug)]
 pub struct Watchdog {
     every: Duration,
@@ -34,12 +34,12 @@ pub struct Watchdog {
 
 #[derive(Debug)]
 struct State {
-    /// Which loops have turned since the last ping.
-    turned: Vec<bool>,
+    /// For each loop, whether it made progress since the last ping.
+    alive: Vec<bool>,
     next: Instant,
 }
 
-/// Held by one loop, which reports with it that it turns.
+/// The handle with which one loop reports progress.
 #[derive(Debug)]
 pub struct Pulse {
     watchdog: Option<Arc<Watchdog>>,
@@ -47,11 +47,11 @@ pub struct Pulse {
 }
 
 impl Watchdog {
-    /// One pulse for each of so many loops. They ping twice in the time that systemd allows, or never where it does not
-    /// watch.
+    /// Creates one pulse for each of `loops` loops. The pings come twice per `WatchdogSec`. Without a watchdog the
+    /// pulses do nothing.
     pub fn pulses(loops: usize) -> Vec<Pulse> {
         let watchdog = sd_notify::watchdog_enabled().map(|timeout| {
-            let state = State { turned: vec![false; loops], next: Instant::now() };
+            let state = State { alive: vec![false; loops], next: Instant::now() };
             Arc::new(Self { every: timeout / 2, state: Mutex::new(state) })
         });
         (0..loops).map(|number| Pulse { watchdog: watchdog.clone(), number }).collect()
@@ -59,16 +59,16 @@ impl Watchdog {
 }
 
 impl Pulse {
-    /// The loop has turned.
+    /// Reports one iteration of the loop.
     pub fn beat(&self) {
         let Some(watchdog) = &self.watchdog else { return };
         let mut state = watchdog.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(turned) = state.turned.get_mut(self.number) {
-            *turned = true;
+        if let Some(alive) = state.alive.get_mut(self.number) {
+            *alive = true;
         }
         let now = Instant::now();
-        if now >= state.next && state.turned.iter().all(|turned| *turned) {
-            state.turned.fill(false);
+        if now >= state.next && state.alive.iter().all(|alive| *alive) {
+            state.alive.fill(false);
             state.next = now + watchdog.every;
             notify(&[NotifyState::Watchdog]);
         }

@@ -1,8 +1,8 @@
-//! The log: standard error, one line an event.
+//! The log: one line per event on standard error.
 //!
-//! Owns how a line looks on a terminal, in systemd's journal and as JSON. Must never let text from outside
-//! make a second line, move a cursor or hide itself: whatever a message or a field holds, control and
-//! bidirectional characters leave here escaped.
+//! Owns the format of a line for a terminal, for systemd's journal and as JSON. Escapes control and bidirectional
+//! characters in every message and field. Text from outside must not be able to start a second line, move the cursor
+//! or hide itself.
 
 pub mod budget;
 mod json;
@@ -31,30 +31,30 @@ use tracing_subscriber::{
 
 use crate::base::telemetry::settings::{Filter, Format, Log};
 
-/// A log is being written already: [`init`] was called twice.
+/// [`init`] was called twice: the process has a log already.
 #[derive(Debug, thiserror::Error)]
 #[error("failed to start the log")]
 pub struct TelemetryError(#[from] SetGlobalDefaultError);
 
-/// What can still be changed about a running log.
+/// Changes the settings of a running log.
 #[derive(Debug, Clone)]
 pub struct Handle(reload::Handle<Targets, Registry>);
 
 impl Handle {
-    /// Logs what `filter` lets through from now on.
+    /// Replaces the filter of the log.
     pub fn set_level(&self, filter: &Filter) {
-        // It fails only when the log is gone, and then there is nothing to change and nowhere to say so.
+        // This fails only if the log no longer exists. Then there is nothing to change and no log for an error.
         let _gone = self.0.reload(filter.targets().clone());
     }
 }
 
 /// Starts the log of this process on standard error.
 ///
-/// [`Format::Auto`] becomes the journal's format if standard error is the journal, as systemd's
-/// `JOURNAL_STREAM` says, and text otherwise. Text has colours on a terminal, unless `NO_COLOR` forbids them.
+/// [`Format::Auto`] selects the journal format if systemd's `JOURNAL_STREAM` names standard error, and text otherwise.
+/// Text has colours on a terminal, unless `NO_COLOR` is set.
 ///
 /// # Errors
-/// [`TelemetryError`] if a log was started before.
+/// [`TelemetryError`] if the process has a log already.
 pub fn init(log: &Log) -> Result<Handle, TelemetryError> {
     let style = Style::new(
         log.format,
@@ -67,7 +67,7 @@ pub fn init(log: &Log) -> Result<Handle, TelemetryError> {
     Ok(handle)
 }
 
-/// How lines look, once it is known where they go.
+/// The format of a line, after [`Format::Auto`] is resolved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Style {
     Text { colours: bool },
@@ -86,8 +86,8 @@ impl Style {
     }
 }
 
-/// Whether the file `identity` (device, inode) is the journal. The variable alone does not tell: it is
-/// inherited by whatever a unit starts, wherever that writes.
+/// Whether the file `identity` (device, inode) is the journal. The variable alone is not enough: child processes
+/// inherit it even if their standard error is another file.
 fn is_journal(journal_stream: Option<&str>, identity: Option<(u64, u64)>) -> bool {
     let named = journal_stream.and_then(|stream| {
         let (device, inode) = stream.split_once(':')?;

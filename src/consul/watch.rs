@@ -401,7 +401,7 @@ fn next_plain() -> Instant {
 
 /// Logs what is newly rejected, each key once.
 fn report_rejected(before: Option<&DesiredState>, state: &DesiredState, budget: &mut Budget, now: Moment) {
-    let left_out = budget.settle(now);
+    let left_out = budget.renew(now);
     if left_out > 0 {
         warn!(left_out, "more keys were rejected in the last minute; see `weightctl status --local`");
     }

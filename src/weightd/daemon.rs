@@ -26,7 +26,7 @@ use crate::{
         chain::Chain,
         clock::Clock,
         manual,
-        shutdown::{Asked, Signals, Tasks},
+        shutdown::{SignalAction, Signals, Tasks},
         systemd::{self, Watchdog},
         telemetry,
     },
@@ -268,8 +268,8 @@ impl Daemon {
         let mut reloader = Reloader { path: args.config.clone(), config, log, client, timing, metrics };
         let name = loop {
             match signals.next().await {
-                Asked::Stop(name) => break name,
-                Asked::Reload => reloader.reload(),
+                SignalAction::Stop(name) => break name,
+                SignalAction::Reload => reloader.reload(),
             }
         };
         info!(signal = name, "stopping");

@@ -31,7 +31,7 @@ impl Reporter {
 
     /// Reports events. Each weight that was set has its line, whatever else there is to report.
     pub fn report(&mut self, events: &[Event], now: Moment) {
-        let left_out = self.budget.settle(now);
+        let left_out = self.budget.renew(now);
         if left_out > 0 {
             warn!(left_out, "more backends changed their state in the last minute; see `weightctl status --local`");
         }

@@ -4,33 +4,33 @@ use jiff::fmt::friendly::{SpanParser, SpanPrinter};
 use serde::{Deserialize, Deserializer, de};
 use weightd_core::model::Escaped;
 
-/// Text that is no duration, or none that can stand there.
+/// The text is not a valid duration, or the duration is out of range.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidDuration {
-    /// A number alone.
+    /// A number without a unit.
     #[error("`{}` has no unit; {EXAMPLES}", Escaped(.0))]
     NoUnit(String),
-    /// Anything else.
+    /// Any other malformed text.
     #[error("`{}` is not a duration; {EXAMPLES}", Escaped(.0))]
     Malformed(String),
-    /// Too short or too long.
+    /// Shorter than `least` or longer than `greatest`.
     #[error("{} is out of range; write a duration from {} to {}", show(*.value), show(*.least), show(*.greatest))]
     OutOfRange {
-        /// What was written.
+        /// The duration from the text.
         value: Duration,
-        /// The shortest that can stand there.
+        /// The shortest allowed duration.
         least: Duration,
-        /// The longest that can stand there.
+        /// The longest allowed duration.
         greatest: Duration,
     },
 }
 
 const EXAMPLES: &str = r#"write a duration such as "10s", "200ms" or "1m30s""#;
 
-/// Reads a duration such as `10s`, `200ms` or `1m30s`.
+/// Parses a duration such as `10s`, `200ms` or `1m30s`.
 ///
 /// # Errors
-/// [`InvalidDuration`] for a bare number, a negative duration, days and longer units, and for what lies
+/// [`InvalidDuration`] for a number without a unit, a negative duration, days and longer units, and a duration
 /// outside `range`.
 pub fn parse(text: &str, range: &RangeInclusive<Duration>) -> Result<Duration, InvalidDuration> {
     if text.trim().parse::<f64>().is_ok() {
@@ -45,12 +45,13 @@ pub fn parse(text: &str, range: &RangeInclusive<Duration>) -> Result<Duration, I
     }
 }
 
-/// Writes a duration the way it is read.
+/// Formats a duration in the form that [`parse`] reads.
 pub fn show(duration: Duration) -> String {
     SpanPrinter::new().unsigned_duration_to_string(&duration)
 }
 
-/// The text of a duration in a file: tells those who forget the unit, where serde would ask for a string.
+/// The text of a duration in a file. A number without a unit gives [`InvalidDuration::NoUnit`] instead of serde's
+/// error about a string.
 #[derive(Debug)]
 pub struct Text(pub String);
 
@@ -89,7 +90,7 @@ mod tests {
     const ANY: RangeInclusive<Duration> = Duration::ZERO..=Duration::MAX;
 
     #[test]
-    fn durations_are_written_with_units() {
+    fn durations_with_units_are_parsed() {
         let cases = [
             ("10s", 10_000),
             ("200ms", 200),
@@ -106,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bare_number_is_told_to_carry_a_unit() {
+    fn a_number_without_a_unit_is_rejected_with_examples() {
         for text in ["10", "0", "1.5", " 10 ", "-1"] {
             let error = parse(text, &ANY).unwrap_err();
             assert!(matches!(error, InvalidDuration::NoUnit(_)), "{text}: {error}");
@@ -115,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_duration_is_refused() {
+    fn malformed_durations_are_rejected() {
         for text in
             ["", " ", "s", "10x", "-10s", "10s ago", "1d", "1mo", "PT10", "10 s\n5", "∞", "99999999999999999999s"]
         {
@@ -128,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn bounds_belong_to_the_range() {
+    fn the_bounds_of_the_range_are_inclusive() {
         let range = Duration::from_millis(50)..=Duration::from_secs(600);
         assert!(parse("50ms", &range).is_ok() && parse("10m", &range).is_ok());
         let error = parse("49ms", &range).unwrap_err();

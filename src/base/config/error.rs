@@ -7,7 +7,7 @@ use std::{
 
 use weightd_core::model::{Escaped, nearest};
 
-/// A configuration that cannot be used: where, what is wrong, what to do. Never shows a secret.
+/// An invalid configuration: the location, the problem, the fix. Never contains a secret.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file could not be read.
@@ -15,17 +15,17 @@ pub enum ConfigError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         #[source]
         source: io::Error,
     },
-    /// More than a configuration could need.
-    #[error("{}: more than 1 MiB; this is not a configuration of weightd", .path.display())]
+    /// The file is larger than 1 MiB.
+    #[error("{}: larger than 1 MiB; this is not a configuration file of weightd", .path.display())]
     TooLarge {
         /// The file.
         path: PathBuf,
     },
-    /// Bytes that are no text.
+    /// The file is not UTF-8.
     #[error("{}:{line}: not UTF-8; save the file as UTF-8", .path.display())]
     NotUtf8 {
         /// The file.
@@ -33,48 +33,48 @@ pub enum ConfigError {
         /// The line, counted from 1.
         line: usize,
     },
-    /// The file says something that cannot be.
+    /// A key or a value in the file is invalid.
     #[error("{}:{line}: {what}", .path.display())]
     File {
         /// The file.
         path: PathBuf,
         /// The line, counted from 1.
         line: usize,
-        /// The key, what is wrong with it, and what to do.
+        /// The key, the problem, and the fix.
         what: String,
     },
-    /// The environment says something that cannot be.
+    /// The value of an environment variable is invalid.
     #[error("environment variable {variable}: {what}")]
     Environment {
-        /// The variable.
+        /// The name of the variable.
         variable: &'static str,
-        /// What is wrong with its value, and what to do.
+        /// The problem with its value, and the fix.
         what: String,
     },
-    /// File and environment contradict each other.
+    /// Settings of the file and the environment contradict each other.
     #[error("[{section}]: {what}")]
     Contradiction {
         /// The section of the file.
         section: &'static str,
-        /// What does not go together, and what to do.
+        /// The contradiction, and the fix.
         what: String,
     },
-    /// The machine's host name, which names the node unless the file does, is not usable.
-    #[error("the machine's host name cannot name this node: {0}; set `node` in the configuration")]
+    /// The machine's host name is not a valid node name. It is the default for `node`.
+    #[error("the machine's host name is not a valid node name: {0}; set `node` in the configuration")]
     HostName(String),
 }
 
-/// The number of the line, counted from 1, that holds the byte at `at`.
+/// Returns the line number, counted from 1, of the byte at offset `at`.
 pub(super) fn line(text: &[u8], at: usize) -> usize {
     text.iter().take(at).filter(|byte| **byte == b'\n').count() + 1
 }
 
-/// Foreign text between backticks.
+/// Escapes text from outside and puts it between backticks.
 pub(crate) fn quoted(text: &str) -> String {
     format!("`{}`", Escaped(text))
 }
 
-/// The candidate that was most likely meant, or all of them.
+/// Suggests the most similar candidate, or lists all candidates if none is similar.
 pub(crate) fn suggest(wrong: &str, candidates: &[&str]) -> String {
     if let Some(nearest) = nearest(wrong, candidates.iter().copied()) {
         return format!("did you mean `{nearest}`?");
@@ -83,31 +83,29 @@ pub(crate) fn suggest(wrong: &str, candidates: &[&str]) -> String {
     format!("write one of {}", all.join(", "))
 }
 
-/// A file that errors are about.
-/// A configuration file that errors are about.
+/// A configuration file, for error messages with a line number.
 pub struct Place<'a> {
-    /// Where it lies.
+    /// The path of the file.
     pub path: &'a Path,
-    /// Its text.
+    /// The text of the file.
     pub text: &'a str,
 }
 
 impl Place<'_> {
-    /// The value of `key`, which lies at `span`, cannot be.
-    pub fn wrong(&self, key: &str, span: Range<usize>, what: impl Display) -> ConfigError {
+    /// Returns the error for an invalid value of `key` at byte range `span`.
+    pub fn invalid_value(&self, key: &str, span: Range<usize>, what: impl Display) -> ConfigError {
         self.at(Some(span), format!("`{key}`: {what}"))
     }
 
-    /// The file has not its shape: a slip in TOML, an unknown key, a wrong type.
+    /// Returns the error for invalid TOML, an unknown key or a wrong type.
     pub fn malformed(&self, mut error: toml::de::Error) -> ConfigError {
         let span = error.span();
         let message = error.message().to_owned();
-        // Without its input the error shows neither the line, which may hold a secret, nor a position, but
-        // the path of keys that leads there.
+        // The line may contain a secret. Without its input, the error displays the path of keys and not the line.
         error.set_input(None);
         let shown = error.to_string();
         let keys = shown.trim_end().rsplit_once("\nin `").and_then(|(_, rest)| rest.strip_suffix('`'));
-        self.at(span, reworded(&message, keys))
+        self.at(span, rewritten(&message, keys))
     }
 
     fn at(&self, span: Option<Range<usize>>, what: String) -> ConfigError {
@@ -116,8 +114,8 @@ impl Place<'_> {
     }
 }
 
-/// What serde and toml say, in our words and without the values that they repeat.
-fn reworded(message: &str, keys: Option<&str>) -> String {
+/// Rewrites a message of serde or toml, without the values that it repeats.
+fn rewritten(message: &str, keys: Option<&str>) -> String {
     if let Some((unknown, expected)) = message.strip_prefix("unknown field `").and_then(|rest| rest.split_once("`, ")) {
         let known: Vec<_> = expected.split('`').skip(1).step_by(2).collect();
         let section = match keys {
@@ -142,7 +140,7 @@ fn reworded(message: &str, keys: Option<&str>) -> String {
     what
 }
 
-/// What serde calls what it found, and what we call it.
+/// serde's name of a type, and the name that messages use.
 const FOUND: [(&str, &str); 6] = [
     ("string", "text in quotes"),
     ("integer", "a number"),
@@ -152,7 +150,8 @@ const FOUND: [(&str, &str); 6] = [
     ("map", "a table or a date"),
 ];
 
-/// Takes serde's `invalid type: string "secret", expected a boolean` apart, without the value.
+/// Parses serde's `invalid type: string "secret", expected a boolean`. Returns the found and the expected type,
+/// without the value.
 fn wrong_type(message: &str) -> Option<(&'static str, &str)> {
     let rest = message.strip_prefix("invalid type: ").or_else(|| message.strip_prefix("invalid value: "))?;
     let (found, expected) = rest.rsplit_once(", expected ")?;

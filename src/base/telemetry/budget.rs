@@ -1,16 +1,16 @@
-//! How many lines about the state of single backends a minute may have. Pure.
+//! Limits the log lines per minute about the state of single backends. Pure.
 
 use std::time::Duration;
 
 use weightd_core::model::Moment;
 
-/// The lines of one minute. What thousands of backends have in common, or what flaps, must not flood the log; what is
-/// true of each stands in the status anyway.
+/// Maximum number of lines per [`WINDOW`]. A problem that thousands of backends share, or a flapping state, must not
+/// flood the log. The status shows the state of each backend.
 const LINES: usize = 100;
-/// For how long they have to last.
+/// The period of the limit.
 const WINDOW: Duration = Duration::from_secs(60);
 
-/// A budget of lines.
+/// Counts the log lines of the current minute.
 #[derive(Debug, Default)]
 pub struct Budget {
     since: Moment,
@@ -19,7 +19,7 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// Whether one more line may be written now.
+    /// Takes one line from the budget. Returns false if the budget of this minute is used up.
     pub fn spend(&mut self) -> bool {
         if self.spent < LINES {
             self.spent += 1;
@@ -29,9 +29,9 @@ impl Budget {
         false
     }
 
-    /// Starts a new minute once the last is over. Returns how many lines were left out in it; to be asked before
+    /// Starts a new minute if the last one is over, and returns the number of lines that it left out. Call it before
     /// [`Budget::spend`].
-    pub fn settle(&mut self, now: Moment) -> usize {
+    pub fn renew(&mut self, now: Moment) -> usize {
         if now.since(self.since) < WINDOW {
             return 0;
         }
@@ -46,14 +46,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_minute_has_so_many_lines_and_the_next_one_tells_how_many_were_left_out() {
+    fn lines_per_minute_are_limited_and_the_next_minute_reports_how_many_were_left_out() {
         let mut budget = Budget::default();
         let at = |seconds| Moment::after_start(Duration::from_secs(seconds));
         assert_eq!((0..250).filter(|_| budget.spend()).count(), LINES);
-        assert_eq!(budget.settle(at(59)), 0);
+        assert_eq!(budget.renew(at(59)), 0);
         assert!(!budget.spend());
-        assert_eq!(budget.settle(at(60)), 151);
+        assert_eq!(budget.renew(at(60)), 151);
         assert!(budget.spend());
-        assert_eq!(budget.settle(at(120)), 0);
+        assert_eq!(budget.renew(at(120)), 0);
     }
 }

@@ -15,11 +15,11 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-use super::line::hostile;
+use super::line::needs_escape;
 use crate::base::chain::Chain;
 
-/// A JSON object a line: `timestamp`, `level`, `target`, `message`, and beside them the fields of the event
-/// and those of its spans, of which the innermost of a name counts.
+/// Writes one JSON object per line: `timestamp`, `level`, `target`, `message`, the fields of the event and the fields
+/// of its spans. If a field name occurs more than once, the event wins, then the innermost span.
 pub(super) struct JsonLine;
 
 #[derive(Serialize)]
@@ -32,8 +32,8 @@ struct Line<'a> {
     fields: &'a Map<String, Value>,
 }
 
-/// What a field may not be called, lest the object has a key twice.
-const TAKEN: [&str; 4] = ["timestamp", "level", "target", "message"];
+/// The keys of the line itself. A field with one of these names is renamed, because a key must be unique.
+const RESERVED_KEYS: [&str; 4] = ["timestamp", "level", "target", "message"];
 
 impl<S> FormatEvent<S, JsonFields> for JsonLine
 where
@@ -52,10 +52,10 @@ where
         for span in ctx.event_scope().into_iter().flatten() {
             let extensions = span.extensions();
             let kept = extensions.get::<FormattedFields<JsonFields>>();
-            // A span without fields is kept as no text at all.
+            // A span without fields has an empty text, which is not JSON.
             let fields = kept.and_then(|kept| serde_json::from_str::<Map<String, Value>>(kept).ok());
             for (name, value) in fields.into_iter().flatten() {
-                parts.fields.entry(free(&name)).or_insert(value);
+                parts.fields.entry(field_key(&name)).or_insert(value);
             }
         }
         let line = serde_json::to_string(&Line {
@@ -66,9 +66,9 @@ where
             fields: &parts.fields,
         })
         .map_err(|_| fmt::Error)?;
-        // JSON itself lets everything pass but the first 32 characters. Whatever is left stands within a string.
+        // JSON escapes only the first 32 characters. All other unsafe characters are inside strings here.
         for c in line.chars() {
-            if hostile(c) {
+            if needs_escape(c) {
                 for unit in c.encode_utf16(&mut [0; 2]) {
                     write!(writer, "\\u{unit:04x}")?;
                 }
@@ -80,12 +80,12 @@ where
     }
 }
 
-/// The field in which tracing carries the text of an event.
+/// The field that holds the text of an event in tracing.
 const MESSAGE: &str = "message";
 
-/// The key of a field called `name`.
-fn free(name: &str) -> String {
-    if TAKEN.contains(&name) { format!("{name}_") } else { name.to_owned() }
+/// Returns the JSON key of the field `name`.
+fn field_key(name: &str) -> String {
+    if RESERVED_KEYS.contains(&name) { format!("{name}_") } else { name.to_owned() }
 }
 
 #[derive(Default)]
@@ -101,7 +101,7 @@ impl Parts {
             self.message.clone_from(text);
             return;
         }
-        self.fields.insert(free(field.name()), value);
+        self.fields.insert(field_key(field.name()), value);
     }
 }
 

@@ -18,9 +18,9 @@ use tracing_subscriber::{
 use super::settings::OWN;
 use crate::base::chain::Chain;
 
-/// A line of text: what happened, then `key=value`, those of the event before those of its spans.
+/// Writes one text line: the message, then the fields of the event and of its spans as `key=value`.
 pub(super) struct TextLine {
-    /// For systemd's journal: its priority first, neither time nor level.
+    /// Whether to write the journal format: a priority instead of time and level.
     pub(super) journal: bool,
 }
 
@@ -42,7 +42,7 @@ where
             let colour = style(&writer, colour(level).on_default());
             write!(writer, " {colour}{level:>5}{colour:#} ")?;
         }
-        // Whose words these are matters where they are not ours, and to those who debug.
+        // The target matters for lines of libraries, and for debugging.
         let target = metadata.target();
         let ours = OWN.contains(&target.split("::").next().unwrap_or_default());
         if !ours || level > Level::INFO {
@@ -69,7 +69,7 @@ where
     }
 }
 
-/// systemd's reading of `<n>` at the start of a line, as syslog has it.
+/// Returns the syslog priority that systemd reads from `<n>` at the start of a line.
 fn priority(level: Level) -> u8 {
     match level {
         Level::ERROR => 3,
@@ -89,12 +89,12 @@ fn colour(level: Level) -> AnsiColor {
     }
 }
 
-/// The style where colours are wanted, and none elsewhere.
+/// Returns `style` if the writer uses colours, else no style.
 fn style(writer: &Writer<'_>, style: Style) -> Style {
     if writer.has_ansi_escapes() { style } else { Style::new() }
 }
 
-/// How a span's fields are kept until one of its events is written.
+/// Formats the fields of a span. tracing stores the result until an event of the span is written.
 pub(super) struct Fields;
 
 impl<'w> FormatFields<'w> for Fields {
@@ -105,7 +105,7 @@ impl<'w> FormatFields<'w> for Fields {
     }
 }
 
-/// The parts of a line, escaped.
+/// The escaped message and fields of a line.
 #[derive(Default)]
 struct Parts {
     message: String,
@@ -123,7 +123,7 @@ impl Parts {
         }
         self.fields.push_str(field.name());
         self.fields.push('=');
-        if plain(value) {
+        if needs_no_quotes(value) {
             self.fields.push_str(value);
         } else {
             self.fields.push('"');
@@ -147,20 +147,20 @@ impl Visit for Parts {
     }
 }
 
-/// Whether a value can stand without quotes and be told from what surrounds it.
-fn plain(value: &str) -> bool {
-    !value.is_empty() && value.chars().all(|c| !matches!(c, ' ' | '"' | '\\' | '=') && !hostile(c))
+/// Whether a value without quotes cannot be confused with the text around it.
+fn needs_no_quotes(value: &str) -> bool {
+    !value.is_empty() && value.chars().all(|c| !matches!(c, ' ' | '"' | '\\' | '=') && !needs_escape(c))
 }
 
-/// Whether a character must not reach the output as it is: what `char::escape_debug` would not show, which
-/// are control, bidirectional, invisible and unassigned characters.
-pub(super) fn hostile(c: char) -> bool {
+/// Whether a character must be escaped in the output: the control, bidirectional, invisible and unassigned characters
+/// that `char::escape_debug` escapes.
+pub(super) fn needs_escape(c: char) -> bool {
     !matches!(c, '"' | '\'' | '\\') && c.escape_debug().len() > 1
 }
 
-/// The character as it may be written, within quotes or not.
+/// Returns the escaped form of a character. `quoted` is true for a character inside quotes.
 fn escaped(c: char, quoted: bool) -> impl Iterator<Item = char> {
-    let escape = hostile(c) || quoted && matches!(c, '"' | '\\');
+    let escape = needs_escape(c) || quoted && matches!(c, '"' | '\\');
     let (escape, plain) = if escape { (Some(c.escape_debug()), None) } else { (None, Some(c)) };
     escape.into_iter().flatten().chain(plain)
 }

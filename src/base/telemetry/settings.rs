@@ -1,4 +1,4 @@
-//! What is logged and how, as a configuration file or a variable says it.
+//! The log settings of a configuration file or an environment variable: filter and format.
 
 use std::{fmt, str::FromStr};
 
@@ -7,27 +7,26 @@ use weightd_core::model::Escaped;
 
 use crate::base::config::{UnknownChoice, choose};
 
-/// What is logged, and how.
+/// The log settings.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Log {
-    /// What is logged.
+    /// Which events are logged.
     pub level: Filter,
-    /// How it is written.
+    /// The format of a line.
     pub format: Format,
 }
 
-/// How a log line is written.
+/// The format of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Format {
-    /// What fits where it goes: [`Format::Journal`] when standard error is systemd's journal, else
-    /// [`Format::Text`].
+    /// [`Format::Journal`] if standard error is systemd's journal, else [`Format::Text`].
     #[default]
     Auto,
-    /// For people, with colours on a terminal.
+    /// Text for people, with colours on a terminal.
     Text,
-    /// For systemd's journal: a priority instead of time and level, which the journal keeps itself.
+    /// Text for systemd's journal: a priority instead of time and level. The journal stores those itself.
     Journal,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
@@ -40,28 +39,29 @@ impl FromStr for Format {
     }
 }
 
-/// What is logged: a level, or levels by target.
+/// Selects the events to log: a level, or levels by target.
 ///
-/// Written `debug`, `weightd::haproxy=trace` or several with commas between. A level alone is that of weightd
-/// and weightctl, `info` if there is none. Everything else, the libraries they are built from, stays at
-/// `warn` unless it is named, as in `info,hyper=debug`.
+/// The text form is `debug`, `weightd::haproxy=trace`, or several of these separated by commas. A level without a
+/// target applies to weightd and weightctl; the default is `info`. Libraries stay at `warn` unless the filter names
+/// them, as in
+/// `info,hyper=debug`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Filter {
     text: String,
     targets: Targets,
 }
 
-/// Text that is no filter.
+/// The text is not a valid filter.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidFilter {
-    /// Nothing there.
+    /// The text is empty.
     #[error("the level is empty; write one, such as info")]
     Empty,
-    /// A word that is no level.
+    /// Not a log level.
     #[error("the level {0}")]
     Level(UnknownChoice),
-    /// Something else than a module's path before the equals sign.
-    #[error("`{}` is not a target; write a module's path, as in weightd::haproxy=debug", Escaped(.0))]
+    /// The part before the equals sign is not a module path.
+    #[error("`{}` is not a target; write a module path, as in weightd::haproxy=debug", Escaped(.0))]
     Target(String),
 }
 
@@ -78,7 +78,7 @@ const LEVELS: [(&str, LevelFilter); 6] = [
 pub(crate) const OWN: [&str; 2] = ["weightd", "weightctl"];
 
 impl Filter {
-    /// The filter as tracing takes it.
+    /// Returns the filter for tracing.
     pub fn targets(&self) -> &Targets {
         &self.targets
     }
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_level_alone_is_ours_and_libraries_stay_at_warn() {
+    fn a_level_without_a_target_applies_to_our_crates_only() {
         for target in ["weightd", "weightd::haproxy", "weightctl"] {
             assert!(enables("debug", target, Level::DEBUG) && !enables("debug", target, Level::TRACE), "{target}");
         }
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_named_gets_its_own_level() {
+    fn a_named_target_has_its_own_level() {
         let filter = "weightd::haproxy=trace, hyper=debug ,weightctl=error";
         assert!(enables(filter, "weightd::haproxy::line", Level::TRACE));
         assert!(enables(filter, "weightd", Level::INFO) && !enables(filter, "weightd", Level::DEBUG));
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slip_is_refused_instead_of_silencing_or_flooding() {
+    fn a_typo_is_rejected_and_does_not_change_the_log() {
         assert_eq!(
             "inof".parse::<Filter>().unwrap_err().to_string(),
             "the level `inof` is not known; did you mean `info`?"

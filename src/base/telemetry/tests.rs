@@ -5,7 +5,7 @@ use tracing::{Level, debug, error, info, info_span, trace, warn};
 
 use super::*;
 
-/// What was written.
+/// A writer that stores its output.
 #[derive(Clone, Default)]
 struct Captured(Arc<Mutex<Vec<u8>>>);
 
@@ -20,7 +20,7 @@ impl io::Write for Captured {
     }
 }
 
-/// The log that `events` leave.
+/// Runs `events` and returns their log.
 fn logged_with(style: Style, filter: &str, events: impl FnOnce(&Handle)) -> String {
     let captured = Captured::default();
     let writer = captured.clone();
@@ -101,7 +101,7 @@ fn json_is_one_object_a_line() {
     assert_eq!(
         (&object["backend"], &object["index"]),
         (&"a\u{202e}b".into(), &7.into()),
-        "the event's and the inner span's count"
+        "the event wins over the inner span, and that over the outer one"
     );
     assert_eq!((&object["level_"], &object["error"]), (&"x".into(), &"outer: inner".into()));
     assert!(log.is_ascii() && log.lines().count() == 1, "{log}");
@@ -109,7 +109,7 @@ fn json_is_one_object_a_line() {
 
 proptest! {
     #[test]
-    fn no_text_from_outside_reaches_the_output_raw(text in "(?s).{0,20}[\\x00-\\x1f\\x7f-\\x9f\u{2028}\u{202a}-\u{202e}\u{2066}-\u{2069}].{0,20}") {
+    fn text_from_outside_is_escaped_in_the_output(text in "(?s).{0,20}[\\x00-\\x1f\\x7f-\\x9f\u{2028}\u{202a}-\u{202e}\u{2066}-\u{2069}].{0,20}") {
         for style in STYLES {
             let log = logged(style, || {
                 let _span = info_span!("span", text, shown = %text, debugged = ?text).entered();
@@ -123,7 +123,7 @@ proptest! {
     }
 
     #[test]
-    fn a_value_cannot_pass_for_another_field(text in "[a-z =\"\\\\\n]{0,12}") {
+    fn a_value_cannot_be_confused_with_another_field(text in "[a-z =\"\\\\\n]{0,12}") {
         let log = logged(Style::Journal, || info!(text, after = 1, "m"));
         let value = log.strip_prefix("<6>m text=").unwrap().strip_suffix(" after=1\n").unwrap();
         if value.starts_with('"') {
@@ -135,7 +135,7 @@ proptest! {
 }
 
 #[test]
-fn libraries_stay_at_warn_and_their_lines_say_whose_they_are() {
+fn libraries_stay_at_warn_and_their_lines_have_a_target() {
     let log = logged_with(Style::Journal, "debug", |_| {
         info!(target: "hyper::client", "no");
         warn!(target: "hyper::client", "yes");
@@ -144,7 +144,7 @@ fn libraries_stay_at_warn_and_their_lines_say_whose_they_are() {
 }
 
 #[test]
-fn the_level_can_be_changed_while_it_runs() {
+fn the_level_can_be_changed_at_runtime() {
     let log = logged_with(Style::Journal, "info", |handle| {
         info!("one");
         debug!("no");
@@ -158,9 +158,9 @@ fn the_level_can_be_changed_while_it_runs() {
 }
 
 #[test]
-fn the_style_follows_where_the_log_goes() {
+fn the_style_depends_on_the_destination_of_the_log() {
     let text = |colours| Style::Text { colours };
-    assert_eq!(Style::new(Format::Auto, true, true, true), text(true), "a terminal is no journal");
+    assert_eq!(Style::new(Format::Auto, true, true, true), text(true), "a terminal is not the journal");
     assert_eq!(Style::new(Format::Auto, false, false, true), Style::Journal);
     assert_eq!(Style::new(Format::Auto, false, false, false), text(false));
     assert_eq!(Style::new(Format::Text, false, false, true), text(false));
@@ -169,7 +169,7 @@ fn the_style_follows_where_the_log_goes() {
 }
 
 #[test]
-fn the_journal_is_recognised_by_its_file_and_not_by_the_variable_alone() {
+fn the_journal_is_detected_by_device_and_inode_and_not_by_the_variable_alone() {
     assert!(is_journal(Some("8:4711"), Some((8, 4711))));
     for (variable, identity) in [
         (None, None),

@@ -108,7 +108,9 @@ impl Place<'_> {
         value: Value<String>,
         read: impl FnOnce(&str) -> Result<T, E>,
     ) -> Result<Option<T>, ConfigError> {
-        value.map(|value| read(value.get_ref()).map_err(|error| self.wrong(key, value.span(), error))).transpose()
+        value
+            .map(|value| read(value.get_ref()).map_err(|error| self.invalid_value(key, value.span(), error)))
+            .transpose()
     }
 
     /// As [`Place::read`], for a secret: `E` must not show it.
@@ -119,7 +121,9 @@ impl Place<'_> {
         read: impl FnOnce(&str) -> Result<T, E>,
     ) -> Result<Option<T>, ConfigError> {
         value
-            .map(|value| read(value.get_ref().expose_secret()).map_err(|error| self.wrong(key, value.span(), error)))
+            .map(|value| {
+                read(value.get_ref().expose_secret()).map_err(|error| self.invalid_value(key, value.span(), error))
+            })
             .transpose()
     }
 
@@ -131,7 +135,7 @@ impl Place<'_> {
     ) -> Result<Option<Duration>, ConfigError> {
         value
             .map(|value| {
-                parse_duration(&value.get_ref().0, range).map_err(|error| self.wrong(key, value.span(), error))
+                parse_duration(&value.get_ref().0, range).map_err(|error| self.invalid_value(key, value.span(), error))
             })
             .transpose()
     }
@@ -233,15 +237,15 @@ fn instances(
 
         if !names.insert(name.clone()) {
             let what = format!("two instances are called `{name}`; give each [[haproxy]] its own name");
-            return Err(place.wrong("haproxy.name", name_span, what));
+            return Err(place.invalid_value("haproxy.name", name_span, what));
         }
         if !addresses.insert(address.clone()) {
             let what = format!("two instances are at {address}; one HAProxy has one [[haproxy]]");
-            return Err(place.wrong("haproxy.address", address_span, what));
+            return Err(place.invalid_value("haproxy.address", address_span, what));
         }
         if let Some(file) = state_file.as_ref().filter(|file| !files.insert((*file).clone())) {
             let what = format!("two instances have {}; give each [[haproxy]] its own file", file.display());
-            return Err(place.wrong("haproxy.state_file", file_span, what));
+            return Err(place.invalid_value("haproxy.state_file", file_span, what));
         }
         instances.push(HaproxyConfig { name, address, root, state_file });
     }
