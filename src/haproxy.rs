@@ -1,11 +1,11 @@
 //! The client of HAProxy's runtime API.
 //!
-//! Owns the wire: which commands exist ([`command`]), how they are sent ([`socket`]), how an answer is parsed ([`reply`]),
-//! and the file from which HAProxy takes weights when it starts ([`state_file`]). Must never hold a connection, never
-//! send anything but reads and weights, and never decide what should change.
+//! Owns the protocol: the commands ([`command`]), the connection ([`socket`]), the parsing of answers ([`reply`]), and
+//! the server-state file that HAProxy reads at start ([`state_file`]). Must not keep a connection open, must send only
+//! reads and weights, and must not decide what to change.
 //!
-//! HAProxy 2.2 to 3.2 are understood without asking for the version: columns are found by name, because newer versions
-//! added some, and errors by the beginning of their text, because the rest was changed.
+//! Supports HAProxy 2.2 to 3.2 without a version check. Columns are found by name, because newer versions added
+//! columns. Errors are matched by the start of their text, because versions changed the rest.
 
 pub mod address;
 pub mod command;
@@ -20,24 +20,24 @@ pub use command::{Line, Query, ReadLine, SetWeight, WriteLine};
 pub use reply::{BadReply, Info};
 pub use socket::ExchangeError;
 
-/// How long HAProxy may take to answer one line. It answers in well under a millisecond. One that needs longer is stopped,
-/// hangs, or is out of connections.
+/// Deadline for the answer to one line. HAProxy normally answers in well under a millisecond. A longer time means that
+/// the process is stopped, hangs, or has no free connection.
 pub const DEADLINE: Duration = Duration::from_secs(2);
 
-/// The runtime API of one HAProxy, for reads only. Each line has a connection of its own.
+/// A read-only client of the runtime API of one HAProxy. Opens a new connection for each line.
 #[derive(Debug, Clone)]
 pub struct Reader {
     address: Address,
     deadline: Duration,
 }
 
-/// The runtime API of one HAProxy, for reads and weights.
+/// A client of the runtime API of one HAProxy that can read and set weights.
 #[derive(Debug, Clone)]
 pub struct Writer {
     reader: Reader,
 }
 
-/// The answer to one line: as many frames as it had commands.
+/// The answer to one line: one frame per command.
 #[derive(Debug)]
 pub struct Answer {
     text: String,
@@ -45,36 +45,36 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// Parses the answer to a line of this many commands.
+    /// Parses the answer to a line of `commands` commands.
     ///
     /// # Errors
-    /// [`BadReply::Frames`] if it does not have one frame per command.
+    /// [`BadReply::Frames`] if the number of frames is different.
     pub fn parse(text: String, commands: usize) -> Result<Self, BadReply> {
         let frames = reply::frames(&text, commands)?;
         Ok(Self { text, frames })
     }
 
-    /// The frames, in the order of the commands.
+    /// Returns the frames in the order of the commands.
     pub fn frames(&self) -> impl Iterator<Item = &str> {
         self.frames.iter().map(|range| &self.text[range.clone()])
     }
 }
 
 impl Reader {
-    /// The runtime API at `address`.
+    /// Creates a client for the runtime API at `address`. Does not connect.
     pub fn new(address: Address) -> Self {
         Self { address, deadline: DEADLINE }
     }
 
-    /// Sends one line and reads its answer.
+    /// Sends one line and returns its answer.
     ///
     /// # Errors
-    /// [`ExchangeError`] if no answer came or it does not have one frame per command.
+    /// [`ExchangeError`] if there is no answer, or the answer does not have one frame per command.
     pub async fn ask(&self, line: &ReadLine) -> Result<Answer, ExchangeError> {
         self.exchange(line.line()).await
     }
 
-    /// That a frame of an answer cannot be parsed.
+    /// Returns the error for a frame that cannot be parsed.
     pub fn bad_reply(&self, source: BadReply) -> ExchangeError {
         ExchangeError::BadReply { address: self.address.clone(), source }
     }
@@ -86,20 +86,20 @@ impl Reader {
 }
 
 impl Writer {
-    /// The runtime API at `address`.
+    /// Creates a client for the runtime API at `address`. Does not connect.
     pub fn new(address: Address) -> Self {
         Self { reader: Reader::new(address) }
     }
 
-    /// The same API, for reads only.
+    /// Returns the read-only client of the same API.
     pub fn reader(&self) -> &Reader {
         &self.reader
     }
 
-    /// Sends one line that sets weights, and reads its answer.
+    /// Sends one line that sets weights, and returns its answer.
     ///
     /// # Errors
-    /// [`ExchangeError`]; then it is unknown which commands ran, and only a reading shows it.
+    /// [`ExchangeError`]. It is then unknown which commands ran. Read the weights to find out.
     pub async fn send(&self, line: &WriteLine) -> Result<Answer, ExchangeError> {
         self.reader.exchange(line.line()).await
     }

@@ -1,4 +1,4 @@
-//! Where HAProxy's runtime API is.
+//! The address of HAProxy's runtime API.
 
 use std::{
     fmt,
@@ -7,62 +7,62 @@ use std::{
     str::FromStr,
 };
 
-/// Where the runtime API of one HAProxy listens.
+/// The address of the runtime API of one HAProxy.
 ///
-/// Written `unix:/path`, `unix:///path`, `/path`, `abns@name`, `abnsz@name` or `tcp:host:port`, an IPv6 address in brackets.
-/// Two spellings of one address compare equal as far as that is known without asking the system: doubled slashes, `.`
-/// segments, letter case and forms of an IP address make no difference, symbolic links do.
+/// The text forms are `unix:/path`, `unix:///path`, `/path`, `abns@name`, `abnsz@name` and `tcp:host:port`. An IPv6
+/// address is written in brackets. Different spellings of an address compare equal: doubled slashes, `.` segments, the
+/// letter case of a host, forms of an IP address. Symbolic links are not resolved, so they compare different.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Address {
     /// A Unix stream socket: an absolute path of at most [`Address::MAX_PATH`] bytes.
     Unix(PathBuf),
-    /// A name in the abstract namespace of Unix sockets, as `stats socket abns@name` has it.
+    /// A name in the abstract namespace of Unix sockets, as in `stats socket abns@name`.
     Abstract {
         /// 1 to [`Address::MAX_PATH`] characters.
         name: String,
-        /// Whether HAProxy fills the address up with NUL bytes: `abns@` does, `abnsz@` (3.2 and later) does not.
+        /// Whether HAProxy pads the address with NUL bytes: yes for `abns@`, no for `abnsz@` (3.2 and later).
         padded: bool,
     },
     /// A TCP port.
     Tcp {
-        /// A name, or an IP address without brackets.
+        /// A host name, or an IP address without brackets.
         host: String,
         /// 1..=65535.
         port: u16,
     },
 }
 
-/// Text that is no address of a runtime API.
+/// The text is not a valid address of a runtime API.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidAddress {
-    /// None of the forms.
+    /// The text has none of the known forms.
     #[error("not an address of HAProxy's runtime API; write unix:/path, abns@name or tcp:host:port")]
     Form,
-    /// A name in the abstract namespace that is empty or too long.
-    #[error("the name after abns@ must have 1 to {max} characters", max = Address::MAX_PATH)]
+    /// The name in the abstract namespace is empty, too long, or not visible ASCII.
+    #[error("the name after abns@ must have 1 to {max} visible ASCII characters", max = Address::MAX_PATH)]
     AbstractName,
-    /// A Unix socket's path that does not begin with a slash.
-    #[error("the socket's path is relative; write it from the root, as in unix:/run/haproxy/admin.sock")]
+    /// The path of the Unix socket does not start with a slash.
+    #[error("the socket's path is relative; write an absolute path, as in unix:/run/haproxy/admin.sock")]
     Relative,
-    /// A Unix socket's path that the system cannot take.
+    /// The path of the Unix socket is longer than the system allows. The value is its length in bytes.
     #[error("the socket's path has {0} bytes, more than the {max} a Unix socket can have", max = Address::MAX_PATH)]
     PathTooLong(usize),
-    /// White space at an end, or a control character anywhere.
+    /// White space at the start or end, or a control character.
     #[error("the address contains white space or a control character; remove it")]
     Character,
-    /// A host that is neither a name nor an IP address.
+    /// The host is neither a host name nor an IP address.
     #[error("the host is neither a name nor an IP address; write tcp:host:port, an IPv6 address in brackets")]
     Host,
-    /// A port that is missing, zero or too great.
+    /// The port is missing, zero or above 65535.
     #[error("the port is missing or not a number from 1 to 65535; write tcp:host:port")]
     Port,
 }
 
 impl Address {
-    /// The longest path of a Unix socket, in bytes: `sun_path` has 108 with its final NUL.
+    /// Maximum length of a Unix socket's path in bytes: `sun_path` has 108 bytes with the final NUL.
     pub const MAX_PATH: usize = 107;
 
-    /// Whether only this machine can reach it: a Unix socket, `localhost`, 127.0.0.0/8 or `::1`.
+    /// Whether only this machine can reach the address: a Unix socket, `localhost`, 127.0.0.0/8 or `::1`.
     pub fn is_loopback(&self) -> bool {
         match self {
             Self::Unix(_) | Self::Abstract { .. } => true,
@@ -76,7 +76,7 @@ impl Address {
         if !path.starts_with('/') {
             return Err(InvalidAddress::Relative);
         }
-        // Collecting the components drops doubled slashes and `.` segments.
+        // `components` drops doubled slashes and `.` segments.
         let path: PathBuf = Path::new(path).components().collect();
         let len = path.as_os_str().len();
         if len > Self::MAX_PATH {
@@ -124,7 +124,7 @@ impl FromStr for Address {
         if let Some(name) = text.strip_prefix("abnsz@") {
             return Self::abstract_name(name, false);
         }
-        // The forms with `@` are those of haproxy.cfg.
+        // haproxy.cfg writes addresses with `@`.
         if let Some(path) = text.strip_prefix("unix@") {
             return Self::unix(path);
         }
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_refused() {
+    fn invalid_addresses_are_rejected() {
         use InvalidAddress as E;
         let cases = [
             ("", E::Form),
@@ -210,14 +210,14 @@ mod tests {
     }
 
     #[test]
-    fn a_path_is_as_long_as_the_system_takes_and_no_longer() {
+    fn a_path_has_at_most_107_bytes() {
         let path = |len: usize| format!("unix:/{}", "x".repeat(len - 1));
         assert!(path(107).parse::<Address>().is_ok());
         assert_eq!(path(108).parse::<Address>(), Err(InvalidAddress::PathTooLong(108)));
     }
 
     #[test]
-    fn only_this_machine_is_loopback() {
+    fn only_addresses_of_this_machine_are_loopback() {
         for near in [
             "/run/a",
             "tcp:localhost:1",
@@ -242,7 +242,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_displayed_reads_as_the_same_address(text in "(unix:|tcp:|/|)[a-z0-9./:\\[\\]_-]{0,40}") {
+        fn the_displayed_form_parses_to_the_same_address(text in "(unix:|tcp:|/|)[a-z0-9./:\\[\\]_-]{0,40}") {
             if let Ok(address) = text.parse::<Address>() {
                 prop_assert_eq!(address.to_string().parse::<Address>(), Ok(address));
             }

@@ -1,40 +1,40 @@
-//! The vocabulary: every command that is ever sent to HAProxy. Reads, and `set server … weight`.
+//! All commands that weightd sends to HAProxy: reads, and `set server … weight`.
 //!
-//! The only place that writes the runtime API's syntax. Names and weights come as types that cannot hold anything that
-//! HAProxy's parser would read as something else. A [`ReadLine`] can hold reads only, so that a program that never makes a
-//! [`WriteLine`] cannot change anything.
+//! Only this file writes the syntax of the runtime API. The types of names and weights exclude every text that
+//! HAProxy's parser could misread. A [`ReadLine`] holds only reads, so a program without a [`WriteLine`] cannot change
+//! HAProxy.
 
 use std::fmt;
 
 use weightd_core::model::{BackendName, ServerName, Weight};
 
-/// A command that changes nothing.
+/// A read-only command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Query<'a> {
-    /// Which process answers: version, Pid, uptime.
+    /// The process that answers: version, Pid, uptime.
     ShowInfo,
-    /// What this socket may do; setting a weight needs admin.
+    /// The permission level of the socket. `set server … weight` needs admin.
     ShowCliLevel,
     /// The names of all backends.
     ShowBackend,
-    /// The servers of one backend, with the weight that was set.
+    /// The servers of one backend, with `srv_uweight`, the weight that was set last.
     ShowServersState(&'a BackendName),
-    /// The algorithm of the backend with this id and the roles of its servers (types 2 backend + 4 servers, all servers).
-    /// By its id, because a frontend may have the same name, and would be found first.
+    /// The algorithm of the backend with this id, and the roles of all its servers (types 2 backend + 4 server). It
+    /// uses the id, because HAProxy would first find a frontend of the same name.
     ShowStat(u32),
-    /// The stick tables, one line each, without their content.
+    /// The stick tables, one line per table, without content.
     ShowTable,
 }
 
-/// Sets the weight of one server to an absolute number. A percentage would be of the configured weight, and can never
-/// leave 0.
+/// Sets the weight of one server to an absolute number. A percentage is relative to the configured weight, so it cannot
+/// raise a server with the configured weight 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SetWeight<'a> {
     /// The backend.
     pub backend: &'a BackendName,
     /// The server.
     pub server: &'a ServerName,
-    /// Its new weight.
+    /// The new weight.
     pub weight: Weight,
 }
 
@@ -58,7 +58,7 @@ impl fmt::Display for SetWeight<'_> {
     }
 }
 
-/// One line of commands, joined by `;`: what one connection carries.
+/// One line of commands joined by `;`. Each connection carries one line.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Line {
     text: String,
@@ -66,12 +66,12 @@ pub struct Line {
 }
 
 impl Line {
-    /// The most bytes of a line, its LF included. HAProxy's own limit is `tune.bufsize`, which no command reports and a
-    /// site may lower; 2.2 hangs at 16 KiB; above 4 KiB nothing gets faster.
+    /// Maximum size of a line in bytes, including the LF. HAProxy's own limit is `tune.bufsize`. A site can lower it,
+    /// and no command reports it. HAProxy 2.2 hangs at 16 KiB. Lines above 4 KiB are not faster.
     pub const MAX_BYTES: usize = 4096;
 
-    /// Adds all of `commands` if they fit, or none: what belongs together must not be torn apart. A single command always
-    /// fits an empty line.
+    /// Adds all of `commands` if they fit, else none, so that a group is never split. Returns whether they fit. A
+    /// single command always fits into an empty line.
     fn try_push(&mut self, commands: impl IntoIterator<Item = impl fmt::Display>) -> bool {
         let before = (self.text.len(), self.commands);
         for command in commands {
@@ -91,67 +91,67 @@ impl Line {
             self.text.push(';');
         }
         let written = write!(self.text, "{command}");
-        debug_assert!(written.is_ok(), "a string takes any text");
+        debug_assert!(written.is_ok(), "writing to a string cannot fail");
         self.commands += 1;
     }
 
-    /// How many replies it asks for.
+    /// Returns the number of commands, which is the number of expected replies.
     pub fn commands(&self) -> usize {
         self.commands
     }
 
-    /// The bytes to send, LF included.
+    /// Returns the text to send, including the LF.
     pub fn wire(&self) -> String {
         format!("{}\n", self.text)
     }
 }
 
-/// A line that changes nothing.
+/// A line of read-only commands.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ReadLine(Line);
 
 impl ReadLine {
-    /// A line of these commands, which the caller knows to fit.
+    /// Creates a line of these commands. The caller guarantees that they fit.
     pub fn of<'a>(queries: impl IntoIterator<Item = Query<'a>>) -> Self {
         let mut line = Line::default();
         queries.into_iter().for_each(|query| line.push(query));
         Self(line)
     }
 
-    /// Adds a command if it fits.
+    /// Adds a command if it fits, and returns whether it fits.
     pub fn try_push(&mut self, query: Query<'_>) -> bool {
         self.0.try_push([query])
     }
 
-    /// The line.
+    /// Returns the line.
     pub fn line(&self) -> &Line {
         &self.0
     }
 }
 
-/// A line that sets weights, and reads back.
+/// A line that sets weights and reads them back.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct WriteLine(Line);
 
 impl WriteLine {
-    /// Adds these commands and then the read-back of the backend, if all of them fit; else nothing.
+    /// Adds these commands and the read-back of the backend if all of them fit, else nothing. Returns whether they fit.
     pub fn try_push_with_read_back(&mut self, sets: &[SetWeight<'_>], backend: &BackendName) -> bool {
         let sets = sets.iter().map(|set| set as &dyn fmt::Display);
         let read_back = Query::ShowServersState(backend);
         self.0.try_push(sets.chain([&read_back as &dyn fmt::Display]))
     }
 
-    /// Adds a command if it fits.
+    /// Adds a command if it fits, and returns whether it fits.
     pub fn try_push(&mut self, set: SetWeight<'_>) -> bool {
         self.0.try_push([set])
     }
 
-    /// Adds a read-back if it fits.
+    /// Adds a read-back if it fits, and returns whether it fits.
     pub fn try_push_read_back(&mut self, backend: &BackendName) -> bool {
         self.0.try_push([Query::ShowServersState(backend)])
     }
 
-    /// The line.
+    /// Returns the line.
     pub fn line(&self) -> &Line {
         &self.0
     }
@@ -162,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn commands_are_written_as_haproxy_reads_them() {
+    fn commands_use_the_syntax_of_haproxy() {
         let backend = BackendName::new("app").unwrap();
         let server = ServerName::new("blue").unwrap();
         let line = ReadLine::of([
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_takes_a_group_whole_or_not_at_all() {
+    fn a_group_of_commands_is_never_split() {
         let backend = BackendName::new(&"b".repeat(255)).unwrap();
         let server = ServerName::new(&"s".repeat(255)).unwrap();
         let set = SetWeight { backend: &backend, server: &server, weight: Weight::MAX };

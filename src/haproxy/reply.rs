@@ -1,7 +1,6 @@
-//! What HAProxy answers, read strictly: frames, and the tables in them.
+//! Parses the answers of HAProxy strictly: frames, and the tables in them.
 //!
-//! Pure functions over text. Columns are found by their names, never by position; what does not parse is an
-//! error, never a guess.
+//! Pure functions over text. Columns are found by name and never by position. Text that does not parse is an error.
 
 use std::{collections::BTreeSet, ops::Range};
 
@@ -10,43 +9,43 @@ use weightd_core::{
     observed::{Role, Roles, ServerRow, SetError},
 };
 
-/// An answer that HAProxy does not give.
+/// The answer does not have the format of HAProxy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadReply {
-    /// Fewer or more frames than commands: truncated, or not the commands' answers at all.
+    /// The number of frames differs from the number of commands: the answer is truncated, or not from HAProxy.
     #[error("expected {expected} replies, found {found}")]
     Frames {
-        /// One for each command.
+        /// The number of commands.
         expected: usize,
-        /// What came.
+        /// The number of complete frames.
         found: usize,
     },
     /// A required line or column is missing.
-    #[error("`{command}` lacks `{wanted}`")]
-    Lacks {
-        /// The command that was answered.
+    #[error("the answer to `{command}` has no `{wanted}`")]
+    Missing {
+        /// The command.
         command: &'static str,
-        /// What is missing.
+        /// The missing line or column.
         wanted: &'static str,
     },
-    /// A value that cannot be read.
-    #[error("`{command}` has an unreadable `{column}`")]
+    /// A value cannot be parsed.
+    #[error("the answer to `{command}` has an invalid `{column}`")]
     Value {
-        /// The command that was answered.
+        /// The command.
         command: &'static str,
         /// The column.
         column: &'static str,
     },
-    /// `show servers state` in a format other than 1.
-    #[error("`show servers state` has a format other than 1")]
+    /// The format of `show servers state` is not version 1.
+    #[error("the format of `show servers state` is not version 1")]
     Format,
 }
 
-/// Splits an answer into exactly `expected` frames: each is some lines and an empty one.
+/// Splits an answer into exactly `expected` frames. A frame is a number of lines, ended by an empty line.
 ///
 /// # Errors
-/// [`BadReply::Frames`] if there are more or fewer. Then nothing is known of what ran, and only reading the
-/// weights back tells.
+/// [`BadReply::Frames`] if there are more or fewer. It is then unknown which commands ran. Read the weights to find
+/// out.
 pub fn frames(text: &str, expected: usize) -> Result<Vec<Range<usize>>, BadReply> {
     let mut frames = Vec::with_capacity(expected);
     let mut at = 0;
@@ -58,14 +57,14 @@ pub fn frames(text: &str, expected: usize) -> Result<Vec<Range<usize>>, BadReply
             frames.push(at..at + length);
             at += length + 2;
         } else {
-            // No empty line at the end: cut off, or an old version's error text that lacks it.
+            // The final empty line is missing: the answer is truncated, or it is an error text of an old version.
             return Err(BadReply::Frames { expected, found: frames.len() });
         }
     }
     if frames.len() == expected { Ok(frames) } else { Err(BadReply::Frames { expected, found: frames.len() }) }
 }
 
-/// Which process answers.
+/// The process that answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Info {
     /// `Version`.
@@ -74,20 +73,20 @@ pub struct Info {
     pub pid: u32,
     /// `Uptime_sec`, in seconds.
     pub uptime: u64,
-    /// `Stopping`: an old process that still answers after a reload.
+    /// `Stopping`: true for an old process that still answers after a reload.
     pub stopping: bool,
-    /// `Nbproc`: more than 1 means that this socket speaks for one of several processes.
+    /// `Nbproc`: above 1, this socket belongs to one of several processes.
     pub processes: u32,
 }
 
-/// Reads `show info`.
+/// Parses the answer to `show info`.
 ///
 /// # Errors
-/// [`BadReply`] if it is not HAProxy's.
+/// [`BadReply`] if the format is not HAProxy's.
 pub fn info(frame: &str) -> Result<Info, BadReply> {
     const COMMAND: &str = "show info";
     const NAMES: [&str; 6] = ["Name", "Version", "Pid", "Uptime_sec", "Stopping", "Nbproc"];
-    // One pass: it is asked five times a second and before each look.
+    // One pass over the lines, because this runs five times a second and before each reading.
     let mut fields = [None; NAMES.len()];
     for (name, value) in frame.lines().filter_map(|line| line.split_once(':')) {
         if let Some(at) = NAMES.iter().position(|wanted| *wanted == name) {
@@ -95,16 +94,16 @@ pub fn info(frame: &str) -> Result<Info, BadReply> {
         }
     }
     let [name, version, pid, uptime, stopping, processes] = fields;
-    let lacks = |wanted| BadReply::Lacks { command: COMMAND, wanted };
+    let missing = |wanted| BadReply::Missing { command: COMMAND, wanted };
     if name != Some("HAProxy") {
-        return Err(lacks("Name: HAProxy"));
+        return Err(missing("Name: HAProxy"));
     }
     let number = |text: Option<&str>, column| {
-        let text = text.ok_or(lacks(column))?;
+        let text = text.ok_or(missing(column))?;
         text.parse::<u64>().map_err(|_| BadReply::Value { command: COMMAND, column })
     };
     Ok(Info {
-        version: version.ok_or(lacks("Version"))?.to_owned(),
+        version: version.ok_or(missing("Version"))?.to_owned(),
         pid: u32::try_from(number(pid, "Pid")?).map_err(|_| BadReply::Value { command: COMMAND, column: "Pid" })?,
         uptime: number(uptime, "Uptime_sec")?,
         stopping: stopping.is_some_and(|v| v != "0"),
@@ -112,31 +111,31 @@ pub fn info(frame: &str) -> Result<Info, BadReply> {
     })
 }
 
-/// Reads `show backend`: the names of all backends. One that no document can have is left out.
+/// Parses the answer to `show backend`: the names of all backends. Skips names that no document can have.
 ///
 /// # Errors
-/// [`BadReply`] if it is not HAProxy's.
+/// [`BadReply`] if the format is not HAProxy's.
 pub fn backends(frame: &str) -> Result<Vec<BackendName>, BadReply> {
     let mut lines = frame.lines();
     if lines.next() != Some("# name") {
-        return Err(BadReply::Lacks { command: "show backend", wanted: "header" });
+        return Err(BadReply::Missing { command: "show backend", wanted: "header" });
     }
     Ok(lines.filter_map(|line| BackendName::new(line).ok()).collect())
 }
 
-/// What came of reading the servers of a backend.
+/// The answer to `show servers state <backend>`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ServersState<'a> {
-    /// Its servers, in order.
+    /// The servers, in HAProxy's order.
     Servers(Vec<ServerRow<'a>>),
     /// HAProxy has no such backend.
     NoBackend,
 }
 
-/// Reads `show servers state <backend>`.
+/// Parses the answer to `show servers state <backend>`.
 ///
 /// # Errors
-/// [`BadReply`] if it is not HAProxy's.
+/// [`BadReply`] if the format is not HAProxy's.
 pub fn servers_state(frame: &str) -> Result<ServersState<'_>, BadReply> {
     const COMMAND: &str = "show servers state";
     if frame.starts_with("Can't find backend") || frame.starts_with("No such backend") {
@@ -149,11 +148,11 @@ pub fn servers_state(frame: &str) -> Result<ServersState<'_>, BadReply> {
     let header: Vec<&str> = lines
         .next()
         .and_then(|line| line.strip_prefix("# "))
-        .ok_or(BadReply::Lacks { command: COMMAND, wanted: "header" })?
+        .ok_or(BadReply::Missing { command: COMMAND, wanted: "header" })?
         .split_ascii_whitespace()
         .collect();
     let column = |wanted: &'static str| {
-        header.iter().position(|name| *name == wanted).ok_or(BadReply::Lacks { command: COMMAND, wanted })
+        header.iter().position(|name| *name == wanted).ok_or(BadReply::Missing { command: COMMAND, wanted })
     };
     let (backend_id, backend) = (column("be_id")?, column("be_name")?);
     let (server_id, server, port) = (column("srv_id")?, column("srv_name")?, column("srv_port")?);
@@ -168,12 +167,12 @@ pub fn servers_state(frame: &str) -> Result<ServersState<'_>, BadReply> {
     for line in lines {
         fields.clear();
         fields.extend(line.split_ascii_whitespace());
-        // A row that is cut would be read with its columns shifted.
+        // A truncated row would be parsed with shifted columns.
         if fields.len() < header.len() {
-            return Err(BadReply::Lacks { command: COMMAND, wanted: "columns of a row" });
+            return Err(BadReply::Missing { command: COMMAND, wanted: "columns of a row" });
         }
         let text =
-            |at: usize, column| fields.get(at).copied().ok_or(BadReply::Lacks { command: COMMAND, wanted: column });
+            |at: usize, column| fields.get(at).copied().ok_or(BadReply::Missing { command: COMMAND, wanted: column });
         rows.push(ServerRow {
             backend_id: value(text(backend_id, "be_id")?, "be_id")?,
             backend: text(backend, "be_name")?,
@@ -202,10 +201,10 @@ fn to_weight(text: &str, column: &'static str) -> Result<Weight, BadReply> {
     Weight::new(value(text, column)?).map_err(|_| BadReply::Value { command: "show servers state", column })
 }
 
-/// Reads `show stat <id> 6 -1`. A backend that is disabled has no rows and so no roles.
+/// Parses the answer to `show stat <id> 6 -1`. Returns none for a disabled backend, because it has no rows.
 ///
 /// # Errors
-/// [`BadReply`] if it is not HAProxy's.
+/// [`BadReply`] if the format is not HAProxy's.
 pub fn roles(frame: &str) -> Result<Option<Roles>, BadReply> {
     const COMMAND: &str = "show stat";
     const WANTED: [&str; 6] = ["svname", "type", "bck", "tracked", "cookie", "algo"];
@@ -213,11 +212,12 @@ pub fn roles(frame: &str) -> Result<Option<Roles>, BadReply> {
     let header = lines
         .next()
         .and_then(|line| line.strip_prefix("# "))
-        .ok_or(BadReply::Lacks { command: COMMAND, wanted: "header" })?;
-    // For each column up to the last wanted one, which of those it is: there are a hundred, and 10,000 rows of them.
+        .ok_or(BadReply::Missing { command: COMMAND, wanted: "header" })?;
+    // For each column up to the last wanted one, its number in `WANTED`. There are about 100 columns and up to 10,000
+    // rows, so the names are compared only once.
     let mut columns: Vec<_> = header.split(',').map(|name| WANTED.iter().position(|wanted| *wanted == name)).collect();
     if let Some(wanted) = (0..WANTED.len()).find(|wanted| !columns.contains(&Some(*wanted))) {
-        return Err(BadReply::Lacks { command: COMMAND, wanted: WANTED[wanted] });
+        return Err(BadReply::Missing { command: COMMAND, wanted: WANTED[wanted] });
     }
     columns.truncate(columns.iter().rposition(Option::is_some).map_or(0, |last| last + 1));
 
@@ -233,7 +233,7 @@ pub fn roles(frame: &str) -> Result<Option<Roles>, BadReply> {
             }
         }
         if found < columns.len() {
-            return Err(BadReply::Lacks { command: COMMAND, wanted: "columns of a row" });
+            return Err(BadReply::Missing { command: COMMAND, wanted: "columns of a row" });
         }
         let [server, kind, backup, tracked, cookie, algorithm] = fields;
         match kind {
@@ -249,7 +249,7 @@ pub fn roles(frame: &str) -> Result<Option<Roles>, BadReply> {
                         Some((BackendName::new(backend).ok()?, ServerName::new(server).ok()?))
                     }),
                 };
-                // A name that no document can hold has no role that matters.
+                // A server with an invalid name is skipped: no document can name it.
                 if role != Role::default() {
                     servers.extend(ServerName::new(server).ok().map(|name| (name, role)));
                 }
@@ -263,14 +263,14 @@ pub fn roles(frame: &str) -> Result<Option<Roles>, BadReply> {
     Ok(roles)
 }
 
-/// Reads `show table`: the backends that have a stick table. Whatever else is said, as by a socket that may not ask, has
-/// none.
+/// Parses the answer to `show table`: the backends that have a stick table. Ignores every other line, such as the error
+/// of a socket without permission.
 pub fn stick_tables(frame: &str) -> BTreeSet<BackendName> {
     let name = |line: &str| BackendName::new(line.strip_prefix("# table: ")?.split_once(',')?.0).ok();
     frame.lines().filter_map(name).collect()
 }
 
-/// The fields of a line of HAProxy's CSV: quoted where they hold a comma or a quote, never across lines.
+/// Splits a line of HAProxy's CSV into fields. A field with a comma or a quote is quoted. A field never spans lines.
 fn csv_fields(line: &str) -> impl Iterator<Item = &str> {
     let mut quoted = false;
     line.split(move |c| {
@@ -279,10 +279,10 @@ fn csv_fields(line: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Reads the answer to `set server … weight`: empty is success.
+/// Parses the answer to `set server … weight`. An empty answer means success.
 ///
 /// # Errors
-/// The [`SetError`].
+/// [`SetError`] for any other answer.
 pub fn set_weight(frame: &str) -> Result<(), SetError> {
     match frame {
         "" => Ok(()),
@@ -307,7 +307,7 @@ mod tests {
         3 rr 2 s2 127.0.0.1 0 8 0 1 2 6 3 4 6 0 0 0 - 23201 - 0 0 - - 0";
 
     #[test]
-    fn servers_are_read_by_the_names_of_the_columns() {
+    fn columns_of_servers_are_found_by_name() {
         let ServersState::Servers(rows) = servers_state(STATE).unwrap() else { panic!() };
         assert_eq!(rows.len(), 2);
         assert_eq!((rows[0].server, rows[0].weight.get(), rows[0].initial.get()), ("s1", 7, 100));
@@ -316,11 +316,11 @@ mod tests {
     }
 
     #[test]
-    fn a_state_that_cannot_be_read_is_an_error() {
+    fn a_malformed_servers_state_is_an_error() {
         assert_eq!(servers_state(""), Err(BadReply::Format));
         assert_eq!(servers_state("2\n# x"), Err(BadReply::Format));
         let renamed = STATE.replace("srv_uweight", "other");
-        assert!(matches!(servers_state(&renamed), Err(BadReply::Lacks { wanted: "srv_uweight", .. })));
+        assert!(matches!(servers_state(&renamed), Err(BadReply::Missing { wanted: "srv_uweight", .. })));
         let high = STATE.replace(" 7 100 ", " 300 100 ");
         assert!(matches!(servers_state(&high), Err(BadReply::Value { column: "srv_uweight", .. })));
         let short = STATE.replace("127.0.0.1 0 8", "");
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_are_counted_exactly() {
+    fn the_number_of_frames_must_be_exact() {
         let text = "\nNo such server.\n\n\n11 (initial 100)\n\n";
         let found: Vec<&str> = frames(text, 4).unwrap().into_iter().map(|range| &text[range]).collect();
         assert_eq!(found, ["", "No such server.", "", "11 (initial 100)"]);
@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn info_tells_the_process() {
+    fn info_identifies_the_process() {
         let frame =
             "Name: HAProxy\nVersion: 2.6.12-1+deb12u4\nNbproc: 1\nPid: 77\nUptime_sec: 12\nStopping: 0\nnode: x";
         let info = info(frame).unwrap();
@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn roles_are_read_past_quoted_fields() {
+    fn roles_are_parsed_behind_quoted_fields() {
         let frame = "# pxname,svname,bck,type,last_chk,tracked,cookie,algo,\n\
             app,blue,0,2,\"a, \"\"b\"\"\",,b,,\n\
             app,spare,1,2,,,,,\n\
@@ -364,21 +364,21 @@ mod tests {
     }
 
     #[test]
-    fn stick_tables_are_told_by_name() {
+    fn stick_tables_are_listed_by_name() {
         let frame = "# table: rate, type: ip, size:1024, used:0\n# table: st:x, type: ip, size:1024, used:7";
         assert_eq!(stick_tables(frame).iter().map(BackendName::as_str).collect::<Vec<_>>(), ["rate", "st:x"]);
         assert!(stick_tables("").is_empty() && stick_tables("Permission denied").is_empty());
     }
 
     #[test]
-    fn backends_are_told_by_name() {
+    fn backends_are_listed_by_name() {
         let names = backends("# name\napp\n<HTTPCLIENT>\nweb:1").unwrap();
         assert_eq!(names.iter().map(BackendName::as_str).collect::<Vec<_>>(), ["app", "web:1"]);
         assert!(backends("Permission denied").is_err() && backends("").is_err());
     }
 
     #[test]
-    fn refusals_are_told_apart() {
+    fn each_error_text_has_its_own_error() {
         assert_eq!(set_weight(""), Ok(()));
         assert_eq!(set_weight("Proxy is disabled."), Err(SetError::Disabled));
         let stat = "Backend is using a static LB algorithm and only accepts weights '0%' and '100%'.";

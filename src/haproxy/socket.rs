@@ -1,7 +1,7 @@
-//! One line, one connection, one deadline.
+//! Sends one line per connection, with one deadline.
 //!
-//! A connection that is held pins the old worker after a reload and is answered by it, as if all were well;
-//! so none is. A connection that succeeds proves nothing either: a stopped process still has its backlog.
+//! Connections are never kept open: after a reload the old worker would keep running and keep answering. A successful
+//! connect proves nothing, because the kernel accepts connections for a stopped process.
 
 use std::{
     ffi::OsString,
@@ -24,59 +24,59 @@ use tokio::{
 
 use super::{Address, command::Line, reply::BadReply};
 
-/// The most bytes an answer may have: 10,000 servers are 750 KB.
+/// Maximum size of an answer, in bytes. 10,000 servers take about 750 KB.
 pub const MAX_REPLY: usize = 16 * 1024 * 1024;
 
-/// Why there was no usable answer.
+/// HAProxy gave no usable answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ExchangeError {
-    /// There is nothing at that path.
+    /// The path of the socket does not exist.
     #[error("there is no socket at {0}")]
     NoSocket(Address),
-    /// What is at that path is no socket.
+    /// The path is not a socket.
     #[error("{0} is not a socket")]
     NotASocket(Address),
-    /// This user may not connect.
+    /// This user has no permission to connect.
     #[error("no permission to connect to {0}")]
     Permission(Address),
-    /// Nobody listens.
-    #[error("nobody listens at {0}")]
+    /// The connection is refused: no process listens.
+    #[error("no process listens at {0}")]
     Refused(Address),
-    /// More connections wait than the system lets wait.
-    #[error("{0} takes no more connections")]
+    /// The queue of pending connections is full.
+    #[error("{0} accepts no more connections: its queue is full")]
     Busy(Address),
-    /// No full answer within the deadline.
-    #[error("{0} did not answer within {took}", took = humane(*.1))]
+    /// No complete answer within the deadline.
+    #[error("{0} did not answer within {deadline}", deadline = in_seconds(*.1))]
     Timeout(Address, Duration),
-    /// Anything else the system reports.
+    /// Any other error of the operating system.
     #[error("the exchange with {address} failed")]
     Io {
-        /// Whom with.
+        /// The address of the runtime API.
         address: Address,
-        /// What the system says.
+        /// The error of the operating system.
         #[source]
         source: io::Error,
     },
-    /// More than [`MAX_REPLY`] bytes.
-    #[error("{0} answered more than {MAX_REPLY} bytes")]
+    /// The answer is larger than [`MAX_REPLY`] bytes.
+    #[error("the answer of {0} is larger than {MAX_REPLY} bytes")]
     TooLarge(Address),
-    /// Not what HAProxy answers.
-    #[error("{address} does not answer like HAProxy")]
+    /// The answer does not have the format of HAProxy.
+    #[error("the answer of {address} does not have the format of HAProxy")]
     BadReply {
-        /// Whom with.
+        /// The address of the runtime API.
         address: Address,
-        /// What is wrong.
+        /// The problem.
         #[source]
         source: BadReply,
     },
 }
 
-fn humane(duration: Duration) -> String {
+fn in_seconds(duration: Duration) -> String {
     format!("{} s", duration.as_secs_f32())
 }
 
 impl ExchangeError {
-    /// A short word for status and metrics.
+    /// Returns the stable reason code for status and metrics.
     pub fn reason(&self) -> &'static str {
         match self {
             Self::NoSocket(_) => "no_socket",
@@ -91,61 +91,63 @@ impl ExchangeError {
         }
     }
 
-    /// What to do about it.
+    /// Returns the fix, for hints.
     pub fn remedy(&self) -> &'static str {
         match self {
             Self::NoSocket(_) => {
-                "start HAProxy, and check `stats socket` in haproxy.cfg against `address` in [[haproxy]]"
+                "start HAProxy, and check that `address` in [[haproxy]] is the path of `stats socket` in haproxy.cfg"
             }
-            Self::NotASocket(_) => "set `address` in [[haproxy]] to the path of `stats socket` in haproxy.cfg itself",
+            Self::NotASocket(_) => {
+                "set `address` in [[haproxy]] to the path of `stats socket` in haproxy.cfg; symbolic links are not followed"
+            }
             Self::Permission(_) => {
-                "put weightd's user into the socket's group, such as `stats socket … mode 660 group haproxy level admin`"
+                "add the user of weightd to the group of the socket, as in `stats socket … mode 660 group haproxy level admin`"
             }
-            Self::Refused(_) => "start HAProxy; a socket file stays behind when it ends",
+            Self::Refused(_) => "start HAProxy; the socket file exists, but no process uses it",
             Self::Busy(_) | Self::Timeout(..) => {
-                "see whether HAProxy hangs, or other clients use up its `stats maxconn`, 10 unless set"
+                "check whether HAProxy hangs, or whether other clients use all connections of `stats maxconn` (default 10)"
             }
-            Self::Io { .. } => "see the error; it is tried again",
+            Self::Io { .. } => "check the error; weightd tries again",
             Self::TooLarge(_) | Self::BadReply { .. } => {
-                "check that `address` in [[haproxy]] is a `stats socket` of HAProxy and not its master socket or another program"
+                "check that `address` in [[haproxy]] is a `stats socket` of HAProxy, not its master socket and not another program"
             }
         }
     }
 }
 
-/// Sends `line` on a connection of its own and reads what comes until the other side closes.
+/// Sends `line` on a new connection and reads the answer until HAProxy closes the connection.
 ///
 /// # Errors
-/// [`ExchangeError`]. Then it is not known what of the line ran; only reading back tells.
+/// [`ExchangeError`]. It is then unknown which commands ran. Read the weights to find out.
 pub async fn exchange(address: &Address, line: &Line, deadline: Duration) -> Result<String, ExchangeError> {
-    match timeout(deadline, connect_and_talk(address, line)).await {
+    match timeout(deadline, connect_and_exchange(address, line)).await {
         Ok(outcome) => outcome,
         Err(_) => Err(ExchangeError::Timeout(address.clone(), deadline)),
     }
 }
 
-async fn connect_and_talk(address: &Address, line: &Line) -> Result<String, ExchangeError> {
+async fn connect_and_exchange(address: &Address, line: &Line) -> Result<String, ExchangeError> {
     match address {
         Address::Unix(path) => {
             check_file(address, path)?;
-            talk_over(path, address, line).await
+            exchange_over_unix(path, address, line).await
         }
-        Address::Abstract { name, padded } => talk_over(&abstract_path(name, *padded), address, line).await,
+        Address::Abstract { name, padded } => exchange_over_unix(&abstract_path(name, *padded), address, line).await,
         Address::Tcp { host, port } => {
             let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(|e| failed(address, e))?;
-            talk(stream, address, line.wire().as_bytes()).await
+            send_and_receive(stream, address, line.wire().as_bytes()).await
         }
     }
 }
 
-async fn talk_over(path: &Path, address: &Address, line: &Line) -> Result<String, ExchangeError> {
+async fn exchange_over_unix(path: &Path, address: &Address, line: &Line) -> Result<String, ExchangeError> {
     let wire = line.wire();
     let (stream, sent) = connect_and_send(path, wire.as_bytes()).map_err(|e| failed(address, e))?;
-    talk(stream, address, &wire.as_bytes()[sent..]).await
+    send_and_receive(stream, address, &wire.as_bytes()[sent..]).await
 }
 
-/// A name in the abstract namespace as the system takes it: behind a NUL byte. HAProxy binds `abns@` with all 108 bytes of
-/// `sun_path`.
+/// Returns the path that the system uses for a name in the abstract namespace: a NUL byte, then the name. HAProxy binds
+/// `abns@` with all 108 bytes of `sun_path`.
 fn abstract_path(name: &str, padded: bool) -> PathBuf {
     let mut bytes = vec![0];
     bytes.extend_from_slice(name.as_bytes());
@@ -155,8 +157,8 @@ fn abstract_path(name: &str, padded: bool) -> PathBuf {
     OsString::from_vec(bytes).into()
 }
 
-/// Connects and sends what can be sent at once, which is nearly always all: a Unix socket connects at once or not at
-/// all, so there is nothing to wait for before the answer. Returns how many bytes are sent.
+/// Connects, and sends without blocking. A Unix socket connects at once or fails, so nearly always the whole line is
+/// sent here. Returns the number of sent bytes.
 fn connect_and_send(path: &Path, line: &[u8]) -> io::Result<(UnixStream, usize)> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
     socket.connect(&SockAddr::unix(path)?)?;
@@ -172,8 +174,8 @@ fn connect_and_send(path: &Path, line: &[u8]) -> io::Result<(UnixStream, usize)>
     Ok((UnixStream::from_std(stream)?, sent))
 }
 
-/// A connect to something else than a socket says `Connection refused`, which sends people looking in the
-/// wrong place. A symbolic link is not followed: who may write the folder could point it anywhere.
+/// Checks that `path` is a socket. A connect to another file gives a misleading `Connection refused`. Symbolic links
+/// are not followed: any user with write permission in the directory could redirect the link.
 fn check_file(address: &Address, path: &Path) -> Result<(), ExchangeError> {
     use std::os::unix::fs::FileTypeExt as _;
     match std::fs::symlink_metadata(path) {
@@ -183,13 +185,13 @@ fn check_file(address: &Address, path: &Path) -> Result<(), ExchangeError> {
     }
 }
 
-async fn talk<S: AsyncRead + AsyncWrite + Unpin>(
+async fn send_and_receive<S: AsyncRead + AsyncWrite + Unpin>(
     mut stream: S,
     address: &Address,
     unsent: &[u8],
 ) -> Result<String, ExchangeError> {
     if !unsent.is_empty() {
-        // One write: HAProxy 3.x runs only the first line it finds, and a line must come with its LF.
+        // One write for the whole line: HAProxy 3.x runs only the first line that it finds, and it must end with LF.
         stream.write_all(unsent).await.map_err(|e| failed(address, e))?;
         stream.shutdown().await.map_err(|e| failed(address, e))?;
     }
@@ -203,7 +205,7 @@ async fn talk<S: AsyncRead + AsyncWrite + Unpin>(
             return Err(ExchangeError::TooLarge(address.clone()));
         }
     }
-    // HAProxy passes on what its configuration holds, which need not be UTF-8 outside names and numbers.
+    // HAProxy copies text of its configuration into answers. Only names and numbers are certainly UTF-8.
     Ok(String::from_utf8(reply).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned()))
 }
 
@@ -212,7 +214,7 @@ fn failed(address: &Address, error: io::Error) -> ExchangeError {
         io::ErrorKind::NotFound => ExchangeError::NoSocket(address.clone()),
         io::ErrorKind::PermissionDenied => ExchangeError::Permission(address.clone()),
         io::ErrorKind::ConnectionRefused => ExchangeError::Refused(address.clone()),
-        // What a connect to a Unix socket says whose queue is full.
+        // A connect to a Unix socket with a full queue returns `WouldBlock`.
         io::ErrorKind::WouldBlock => ExchangeError::Busy(address.clone()),
         _ => ExchangeError::Io { address: address.clone(), source: error },
     }

@@ -1,16 +1,16 @@
-//! A server-state file, as HAProxy reads it when it starts: `server-state-file` with `load-server-state-from-file`.
+//! Writes the server-state file that HAProxy reads at start (`server-state-file` with `load-server-state-from-file`).
 //!
-//! Pure. Says weights and, as far as its format permits, nothing else: servers run, nobody administers them, their
-//! addresses are the configuration's.
+//! Pure. The file sets weights and, as far as the format permits, nothing else: each server is running, has no
+//! administrative state, and keeps the address of the configuration.
 
 use std::fmt::Write as _;
 
 use weightd_core::model::{BackendName, ServerName, Weight};
 
-/// One server.
+/// The row of one server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Row<'a> {
-    /// `be_id`. HAProxy looks rows up by names, and only notes that ids differ.
+    /// `be_id`. HAProxy finds rows by name. If the id differs, it only logs a notice.
     pub backend_id: u32,
     /// `be_name`.
     pub backend: &'a BackendName,
@@ -18,16 +18,15 @@ pub struct Row<'a> {
     pub server_id: u32,
     /// `srv_name`.
     pub server: &'a ServerName,
-    /// `srv_uweight`: the weight to begin with.
+    /// `srv_uweight`: the weight after the start.
     pub weight: Weight,
-    /// `srv_iweight`: HAProxy takes the row's weight only if this is the configured weight still.
+    /// `srv_iweight`: HAProxy applies the weight of the row only if this equals the configured weight.
     pub initial: Weight,
-    /// `srv_port`. The format has no way to leave it to the configuration, as an address can be left: what stands here
-    /// is what HAProxy uses.
+    /// `srv_port`. HAProxy uses this port instead of the configured one. Unlike the address, the format cannot omit it.
     pub port: u16,
 }
 
-/// The twenty columns that each version reads; 2.2 refuses more, and later ones take that many.
+/// The 20 columns that every version reads. HAProxy 2.2 rejects more columns, and later versions accept 20.
 const HEADER: &str = "\
 1
 # be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_uweight srv_iweight \
@@ -35,16 +34,17 @@ srv_time_since_last_change srv_check_status srv_check_result srv_check_health sr
 bk_f_forced_id srv_f_forced_id srv_fqdn srv_port srvrecord
 ";
 
-/// The file.
+/// Returns the text of the file.
 pub fn render<'a>(rows: impl IntoIterator<Item = Row<'a>>) -> String {
     let mut text = HEADER.to_owned();
     for Row { backend_id, backend, server_id, server, weight, initial, port } in rows {
-        // Running (2), not administered (0); no check has ended (1, 0), and its health is what running means.
+        // Running (2), no administrative state (0), no completed check (1, 0). HAProxy derives the health from
+        // "running".
         let written = writeln!(
             text,
             "{backend_id} {backend} {server_id} {server} - 2 0 {weight} {initial} 0 1 0 0 0 0 0 0 - {port} -"
         );
-        debug_assert!(written.is_ok(), "a string takes it");
+        debug_assert!(written.is_ok(), "writing to a string cannot fail");
     }
     text
 }
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_row_has_what_haproxy_reads_and_leaves_the_address_to_the_configuration() {
+    fn a_row_sets_the_weight_and_keeps_the_configured_address() {
         let (backend, server) = (BackendName::new("app").unwrap(), ServerName::new("blue").unwrap());
         let weight = |number| Weight::new(number).unwrap();
         let row = Row {
@@ -72,7 +72,7 @@ mod tests {
         assert_eq!(lines[2], "3 app 1 blue - 2 0 90 0 0 1 0 0 0 0 0 0 - 8080 -");
         assert_eq!(lines[1].split(' ').count() - 1, lines[2].split(' ').count());
         assert_eq!(lines.len(), 3);
-        assert!(text.ends_with('\n'), "HAProxy takes a line without an end for a damaged file");
+        assert!(text.ends_with('\n'), "HAProxy treats a file with an unterminated line as damaged");
         assert_eq!(render([]).lines().count(), 2);
     }
 }

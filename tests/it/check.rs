@@ -337,8 +337,10 @@ async fn what_is_no_haproxy_is_named() -> anyhow::Result<()> {
     let path = folder.path().join("mail.sock");
     banner(&path)?;
     let address = format!("unix:{}", path.display());
-    let hint =
-        User::of(&consul, None).with(&["--haproxy", &address]).fails("socket", "does not answer like HAProxy").await?;
+    let hint = User::of(&consul, None)
+        .with(&["--haproxy", &address])
+        .fails("socket", "does not have the format of HAProxy")
+        .await?;
     assert!(hint.contains("address"), "{hint}");
     Ok(())
 }
