@@ -1,8 +1,7 @@
 //! The client of Consul.
 //!
-//! Owns where Consul is, how this program identifies itself there, and under which root its keys lie. Must
-//! never ask for stale answers, never show a token or a password in a message, and never fall back to an
-//! unencrypted connection where an encrypted one was asked for.
+//! Owns the address of Consul, the credentials, and the requests to the KV store. Must not request stale answers, must
+//! not put a token or a password into a message, and must not fall back from an encrypted to an unencrypted connection.
 
 mod access;
 pub mod address;

@@ -2,19 +2,19 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::{Settings, Tls, TokenSource};
 
-/// Who a client is to Consul, and how it knows Consul: the settings that a running client can exchange.
+/// The credentials and certificates of a client: the settings that can be replaced while the client runs.
 #[derive(Debug, Clone)]
 pub struct Access {
     /// The ACL token.
     pub token: TokenSource,
-    /// `user:password` of a proxy in front of it.
+    /// `user:password` for a proxy in front of Consul.
     pub auth: Option<SecretString>,
-    /// Certificates.
+    /// The certificates.
     pub tls: Tls,
 }
 
 impl Access {
-    /// The part of `settings` that this is.
+    /// Copies the replaceable part of `settings`.
     pub fn of(settings: &Settings) -> Self {
         Self { token: settings.token.clone(), auth: settings.auth.clone(), tls: settings.tls.clone() }
     }

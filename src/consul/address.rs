@@ -1,53 +1,51 @@
-//! Where Consul is.
+//! The address of Consul's HTTP API.
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
 use reqwest::Url;
 use weightd_core::model::Escaped;
 
-/// Where Consul's HTTP API listens.
+/// The address of Consul's HTTP API.
 ///
-/// Written as Consul's own programs take it: `host:port`, `host` (port 8500), `http://host:port`,
-/// `http://host:port/prefix`, the same with `https://`, `unix:///path`. An IPv6 address stands in brackets. As
-/// everywhere in HTTP, `http://host` means port 80 and `https://host` port 443.
+/// The text forms are those of Consul's own programs: `host:port`, `host` (port 8500), `http://host:port`,
+/// `http://host:port/prefix`, the same with `https://`, and `unix:///path`. An IPv6 address is written in brackets.
+/// As usual in HTTP, `http://host` means port 80 and `https://host` means port 443.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Address {
-    /// HTTP, encrypted or plain.
+    /// HTTP or HTTPS.
     Http {
-        /// `http://host:port` or `https://host:port`, perhaps with the path of a proxy in front, without a trailing slash.
+        /// `http://host:port` or `https://host:port`, optionally with the path of a proxy, without a trailing slash.
         base: String,
     },
     /// A Unix stream socket of the agent.
     Unix(PathBuf),
 }
 
-/// Text that is no address of Consul. Its text is never shown: people put passwords there.
+/// The text is not a valid address of Consul. The error never contains the text, because it may contain a password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidAddress {
-    /// Nothing there.
+    /// The text is empty.
     #[error("the address is empty; {FORMS}")]
     Empty,
-    /// White space, a control character, a backslash, or anything beyond ASCII.
-    #[error("the address contains white space or a character that URLs do not have; {FORMS}")]
+    /// White space, a control character, a backslash, or a character outside ASCII.
+    #[error("the address contains white space or a character that is invalid in a URL; {FORMS}")]
     Character,
-    /// A scheme that is none of `http`, `https` and `unix`.
+    /// The scheme is not `http`, `https` or `unix`.
     #[error("the scheme `{}` is not known; {FORMS}", Escaped(.0))]
     Scheme(String),
-    /// `user:password@`.
-    #[error(
-        "the address contains `@`; a user and a password go into `auth` of [consul] or CONSUL_HTTP_AUTH, not into the address"
-    )]
+    /// The address contains `user:password@`.
+    #[error("the address contains `@`; write user and password to `auth` in [consul] or to CONSUL_HTTP_AUTH")]
     UserInfo,
-    /// `?` or `#`.
+    /// The address contains `?` or `#`.
     #[error("the address contains a query or a fragment; {FORMS}")]
     Query,
     /// A path without a scheme.
     #[error("the address has a path but no scheme; put http:// or https:// in front of it")]
     PathWithoutScheme,
-    /// A host or a port that cannot be.
-    #[error("the host or the port cannot be; {FORMS}")]
+    /// The host or the port is invalid.
+    #[error("the host or the port is invalid; {FORMS}")]
     Host,
-    /// A Unix socket's path that the system cannot take.
+    /// The path of the Unix socket is empty or too long.
     #[error("the socket's path is empty or longer than {max} bytes; {FORMS}", max = Address::MAX_PATH)]
     SocketPath,
 }
@@ -55,17 +53,17 @@ pub enum InvalidAddress {
 const FORMS: &str = "write host:port, http://host:port, https://host:port or unix:///path, an IPv6 address in brackets";
 
 impl Address {
-    /// The port that a bare host means.
+    /// The port of an address without scheme and port.
     pub const DEFAULT_PORT: u16 = 8500;
-    /// The longest path of a Unix socket, in bytes.
+    /// Maximum length of a Unix socket's path, in bytes.
     pub const MAX_PATH: usize = 107;
 
-    /// Whether connections are encrypted.
+    /// Whether the connection uses TLS.
     pub fn is_tls(&self) -> bool {
         matches!(self, Self::Http { base } if base.starts_with(HTTPS))
     }
 
-    /// The same address with encryption; none for a Unix socket.
+    /// Returns the same address with `https://`; none for a Unix socket.
     pub(super) fn with_tls(self) -> Option<Self> {
         match self {
             Self::Unix(_) => None,
@@ -97,7 +95,7 @@ impl FromStr for Address {
         if scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case("unix")) {
             return unix(rest);
         }
-        // The URL parser drops some of these silently and reads a backslash as a slash.
+        // The URL parser silently drops some of these characters, and reads a backslash as a slash.
         if !text.bytes().all(|b| b.is_ascii_graphic() && b != b'\\') {
             return Err(InvalidAddress::Character);
         }
@@ -114,7 +112,7 @@ impl FromStr for Address {
             None if rest.contains('/') => return Err(InvalidAddress::PathWithoutScheme),
             None => (HTTP, !rest.rsplit(']').next().unwrap_or(rest).contains(':')),
         };
-        // The URL parser forgives surplus slashes and a missing port behind a colon.
+        // The URL parser accepts extra slashes, and a colon without a port.
         if rest.starts_with('/') || rest.split('/').next().is_some_and(|authority| authority.ends_with(':')) {
             return Err(InvalidAddress::Host);
         }
@@ -124,7 +122,7 @@ impl FromStr for Address {
             _ if implied_port => format!(":{}", Self::DEFAULT_PORT),
             Some(0) => return Err(InvalidAddress::Host),
             Some(port) => format!(":{port}"),
-            // The scheme's own, written or not.
+            // The default port of the scheme.
             None => String::new(),
         };
         let path = url.path().trim_end_matches('/');
@@ -158,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_form_that_consul_takes_is_taken() {
+    fn all_address_forms_of_consul_are_accepted() {
         let cases = [
             ("127.0.0.1:8500", "http://127.0.0.1:8500"),
             ("consul.example", "http://consul.example:8500"),
@@ -185,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_refused() {
+    fn invalid_addresses_are_rejected() {
         use InvalidAddress as E;
         let cases = [
             ("", E::Empty),
@@ -219,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn tls_can_be_added_and_is_never_taken_away() {
+    fn tls_can_be_added_and_is_never_removed() {
         let with_tls = |text: &str| text.parse::<Address>().unwrap().with_tls().map(|address| address.to_string());
         assert_eq!(with_tls("h:8501").as_deref(), Some("https://h:8501"));
         assert_eq!(with_tls("http://h/p").as_deref(), Some("https://h/p"));
@@ -230,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn no_password_is_repeated() {
+    fn errors_contain_no_password() {
         for text in ["http://user:hunter2@h", "user:hunter2@h", "https://user:hunter2@h", "hunter2:x@y://h"] {
             let error = text.parse::<Address>().unwrap_err();
             assert!(!format!("{error} {error:?}").contains("hunter2"), "{text}");
@@ -239,7 +237,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_displayed_reads_as_the_same_address(text in "(https?://|unix://|)[a-z0-9.:/\\[\\]%_~-]{0,40}") {
+        fn the_displayed_form_parses_to_the_same_address(text in "(https?://|unix://|)[a-z0-9.:/\\[\\]%_~-]{0,40}") {
             if let Ok(address) = text.parse::<Address>() {
                 let shown = address.to_string();
                 prop_assert_eq!(shown.parse::<Address>(), Ok(address), "{}", shown);

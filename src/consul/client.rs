@@ -1,4 +1,4 @@
-//! Consul's HTTP API, as far as it is used: the KV store.
+//! The client of Consul's HTTP API for the KV store.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -21,21 +21,21 @@ pub use super::{
 };
 use crate::base::chain::RootCause;
 
-/// How long a request that does not block may take. A Consul without a leader answers after 7 s.
+/// Deadline of a non-blocking request. A Consul without a leader answers after 7 s.
 pub const DEADLINE: Duration = Duration::from_secs(10);
-/// What a blocking query may take beyond its `wait` and Consul's jitter of `wait`/16.
+/// Time that a blocking query may take in addition to `wait` and Consul's jitter of `wait`/16.
 const BLOCKING_SLACK: Duration = Duration::from_secs(5);
 
-/// Asks Consul to wait for a change.
+/// The parameters of a blocking query.
 #[derive(Debug, Clone, Copy)]
 pub struct Blocking {
-    /// The index to wait beyond; at least 1.
+    /// Consul answers when its index is greater than this one; at least 1.
     pub index: u64,
-    /// How long at most. Consul adds up to a sixteenth.
+    /// The longest wait. Consul adds up to a sixteenth.
     pub wait: Duration,
 }
 
-/// The answer to a read.
+/// The answer to a read of the KV store. The body is none if there is no key.
 struct Read {
     index: u64,
     filtered: bool,
@@ -43,33 +43,33 @@ struct Read {
     body: Option<Vec<u8>>,
 }
 
-/// All keys below a prefix, as one answer had them.
+/// The keys below a prefix, from one answer.
 #[derive(Debug)]
 pub struct Listing {
     /// `X-Consul-Index`.
     pub index: u64,
     /// `X-Consul-Results-Filtered-By-ACLs`: keys may be missing.
     pub filtered: bool,
-    /// When the head of the answer arrived.
+    /// When the headers of the answer arrived.
     pub received: Instant,
-    /// None where the prefix has no key: an empty body would be something else.
+    /// None if the prefix has no key (404).
     body: Option<Vec<u8>>,
 }
 
-/// The names below a prefix, up to the next slash.
+/// The keys below a prefix, cut after the next slash.
 #[derive(Debug)]
 pub struct Children {
     /// `X-Consul-Index` of everything below the prefix.
     pub index: u64,
     /// `X-Consul-Results-Filtered-By-ACLs`: names may be missing.
     pub filtered: bool,
-    /// When the head of the answer arrived.
+    /// When the headers of the answer arrived.
     pub received: Instant,
     body: Option<Vec<u8>>,
 }
 
 impl Children {
-    /// The full keys; one that ends in a slash has keys below it.
+    /// Returns the full keys. A key that ends in a slash stands for all keys below it.
     ///
     /// # Errors
     /// [`ConsulError::Json`].
@@ -79,12 +79,12 @@ impl Children {
 }
 
 impl Listing {
-    /// The size of the answer in bytes.
+    /// Returns the size of the body in bytes.
     pub fn bytes(&self) -> usize {
         self.body.as_ref().map_or(0, Vec::len)
     }
 
-    /// The keys; none where the prefix has none.
+    /// Returns the keys; empty if the prefix has no key.
     ///
     /// # Errors
     /// [`ConsulError::Json`].
@@ -98,26 +98,26 @@ impl Listing {
     }
 }
 
-/// A Consul agent.
+/// A client of one Consul agent.
 #[derive(Debug)]
 pub struct Client {
     settings: Settings,
-    own: Mutex<Own>,
+    state: Mutex<ClientState>,
     replaced: watch::Sender<()>,
 }
 
-/// What is read from files, and may be read again while requests are under way.
+/// The data that come from files. They can be read again while requests are in progress.
 #[derive(Debug)]
-struct Own {
-    /// Who this program is, and whom it trusts.
+struct ClientState {
+    /// The credentials and certificates.
     access: Access,
-    /// What connects; none before the first request, and after a failed handshake.
+    /// The HTTP client; none before the first request and after a failed handshake.
     transport: Option<Arc<Transport>>,
-    /// The ACL token, once it was read.
+    /// The ACL token; none until it is read.
     token: Option<CachedToken>,
 }
 
-/// The ACL token as last read; none where none is configured.
+/// The ACL token of the last read; none if no token is configured.
 #[derive(Debug, Clone)]
 struct CachedToken(Option<SecretString>);
 
@@ -127,7 +127,7 @@ impl CachedToken {
     }
 }
 
-impl Own {
+impl ClientState {
     fn transport(&mut self, address: &Address) -> Result<Arc<Transport>, ConsulError> {
         let transport = match self.transport.take() {
             Some(transport) => transport,
@@ -146,14 +146,14 @@ impl Own {
 }
 
 impl Client {
-    /// A client of the agent that `settings` name. Connects, and reads the token and certificates, only when
-    /// used: whoever writes those files may be later.
+    /// Creates a client of the agent in `settings`. It connects and reads the token and the certificates only at the
+    /// first request, because another program may write those files after this one starts.
     ///
     /// # Errors
     /// [`ConsulError::Setup`].
     pub fn new(settings: Settings) -> Result<Self, ConsulError> {
         let access = Access::of(&settings);
-        // Without TLS nothing is read for it, and what does not work now never will.
+        // Without TLS the transport needs no file, so an error now is permanent.
         let transport = if settings.address.is_tls() {
             None
         } else {
@@ -161,65 +161,65 @@ impl Client {
         };
         Ok(Self {
             settings,
-            own: Mutex::new(Own { access, transport, token: None }),
+            state: Mutex::new(ClientState { access, transport, token: None }),
             replaced: watch::Sender::default(),
         })
     }
 
-    /// Where it is.
+    /// Returns the address of the agent.
     pub fn address(&self) -> &Address {
         &self.settings.address
     }
 
-    /// Whether a token is configured; else Consul takes this client for anybody.
+    /// Whether a token is configured. Without one, Consul uses its anonymous token.
     pub fn has_token(&self) -> bool {
         self.lock().access.token != TokenSource::None
     }
 
-    /// Does what may mend the cause of `error` before the next request: reads the token again after a denial, and
-    /// the certificates after a failed handshake. Requests under way go on.
+    /// Prepares the next request after `error`: reads the token again after a denial, and the certificates after a
+    /// failed handshake. Does not affect requests in progress.
     ///
     /// # Errors
-    /// [`ConsulError::Token`]; the token read before stays.
+    /// [`ConsulError::Token`]. The previous token stays in use.
     pub fn refresh(&self, error: &ConsulError) -> Result<(), ConsulError> {
-        let mut own = self.lock();
+        let mut state = self.lock();
         match error {
             ConsulError::Denied(_) => {
-                own.token = Some(CachedToken::read(&own.access)?);
+                state.token = Some(CachedToken::read(&state.access)?);
             }
-            ConsulError::Tls { .. } => own.transport = None,
+            ConsulError::Tls { .. } => state.transport = None,
             _ => {}
         }
         Ok(())
     }
 
-    /// Takes another token, password and certificates, or reads the same files anew. Requests under way go on.
+    /// Replaces token, password and certificates, and reads their files again. Does not affect requests in progress.
     ///
     /// # Errors
-    /// [`ConsulError::Token`] and [`ConsulError::Tls`]; then nothing is changed.
+    /// [`ConsulError::Token`] and [`ConsulError::Tls`]. The previous access stays in use.
     pub fn replace(&self, access: Access) -> Result<(), ConsulError> {
         let token = CachedToken::read(&access)?;
-        let mut own = self.lock();
+        let mut state = self.lock();
         if self.settings.address.is_tls() {
-            own.transport = Some(Arc::new(Transport::new(&self.settings.address, &access.tls)?));
+            state.transport = Some(Arc::new(Transport::new(&self.settings.address, &access.tls)?));
         }
-        (own.access, own.token) = (access, Some(token));
-        drop(own);
+        (state.access, state.token) = (access, Some(token));
+        drop(state);
         self.replaced.send_replace(());
         Ok(())
     }
 
-    /// Tells of each [`Client::replace`] from now on: what was answered before may differ for who this is now.
+    /// Subscribes to each [`Client::replace`] from now on. With a new token, Consul may answer differently.
     pub fn replacements(&self) -> watch::Receiver<()> {
         self.replaced.subscribe()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Own> {
-        // Nothing can panic while it is held, and each part is whole or not there.
-        self.own.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, ClientState> {
+        // A poisoned state is usable: each field is complete or none.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lists all keys below `prefix`; with `blocking`, once they differ or its time is over.
+    /// Lists all keys below `prefix`. With `blocking`, Consul answers after a change or when the wait is over.
     ///
     /// # Errors
     /// [`ConsulError`].
@@ -228,31 +228,32 @@ impl Client {
         Ok(Listing { index, filtered, received, body })
     }
 
-    /// Lists all keys below `prefix`, unless the answer has more than `max` bytes.
+    /// Lists all keys below `prefix`.
     ///
     /// # Errors
-    /// [`ConsulError`].
+    /// [`ConsulError`]; [`ConsulError::TooLarge`] if the answer is larger than `max` bytes.
     pub async fn list_at_most(&self, prefix: &str, max: usize) -> Result<Listing, ConsulError> {
         let Read { index, filtered, received, body } = self.read(prefix, &["recurse"], None, max).await?;
         Ok(Listing { index, filtered, received, body })
     }
 
-    /// The configured datacenter; none is the agent's own.
+    /// Returns the configured datacenter; none means the agent's own.
     pub(super) fn configured_datacenter(&self) -> Option<&str> {
         self.settings.datacenter.as_deref()
     }
 
-    /// Reads `key` alone, unless the answer has more than `max` bytes.
+    /// Reads only `key`.
     ///
     /// # Errors
-    /// [`ConsulError`]. A key that the token may not read is [`ConsulError::Denied`].
+    /// [`ConsulError`]; [`ConsulError::TooLarge`] if the answer is larger than `max` bytes, and [`ConsulError::Denied`]
+    /// if the token may not read the key.
     pub async fn get_at_most(&self, key: &str, max: usize) -> Result<Listing, ConsulError> {
         let Read { index, filtered, received, body } = self.read(key, &[], None, max).await?;
         Ok(Listing { index, filtered, received, body })
     }
 
-    /// Lists the names below `prefix` up to the next slash; with `blocking`, once anything below the prefix changed or its
-    /// time is over.
+    /// Lists the keys below `prefix`, cut after the next slash. With `blocking`, Consul answers after any change below
+    /// the prefix or when the wait is over.
     ///
     /// # Errors
     /// [`ConsulError`].
@@ -262,7 +263,7 @@ impl Client {
         Ok(Children { index, filtered, received, body })
     }
 
-    /// A read of the KV store.
+    /// Reads the KV store.
     async fn read(
         &self,
         key: &str,
@@ -291,9 +292,9 @@ impl Client {
         let body = self.body(response, max).await?;
         match status {
             StatusCode::OK | StatusCode::NOT_FOUND => {}
-            other => return Err(refused(other, &body)),
+            other => return Err(error_of_status(other, &body)),
         }
-        // A 404 without an index comes from some other server: Consul's says from where to wait for the first key.
+        // A 404 of Consul has an index, to wait for the first key. Without an index another server answered.
         let index = index.ok_or(ConsulError::NoIndex)?;
         if leader.is_some_and(|v| v == "false") {
             return Err(ConsulError::NoLeader);
@@ -302,8 +303,7 @@ impl Client {
         Ok(Read { index, filtered, received, body })
     }
 
-    /// Fails with [`ConsulError::Denied`] if the token may not read `key`. A listing does not tell: it leaves
-    /// out what the token may not see.
+    /// Checks that the token may read `key`. A listing cannot show this, because it silently omits hidden keys.
     ///
     /// # Errors
     /// [`ConsulError`].
@@ -312,15 +312,15 @@ impl Client {
         let response = self.send(request).await?;
         match response.status() {
             StatusCode::OK | StatusCode::NOT_FOUND => Ok(()),
-            other => Err(refused(other, &self.body(response, MAX_RESPONSE).await?)),
+            other => Err(error_of_status(other, &self.body(response, MAX_RESPONSE).await?)),
         }
     }
 
-    /// Sets `key` if its `ModifyIndex` still is `index`, 0 meaning that it must not exist. False if
-    /// somebody else was faster.
+    /// Sets `key` if its `ModifyIndex` still is `index`; 0 means that the key must not exist. Returns false if another
+    /// writer changed the key first.
     ///
     /// # Errors
-    /// [`ConsulError`]. A write with a lost or unclear answer may have happened.
+    /// [`ConsulError`]. If the answer is lost or unclear, Consul may have done the write.
     pub async fn put(&self, key: &str, value: Vec<u8>, index: u64) -> Result<bool, ConsulError> {
         let request = self.request(Method::PUT, &format!("/v1/kv/{key}"), &[("cas", index.to_string())])?.body(value);
         let (status, body) = self.answer(request).await?;
@@ -328,31 +328,31 @@ impl Client {
             (StatusCode::OK, b"true") => Ok(true),
             (StatusCode::OK, b"false") => Ok(false),
             (StatusCode::OK, other) => Err(ConsulError::Unclear(start_of(other))),
-            (other, _) => Err(refused(other, &body)),
+            (other, _) => Err(error_of_status(other, &body)),
         }
     }
 
-    /// Carries out all of `operations`, at most [`MAX_TXN`] of them, or none.
+    /// Runs `operations`, at most [`MAX_TXN`], in one transaction.
     ///
     /// # Errors
-    /// [`ConsulError`]. A write with a lost or unclear answer may have happened.
+    /// [`ConsulError`]. If the answer is lost or unclear, Consul may have done the writes.
     pub async fn transact(&self, operations: &[Operation]) -> Result<Committed, ConsulError> {
         let (status, body) = self.transaction(operations).await?;
         match status {
             StatusCode::OK if txn::is_result(&body, operations.len()) => Ok(Committed::Yes),
             StatusCode::OK => Err(ConsulError::Unclear(start_of(&body))),
             StatusCode::CONFLICT => Ok(Committed::No(txn::failed(&body)?)),
-            other => Err(refused(other, &body)),
+            other => Err(error_of_status(other, &body)),
         }
     }
 
-    /// What Consul answers to a transaction of these.
+    /// Sends a transaction and returns status and body.
     pub(super) async fn transaction(&self, operations: &[Operation]) -> Result<(StatusCode, Vec<u8>), ConsulError> {
         let body = txn::body(operations)?;
         self.answer(self.request(Method::PUT, "/v1/txn", &[])?.body(body)).await
     }
 
-    /// What Consul answers to a question for `path`.
+    /// Sends a GET request for `path` and returns status and body.
     pub(super) async fn get(
         &self,
         path: &str,
@@ -361,7 +361,7 @@ impl Client {
         self.answer(self.request(Method::GET, path, parameters)?).await
     }
 
-    /// The whole answer to a request that does not block.
+    /// Sends a non-blocking request and returns status and body.
     pub(super) async fn answer(&self, request: RequestBuilder) -> Result<(StatusCode, Vec<u8>), ConsulError> {
         let response = self.send(request.timeout(DEADLINE)).await?;
         let status = response.status();
@@ -375,11 +375,11 @@ impl Client {
         parameters: &[(&str, String)],
     ) -> Result<RequestBuilder, ConsulError> {
         let (transport, token, auth) = {
-            let mut own = self.lock();
-            (own.transport(&self.settings.address)?, own.token()?, own.access.auth.clone())
+            let mut state = self.lock();
+            (state.transport(&self.settings.address)?, state.token()?, state.access.auth.clone())
         };
         let text = format!("{}{path}", transport.base);
-        // Both parts were checked when they were configured; what does not parse all the same is refused.
+        // The configuration validates both parts, so this should not fail.
         let mut url = Url::parse(&text)
             .map_err(|error| ConsulError::Status(StatusCode::BAD_REQUEST, format!("{text}: {error}")))?;
         {
@@ -407,7 +407,7 @@ impl Client {
         }
         let mut request = transport.http.request(method, url);
         if let CachedToken(Some(token)) = token {
-            // The token is checked to be visible ASCII when it is read.
+            // A token is visible ASCII: `TokenSource::read` checks that.
             if let Ok(mut value) = HeaderValue::from_str(token.expose_secret()) {
                 value.set_sensitive(true);
                 request = request.header("X-Consul-Token", value);
@@ -438,7 +438,7 @@ impl Client {
         Ok(response)
     }
 
-    /// Reads a body piece by piece, so that one that is too large is given up before it is in memory.
+    /// Reads a body in chunks. Stops at more than `max` bytes, so that a large body is never completely in memory.
     async fn body(&self, mut response: Response, max: usize) -> Result<Vec<u8>, ConsulError> {
         let announced = response.content_length().and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
         if announced > max {
@@ -464,13 +464,13 @@ impl Client {
         } else if was_closed(&error) {
             ConsulError::Closed(address)
         } else {
-            // The URL says nothing that the address does not.
+            // The address in the error makes the URL redundant.
             ConsulError::Unreachable { address, source: RootCause(error.without_url()) }
         }
     }
 }
 
-/// Whether the connection was closed before any answer came.
+/// Whether the connection was closed before an answer.
 fn was_closed(error: &reqwest::Error) -> bool {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(current) = cause {
@@ -482,12 +482,13 @@ fn was_closed(error: &reqwest::Error) -> bool {
     false
 }
 
-/// The start of a body, for a message.
+/// Returns the first 1024 bytes of a body, for a message.
 pub(super) fn start_of(body: &[u8]) -> String {
     String::from_utf8_lossy(&body[..body.len().min(1024)]).trim().to_owned()
 }
 
-pub(super) fn refused(status: StatusCode, body: &[u8]) -> ConsulError {
+/// Returns the error for an unexpected status.
+pub(super) fn error_of_status(status: StatusCode, body: &[u8]) -> ConsulError {
     let text = start_of(body);
     match status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => ConsulError::Denied(text),

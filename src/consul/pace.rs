@@ -1,37 +1,37 @@
-//! The pace of the reads that follow changes: pure, no clock.
+//! Limits the rate of the reads that follow changes. Pure: no clock.
 //!
-//! A token bucket whose rate follows from the cost of a read. A small answer is read up to a hundred times a second; a large
-//! one so often that reading takes a fifth of a core at most. Changes that are further apart than that never wait.
+//! A token bucket with a rate that depends on the cost of a read. A small answer is read at most 100 times per second.
+//! A large answer is read so rarely that reading takes at most a fifth of a core. Changes at a lower rate never wait.
 
 use std::time::Duration;
 
 use weightd_core::model::Moment;
 
-/// How many reads may follow each other without a pause.
+/// Number of reads without a pause.
 pub const BURST: u32 = 5;
-/// The shortest time for one read after a burst: it bounds what a storm costs Consul.
+/// Shortest interval between reads after a burst. It limits the load on Consul.
 pub const FASTEST: Duration = Duration::from_millis(10);
-/// The longest one: the last change of a storm arrives within it.
+/// Longest interval between reads. The last change of a series arrives within it.
 pub const SLOWEST: Duration = Duration::from_secs(1);
-/// One read in this multiple of the time that it takes.
+/// The interval is this multiple of the duration of a read.
 const SHARE: u32 = 5;
 
-/// The time for one read, after a read that took `cost`. While the prefix is empty, Consul wakes the query for nearly every
-/// write of the datacenter.
+/// Returns the interval between reads, after a read of duration `cost`. For an empty prefix it is [`SLOWEST`], because
+/// Consul then wakes the query for nearly every write of the datacenter.
 pub fn interval(cost: Duration, empty: bool) -> Duration {
     if empty { SLOWEST } else { (cost * SHARE).clamp(FASTEST, SLOWEST) }
 }
 
-/// A token bucket. A single change never waits: the bucket is full when nothing happened for a while.
+/// A token bucket. It refills while no change arrives, so a single change never waits.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Pace {
-    /// When the bucket will be full again, if no more is taken.
+    /// When the bucket is full again, if no token is taken until then.
     full_at: Moment,
 }
 
 impl Pace {
-    /// Takes a token and returns how long to wait before it is used: never longer than `interval`. A bucket that was emptied
-    /// at a slower rate has no debt at a faster one.
+    /// Takes a token and returns the wait before its use, at most `interval`. Tokens that were taken at a slower rate
+    /// do not delay reads at a faster rate.
     pub fn take(&mut self, interval: Duration, now: Moment) -> Duration {
         let full_at = self.full_at.clamp(now, now + interval * BURST);
         self.full_at = full_at + interval;
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_interval_follows_from_the_cost_within_bounds() {
+    fn the_interval_depends_on_the_cost_within_bounds() {
         let millis = Duration::from_millis;
         assert_eq!(interval(millis(0), false), FASTEST);
         assert_eq!(interval(millis(1), false), FASTEST);
@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_is_free_and_a_storm_is_paced() {
+    fn a_burst_does_not_wait_and_many_changes_are_limited() {
         let mut pace = Pace::default();
         let mut now = Moment::after_start(Duration::from_secs(60));
         for _ in 0..BURST {
@@ -70,14 +70,14 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_rate_leaves_no_debt_at_a_fast_one() {
+    fn tokens_of_a_slow_rate_do_not_delay_a_fast_rate() {
         let mut pace = Pace::default();
         let mut now = Moment::after_start(Duration::from_secs(60));
-        // The prefix is empty, and Consul wakes for every write elsewhere.
+        // The prefix is empty, and Consul wakes the query for every write elsewhere.
         for _ in 0..100 {
             now = now + pace.take(SLOWEST, now);
         }
-        // The first document, and then a rollback: neither waits for longer than the fast rate.
+        // The first document and a rollback wait at most one interval of the fast rate.
         for _ in 0..20 {
             let pause = pace.take(FASTEST, now);
             assert!(pause <= FASTEST, "{pause:?}");
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn changes_further_apart_than_the_rate_never_wait() {
+    fn changes_below_the_rate_never_wait() {
         let mut pace = Pace::default();
         let mut now = Moment::default();
         for _ in 0..1000 {

@@ -1,4 +1,4 @@
-//! Whether Consul can be worked with and what a token may do, found out without doing it.
+//! Checks that Consul has a leader, and which permissions a token has. The checks change nothing.
 
 use std::time::Duration;
 
@@ -8,25 +8,25 @@ use tokio::time::timeout;
 
 use super::{
     Client, ConsulError,
-    client::{MAX_TXN, Operation, refused},
+    client::{MAX_TXN, Operation, error_of_status},
     txn,
 };
 
-/// How long the datacenter's name may take: a person waits for it.
+/// Deadline of the request for the datacenter's name. It is short, because a person waits for the answer.
 const SHORT: Duration = Duration::from_millis(500);
 
-/// Whom Consul takes a token for.
+/// The identity that Consul sees for a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Identity {
-    /// It has no ACLs: everybody may do everything.
+    /// ACLs are disabled: every client has all permissions.
     NoAcls,
-    /// It does not know the token. So it is also where there is none: whom it stands for is not said.
+    /// Consul does not know the token, or the request has no token. Consul does not describe the anonymous token.
     Unknown,
-    /// It knows it.
+    /// Consul knows the token.
     Known {
-        /// What names the token, and does not give its rights to who reads it.
+        /// The accessor id. It names the token and is not secret.
         accessor: String,
-        /// The names of its policies.
+        /// The names of the token's policies.
         policies: Vec<String>,
     },
 }
@@ -47,7 +47,7 @@ struct Policy {
 }
 
 impl Client {
-    /// The address of Consul's leader; none where there is no leader. Needs no right.
+    /// Returns the address of Consul's leader; none if there is no leader. Needs no permission.
     ///
     /// # Errors
     /// [`ConsulError`].
@@ -56,18 +56,18 @@ impl Client {
         Ok(Some(leader).filter(|leader| !leader.is_empty()))
     }
 
-    /// The datacenter that this client reads and writes: the configured one, else the agent's own. Needs no right. None if
-    /// Consul does not answer within [`SHORT`].
+    /// Returns the datacenter of this client's requests: the configured one, or the agent's own. Needs no permission. None
+    /// if Consul does not answer within [`SHORT`].
     pub async fn datacenter(&self) -> Option<String> {
         if let Some(configured) = self.configured_datacenter() {
             return Some(configured.to_owned());
         }
-        // Sorted by distance: the agent's own is the first.
+        // Consul sorts them by distance, so the agent's own datacenter is first.
         let answer = timeout(SHORT, self.json::<Vec<String>>("/v1/catalog/datacenters", &[])).await;
         answer.ok()?.ok()?.into_iter().next()
     }
 
-    /// Whom Consul takes this client for.
+    /// Returns the identity of this client's token.
     ///
     /// # Errors
     /// [`ConsulError`].
@@ -81,14 +81,15 @@ impl Client {
             // "ACL support disabled".
             StatusCode::UNAUTHORIZED => Ok(Identity::NoAcls),
             StatusCode::FORBIDDEN => Ok(Identity::Unknown),
-            other => Err(refused(other, &body)),
+            other => Err(error_of_status(other, &body)),
         }
     }
 
-    /// For each of `keys`, at most [`MAX_TXN`], whether the token may write it.
+    /// Returns for each of `keys`, at most [`MAX_TXN`], whether the token may write it.
     ///
-    /// Nothing is written: it is a transaction of check-and-sets on an index that no key can have. Consul looks at the
-    /// rights of all its operations first, and names those that are denied; where none is, all of them come too late.
+    /// Writes nothing: it sends a transaction of check-and-sets with an index that no key can have. Consul checks the
+    /// permissions of all operations first, and reports the denied ones. If none is denied, all operations fail as
+    /// conflicts.
     ///
     /// # Errors
     /// [`ConsulError`].
@@ -102,13 +103,13 @@ impl Client {
                 let denied = |position: usize| failed.iter().any(|failed| failed.denied && failed.position == position);
                 Ok((0..keys.len()).map(|position| !denied(position)).collect())
             }
-            // Whom Consul does not know may write nothing.
+            // Consul does not know the token: it may write nothing.
             StatusCode::FORBIDDEN => Ok(vec![false; keys.len()]),
-            other => Err(refused(other, &body)),
+            other => Err(error_of_status(other, &body)),
         }
     }
 
-    /// Which first parts keys have, such as `weightd/`, as far as the token may see them.
+    /// Lists the first segments of all keys that the token may read, such as `weightd/`.
     ///
     /// # Errors
     /// [`ConsulError`].
@@ -125,7 +126,7 @@ impl Client {
         if status == StatusCode::OK {
             serde_json::from_slice(&body).map_err(ConsulError::Json)
         } else {
-            Err(refused(status, &body))
+            Err(error_of_status(status, &body))
         }
     }
 }

@@ -1,7 +1,7 @@
-//! Consul sessions, and the keys that one of them holds.
+//! Consul sessions, and the keys that a session locks.
 //!
-//! A key that a session holds disappears with it, so its value never outlives the process that wrote it by more than
-//! twice the session's TTL. The lock is advisory: a plain write of another client replaces the value.
+//! Consul deletes a locked key with its session. So the value outlives the process that wrote it by at most twice the
+//! session's TTL. The lock is advisory: a plain write of another client replaces the value.
 
 use std::{fmt, time::Duration};
 
@@ -10,18 +10,18 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Client, ConsulError,
-    client::{refused, start_of},
+    client::{error_of_status, start_of},
 };
 
-/// TTL of every session. Consul accepts 10 s and more, and removes a session up to twice as late.
+/// TTL of every session. Consul accepts at least 10 s, and removes a session after up to twice the TTL.
 pub const TTL: Duration = Duration::from_secs(10);
 
-/// A session.
+/// The id of a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionId(String);
 
 impl SessionId {
-    /// A session with this id.
+    /// Creates a session id from Consul's text.
     pub fn new(id: impl Into<String>) -> Self {
         Self(id.into())
     }
@@ -33,18 +33,19 @@ impl fmt::Display for SessionId {
     }
 }
 
-/// A key, with the session that holds it.
+/// A key, and the session that locks it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeldKey {
     /// The value.
     pub value: Vec<u8>,
     /// `ModifyIndex` of the key.
     pub modify_index: u64,
-    /// The session that holds it; none if none does.
+    /// The session that locks the key; none if the key is not locked.
     pub session: Option<SessionId>,
 }
 
-/// The request that makes a session. `NodeChecks` is empty: a flap of the agent's own health must not end the session.
+/// The request that creates a session. `NodeChecks` is empty, so that a flapping health check of the agent does not end
+/// the session.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct NewSession<'a> {
@@ -64,7 +65,7 @@ struct Created {
 }
 
 impl Client {
-    /// Makes a session with [`TTL`], without a lock delay. Its keys are deleted with it. The token needs
+    /// Creates a session with [`TTL`] and without a lock delay. Consul deletes its keys with it. The token needs
     /// `session "<name of the agent's node>" { policy = "write" }`.
     ///
     /// # Errors
@@ -84,11 +85,11 @@ impl Client {
                 let created: Created = serde_json::from_slice(&body).map_err(ConsulError::Json)?;
                 Ok(SessionId::new(created.id))
             }
-            other => Err(refused(other, &body)),
+            other => Err(error_of_status(other, &body)),
         }
     }
 
-    /// Renews a session. False if Consul does not have it any more. A renewal is no raft write.
+    /// Renews a session. Returns false if Consul no longer has it. A renewal is not a Raft write.
     ///
     /// # Errors
     /// [`ConsulError`].
@@ -97,11 +98,11 @@ impl Client {
         match self.answer(self.request(Method::PUT, &path, &[])?).await? {
             (StatusCode::OK, _) => Ok(true),
             (StatusCode::NOT_FOUND, _) => Ok(false),
-            (other, body) => Err(refused(other, &body)),
+            (other, body) => Err(error_of_status(other, &body)),
         }
     }
 
-    /// Ends a session; Consul deletes its keys.
+    /// Ends a session. Consul deletes its keys.
     ///
     /// # Errors
     /// [`ConsulError`].
@@ -109,15 +110,15 @@ impl Client {
         let path = format!("/v1/session/destroy/{session}");
         match self.answer(self.request(Method::PUT, &path, &[])?).await? {
             (StatusCode::OK, _) => Ok(()),
-            (other, body) => Err(refused(other, &body)),
+            (other, body) => Err(error_of_status(other, &body)),
         }
     }
 
-    /// Writes `key` and locks it with `session`, or rewrites it if the session has the lock already. False if another
-    /// session has it.
+    /// Writes `key` and locks it with `session`. Also writes it if the session already has the lock. Returns false if
+    /// another session has the lock.
     ///
     /// # Errors
-    /// [`ConsulError`]. Consul answers a status of 500 if it does not have the session any more.
+    /// [`ConsulError`]. Consul answers with status 500 if it no longer has the session.
     pub async fn acquire(&self, key: &str, value: Vec<u8>, session: &SessionId) -> Result<bool, ConsulError> {
         let parameters = [("acquire", session.to_string())];
         let request = self.request(Method::PUT, &format!("/v1/kv/{key}"), &parameters)?.body(value);
@@ -126,11 +127,11 @@ impl Client {
             (StatusCode::OK, b"true") => Ok(true),
             (StatusCode::OK, b"false") => Ok(false),
             (StatusCode::OK, other) => Err(ConsulError::Unclear(start_of(other))),
-            (other, _) => Err(refused(other, &body)),
+            (other, _) => Err(error_of_status(other, &body)),
         }
     }
 
-    /// Reads a key with the session that holds it; none if the key does not exist.
+    /// Reads a key and the session that locks it; none if the key does not exist.
     ///
     /// # Errors
     /// [`ConsulError`].

@@ -1,4 +1,4 @@
-//! How to reach Consul, layer upon layer: flags, the environment, the file, the defaults.
+//! The settings of the Consul client, from four layers: flags, environment, file, defaults.
 
 use std::path::PathBuf;
 
@@ -13,25 +13,25 @@ use super::{
     token::{InvalidToken, TokenSource},
 };
 
-/// The environment: the value of a variable, if it is set. An argument, so that tests run in parallel.
+/// Returns the value of an environment variable, if it is set. It is an argument, so that tests can run in parallel.
 pub type Env<'a> = dyn Fn(&str) -> Option<String> + 'a;
 
-/// How to reach Consul, and as whom.
+/// The address of Consul and the credentials.
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
-    /// Where it listens.
+    /// The address of the agent.
     pub address: Address,
     /// The ACL token.
     pub token: TokenSource,
-    /// `user:password` of a proxy in front of it.
+    /// `user:password` for a proxy in front of Consul.
     pub auth: Option<SecretString>,
-    /// The datacenter; the agent's own if absent.
+    /// The datacenter. The default is the agent's own.
     pub datacenter: Option<String>,
     /// The namespace (Consul Enterprise).
     pub namespace: Option<String>,
     /// The admin partition (Consul Enterprise).
     pub partition: Option<String>,
-    /// Certificates, for an address with TLS.
+    /// The certificates, for an address with TLS.
     pub tls: Tls,
 }
 
@@ -46,44 +46,43 @@ impl PartialEq for Settings {
     }
 }
 
-/// A variable of the environment that is refused. Never shows its value.
+/// An environment variable has an invalid value. The error never contains the value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("environment variable {variable}: {problem}")]
 pub struct InvalidVariable {
-    /// Its name.
+    /// The name of the variable.
     pub variable: &'static str,
-    /// What is wrong with its value.
+    /// The problem with its value.
     pub problem: Problem,
 }
 
-/// What can be wrong with one setting.
+/// The problem with one setting.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
-    /// No address of Consul.
+    /// Not a valid address of Consul.
     #[error("{0}")]
     Address(InvalidAddress),
-    /// No boolean as Go's `ParseBool` reads them.
-    #[error("neither true nor false; write one of them")]
+    /// Not a boolean of Go's `strconv.ParseBool`.
+    #[error("neither true nor false; write true or false")]
     NotBoolean,
-    /// No name of a datacenter, namespace or partition.
-    #[error("not a name: {0}")]
+    /// Not a valid name of a datacenter, namespace or partition.
+    #[error("not a valid name: {0}")]
     Name(InvalidSegment),
-    /// No token.
+    /// Not a valid token.
     #[error("{0}")]
     Token(InvalidToken),
-    /// No password.
-    #[error("there is nothing in it; write user:password, or remove the setting")]
+    /// The password setting is empty.
+    #[error("the value is empty; write user:password, or remove the setting")]
     Empty,
-    /// No host name.
+    /// Not a valid host name.
     #[error("{0}")]
     ServerName(&'static str),
     /// A control character in a password.
-    #[error("it contains a control character; write user:password")]
+    #[error("the value contains a control character; write user:password")]
     Control,
 }
 
-/// What one place says about Consul: the flags, the environment, or the file. The first place that says
-/// something about a setting decides it.
+/// The settings of one source: flags, environment, or file. For each setting, the first layer that has it wins.
 #[derive(Debug, Clone, Default)]
 pub struct Layer {
     /// See [`Settings::address`].
@@ -102,26 +101,26 @@ pub struct Layer {
     pub tls: TlsLayer,
 }
 
-/// Why there are no settings.
+/// The settings are invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidSettings {
-    /// A variable of the environment is refused.
+    /// An environment variable is invalid.
     #[error(transparent)]
     Variable(#[from] InvalidVariable),
-    /// What was said in different places does not go together.
+    /// Settings of different sources contradict each other.
     #[error(transparent)]
     Contradiction(#[from] Contradiction),
 }
 
-/// The longest name of a datacenter, namespace or partition, in characters.
+/// Maximum length of the name of a datacenter, namespace or partition, in characters.
 const MAX_NAME: usize = 64;
 
 impl Layer {
-    /// Fills what this layer leaves open from the variables that Consul's own programs read. An empty
-    /// variable counts as unset, and one that is not needed is not looked at.
+    /// Fills the unset settings of this layer from the environment variables of Consul's own programs. An empty
+    /// variable counts as unset. A variable for a setting that this layer has is not read.
     ///
     /// # Errors
-    /// [`InvalidVariable`] for a value that cannot be used.
+    /// [`InvalidVariable`] for an invalid value.
     pub fn over_env(mut self, env: &Env<'_>) -> Result<Self, InvalidVariable> {
         let get = |variable: &'static str| env(variable).filter(|value| !value.is_empty());
         let wrong = |variable| move |problem| InvalidVariable { variable, problem };
@@ -154,7 +153,7 @@ impl Layer {
         Ok(self)
     }
 
-    /// Fills what this layer leaves open from the one below it.
+    /// Fills the unset settings of this layer from the layer `below`.
     #[must_use]
     pub fn over(self, below: Self) -> Self {
         Self {
@@ -168,10 +167,10 @@ impl Layer {
         }
     }
 
-    /// Fills what is still open with the defaults.
+    /// Fills the unset settings with the defaults.
     ///
     /// # Errors
-    /// [`Contradiction`]: whoever sets up TLS means an encrypted connection, and gets no other.
+    /// [`Contradiction`]. TLS settings with an unencrypted address are an error, so that TLS is never silently ignored.
     pub fn settings(self) -> Result<Settings, Contradiction> {
         let mut address = self.address.unwrap_or_default();
         if self.tls.ssl {
@@ -193,7 +192,7 @@ impl Layer {
     }
 }
 
-/// What the environment says about TLS.
+/// Reads the TLS settings from the environment.
 fn tls_of_env(env: &Env<'_>) -> Result<TlsLayer, InvalidVariable> {
     let get = |variable: &'static str| env(variable).filter(|value| !value.is_empty());
     let wrong = |variable| move |problem| InvalidVariable { variable, problem };
@@ -214,7 +213,7 @@ fn tls_of_env(env: &Env<'_>) -> Result<TlsLayer, InvalidVariable> {
 }
 
 impl Settings {
-    /// What `flags` say, then what the environment says, then the defaults.
+    /// Merges the `flags`, then the environment, then the defaults.
     ///
     /// # Errors
     /// As [`Layer::over_env`] and [`Layer::settings`].
@@ -223,7 +222,7 @@ impl Settings {
     }
 }
 
-/// A user and a password, as `user:password` or `user`.
+/// Parses a user and a password: `user:password` or `user`.
 ///
 /// # Errors
 /// [`Problem::Empty`] and [`Problem::Control`].
@@ -235,7 +234,7 @@ pub(crate) fn auth(text: &str) -> Result<SecretString, Problem> {
     }
 }
 
-/// The name of a datacenter, namespace or partition.
+/// Parses the name of a datacenter, namespace or partition.
 ///
 /// # Errors
 /// [`Problem::Name`].
@@ -244,7 +243,7 @@ pub(crate) fn name(text: &str) -> Result<String, Problem> {
     Ok(text.to_owned())
 }
 
-/// Reads a boolean as Go's `strconv.ParseBool` does, because Consul's own programs do.
+/// Parses a boolean in the same way as Go's `strconv.ParseBool`, because Consul's own programs use that.
 fn parse_bool(text: &str) -> Option<bool> {
     match text {
         "1" | "t" | "T" | "TRUE" | "true" | "True" => Some(true),

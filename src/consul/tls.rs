@@ -1,7 +1,7 @@
-//! TLS to Consul: what is trusted, who this program says it is, and what is said when that fails.
+//! TLS to Consul: trusted CAs, the client certificate, and explanations of failures.
 //!
-//! Must never connect with less than was asked for: a file that cannot be read is an error, and not a reason
-//! to trust something else.
+//! Must not connect with less security than configured. An unreadable file is an error, and never replaced by other
+//! certificates.
 
 mod error;
 mod explain;
@@ -16,16 +16,16 @@ pub(super) use explain::{Handshake, explain};
 pub(super) use load::client_config;
 pub use load::without_trust;
 
-/// How Consul proves who it is, and how this program does. Counts only where the address is `https://`.
+/// The TLS settings. They apply only to an `https://` address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tls {
-    /// The only CAs that are trusted; those of this machine if absent.
+    /// The trusted CAs. The default is the CAs of this machine.
     pub ca: Option<Ca>,
-    /// What this program shows when Consul asks who it is.
+    /// The client certificate, for a Consul that requests one.
     pub identity: Option<Identity>,
-    /// The name that Consul's certificate must have; the address's host if absent.
+    /// The name that Consul's certificate must have. The default is the host of the address.
     pub server_name: Option<String>,
-    /// Whether Consul's certificate is looked at.
+    /// Whether Consul's certificate is verified.
     pub verify: bool,
 }
 
@@ -35,28 +35,28 @@ impl Default for Tls {
     }
 }
 
-/// Where the certificates of CAs lie, as PEM.
+/// The location of the CA certificates, in PEM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ca {
-    /// In one file.
+    /// One file.
     File(PathBuf),
-    /// In the files of a directory, not of those below it.
+    /// All files of a directory, without subdirectories.
     Directory(PathBuf),
 }
 
-/// A client certificate. Both files are PEM, and may be the same one.
+/// A client certificate. Both files are PEM, and may be the same file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
-    /// The certificate, and those between it and its CA.
+    /// The certificate, and the intermediate certificates up to its CA.
     pub cert: PathBuf,
     /// Its private key.
     pub key: PathBuf,
 }
 
-/// What one place says about TLS; see [`super::Layer`].
+/// The TLS settings of one source; see [`super::Layer`].
 #[derive(Debug, Clone, Default)]
 pub struct TlsLayer {
-    /// Encrypts whatever the address says. There is no way to ask for less than the address does.
+    /// Forces TLS. False does not disable the TLS of an `https://` address.
     pub ssl: bool,
     /// See [`Tls::ca`].
     pub ca: Option<Ca>,
@@ -75,24 +75,24 @@ pub struct TlsLayer {
 pub enum Contradiction {
     /// A certificate without a key, or a key without a certificate.
     #[error(
-        "a client certificate and its key go together; set client_cert and client_key in [consul.tls], or \
+        "a client certificate needs its key, and a key needs its certificate; set client_cert and client_key in [consul.tls], or \
          CONSUL_CLIENT_CERT and CONSUL_CLIENT_KEY, or none of them"
     )]
     HalfIdentity,
-    /// TLS is set up, and the address does without.
+    /// TLS is configured, but the address is unencrypted.
     #[error(
-        "TLS is set up, but {0} is not encrypted; write https:// or set CONSUL_HTTP_SSL=true, or remove the keys of \
+        "TLS is configured, but {0} is not encrypted; write https:// or set CONSUL_HTTP_SSL=true, or remove the keys of \
          [consul.tls] and CONSUL_CACERT, CONSUL_CAPATH, CONSUL_CLIENT_CERT, CONSUL_CLIENT_KEY, CONSUL_TLS_SERVER_NAME \
          and CONSUL_HTTP_SSL_VERIFY"
     )]
     NotEncrypted(super::Address),
     /// TLS over a Unix socket.
-    #[error("CONSUL_HTTP_SSL asks for TLS, which a Unix socket does not need; unset it, or write https://host:port")]
+    #[error("CONSUL_HTTP_SSL requests TLS, but the address is a Unix socket; unset it, or write https://host:port")]
     UnixSocket,
 }
 
 impl TlsLayer {
-    /// Fills what this layer leaves open from the one below it.
+    /// Fills the unset settings of this layer from the layer `below`.
     #[must_use]
     pub(super) fn over(self, below: Self) -> Self {
         Self {
@@ -105,7 +105,7 @@ impl TlsLayer {
         }
     }
 
-    /// What all layers together mean.
+    /// Validates the merged layers and fills in the defaults.
     ///
     /// # Errors
     /// [`Contradiction::HalfIdentity`].
@@ -120,10 +120,10 @@ impl TlsLayer {
     }
 }
 
-/// A name that a certificate can have and that can stand in a URL: no IP address.
+/// Parses a server name: a host name, not an IP address, because the name replaces the host of the URL.
 ///
 /// # Errors
-/// What to write instead.
+/// The problem, and the fix.
 pub(crate) fn server_name(text: &str) -> Result<String, &'static str> {
     let name = DnsName::try_from(text).map_err(|_| "not a host name; write one such as server.dc1.consul")?;
     Ok(name.as_ref().to_owned())

@@ -1,4 +1,4 @@
-//! The ACL token, and where it comes from.
+//! The ACL token and its source.
 
 use std::{
     fs::File,
@@ -8,15 +8,15 @@ use std::{
 
 use secrecy::{ExposeSecret as _, SecretString};
 
-/// Where the ACL token comes from.
+/// The source of the ACL token.
 #[derive(Debug, Clone, Default)]
 pub enum TokenSource {
-    /// There is none: Consul's anonymous token.
+    /// No token: Consul uses its anonymous token.
     #[default]
     None,
     /// The token itself.
     Value(SecretString),
-    /// A file that holds it, read anew each time so that a rotated token is found.
+    /// A file with the token. Each read opens it again, so that a rotated token is found.
     File(PathBuf),
 }
 
@@ -31,7 +31,7 @@ impl PartialEq for TokenSource {
     }
 }
 
-/// Why there is no token where there should be one. Never shows what was read.
+/// The token cannot be read. The error never contains content of the file.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
     /// The file could not be read.
@@ -39,51 +39,52 @@ pub enum TokenError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         #[source]
         source: io::Error,
     },
-    /// The file holds something else than a token.
+    /// The content of the file is not a token.
     #[error("the token file {}: {problem}", .path.display())]
     Content {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem with the content.
         problem: InvalidToken,
     },
 }
 
-/// What cannot be a token.
+/// The text is not a valid token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidToken {
-    /// Nothing but white space.
-    #[error("there is no token in it; write one, or remove the setting")]
+    /// The text is empty or white space.
+    #[error("the token is empty; write a token, or remove the setting")]
     Empty,
-    /// More bytes than [`TokenSource::MAX_LEN`].
-    #[error("it has more than {max} bytes, so it is not a token", max = TokenSource::MAX_LEN)]
+    /// The text is longer than [`TokenSource::MAX_LEN`] bytes.
+    #[error("the text is longer than {max} bytes, so it is not a token", max = TokenSource::MAX_LEN)]
     TooLong,
-    /// What an HTTP header cannot carry.
-    #[error("it contains white space, control characters or characters beyond ASCII; write the token and nothing else")]
+    /// The text contains a character that is invalid in an HTTP header.
+    #[error("the text contains white space, control characters or characters outside ASCII; write only the token")]
     NotVisible,
 }
 
 impl TokenSource {
-    /// The most bytes that a token, or the file with it, may have.
+    /// Maximum size of a token, and of its file, in bytes.
     pub const MAX_LEN: usize = 4096;
 
-    /// A token given as text. White space around it is dropped.
+    /// Parses a token. Trims white space around it.
     ///
     /// # Errors
-    /// [`InvalidToken`] if it is empty, too long, or nothing that a header can carry.
+    /// [`InvalidToken`] if the text is empty, too long, or invalid in an HTTP header.
     pub fn value(text: &str) -> Result<Self, InvalidToken> {
         token(text.as_bytes()).map(Self::Value)
     }
 
-    /// The token, if there is one. A file is read at each call.
+    /// Returns the token; none for [`TokenSource::None`]. Reads the file at each call.
     ///
     /// # Errors
-    /// [`TokenError`] if the file cannot be read, is empty, has more than [`Self::MAX_LEN`] bytes, or holds
-    /// anything but visible ASCII. An empty file is no anonymous token: it is a file being written.
+    /// [`TokenError`] if the file cannot be read, is empty, is larger than [`Self::MAX_LEN`] bytes, or contains
+    /// anything except visible ASCII. An empty file does not mean the anonymous token: another program may be writing
+    /// it.
     pub fn read(&self) -> Result<Option<SecretString>, TokenError> {
         match self {
             Self::None => Ok(None),
@@ -126,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_read_anew_each_time_and_trimmed() {
+    fn a_file_is_read_at_each_call_and_trimmed() {
         let (dir, source) = file("one\n");
         assert_eq!(source.read().unwrap().unwrap().expose_secret(), "one");
         std::fs::write(dir.path().join("token"), " \ttwo\r\n").unwrap();
@@ -134,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_token_is_refused_and_not_repeated() {
+    fn invalid_tokens_are_rejected_and_not_shown() {
         let cases: [(&[u8], InvalidToken); 6] = [
             (b"", InvalidToken::Empty),
             (b" \n", InvalidToken::Empty),
@@ -152,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_file_is_an_error_and_not_the_anonymous_token() {
+    fn a_missing_file_is_an_error_and_does_not_mean_the_anonymous_token() {
         let source = TokenSource::File("/nonexistent/token".into());
         assert!(matches!(source.read(), Err(TokenError::Read { .. })));
         assert!(TokenSource::None.read().unwrap().is_none());

@@ -1,4 +1,4 @@
-//! What carries requests to one Consul: connections, and how they are made.
+//! The HTTP client for one Consul address, and the setup of its connections.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,21 +10,21 @@ use reqwest::{
 
 use super::{Address, ConsulError, Tls, tls};
 
-/// How long connecting may take.
+/// Deadline of a connect.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(3);
 
 /// An HTTP client for one address.
 #[derive(Debug)]
 pub(super) struct Transport {
     pub(super) http: reqwest::Client,
-    /// What paths are appended to.
+    /// The base URL. Paths are appended to it.
     pub(super) base: String,
-    /// What the handshakes have shown; nothing without TLS.
+    /// The record of the handshakes; empty without TLS.
     pub(super) handshake: Arc<tls::Handshake>,
 }
 
 impl Transport {
-    /// Reads all files of certificates that `tls` names, if the address needs any.
+    /// Creates the HTTP client. If the address needs TLS, reads all certificate files of `tls`.
     ///
     /// # Errors
     /// [`ConsulError::Tls`] and [`ConsulError::Setup`].
@@ -34,8 +34,7 @@ impl Transport {
         } else {
             (tls::without_trust(), Arc::default())
         };
-        // No proxy from the environment and no redirect: a token goes to the agent that was named, and to
-        // nobody else.
+        // No proxy of the environment and no redirect, so that the token reaches only the configured agent.
         let mut builder = reqwest::Client::builder()
             .no_proxy()
             .redirect(Policy::none())
@@ -49,9 +48,9 @@ impl Transport {
                 "http://localhost".to_owned()
             }
             (Address::Http { base }, Some(name)) if address.is_tls() => {
-                // The name in the URL is the one that the certificate must have; where it leads is another matter.
-                let (base, host) = renamed(base, name).unwrap_or_else(|| (base.clone(), name.clone()));
-                builder = builder.dns_resolver(Arc::new(At(host)));
+                // The certificate must have the host name of the URL. The resolver still connects to the real host.
+                let (base, host) = with_host(base, name).unwrap_or_else(|| (base.clone(), name.clone()));
+                builder = builder.dns_resolver(Arc::new(FixedHost(host)));
                 base
             }
             (Address::Http { base }, _) => base.clone(),
@@ -60,22 +59,22 @@ impl Transport {
     }
 }
 
-/// The same URL with another host, and the host that it had.
-fn renamed(base: &str, name: &str) -> Option<(String, String)> {
+/// Returns the URL with the host `name`, and its original host.
+fn with_host(base: &str, name: &str) -> Option<(String, String)> {
     let mut url = Url::parse(base).ok()?;
     let host = url.host_str()?.trim_start_matches('[').trim_end_matches(']').to_owned();
     url.set_host(Some(name)).ok()?;
     Some((url.as_str().trim_end_matches('/').to_owned(), host))
 }
 
-/// Finds one host, whatever name it is asked for.
-struct At(String);
+/// Resolves every name to the addresses of one host.
+struct FixedHost(String);
 
-impl Resolve for At {
+impl Resolve for FixedHost {
     fn resolve(&self, _: Name) -> Resolving {
         let host = self.0.clone();
         Box::pin(async move {
-            // The port is the URL's.
+            // The URL sets the port.
             let found = tokio::net::lookup_host((host, 0)).await?;
             Ok(Box::new(found.collect::<Vec<_>>().into_iter()) as Addrs)
         })
@@ -87,14 +86,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_host_of_a_url_is_another_one() {
+    fn only_the_host_of_a_url_is_replaced() {
         let cases = [
             ("https://127.0.0.1:8501", "https://n.example:8501", "127.0.0.1"),
             ("https://[::1]:8501", "https://n.example:8501", "::1"),
             ("https://h/consul", "https://n.example/consul", "h"),
         ];
         for (base, expected, host) in cases {
-            assert_eq!(renamed(base, "n.example"), Some((expected.to_owned(), host.to_owned())));
+            assert_eq!(with_host(base, "n.example"), Some((expected.to_owned(), host.to_owned())));
         }
     }
 }

@@ -1,17 +1,17 @@
-//! A transaction on Consul's wire.
+//! The wire format of Consul's transactions.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use serde::{Deserialize, Serialize};
 
 use super::ConsulError;
 
-/// The most operations of one transaction: Consul takes 64, and some room is left.
+/// Maximum number of operations in one transaction. Consul's limit is 64.
 pub const MAX_TXN: usize = 62;
 
 /// An operation of a transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Operation {
-    /// Sets `key` if its `ModifyIndex` still is `index`; 0 means that it must not exist.
+    /// Sets `key` if its `ModifyIndex` still is `index`; 0 means that the key must not exist.
     Cas {
         /// The key.
         key: String,
@@ -41,27 +41,27 @@ pub enum Operation {
     },
 }
 
-/// What became of a transaction.
+/// The result of a transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Committed {
-    /// All of it happened.
+    /// Consul ran all operations.
     Yes,
-    /// Nothing happened, because these operations failed. At least one.
+    /// Consul ran none, because these operations failed. The list has at least one.
     No(Vec<FailedOperation>),
 }
 
-/// An operation that failed, and with it the transaction.
+/// A failed operation. One failed operation fails the transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FailedOperation {
     /// Its position in the transaction.
     pub position: usize,
-    /// Whether a policy forbids it. Else the key is not as the operation expects it.
+    /// Whether Consul denied the operation. If not, the key does not match the condition of the operation.
     pub denied: bool,
-    /// Consul's words.
+    /// Consul's message.
     pub what: String,
 }
 
-/// The request for `operations`.
+/// Returns the body of the request for `operations`.
 ///
 /// # Errors
 /// [`ConsulError::Json`].
@@ -70,7 +70,7 @@ pub(super) fn body(operations: &[Operation]) -> Result<Vec<u8>, ConsulError> {
     serde_json::to_vec(&operations).map_err(ConsulError::Json)
 }
 
-/// Whether a body says that all of so many operations were done.
+/// Whether the body reports success of `operations` operations.
 pub(super) fn is_result(body: &[u8], operations: usize) -> bool {
     serde_json::from_slice::<TxnResult>(body).is_ok_and(|result| {
         result.errors.is_none_or(|errors| errors.is_empty())
@@ -80,7 +80,7 @@ pub(super) fn is_result(body: &[u8], operations: usize) -> bool {
     })
 }
 
-/// The operations that failed, from an answer with status 409.
+/// Parses the failed operations of an answer with status 409.
 ///
 /// # Errors
 /// [`ConsulError::Json`].
@@ -94,7 +94,7 @@ pub(super) fn failed(body: &[u8]) -> Result<Vec<FailedOperation>, ConsulError> {
     Ok(failed.collect())
 }
 
-/// How Consul says that a policy forbids an operation; newer ones go on with whose and which.
+/// The start of Consul's message for a denied operation. Newer versions append the token and the rule.
 const DENIED: &str = "Permission denied";
 
 #[derive(Serialize)]

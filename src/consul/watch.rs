@@ -1,8 +1,8 @@
-//! Follows one prefix of Consul KV with a blocking query, for ever.
+//! Follows one prefix of Consul KV with a blocking query, endlessly.
 //!
-//! Owns the rules of the query: which index to wait beyond, when to read without waiting, how fast to ask again, what an
-//! unusable answer means. Publishes what Consul says; must never decide what that changes, and must never turn a failed or
-//! empty read into an instruction.
+//! Owns the rules of the query: the index, the plain reads, the rate, and the meaning of an unusable answer. Publishes
+//! the desired state. Must not decide which changes follow from it, and must not turn a failed or empty read into an
+//! instruction.
 
 mod link;
 mod reading;
@@ -32,48 +32,48 @@ use crate::base::{
     telemetry::budget::Budget,
 };
 
-/// Shortest and longest pause after an error. Jittered, so that a fleet does not come back at one instant. Not longer,
-/// because a Consul that is back after an hour should be followed again at once.
+/// Shortest and longest pause after an error. Jittered, so that the nodes of a fleet do not retry at the same instant.
+/// The maximum is short, so that the watch follows Consul again soon after a long outage.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
-/// How often a plain read goes beside the blocked query. It proves that Consul still answers, and it finds what a blocked
-/// query misses: a snapshot that is restored meanwhile.
+/// Interval of the plain reads during a blocked query. A plain read proves that Consul still answers. It also finds a
+/// restored snapshot, which a blocked query misses.
 const PLAIN_READ_EVERY: Duration = Duration::from_secs(10);
-/// The same after such a read failed.
+/// Interval until the next plain read after a failed one.
 const PLAIN_READ_AFTER_ERROR: Duration = Duration::from_secs(5);
-/// The shortest pause after an answer: what it changes goes to HAProxy first, on the one thread that both share.
+/// Shortest pause after an answer. It lets the changes go to HAProxy first, because both use the same thread.
 const APPLY_FIRST: Duration = Duration::from_millis(2);
-/// A person who asks for the status causes a plain read, but at most once in this time.
+/// Shortest interval of the plain reads that status requests cause.
 const REFRESH_EVERY: Duration = Duration::from_secs(1);
-/// And at most in this multiple of the time that the last one took, so that reading stays below 2 % of a core.
+/// The interval is also at least this multiple of the duration of the last plain read: at most 2 % of a core.
 const REFRESH_COST: u32 = 50;
-/// How often a prefix that is too large for one answer is tried as one answer again.
+/// Interval of the attempts to read a too large prefix in one answer again.
 const TRY_WHOLE_EVERY: Duration = Duration::from_secs(60);
 
-/// What the watch says about the desired state.
+/// The desired state, as the watch publishes it.
 #[derive(Debug, Clone, Default)]
 pub enum Feed {
-    /// The first read has not ended.
+    /// The first read has not finished.
     #[default]
     Waiting,
-    /// The first read failed: the weights on disk are all there is.
+    /// The first read failed. Only the weights on disk are known.
     Unavailable,
-    /// What Consul said last. Stays in force when later reads fail.
+    /// The state of the last good read. It stays valid if later reads fail.
     State {
         /// The desired state.
         state: Arc<DesiredState>,
-        /// When the answer that brought it was complete.
+        /// When the answer with this state was complete.
         read_at: Moment,
     },
 }
 
-/// What a watch publishes, and how it is asked for a reading.
+/// The handle of a watch: its published state, and a channel to request a read.
 #[derive(Debug, Clone)]
-pub struct Followed {
+pub struct WatchHandle {
     /// The desired state.
     pub feed: watch::Receiver<Feed>,
-    /// The connection.
+    /// The state of the connection.
     pub link: watch::Receiver<Link>,
-    /// A message in it asks for a plain read soon.
+    /// A message requests a plain read.
     pub refresh: Arc<watch::Sender<()>>,
 }
 
@@ -87,18 +87,18 @@ pub struct Watch {
     decoder: Decoder,
     index: u64,
     mode: Mode,
-    /// When a prefix that is read backend by backend may be tried as one answer again.
+    /// In split mode, when to try one answer for the whole prefix again.
     try_whole_at: Moment,
     pace: Pace,
-    /// How long the last reading took from the first byte of its answer to its publication.
+    /// Duration of the last reading, from the first byte of its answer to its publication.
     cost: Duration,
     published: Option<Arc<DesiredState>>,
-    /// What went wrong since the last question; the next question may be the cure.
-    wrong: Option<ConsulError>,
+    /// The error of the last request, for [`Client::refresh`] before the next one.
+    last_error: Option<ConsulError>,
     budget: Budget,
     replaced: watch::Receiver<()>,
     refresh: watch::Receiver<()>,
-    /// No plain read that a person asks for is sent before this moment.
+    /// Earliest moment of the next requested plain read.
     refresh_not_before: Moment,
     feed: watch::Sender<Feed>,
     link: watch::Sender<Link>,
@@ -107,8 +107,8 @@ pub struct Watch {
 type Read = Pin<Box<dyn Future<Output = Result<Reading, ConsulError>> + Send>>;
 
 impl Watch {
-    /// A watch of `prefix`, which ends in a slash, and what it will publish. Each query blocks for `wait` at most.
-    pub fn new(client: Arc<Client>, prefix: String, wait: Duration, clock: Clock) -> (Self, Followed) {
+    /// Creates a watch of `prefix`, which must end in a slash, and its handle. Each query blocks for at most `wait`.
+    pub fn new(client: Arc<Client>, prefix: String, wait: Duration, clock: Clock) -> (Self, WatchHandle) {
         let (feed, feed_receiver) = watch::channel(Feed::default());
         let (link, link_receiver) = watch::channel(Link::default());
         let (refresh, refresh_receiver) = watch::channel(());
@@ -126,7 +126,7 @@ impl Watch {
             pace: Pace::default(),
             cost: Duration::ZERO,
             published: None,
-            wrong: None,
+            last_error: None,
             budget: Budget::default(),
             replaced,
             refresh: refresh_receiver,
@@ -134,44 +134,44 @@ impl Watch {
             feed,
             link,
         };
-        (watch, Followed { feed: feed_receiver, link: link_receiver, refresh: Arc::new(refresh) })
+        (watch, WatchHandle { feed: feed_receiver, link: link_receiver, refresh: Arc::new(refresh) })
     }
 
-    /// Follows the prefix until it is dropped. A blocked query is abandoned only then: the agent keeps its slot until its
-    /// time is over.
+    /// Follows the prefix until the future is dropped. A blocked query is never aborted before that, because the agent
+    /// keeps its slot until the wait is over.
     pub async fn run(mut self) {
         let mut backoff = Backoff::new(BACKOFF.0, BACKOFF.1);
-        let mut least = Duration::ZERO;
+        let mut min_pause = Duration::ZERO;
         loop {
             let empty =
                 self.published.as_ref().is_some_and(|state| state.backends.is_empty() && state.stray.is_empty());
-            let pause = self.pace.take(pace::interval(self.cost, empty), self.clock.now()).max(least);
-            // Even a sleep of zero may last until the timer's next millisecond.
+            let pause = self.pace.take(pace::interval(self.cost, empty), self.clock.now()).max(min_pause);
+            // A sleep of zero can last until the next millisecond of the timer.
             if !pause.is_zero() {
                 sleep(pause).await;
             }
             match self.follow().await {
                 Ok(()) => {
                     backoff.reset();
-                    least = APPLY_FIRST;
+                    min_pause = APPLY_FIRST;
                 }
-                Err(ConsulError::TooLarge(_)) if self.mode == Mode::Whole => self.begin_split(),
+                Err(ConsulError::TooLarge(_)) if self.mode == Mode::Whole => self.start_split_mode(),
                 Err(error) => {
                     let pause = backoff.next().max(error.retry_after().unwrap_or_default());
                     self.failed(error);
                     tokio::select! {
                         () = sleep(pause) => {}
-                        // The cause may have been fixed just now.
+                        // The new access may fix the error: retry at once.
                         Ok(()) = self.replaced.changed() => {}
                     }
-                    least = Duration::ZERO;
+                    min_pause = Duration::ZERO;
                 }
             }
         }
     }
 
-    /// The keys are too large for one answer: from now on each backend is read on its own.
-    fn begin_split(&mut self) {
+    /// Switches to split mode, because the keys are too large for one answer: each backend is read separately.
+    fn start_split_mode(&mut self) {
         self.mode = Mode::Split;
         self.index = 0;
         self.try_whole_at = self.clock.now() + TRY_WHOLE_EVERY;
@@ -180,73 +180,73 @@ impl Watch {
             if !link.split {
                 warn!(
                     prefix = self.prefix,
-                    hint = "find the keys: `consul kv get -keys -recurse` below the prefix, and delete what is no document",
-                    "the keys below the prefix are too large for one answer; each backend is read on its own"
+                    hint = format!("list the keys with `consul kv get -keys -separator= {}`, and delete keys that are not documents", self.prefix),
+                    "the keys below the prefix are too large for one answer; each backend is read separately"
                 );
             }
             link.split = true;
         });
     }
 
-    /// Reads once without blocking and publishes what comes.
+    /// Reads once without blocking, and publishes the state.
     ///
     /// # Errors
-    /// [`ConsulError`]; nothing is published then.
+    /// [`ConsulError`]. Nothing is published.
     pub async fn read_once(&mut self) -> Result<(), ConsulError> {
-        let mut read = self.ask(0).await;
+        let mut read = self.start_read(0).await;
         if matches!(read, Err(ConsulError::TooLarge(_))) {
-            self.begin_split();
-            read = self.ask(0).await;
+            self.start_split_mode();
+            read = self.start_read(0).await;
         }
         self.take(&read?)
     }
 
-    /// One query, blocking once the index is known, with plain reads beside it while it blocks.
+    /// Runs one query, which blocks if the index is known, and plain reads while it blocks.
     async fn follow(&mut self) -> Result<(), ConsulError> {
-        let mut query = self.ask(self.index);
-        // The greatest index of the history that the query waits in. Not `self.index`: a plain read that fails resets that
-        // one, but not the query.
+        let mut query = self.start_read(self.index);
+        // The newest index for the running query. It is not `self.index`: a failed plain read resets that, but the
+        // query keeps its index.
         let mut newest = self.index;
         let mut plain: Option<Read> = None;
-        let mut overtaken = false;
+        let mut outdated = false;
         let mut plain_at = next_plain();
         loop {
             let refresh_at = self.clock.instant(self.refresh_not_before);
             tokio::select! {
                 answer = &mut query => {
-                    // A plain read that is still under way may be older than this answer: it ends here, unused.
-                    self.answered();
+                    // An unfinished plain read may be older than this answer, so it is dropped.
+                    self.clear_pending();
                     let reading = answer?;
-                    if overtaken || reading.index < newest {
-                        // Either this answer is from before the index went back, or it shows that it did. Which of the two
-                        // histories is the present one, only a read from zero shows.
+                    if outdated || reading.index < newest {
+                        // The index went backwards before or with this answer. Only a read without an index shows the
+                        // current state.
                         self.decoder.forget();
                         self.index = 0;
                         return Ok(());
                     }
                     return self.take(&reading);
                 }
-                answer = async { plain.as_mut().expect("polled only while there is one").await }, if plain.is_some() => {
+                answer = async { plain.as_mut().expect("polled only while it is some").await }, if plain.is_some() => {
                     plain = None;
                     self.plain_read_ended();
                     plain_at = next_plain();
                     if matches!(answer, Err(ConsulError::TooLarge(_))) {
-                        // Where that is new, the blocked query finds the same when it wakes.
+                        // The blocked query gets the same error when it wakes, and switches the mode.
                         continue;
                     }
                     if self.mode == Mode::Split && answer.as_ref().is_ok_and(|reading| reading.fits && reading.whole) {
                         self.mode = Mode::Whole;
-                        overtaken = true;
+                        outdated = true;
                     }
                     let taken = answer.and_then(|reading| {
                         if reading.index < newest {
                             self.decoder.forget();
-                            overtaken = true;
+                            outdated = true;
                         }
                         newest = reading.index;
                         self.take(&reading)
                     });
-                    // The query may still be blocked for long, and is not abandoned.
+                    // The blocked query goes on: it is never aborted.
                     if let Err(error) = taken {
                         let pause = retry::jittered(PLAIN_READ_AFTER_ERROR, 0.5);
                         plain_at = Instant::now() + pause.max(error.retry_after().unwrap_or_default());
@@ -254,57 +254,57 @@ impl Watch {
                     }
                 }
                 Ok(()) = self.replaced.changed(), if plain.is_none() => {
-                    // What Consul answers to the new token is known at once. The query, which waits with the old one,
-                    // ends by itself.
-                    overtaken = true;
-                    plain = Some(self.ask_plainly());
+                    // A plain read uses the new token at once. The query with the old token ends by itself.
+                    outdated = true;
+                    plain = Some(self.start_plain_read());
                 }
-                Ok(()) = asked_for(&mut self.refresh, refresh_at), if plain.is_none() => {
-                    plain = Some(self.ask_plainly());
+                Ok(()) = refresh_requested(&mut self.refresh, refresh_at), if plain.is_none() => {
+                    plain = Some(self.start_plain_read());
                 }
-                () = sleep_until(plain_at), if plain.is_none() => plain = Some(self.ask_plainly()),
+                () = sleep_until(plain_at), if plain.is_none() => plain = Some(self.start_plain_read()),
             }
         }
     }
 
-    /// A read beside the blocked query. It is answered at once, or Consul does not work.
-    fn ask_plainly(&mut self) -> Read {
+    /// Starts a plain read during a blocked query. A working Consul answers it at once.
+    fn start_plain_read(&mut self) -> Read {
         let now = self.clock.now();
         if self.mode == Mode::Split && now >= self.try_whole_at {
             self.try_whole_at = now + TRY_WHOLE_EVERY;
-            return self.ask_in(Mode::Whole, 0);
+            return self.start_read_in(Mode::Whole, 0);
         }
-        self.ask(0)
+        self.start_read(0)
     }
 
-    fn answered(&self) {
-        self.link.send_modify(|link| link.asked = None);
+    /// Records that no request is pending.
+    fn clear_pending(&self) {
+        self.link.send_modify(|link| link.pending_since = None);
     }
 
     fn plain_read_ended(&mut self) {
         let now = self.clock.now();
-        let asked = self.link.borrow().asked;
-        let took = asked.map_or(Duration::ZERO, |asked| now.since(asked));
+        let sent = self.link.borrow().pending_since;
+        let took = sent.map_or(Duration::ZERO, |sent| now.since(sent));
         self.refresh_not_before = now + REFRESH_EVERY.max(took * REFRESH_COST);
-        self.answered();
+        self.clear_pending();
     }
 
-    fn ask(&mut self, index: u64) -> Read {
-        self.ask_in(self.mode, index)
+    fn start_read(&mut self, index: u64) -> Read {
+        self.start_read_in(self.mode, index)
     }
 
-    fn ask_in(&mut self, mode: Mode, index: u64) -> Read {
-        // Only now, and not when it went wrong: a file that was fixed during the pause counts for this question already.
-        if let Some(wrong) = self.wrong.take()
-            && let Err(error) = self.client.refresh(&wrong)
+    fn start_read_in(&mut self, mode: Mode, index: u64) -> Read {
+        // Not at the time of the error, so that this request uses a file that was fixed during the pause.
+        if let Some(last_error) = self.last_error.take()
+            && let Err(error) = self.client.refresh(&last_error)
         {
-            warn!(error = %Chain(&error), "cannot read the token again");
+            warn!(error = %Chain(&error), "failed to read the token again");
         }
         let now = self.clock.now();
         self.link.send_if_modified(|link| {
             link.requests += 1;
             if index == 0 {
-                link.asked = Some(now);
+                link.pending_since = Some(now);
             }
             index == 0
         });
@@ -312,14 +312,14 @@ impl Watch {
         Box::pin(reading::read(Arc::clone(&self.client), self.prefix.clone(), mode, blocking))
     }
 
-    /// Decodes a reading and publishes what differs.
+    /// Decodes a reading, and publishes the state if it changed.
     fn take(&mut self, reading: &Reading) -> Result<(), ConsulError> {
         let read_at = self.clock.now();
         let state =
             self.decoder.decode_with(&reading.entries()?, &reading.oversized).map_err(ConsulError::BadResponse)?;
         self.index = reading.index;
         if self.mode == Mode::Split && reading.fits {
-            // The next plain read tries it.
+            // The next plain read tries one answer for the whole prefix.
             self.try_whole_at = read_at;
         }
         let empty = state.backends.is_empty() && state.stray.is_empty();
@@ -333,12 +333,12 @@ impl Watch {
                 );
             }
             if empty && (!link.empty || link.reads == 0) {
-                warn!(prefix = self.prefix, "there is no key below the prefix, or the token may not read any");
+                warn!(prefix = self.prefix, "the prefix has no key, or the token may not read any key below it");
             }
             if reading.filtered && !link.filtered {
                 warn!(prefix = self.prefix, "the token may not read all keys below the prefix");
             }
-            link.asked = None;
+            link.pending_since = None;
             link.last_read = Some(read_at);
             link.index = reading.index;
             link.empty = empty;
@@ -356,27 +356,27 @@ impl Watch {
     }
 
     fn failed(&mut self, error: ConsulError) {
-        // After an error the index proves nothing: the next read does not wait.
+        // After an error the index is not reliable: the next read does not block.
         self.index = 0;
         let now = self.clock.now();
         let detail = Chain(&error).to_string();
         self.link.send_modify(|link| {
             *link.errors.entry(error.reason()).or_default() += 1;
             let since = link.held(now).map_or(now, |held| held.since);
-            // The remedy may change while the word stays: from a wrong CA to an expired certificate.
+            // The remedy can change with the same reason, for example from a wrong CA to an expired certificate.
             let same = |held: &Held| held.reason == error.reason() && held.remedy == error.remedy();
             if !link.failed.as_ref().is_some_and(same) {
                 warn!(
                     reason = error.reason(),
                     error = detail,
                     hint = error.remedy(),
-                    "Consul gives no usable answer; what was accepted stays in force"
+                    "Consul gives no usable answer; the accepted weights stay in force"
                 );
             }
-            link.asked = None;
+            link.pending_since = None;
             link.failed = Some(Held { reason: error.reason(), detail, remedy: error.remedy(), since });
         });
-        self.wrong = Some(error);
+        self.last_error = Some(error);
         self.feed.send_if_modified(|feed| {
             let first = matches!(feed, Feed::Waiting);
             if first {
@@ -387,19 +387,22 @@ impl Watch {
     }
 }
 
-/// Waits until a reading is asked for, and then until it may be sent.
-async fn asked_for(refresh: &mut watch::Receiver<()>, not_before: Instant) -> Result<(), watch::error::RecvError> {
+/// Waits for a requested read, and then until `not_before`.
+async fn refresh_requested(
+    refresh: &mut watch::Receiver<()>,
+    not_before: Instant,
+) -> Result<(), watch::error::RecvError> {
     refresh.changed().await?;
     sleep_until(not_before).await;
     Ok(())
 }
 
-/// When to read beside the query next; jittered, so that a fleet spreads.
+/// Returns when to send the next plain read. Jittered, so that the nodes of a fleet do not read at the same time.
 fn next_plain() -> Instant {
     Instant::now() + retry::jittered(PLAIN_READ_EVERY, 0.125)
 }
 
-/// Logs what is newly rejected, each key once.
+/// Logs each newly rejected key once.
 fn report_rejected(before: Option<&DesiredState>, state: &DesiredState, budget: &mut Budget, now: Moment) {
     let left_out = budget.renew(now);
     if left_out > 0 {
@@ -416,7 +419,7 @@ fn report_rejected(before: Option<&DesiredState>, state: &DesiredState, budget: 
     let stray = state.stray.iter().filter(|rejected| !before.is_some_and(|b| b.stray.contains(rejected)));
     for rejected in rejected.chain(stray).filter(|_| budget.spend()) {
         let Rejected { key, index, reason } = &**rejected;
-        warn!(key = %Escaped(key), index, error = %reason, hint = reason.remedy(), "rejected; what was accepted stays in force");
+        warn!(key = %Escaped(key), index, error = %reason, hint = reason.remedy(), "rejected; the accepted weights stay in force");
     }
     for (backend, fields) in &state.unknown_fields {
         if before.and_then(|b| b.unknown_fields.get(backend)) != Some(fields) && budget.spend() {

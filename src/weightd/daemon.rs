@@ -32,7 +32,7 @@ use crate::{
     },
     consul::{
         self, Client,
-        watch::{Followed, Watch},
+        watch::{Watch, WatchHandle},
     },
     weightd::{
         api::{
@@ -179,7 +179,7 @@ impl Daemon {
         let client = Arc::new(Client::new(config.consul.clone()).context("cannot set up the client of Consul")?);
         let (timing, timing_receiver) = watch::channel(timing_of(&config));
         // One query per prefix, however many HAProxies follow it.
-        let mut followed: HashMap<Root, Followed> = HashMap::new();
+        let mut followed: HashMap<Root, WatchHandle> = HashMap::new();
         let (mut watches, mut instances, mut tasks) = (Vec::new(), Vec::new(), Vec::new());
         let pulses = Watchdog::pulses(config.haproxy.len());
         for (haproxy, pulse) in config.haproxy.iter().zip(pulses) {

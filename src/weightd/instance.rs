@@ -8,7 +8,7 @@ use tokio::sync::{self, Notify, watch};
 
 use super::session::Session;
 use crate::{
-    consul::watch::{Feed, Followed, Link},
+    consul::watch::{Feed, Link, WatchHandle},
     haproxy::Address,
 };
 
@@ -36,7 +36,7 @@ pub struct Instance {
 
 impl Instance {
     /// An instance that was not read yet.
-    pub fn new(name: String, address: Address, root: String, followed: &Followed, session: Session) -> Self {
+    pub fn new(name: String, address: Address, root: String, followed: &WatchHandle, session: Session) -> Self {
         Self {
             name,
             address,

@@ -79,7 +79,7 @@ async fn refused(weightd: &Weightd, backend: &str, of: &str, because: &str) -> a
     let detail = reason["detail"].as_str().context("no detail")?;
     ensure!(detail.contains(&key) && detail.contains(because), "{because}: {reason}");
     state(weightd, backend, "rejected").await?;
-    let logged = lines(weightd, &[" WARN", "rejected; what was accepted stays in force", because, "hint="]);
+    let logged = lines(weightd, &[" WARN", "rejected; the accepted weights stay in force", because, "hint="]);
     let logged =
         logged.iter().filter(|line| [format!("={key} "), format!("\"{key}\"")].iter().any(|key| line.contains(key)));
     let logged = logged.collect::<Vec<_>>();
@@ -209,7 +209,7 @@ async fn keys_that_no_backend_can_have_are_told_of_and_hurt_nobody() -> anyhow::
     let told = weightd.log();
     assert!(!told.contains(['\u{202e}', '\u{1b}', '\0']), "{told}");
     assert_eq!(
-        lines(&weightd, &[" WARN", "rejected; what was accepted stays in force", "hint="]).len(),
+        lines(&weightd, &[" WARN", "rejected; the accepted weights stay in force", "hint="]).len(),
         names.len() + 1
     );
     consul.delete_tree("weightd/weights/a").await?;

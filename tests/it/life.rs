@@ -25,7 +25,7 @@ async fn a_fleet_without_a_document_is_ready() -> anyhow::Result<()> {
     })
     .await?;
     converged(&weightd).await?;
-    let told = lines(&weightd, &[" WARN", "no key below the prefix"]).len();
+    let told = lines(&weightd, &[" WARN", "the prefix has no key"]).len();
     assert_eq!(told, 1, "{}", weightd.log());
     // Consul wakes such a query on nearly every write, which must cost little.
     let requests =

@@ -98,7 +98,10 @@ async fn a_node_follows_with_its_policy_and_holds_without_each_rule() -> anyhow:
     put(&consul, "app1", 60, 40).await?;
     reason(&weightd, "app1", "orphaned").await?;
     consul_is(&weightd, "following", None).await?;
-    assert_eq!(lines(&weightd, &[" WARN", "no key below the prefix, or the token may not read any"]).len(), 1);
+    assert_eq!(
+        lines(&weightd, &[" WARN", "the prefix has no key, or the token may not read any key below it"]).len(),
+        1
+    );
     stays(&haproxy, "app1", 70, 30).await?;
     haproxy.set_weight_by_hand("app1", "green", 99).await?;
     haproxy.until_weights("app1", &[("blue", 70), ("green", 30)], Duration::from_secs(20)).await?;

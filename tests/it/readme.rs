@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 use weightd::{
-    consul::watch::{Feed, Followed, Link},
+    consul::watch::{Feed, Link, WatchHandle},
     weightd::{
         config::Config,
         instance::Instance,
@@ -70,7 +70,7 @@ fn every_metric_and_every_reason_is_promised_and_no_other() {
 fn everything_counted() -> String {
     let (_, link) = watch::channel(Link { errors: [("timeout", 1)].into(), ..Link::default() });
     let refresh = Arc::new(watch::channel(()).0);
-    let followed = Followed { feed: watch::channel(Feed::default()).1, link, refresh };
+    let followed = WatchHandle { feed: watch::channel(Feed::default()).1, link, refresh };
     let address = "unix:/nowhere".parse().expect("an address");
     let second = Duration::from_secs(1);
     let timing = Timing { resync: second, process_poll: second };

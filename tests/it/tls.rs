@@ -172,8 +172,8 @@ async fn only_the_ca_that_is_given_is_trusted() -> anyhow::Result<()> {
     let other = Authority::new("Consul's CA")?;
     fs::write(files.path("ca.pem"), other.pem())?;
     let weightd = files.weightd(&consul, &haproxy).start().await?;
-    broken(&weightd, &haproxy, "not signed by a CA that is trusted here", "CONSUL_CACERT").await?;
-    weightctl(&files.environment(&consul), 6, &["not signed by a CA that is trusted here", "hint:"]).await?;
+    broken(&weightd, &haproxy, "not signed by a trusted CA", "CONSUL_CACERT").await?;
+    weightctl(&files.environment(&consul), 6, &["not signed by a trusted CA", "hint:"]).await?;
     // That of the machine is not trusted either, nor is a missing file a reason to.
     fs::remove_file(files.path("ca.pem"))?;
     broken(&weightd, &haproxy, "failed to read", "ca_file").await?;
@@ -192,7 +192,7 @@ async fn without_a_ca_those_of_the_machine_are_trusted_and_no_other() -> anyhow:
     // Where a machine's CAs lie is for this variable to say.
     fs::write(files.path("machine.pem"), Authority::new("another")?.pem())?;
     let weightd = with_tls(&consul, &haproxy, keys).env("SSL_CERT_FILE", &files.text("machine.pem")).start().await?;
-    broken(&weightd, &haproxy, "not signed by a CA that is trusted here", "ca_file").await?;
+    broken(&weightd, &haproxy, "not signed by a trusted CA", "ca_file").await?;
     fs::write(files.path("machine.pem"), consul.ca().pem())?;
     mended(&weightd, &haproxy).await.map(drop)
 }
@@ -211,8 +211,8 @@ async fn an_expired_certificate_is_refused_until_consul_has_a_new_one() -> anyho
     consul.set_certificate(&consul.ca().issue(&Leaf::default().expired())?)?;
     consul.restart().await?;
     put(&consul, "app", 100, 0).await?;
-    broken(&weightd, &haproxy, "its certificate has expired", "renew Consul's certificate").await?;
-    weightctl(&files.environment(&consul), 6, &["its certificate has expired", "hint: renew"]).await?;
+    broken(&weightd, &haproxy, "Consul's certificate has expired", "renew Consul's certificate").await?;
+    weightctl(&files.environment(&consul), 6, &["Consul's certificate has expired", "hint: renew"]).await?;
     // What was accepted is enforced all the same.
     haproxy.set_weight_by_hand("app", "blue", 50).await?;
     haproxy.reload_again().await?;
@@ -233,7 +233,7 @@ async fn a_certificate_for_another_name_is_refused() -> anyhow::Result<()> {
     })
     .await?;
     let weightd = files.weightd(&consul, &haproxy).start().await?;
-    broken(&weightd, &haproxy, "its certificate is for another name", "server_name").await?;
+    broken(&weightd, &haproxy, "Consul's certificate is for another name", "server_name").await?;
     consul.set_certificate(&consul.ca().issue(&Leaf::default())?)?;
     println!("wrong name: recovered {:?} after Consul was reloaded", mended(&weightd, &haproxy).await?);
     Ok(())
@@ -245,10 +245,10 @@ async fn a_client_certificate_that_consul_refuses_is_named_until_it_is_renewed()
     let files = Files::of(&consul)?;
     files.write_identity(&Authority::new("another")?, &Leaf::with(&["lb1"]))?;
     let weightd = files.weightd(&consul, &haproxy).start().await?;
-    broken(&weightd, &haproxy, "it does not accept the client certificate", "client_cert").await?;
-    weightctl(&files.environment(&consul), 6, &["it does not accept the client certificate", "hint:"]).await?;
+    broken(&weightd, &haproxy, "Consul rejected the client certificate", "client_cert").await?;
+    weightctl(&files.environment(&consul), 6, &["Consul rejected the client certificate", "hint:"]).await?;
     files.write_identity(consul.ca(), &Leaf::with(&["lb1"]).expired())?;
-    weightctl(&files.environment(&consul), 6, &["it does not accept the client certificate", "hint:"]).await?;
+    weightctl(&files.environment(&consul), 6, &["Consul rejected the client certificate", "hint:"]).await?;
     stays(&haproxy, "app", 0, 100).await?;
     files.write_identity(consul.ca(), &Leaf::with(&["lb1"]))?;
     println!("client certificate: recovered {:?} after the files were mended", mended(&weightd, &haproxy).await?);
@@ -260,10 +260,10 @@ async fn a_missing_client_certificate_is_named() -> anyhow::Result<()> {
     let (consul, haproxy) = servers().await?;
     let files = Files::of(&consul)?;
     let mut weightd = with_tls(&consul, &haproxy, [("ca_file", files.text("ca.pem").into())]).start().await?;
-    broken(&weightd, &haproxy, "it asks for a client certificate, and there is none", "client_cert").await?;
+    broken(&weightd, &haproxy, "Consul requires a client certificate, and none", "client_cert").await?;
     // In whatever order the connection breaks.
     for _ in 0..20 {
-        let words = ["it asks for a client certificate, and there is none", "CONSUL_CLIENT_CERT"];
+        let words = ["Consul requires a client certificate, and none", "CONSUL_CLIENT_CERT"];
         weightctl(&files.environment(&consul)[..2], 6, &words).await?;
     }
     let config = weightd.dir().join("weightd.toml");
@@ -303,6 +303,6 @@ async fn a_port_without_tls_is_named_and_nothing_is_sent_in_the_clear() -> anyho
         .set("consul.tls", tls)
         .start()
         .await?;
-    broken(&weightd, &haproxy, "does not speak TLS", "8501").await?;
+    broken(&weightd, &haproxy, "the answer is not TLS", "8501").await?;
     Ok(())
 }

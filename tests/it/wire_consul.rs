@@ -12,7 +12,7 @@ use weightd::{
     base::clock::Clock,
     consul::{
         Client, Settings, TokenSource,
-        watch::{Feed, Followed, Link, Watch},
+        watch::{Feed, Link, Watch, WatchHandle},
     },
 };
 use weightd_core::{
@@ -78,7 +78,7 @@ impl Following {
         let client = Arc::new(Client::new(settings)?);
         let clock = Clock::start();
         let (watch, followed) = Watch::new(client, PREFIX.to_owned(), WAIT, clock);
-        let Followed { feed: mut received, link, refresh: _refresh } = followed;
+        let WatchHandle { feed: mut received, link, refresh: _refresh } = followed;
         let published = Arc::<Mutex<Vec<_>>>::default();
         let notes = Arc::clone(&published);
         let collector = tokio::spawn(async move {

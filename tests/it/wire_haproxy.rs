@@ -8,7 +8,7 @@ use tokio::{sync::watch, task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 use weightd::{
     base::{clock::Clock, systemd::Watchdog},
-    consul::watch::{Feed, Followed, Link},
+    consul::watch::{Feed, Link, WatchHandle},
     weightd::{
         instance::Instance,
         metrics::Metrics,
@@ -59,7 +59,7 @@ impl Rig {
         let haproxy = FakeHaproxy::start(model)?;
         let (feed, receiver) = watch::channel(Feed::default());
         let (_, link) = watch::channel(Link::default());
-        let followed = Followed { feed: receiver.clone(), link, refresh: Arc::new(watch::channel(()).0) };
+        let followed = WatchHandle { feed: receiver.clone(), link, refresh: Arc::new(watch::channel(()).0) };
         let address = haproxy.address().parse()?;
         let timing = Timing { resync: Duration::from_millis(150), process_poll: Duration::from_millis(50) };
         let (clock, metrics, stop) = (Clock::start(), Arc::new(Metrics::new()), CancellationToken::new());

@@ -2,7 +2,7 @@ use secrecy::ExposeSecret as _;
 
 use super::*;
 
-/// An environment of these variables alone.
+/// An environment with only these variables.
 fn env<'a>(variables: &'a [(&'a str, &'a str)]) -> impl Fn(&str) -> Option<String> + 'a {
     |name| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
 }
@@ -19,7 +19,7 @@ fn variable(variables: &[(&str, &str)]) -> InvalidVariable {
 }
 
 #[test]
-fn an_empty_environment_means_the_agent_on_this_machine() {
+fn the_default_is_the_agent_on_this_machine() {
     let expected = Settings::default();
     assert_eq!(settings(&[]).unwrap(), expected);
     assert_eq!(
@@ -30,7 +30,7 @@ fn an_empty_environment_means_the_agent_on_this_machine() {
 }
 
 #[test]
-fn every_variable_is_honoured() {
+fn all_variables_are_read() {
     let settings = settings(&[
         ("CONSUL_HTTP_ADDR", "unix:///run/consul.sock"),
         ("CONSUL_HTTP_TOKEN", " abc\n"),
@@ -48,13 +48,13 @@ fn every_variable_is_honoured() {
 }
 
 #[test]
-fn a_token_file_beats_a_token() {
+fn a_token_file_overrides_a_token() {
     let settings = settings(&[("CONSUL_HTTP_TOKEN", "abc"), ("CONSUL_HTTP_TOKEN_FILE", "/t")]).unwrap();
     assert_eq!(settings.token, TokenSource::File("/t".into()));
 }
 
 #[test]
-fn flags_beat_the_environment_even_where_that_is_broken() {
+fn flags_override_the_environment_even_if_it_is_invalid() {
     let flags =
         Layer { address: Some("consul:1".parse().unwrap()), namespace: Some("a".to_owned()), ..Layer::default() };
     let variables = [("CONSUL_HTTP_ADDR", "ftp://h"), ("CONSUL_NAMESPACE", "b c"), ("CONSUL_PARTITION", "p")];
@@ -65,7 +65,7 @@ fn flags_beat_the_environment_even_where_that_is_broken() {
 }
 
 #[test]
-fn tls_is_what_the_variables_say() {
+fn tls_settings_are_read_from_the_variables() {
     let all = [
         ("CONSUL_HTTP_ADDR", "consul:8501"),
         ("CONSUL_HTTP_SSL", "1"),
@@ -92,8 +92,8 @@ fn tls_is_what_the_variables_say() {
 }
 
 #[test]
-fn nothing_switches_tls_off() {
-    // Neither an address without it nor a flag, as with Consul's own programs.
+fn no_setting_disables_tls() {
+    // Neither a flag nor an address without TLS, as in Consul's own programs.
     for address in ["http://h:8501", "h:8501", "https://h:8501"] {
         let flags = Layer { address: Some(address.parse().unwrap()), ..Layer::default() };
         let found = Settings::from_env(&env(&[("CONSUL_HTTP_SSL", "true")]), flags).unwrap();
@@ -103,7 +103,7 @@ fn nothing_switches_tls_off() {
 }
 
 #[test]
-fn whoever_sets_up_tls_gets_no_other_connection() {
+fn tls_settings_with_an_unencrypted_address_are_an_error() {
     for variable in [
         ("CONSUL_CACERT", "/ca.pem"),
         ("CONSUL_CAPATH", "/ca"),
@@ -112,7 +112,7 @@ fn whoever_sets_up_tls_gets_no_other_connection() {
     ] {
         let error = settings(&[variable]).unwrap_err();
         assert!(matches!(error, InvalidSettings::Contradiction(Contradiction::NotEncrypted(_))), "{error}");
-        // What never leaves the machine needs none.
+        // A Unix socket needs no TLS, so the variables are ignored.
         assert!(settings(&[variable, ("CONSUL_HTTP_ADDR", "unix:///s")]).is_ok());
     }
     assert!(settings(&[("CONSUL_HTTP_SSL_VERIFY", "true")]).is_ok());
@@ -126,7 +126,7 @@ fn whoever_sets_up_tls_gets_no_other_connection() {
 }
 
 #[test]
-fn a_bad_value_names_its_variable_and_is_not_repeated() {
+fn an_error_names_the_variable_and_not_its_value() {
     for (variable, value) in [
         ("CONSUL_HTTP_TOKEN", "hunter2 hunter2"),
         ("CONSUL_HTTP_AUTH", "user:hunter2\n"),
@@ -140,7 +140,7 @@ fn a_bad_value_names_its_variable_and_is_not_repeated() {
 }
 
 #[test]
-fn secrets_are_not_debugged_and_yet_compared() {
+fn secrets_are_compared_but_hidden_in_debug_output() {
     let variables = [("CONSUL_HTTP_TOKEN", "hunter2"), ("CONSUL_HTTP_AUTH", "u:hunter2")];
     let one = settings(&variables).unwrap();
     assert!(!format!("{one:?}").contains("hunter2"), "{one:?}");

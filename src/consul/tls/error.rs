@@ -1,81 +1,81 @@
 use std::{io, path::PathBuf};
 
-/// Why there is no encrypted connection to Consul.
+/// The TLS connection to Consul failed.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// A file of certificates or keys cannot be used.
+    /// A file with certificates or a key is not usable.
     #[error("{0}")]
     File(#[from] FileError),
-    /// The certificate's issuer is unknown, or only shares its name with one that is known.
-    #[error("its certificate is not signed by a CA that is trusted here")]
+    /// The issuer of Consul's certificate is unknown, or has the name of a known CA and another key.
+    #[error("Consul's certificate is not signed by a trusted CA")]
     UnknownCa(#[source] rustls::Error),
-    /// It has expired.
-    #[error("its certificate has expired")]
+    /// Consul's certificate has expired.
+    #[error("Consul's certificate has expired")]
     Expired(#[source] rustls::Error),
-    /// It is from the future.
-    #[error("its certificate is not valid yet")]
+    /// The validity of Consul's certificate starts in the future.
+    #[error("Consul's certificate is not valid yet")]
     NotYetValid(#[source] rustls::Error),
-    /// It is somebody else's.
-    #[error("its certificate is for another name")]
+    /// Consul's certificate does not have the expected name.
+    #[error("Consul's certificate is for another name")]
     WrongName(#[source] rustls::Error),
-    /// Anything else about the certificate.
-    #[error("its certificate cannot be accepted")]
+    /// Any other problem with Consul's certificate.
+    #[error("Consul's certificate is invalid")]
     Certificate(#[source] rustls::Error),
-    /// Consul wants to know who asks.
-    #[error("it asks for a client certificate, and there is none to show")]
+    /// Consul requires a client certificate, and none is configured.
+    #[error("Consul requires a client certificate, and none is configured")]
     NoClientCertificate,
-    /// Consul does not accept who asks.
-    #[error("it does not accept the client certificate")]
+    /// Consul rejected the client certificate.
+    #[error("Consul rejected the client certificate")]
     ClientCertificate(#[source] Option<rustls::Error>),
-    /// Something else answers there.
-    #[error("what answers there does not speak TLS")]
+    /// The answer is not TLS: the port is wrong.
+    #[error("the answer is not TLS")]
     NotTls(#[source] rustls::Error),
-    /// Anything else.
+    /// Any other error of the handshake.
     #[error("the TLS handshake failed")]
     Handshake(#[source] rustls::Error),
 }
 
-/// Why a file cannot be used. Never shows what is in it.
+/// A file is not usable. The error never contains content of the file.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    /// It cannot be read.
+    /// The file or directory cannot be read.
     #[error("failed to read {}: {source}", .path.display())]
     Read {
         /// The file or directory.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// Too large to be what it should be.
-    #[error("{} has more than 1 MiB", .0.display())]
+    /// The file is too large for certificates.
+    #[error("{} is larger than 1 MiB", .0.display())]
     TooLarge(PathBuf),
-    /// It is no PEM, or something in it is no certificate.
-    #[error("{} holds something that is no certificate in PEM", .0.display())]
+    /// The file is not PEM, or contains an invalid certificate.
+    #[error("{} contains an invalid PEM certificate", .0.display())]
     Malformed(PathBuf),
-    /// No certificate in a file, or in any file of a directory.
-    #[error("there is no certificate in {}", .0.display())]
+    /// The file, or the directory, contains no certificate.
+    #[error("{} contains no certificate", .0.display())]
     NoCertificate(PathBuf),
-    /// No private key.
-    #[error("there is no private key in {}, or none without a password", .0.display())]
+    /// The file contains no private key, or only an encrypted one.
+    #[error("{} contains no private key, or only a key with a password", .0.display())]
     NoKey(PathBuf),
-    /// The key is of no known kind.
-    #[error("the private key in {} cannot be used", .0.display())]
+    /// The type of the key is not supported.
+    #[error("the type of the private key in {} is not supported", .0.display())]
     Key(PathBuf),
-    /// The key is another certificate's.
-    #[error("the private key in {} is not that of the certificate in {}", .key.display(), .cert.display())]
+    /// The key belongs to another certificate.
+    #[error("the private key in {} does not match the certificate in {}", .key.display(), .cert.display())]
     Mismatch {
-        /// The certificate.
+        /// The file of the certificate.
         cert: PathBuf,
-        /// The key.
+        /// The file of the key.
         key: PathBuf,
     },
-    /// This machine trusts nobody.
-    #[error("this machine has no certificates of CAs")]
+    /// This machine has no CA certificates.
+    #[error("this machine has no CA certificates")]
     NoSystemCa,
 }
 
 impl TlsError {
-    /// What to do about it.
+    /// Returns the fix, for hints.
     pub fn remedy(&self) -> &'static str {
         match self {
             Self::File(FileError::NoSystemCa) => {
@@ -83,19 +83,19 @@ impl TlsError {
             }
             Self::File(_) => {
                 "check `ca_file`, `ca_path`, `client_cert` and `client_key` in [consul.tls], or CONSUL_CACERT, \
-                 CONSUL_CAPATH, CONSUL_CLIENT_CERT and CONSUL_CLIENT_KEY, and who may read the files"
+                 CONSUL_CAPATH, CONSUL_CLIENT_CERT and CONSUL_CLIENT_KEY, and the permissions of the files"
             }
             Self::UnknownCa(_) => {
-                "set `ca_file` in [consul.tls] or CONSUL_CACERT to the CA that signed Consul's certificate, or renew \
+                "set `ca_file` in [consul.tls] or CONSUL_CACERT to the CA that signed Consul's certificate, or update \
                  that file"
             }
             Self::Expired(_) => "renew Consul's certificate and reload Consul, and check this machine's clock",
             Self::NotYetValid(_) => "check this machine's clock, and Consul's certificate",
             Self::WrongName(_) => {
                 "set `server_name` in [consul.tls] or CONSUL_TLS_SERVER_NAME to a name that the certificate has, such \
-                 as server.dc1.consul, or give Consul a certificate for the host in the address"
+                 as server.dc1.consul, or install a certificate for the host of the address in Consul"
             }
-            Self::Certificate(_) => "give Consul another certificate",
+            Self::Certificate(_) => "install another certificate in Consul",
             Self::NoClientCertificate => {
                 "set `client_cert` and `client_key` in [consul.tls], or CONSUL_CLIENT_CERT and CONSUL_CLIENT_KEY, to a \
                  certificate signed by Consul's own CA"
@@ -108,11 +108,11 @@ impl TlsError {
                 "check the port in `address` of [consul] or CONSUL_HTTP_ADDR: it must be the one in Consul's \
                  `ports.https`, often 8501"
             }
-            Self::Handshake(_) => "see Consul's log, and compare its `tls_min_version` and `tls_cipher_suites`",
+            Self::Handshake(_) => "check Consul's log, and its `tls_min_version` and `tls_cipher_suites`",
         }
     }
 
-    /// Whether the cause lies on this machine, and Consul was not asked.
+    /// Whether the cause is on this machine. No request was sent then.
     pub fn is_local(&self) -> bool {
         matches!(self, Self::File(_))
     }

@@ -1,4 +1,4 @@
-//! From what the TLS library says to what a person can act on.
+//! Maps errors of the TLS library to errors with a fix.
 
 use std::{
     error::Error,
@@ -13,13 +13,13 @@ use rustls::{AlertDescription, CertificateError, SignatureScheme, client::Resolv
 
 use super::TlsError;
 
-/// What the handshakes of one HTTP client have shown.
+/// Facts about the handshakes of one HTTP client.
 ///
-/// With TLS 1.3 a server refuses the client's certificate after the client has begun to send: its alert may
-/// be lost when the connection is reset. What remains is that it asked, and that nothing ever came back.
+/// With TLS 1.3 a server rejects the client certificate after the client has started to send. A connection reset can
+/// lose its alert. Then only two facts remain: the server requested a certificate, and never answered.
 #[derive(Debug, Default)]
 pub(in crate::consul) struct Handshake {
-    asked: AtomicBool,
+    certificate_requested: AtomicBool,
     has_certificate: bool,
     answered: AtomicBool,
 }
@@ -29,13 +29,13 @@ impl Handshake {
         Self { has_certificate, ..Self::default() }
     }
 
-    /// An answer came: whatever was asked was settled.
+    /// Records an answer: the server accepted the client.
     pub(in crate::consul) fn answered(&self) {
         self.answered.store(true, Relaxed);
     }
 }
 
-/// Gives the client certificate, if there is one, and remembers that it was asked for.
+/// Returns the client certificate, if there is one, and records that the server requested it.
 #[derive(Debug)]
 pub(super) struct Resolver {
     pub(super) key: Option<Arc<CertifiedKey>>,
@@ -44,7 +44,7 @@ pub(super) struct Resolver {
 
 impl ResolvesClientCert for Resolver {
     fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        self.handshake.asked.store(true, Relaxed);
+        self.handshake.certificate_requested.store(true, Relaxed);
         self.key.clone()
     }
 
@@ -53,31 +53,31 @@ impl ResolvesClientCert for Resolver {
     }
 }
 
-/// What of a failed request is TLS's; none if it failed for another reason.
+/// Returns the TLS error of a failed request; none if the request failed for another reason.
 pub(in crate::consul) fn explain(error: &reqwest::Error, handshake: &Handshake) -> Option<TlsError> {
-    let asked = handshake.asked.load(Relaxed);
+    let requested = handshake.certificate_requested.load(Relaxed);
     if let Some(error) = cause(error) {
-        return Some(classify(error.clone(), asked, handshake.has_certificate));
+        return Some(classify(error.clone(), requested, handshake.has_certificate));
     }
     let broke = !error.is_connect() && !error.is_timeout();
-    (broke && asked && !handshake.answered.load(Relaxed)).then(|| {
+    (broke && requested && !handshake.answered.load(Relaxed)).then(|| {
         if handshake.has_certificate { TlsError::ClientCertificate(None) } else { TlsError::NoClientCertificate }
     })
 }
 
-fn classify(error: rustls::Error, asked: bool, has_certificate: bool) -> TlsError {
+fn classify(error: rustls::Error, requested: bool, has_certificate: bool) -> TlsError {
     use CertificateError as C;
     match &error {
         rustls::Error::InvalidCertificate(certificate) => match certificate {
-            // A CA of the same name with another key: a renewed one, or an impostor.
+            // A CA with the same name and another key: a renewed CA, or an impostor.
             C::UnknownIssuer | C::BadSignature => TlsError::UnknownCa(error),
             C::Expired | C::ExpiredContext { .. } => TlsError::Expired(error),
             C::NotValidYet | C::NotValidYetContext { .. } => TlsError::NotYetValid(error),
             C::NotValidForName | C::NotValidForNameContext { .. } => TlsError::WrongName(error),
             _ => TlsError::Certificate(error),
         },
-        rustls::Error::AlertReceived(alert) if asked => match alert {
-            // Servers differ in what they call it.
+        rustls::Error::AlertReceived(alert) if requested => match alert {
+            // Servers use different alerts for a missing certificate.
             _ if !has_certificate => TlsError::NoClientCertificate,
             AlertDescription::BadCertificate
             | AlertDescription::UnsupportedCertificate
@@ -95,7 +95,7 @@ fn classify(error: rustls::Error, asked: bool, has_certificate: bool) -> TlsErro
     }
 }
 
-/// The TLS library's error, however deep it lies: an I/O error hides it from `source`.
+/// Finds the error of the TLS library in the chain of sources. `source` skips the content of an I/O error.
 fn cause<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
     let mut next = Some(error);
     while let Some(error) = next {
@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_cause_has_its_own_words_and_remedy() {
+    fn each_cause_has_its_own_message_and_remedy() {
         let bad = |error| classify(rustls::Error::InvalidCertificate(error), false, false);
         let alert = |alert, certificate| classify(rustls::Error::AlertReceived(alert), true, certificate);
         let all = [
@@ -136,13 +136,13 @@ mod tests {
                 assert_ne!(error.remedy(), other.remedy());
             }
         }
-        assert!(matches!(bad(CertificateError::BadSignature), TlsError::UnknownCa(_)), "another CA of the same name");
+        assert!(matches!(bad(CertificateError::BadSignature), TlsError::UnknownCa(_)), "another CA with the same name");
         assert!(matches!(alert(AlertDescription::CertificateRequired, false), TlsError::NoClientCertificate));
         assert!(matches!(alert(AlertDescription::UnknownCA, true), TlsError::ClientCertificate(Some(_))));
     }
 
     #[test]
-    fn it_is_found_below_errors_of_io() {
+    fn the_cause_is_found_inside_io_errors() {
         let deep = io::Error::other(io::Error::other(rustls::Error::DecryptError));
         assert_eq!(cause(&deep), Some(&rustls::Error::DecryptError));
         assert_eq!(cause(&io::Error::other("another")), None);

@@ -1,4 +1,4 @@
-//! From files to what the TLS library takes.
+//! Loads certificates and keys from files for the TLS library.
 
 use std::{
     fs::{self, File},
@@ -23,10 +23,10 @@ use super::{
     explain::{Handshake, Resolver},
 };
 
-/// The most bytes of a file of certificates. The CAs of a whole machine have a quarter of it.
+/// Maximum size of a file with certificates, in bytes. The CAs of a machine take about a quarter of it.
 const MAX_FILE: u64 = 1024 * 1024;
 
-/// What connections are made with, reading all files anew, and what their handshakes will show.
+/// Reads all files again. Returns the configuration for connections, and the record of their handshakes.
 pub(in crate::consul) fn client_config(tls: &Tls) -> Result<(ClientConfig, Arc<Handshake>), TlsError> {
     let key = tls.identity.as_ref().map(identity).transpose()?;
     let handshake = Arc::new(Handshake::new(key.is_some()));
@@ -41,10 +41,10 @@ pub(in crate::consul) fn client_config(tls: &Tls) -> Result<(ClientConfig, Arc<H
     Ok((builder.with_client_cert_resolver(resolver), handshake))
 }
 
-/// What an HTTP client is given that never speaks TLS: it trusts nobody, and no file is read for it.
+/// Returns a configuration without trusted CAs, for an HTTP client that never uses TLS. Reads no file.
 ///
 /// # Panics
-/// Never: what it is made of belongs together.
+/// Never: the provider supports the default versions.
 pub fn without_trust() -> ClientConfig {
     let builder = builder().expect("the provider has all safe versions");
     builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth()
@@ -80,7 +80,8 @@ fn roots(ca: Option<&Ca>) -> Result<RootCertStore, FileError> {
             }
         }
         None => {
-            // Some of a machine's certificates may be of a kind that is not known here; none is too few.
+            // Some certificates of a machine may have an unsupported type. Only a machine with no usable one is an
+            // error.
             roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
             if roots.is_empty() {
                 return Err(FileError::NoSystemCa);
@@ -90,7 +91,7 @@ fn roots(ca: Option<&Ca>) -> Result<RootCertStore, FileError> {
     Ok(roots)
 }
 
-/// The files of a directory, in order, without hidden ones.
+/// Lists the files of a directory in order, without hidden files.
 fn files(path: &Path) -> io::Result<Vec<std::path::PathBuf>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(path)? {
@@ -118,7 +119,7 @@ fn identity(identity: &Identity) -> Result<Arc<CertifiedKey>, FileError> {
     Ok(Arc::new(both))
 }
 
-/// The certificates in a file, among what else it may hold.
+/// Reads the certificates of a file. Ignores other PEM sections, such as keys.
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, FileError> {
     CertificateDer::pem_slice_iter(&read(path)?)
         .collect::<Result<_, pem::Error>>()
@@ -136,8 +137,8 @@ fn read(path: &Path) -> Result<Vec<u8>, FileError> {
     Ok(bytes)
 }
 
-/// Takes every certificate: what somebody asked for by name. The handshake's signature is still checked, so that at
-/// least whoever shows a certificate has its key.
+/// Accepts every certificate, because `verify` is explicitly false. Still checks the signature of the handshake, so
+/// that the server must have the key of its certificate.
 #[derive(Debug)]
 struct Unverified(CryptoProvider);
 

@@ -4,57 +4,57 @@ use std::{collections::BTreeMap, time::Duration};
 
 use weightd_core::model::Moment;
 
-/// A question that Consul answers at once is overdue after this time: then nothing that is written can arrive either.
+/// A non-blocking request without an answer is overdue after this time. New documents cannot arrive then either.
 pub const OVERDUE: Duration = Duration::from_secs(3);
 
-/// The connection to Consul.
+/// The state of the connection to Consul.
 #[derive(Debug, Clone, Default)]
 pub struct Link {
-    /// Since when and why there is no usable answer; none while it follows.
+    /// The last request failed: why, and since when. None while answers are usable.
     pub failed: Option<Held>,
-    /// When the last good answer came: the last proof that what is written arrives.
+    /// When the last good answer arrived. It proves that new documents arrive.
     pub last_read: Option<Moment>,
-    /// When the question was sent that Consul answers at once and has not answered yet.
-    pub asked: Option<Moment>,
+    /// When the pending non-blocking request was sent; none if none is pending.
+    pub pending_since: Option<Moment>,
     /// `X-Consul-Index` of the last good answer.
     pub index: u64,
-    /// Whether it said that there is no key.
+    /// Whether the last good answer had no key.
     pub empty: bool,
-    /// Whether Consul said that ACLs hid keys.
+    /// Whether ACLs hid keys in the last good answer.
     pub filtered: bool,
-    /// Whether the keys are too large for one answer, so that each backend is read on its own.
+    /// Whether the keys are too large for one answer, so that each backend is read separately.
     pub split: bool,
-    /// Good answers so far.
+    /// Number of good answers since the start.
     pub reads: u64,
-    /// Requests sent so far.
+    /// Number of requests since the start.
     pub requests: u64,
-    /// Failed requests so far, by reason.
+    /// Number of failed requests since the start, by reason.
     pub errors: BTreeMap<&'static str, u64>,
 }
 
-/// Why Consul's answer cannot be used at the moment.
+/// Consul gives no usable answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Held {
-    /// A short word.
+    /// The stable reason code.
     pub reason: &'static str,
-    /// A sentence.
+    /// The error, for people.
     pub detail: String,
-    /// What to do about it.
+    /// The fix.
     pub remedy: &'static str,
-    /// Since when.
+    /// When the problem started.
     pub since: Moment,
 }
 
 impl Link {
-    /// Why there is no usable answer now: the last question failed, or Consul has not answered one for too long.
+    /// Returns the current problem: the last request failed, or the pending request is overdue.
     pub fn held(&self, now: Moment) -> Option<Held> {
         let overdue = || {
-            let asked = self.asked.filter(|asked| now.since(*asked) >= OVERDUE)?;
+            let sent = self.pending_since.filter(|sent| now.since(*sent) >= OVERDUE)?;
             Some(Held {
                 reason: "overdue",
-                detail: format!("Consul has not answered a question for {} s", now.since(asked).as_secs()),
-                remedy: "see whether Consul's leader and its network respond: `consul operator raft list-peers`",
-                since: asked,
+                detail: format!("Consul has not answered a non-blocking request for {} s", now.since(sent).as_secs()),
+                remedy: "check Consul's leader and the network: `consul operator raft list-peers`",
+                since: sent,
             })
         };
         self.failed.clone().or_else(overdue)
@@ -70,12 +70,12 @@ mod tests {
     }
 
     #[test]
-    fn a_question_without_an_answer_holds_before_it_fails() {
-        let link = Link { asked: Some(at(10)), last_read: Some(at(9)), ..Link::default() };
+    fn an_overdue_request_is_reported_before_it_fails() {
+        let link = Link { pending_since: Some(at(10)), last_read: Some(at(9)), ..Link::default() };
         assert_eq!(link.held(at(12)), None);
         let held = link.held(at(14)).unwrap();
         assert_eq!((held.reason, held.since), ("overdue", at(10)));
         assert!(held.detail.contains("4 s"), "{}", held.detail);
-        assert_eq!(Link { asked: None, ..link }.held(at(99)), None);
+        assert_eq!(Link { pending_since: None, ..link }.held(at(99)), None);
     }
 }

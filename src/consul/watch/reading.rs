@@ -1,8 +1,8 @@
-//! One reading of the prefix: as one answer, or each backend on its own where that would be too large.
+//! One reading of the prefix: in one answer, or each backend separately if one answer is too large.
 //!
-//! A team that may write its own leaves could make the answer for the whole prefix larger than a node takes. Then the names
-//! of the backends are listed, and each of them is read on its own. One that is too large itself is rejected; all others
-//! are followed as before.
+//! A team with write permission for its own leaves can make the answer for the whole prefix larger than the limit. Then
+//! the reading lists the names of the backends and reads each backend separately. Only a backend that is too large
+//! itself is rejected.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -14,42 +14,42 @@ use crate::consul::{
     client::{ConsulError, MAX_RESPONSE},
 };
 
-/// The most bytes of one backend's keys, as Consul answers them: 4,096 leaves have about 1 MB.
+/// Maximum size of Consul's answer for one backend, in bytes. 4,096 leaves take about 1 MB.
 const MAX_BACKEND: usize = 2 * 1024 * 1024;
-/// If all backends together have fewer bytes than this, they are read as one answer again.
+/// Below this total size in bytes, all backends are read in one answer again.
 const WHOLE_AGAIN: usize = MAX_RESPONSE * 3 / 4;
 
-/// How the prefix is read.
+/// The way to read the prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Mode {
     /// All keys in one answer.
     #[default]
     Whole,
-    /// The names in one answer, then each backend.
+    /// The names in one answer, then one answer per backend.
     Split,
 }
 
-/// What a reading brought.
+/// The result of one reading.
 #[derive(Debug)]
 pub(super) struct Reading {
-    /// `X-Consul-Index` of the answer that was waited for.
+    /// `X-Consul-Index` of the first answer, which may have blocked.
     pub(super) index: u64,
     /// Whether ACLs hid keys.
     pub(super) filtered: bool,
-    /// When the first answer began to arrive.
+    /// When the headers of the first answer arrived.
     pub(super) received: Instant,
     /// The bodies of the answers with keys.
     bodies: Vec<Listing>,
-    /// The backends whose keys are too large.
+    /// The backends with keys that are too large.
     pub(super) oversized: BTreeSet<String>,
-    /// Whether all keys fit one answer.
+    /// Whether all keys fit into one answer.
     pub(super) fits: bool,
-    /// Whether it was one answer.
+    /// Whether the reading was one answer.
     pub(super) whole: bool,
 }
 
 impl Reading {
-    /// The keys of all answers.
+    /// Returns the keys of all answers.
     ///
     /// # Errors
     /// [`ConsulError::Json`].
@@ -62,7 +62,7 @@ impl Reading {
     }
 }
 
-/// Reads the keys below `prefix`; with `blocking`, once something below it changed or its time is over.
+/// Reads the keys below `prefix`. With `blocking`, Consul answers after a change or when the wait is over.
 ///
 /// # Errors
 /// [`ConsulError`]; [`ConsulError::TooLarge`] means that [`Mode::Split`] is needed.
@@ -91,7 +91,7 @@ pub(super) async fn read(
 }
 
 async fn read_split(client: &Client, prefix: &str, blocking: Option<Blocking>) -> Result<Reading, ConsulError> {
-    // Its index is that of the whole prefix, and it wakes for every change below it.
+    // This query wakes for every change below the prefix, and its index covers the whole prefix.
     let names = client.children(prefix, blocking).await?;
     let mut reading = Reading {
         index: names.index,
