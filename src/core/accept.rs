@@ -1,7 +1,7 @@
-//! Whether desired weights may be enforced on this HAProxy: the guards.
+//! The guards: they decide whether the desired weights may be enforced on this HAProxy.
 //!
-//! Owns the one decision that turns *desired* into *accepted*. Must never do I/O, never read a clock (the moment is an
-//! argument) and never decide what to send: that is [`crate::plan`]'s.
+//! Owns the decision that turns *desired* into *accepted*. Must not do I/O, must not read a clock (the moment is an
+//! argument), and must not decide what to send: [`crate::plan`] owns that.
 
 use std::time::Duration;
 
@@ -11,61 +11,61 @@ use crate::{
     observed::{Observed, Server},
 };
 
-/// How long the servers that a guarded change shifts to must be usable without a break before the change is accepted by
-/// itself, while other servers serve. Where no server serves, there is nothing to wait for.
+/// weightd accepts a guarded change automatically after its target servers were continuously usable for this time. If
+/// no other server serves, it accepts the change without the wait.
 pub const SETTLE: Duration = Duration::from_secs(10);
 
 /// The decision on desired weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// They are enforced from now on.
+    /// The weights are accepted: they are enforced from now on.
     Accepted,
-    /// They are guarded; what was accepted before stays in force.
+    /// A guard rejects the weights for now. The accepted weights stay in force.
     Guarded(Guarded),
-    /// They name no server that this HAProxy has; what was accepted before stays in force.
+    /// This HAProxy has none of the named servers. The accepted weights stay in force.
     Unmatched,
 }
 
-/// Why desired weights are not accepted yet.
+/// The guard that rejects the desired weights for now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Guarded {
-    /// Which guard.
+    /// The guard.
     pub guard: Guard,
-    /// Since when the servers that it shifts to have been usable, if they are: [`SETTLE`] later it is accepted.
+    /// When the target servers became usable; none if they are not. The change is accepted [`SETTLE`] later.
     pub usable_since: Option<Moment>,
 }
 
 /// The guards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Guard {
-    /// Every server of the backend would be at 0. Only `force` permits that.
-    #[error("every server of the backend would be at weight 0")]
+    /// All servers of the backend would have weight 0. Only `force` permits that.
+    #[error("all servers of the backend would have weight 0")]
     AllZero,
-    /// None of the servers that would be above 0 is usable.
-    #[error("no usable server of the backend would be above weight 0")]
+    /// No server with a weight above 0 would be usable.
+    #[error("no usable server of the backend would have a weight above 0")]
     NoUsableServer,
-    /// The servers came back, and count only after [`SETTLE`].
-    #[error("the servers it shifts to have been usable for less than 10 s")]
+    /// The target servers became usable less than [`SETTLE`] ago.
+    #[error("the servers that the change shifts traffic to have been usable for less than 10 s")]
     Settling,
 }
 
 impl Guard {
-    /// What to do about it.
+    /// Returns the fix, for hints.
     pub fn remedy(self) -> &'static str {
         match self {
-            Self::AllZero => "give a server that this HAProxy has a weight above 0, or set it with --force",
+            Self::AllZero => "set a weight above 0 for a server that this HAProxy has, or use --force",
             Self::NoUsableServer => {
-                "start a server that gets a weight above 0 (the change is accepted by itself 10 s later), or set it with --force"
+                "start a server that gets a weight above 0 (weightd accepts the change 10 s later), or use --force"
             }
-            Self::Settling => "nothing: the change is accepted by itself",
+            Self::Settling => "nothing: weightd accepts the change automatically",
         }
     }
 }
 
-/// Decides whether `desired` may be enforced on the backend that `observed` shows.
+/// Decides whether `desired` may be enforced on the backend in `observed`.
 ///
-/// `accepted` is what is enforced until now. `before` is set if the same document was guarded at the last decision: then
-/// it is accepted only after its servers were usable for [`SETTLE`].
+/// `accepted` are the weights that are enforced now. `before` is set if the same document was guarded at the last
+/// decision. Then it is accepted only after its target servers were usable for [`SETTLE`].
 pub fn accept(
     desired: &Desired,
     accepted: Option<&Desired>,
@@ -73,16 +73,16 @@ pub fn accept(
     before: Option<Guarded>,
     now: Moment,
 ) -> Verdict {
-    // What was accepted is enforced without a new decision, also in a new process with unknown health.
+    // Accepted weights are enforced without a new decision, also in a new process with unknown health.
     if desired.force || accepted == Some(desired) {
         return Verdict::Accepted;
     }
-    // Servers that are not there cannot be judged; when they appear, they may be down.
+    // The health of missing servers is unknown. They may be down when they appear.
     if !observed.servers.iter().any(|s| desired.weights.contains_key(&s.name)) {
         return Verdict::Unmatched;
     }
-    // The same weights from another document are no change where HAProxy has them. Weights that needed force need it
-    // again.
+    // If HAProxy has the weights already, another document with the same weights changes nothing. Weights that needed
+    // `force` need it again.
     let in_force = || observed.servers.iter().all(|s| desired.weights.get(&s.name).is_none_or(|w| *w == s.weight));
     if accepted.is_some_and(|a| a.weights == desired.weights && !a.force) && in_force() {
         return Verdict::Accepted;
@@ -104,8 +104,8 @@ fn guard(desired: &Desired, accepted: Option<&Desired>, observed: &Observed) -> 
     if observed.servers.iter().all(|s| after(s).is_zero()) {
         return Some(Guard::AllZero);
     }
-    // In a new process the observed weights are the configured ones until the accepted ones are back in force; "already
-    // above 0" must not be taken from them.
+    // In a new process the observed weights are the configured ones until the accepted ones are set again. So "already
+    // above 0" must come from the accepted weights.
     let already = |server: &Server| {
         accepted.and_then(|a| a.weights.get(&server.name)).copied().unwrap_or(server.weight) > Weight::ZERO
     };

@@ -1,7 +1,7 @@
-//! What is remembered of one backend on one HAProxy, and each decision about it.
+//! The state of one backend on one HAProxy, and the decisions about it.
 //!
-//! Owns the order of events for one backend: a document comes, it is accepted or not, weights are sent, the read-back
-//! shows what worked. Must never decide when something is read; that is the session's.
+//! Owns the order of events for one backend: a document arrives, the guards decide, weights are sent, the read-back
+//! shows the result. Must not decide when to read: the session owns that.
 
 mod leaves;
 mod states;
@@ -20,51 +20,51 @@ use crate::{
     stored::StoredBackend,
 };
 
-/// Oldest observation that the fast path may rely on; must exceed the interval between two readings.
+/// Oldest observation that the fast path may use. Must exceed the interval between two readings.
 const RECENT: Duration = Duration::from_secs(15);
 
 /// One backend on one HAProxy.
 #[derive(Debug)]
 pub struct Backend {
-    /// What Consul has now.
+    /// The state of the key in Consul.
     pub key: KeyState,
-    /// The last valid document, or the accepted one again when its key vanished or became invalid.
+    /// The last valid document. If the key vanished or became invalid, it is the accepted document again.
     pub desired: Option<Arc<Desired>>,
-    /// The last one that passed the guards here: what is enforced.
+    /// The last document that passed the guards here. weightd enforces it.
     pub accepted: Option<Arc<Desired>>,
     /// Why `desired` is not `accepted`.
     pub not_accepted: Option<NotAccepted>,
-    /// The servers with a leaf that vanished: their accepted weights stay in force.
+    /// The servers with a vanished leaf. Their accepted weights stay in force.
     pub vanished: BTreeSet<ServerName>,
-    /// Whether HAProxy has it.
+    /// Whether HAProxy has the backend.
     pub matched: Matched,
-    /// What HAProxy said last.
+    /// The last observation.
     pub observed: Observed,
-    /// When it said that.
+    /// When the last observation was made.
     pub observed_at: Option<Moment>,
-    /// HAProxy's number of it in this process: `be_id`.
+    /// The id of the backend in this process: `be_id`.
     pub id: Option<u32>,
-    /// What `show servers state` said in this reading, and when, while the roles needed to interpret it are missing.
-    pub unread: Option<(String, Moment)>,
-    /// Why HAProxy's answer about it cannot be parsed.
+    /// The answer to `show servers state` in the current reading and its moment, until the roles are read.
+    pub raw_state: Option<(String, Moment)>,
+    /// Why HAProxy's answer about the backend cannot be parsed.
     pub unreadable: Option<String>,
-    /// The roles in this process, once they were read.
+    /// The roles in this process; none until they are read.
     pub roles: Option<Roles>,
-    /// Why HAProxy rejected the last weight that it rejected, if the read-back still differs.
+    /// The last error of HAProxy for `set server … weight`, while the read-back still differs.
     pub set_error: Option<SetError>,
     /// Why needed changes are not sent.
     pub withheld: Option<Withheld>,
-    /// Whether something else keeps changing its weights.
+    /// Detects that another program or person keeps changing the weights.
     pub contention: Contention,
-    /// The servers that something else changed, at the last drift.
+    /// The servers with drift, at the last drift.
     pub overwritten: BTreeSet<ServerName>,
-    /// Corrections of drift since weightd started.
+    /// Number of drift corrections since weightd started.
     pub drift_corrections: u64,
-    /// What a node in mode observe would change.
-    pub would: Option<Plan>,
-    /// When Consul's answer arrived that brought `desired`, until it is sent or deferred.
-    arrived: Option<Moment>,
-    /// The servers that are new since the last decision.
+    /// In mode observe, the plan that mode enforce would apply.
+    pub observe_plan: Option<Plan>,
+    /// When Consul's answer with `desired` arrived. Cleared when the change is sent or deferred.
+    arrived_at: Option<Moment>,
+    /// The servers that were added since the last decision.
     added: BTreeSet<ServerName>,
     progress: Progress,
     differs: bool,
@@ -82,7 +82,7 @@ impl Default for Backend {
             observed: Observed::default(),
             observed_at: None,
             id: None,
-            unread: None,
+            raw_state: None,
             unreadable: None,
             roles: None,
             set_error: None,
@@ -90,8 +90,8 @@ impl Default for Backend {
             contention: Contention::default(),
             overwritten: BTreeSet::new(),
             drift_corrections: 0,
-            would: None,
-            arrived: None,
+            observe_plan: None,
+            arrived_at: None,
             added: BTreeSet::new(),
             progress: Progress::Fresh(Cause::Start),
             differs: false,
@@ -100,35 +100,35 @@ impl Default for Backend {
 }
 
 impl Backend {
-    /// One that is remembered from before weightd started.
-    pub fn remembered(stored: StoredBackend) -> Self {
+    /// Restores a backend from the state on disk.
+    pub fn from_stored(stored: StoredBackend) -> Self {
         let accepted = stored.accepted;
-        // A document that was guarded when weightd ended has to pass the guards anew.
+        // A document that was guarded when weightd stopped must pass the guards again.
         let guarded = Guarded { guard: accept::Guard::Settling, usable_since: None };
         let not_accepted = stored.guarded.then_some(NotAccepted::Guarded(guarded));
         let desired = stored.pending.or_else(|| accepted.clone());
         Self { desired, accepted, not_accepted, ..Self::default() }
     }
 
-    /// What must survive a restart of weightd.
+    /// Returns the part of the state that is stored on disk.
     pub fn to_store(&self) -> StoredBackend {
         let accepted = self.accepted.clone();
         let pending = self.desired.clone().filter(|desired| self.accepted.as_ref() != Some(desired));
         StoredBackend { accepted, pending, guarded: self.guarded().is_some() }
     }
 
-    /// Takes what Consul has, read at this moment. True if there is something new to decide.
-    pub fn take(&mut self, published: Option<&Published>, read_at: Moment) -> bool {
+    /// Processes the content of the key, read at `read_at`. Returns true if there is a new document to decide on.
+    pub fn update_key(&mut self, published: Option<&Published>, read_at: Moment) -> bool {
         match published {
-            // Absence is no instruction: a narrowed token looks exactly like a deleted prefix.
+            // An absent key is not an instruction: a token with fewer permissions also hides keys.
             None => {
                 self.key = KeyState::Absent;
-                self.withdraw();
+                self.drop_pending();
                 false
             }
             Some(Published::Rejected(rejected)) => {
                 self.key = KeyState::Rejected(Arc::clone(rejected));
-                self.withdraw();
+                self.drop_pending();
                 false
             }
             Some(Published::Valid(Instruction::Release { .. })) => {
@@ -138,47 +138,47 @@ impl Backend {
             }
             Some(Published::Valid(Instruction::Weights(desired))) => {
                 self.vanished.clear();
-                self.desire(Arc::clone(desired), read_at)
+                self.set_desired(Arc::clone(desired), read_at)
             }
             Some(Published::Valid(Instruction::Leaves(leaves))) => {
                 let (desired, vanished) = leaves::with_vanished(leaves, self.accepted.as_deref());
                 self.vanished = vanished;
-                self.desire(desired, read_at)
+                self.set_desired(desired, read_at)
             }
         }
     }
 
-    fn desire(&mut self, desired: Arc<Desired>, read_at: Moment) -> bool {
+    fn set_desired(&mut self, desired: Arc<Desired>, read_at: Moment) -> bool {
         self.key = KeyState::Valid;
-        // After a restart `accepted` may be equal without being the same object.
+        // Compare the content: after a restart an equal document is another object.
         if self.desired.as_deref() == Some(&*desired) {
             return false;
         }
         self.desired = Some(desired);
         self.not_accepted = None;
-        self.arrived = Some(read_at);
+        self.arrived_at = Some(read_at);
         true
     }
 
-    /// A document that is gone must not be accepted later: a person who deletes or overwrites a guarded document wants to
-    /// stop it.
-    fn withdraw(&mut self) {
+    /// Drops a document that is not accepted yet. A person who deletes or overwrites a guarded document wants to cancel
+    /// it, so it must not be accepted later.
+    fn drop_pending(&mut self) {
         self.desired.clone_from(&self.accepted);
         self.not_accepted = None;
-        self.arrived = None;
+        self.arrived_at = None;
     }
 
-    /// Whether there is anything to enforce or to decide.
+    /// Whether there is a document to enforce or to decide on.
     pub fn managed(&self) -> bool {
         self.desired.is_some() || self.accepted.is_some()
     }
 
-    /// Whether its key, or one of its leaves, vanished from Consul while its weights are enforced.
+    /// Whether the key, or a leaf, vanished from Consul while the weights are enforced.
     pub fn orphaned(&self) -> bool {
         self.managed() && (matches!(self.key, KeyState::Absent) || !self.vanished.is_empty())
     }
 
-    /// A new HAProxy process answers: what was read from the old one is void, except for its health.
+    /// Handles a new HAProxy process: discards the readings of the old process, except for the health of servers.
     pub fn new_process(&mut self) {
         self.id = None;
         self.unreadable = None;
@@ -193,19 +193,19 @@ impl Backend {
         }
     }
 
-    /// Start a reading; discard the unfinished one.
-    pub fn begin_reading(&mut self) {
-        self.unread = None;
+    /// Starts a reading, and discards an unfinished one.
+    pub fn start_reading(&mut self) {
+        self.raw_state = None;
         if self.roles.is_none() {
             self.id = None;
         }
     }
 
-    /// Takes a complete reading.
+    /// Stores a complete reading. `added` are the new servers in it.
     pub fn read(&mut self, id: Option<u32>, observed: Observed, added: BTreeSet<ServerName>, now: Moment) {
         self.id = id;
         self.observed = observed;
-        // At the first reading of a process every server is new, and none of them was added since.
+        // In the first reading of a process every server is new, but none was added at runtime.
         if self.matched == Matched::Yes {
             self.added.extend(added);
         }
@@ -214,34 +214,34 @@ impl Backend {
         self.unreadable = None;
     }
 
-    /// HAProxy may have been away: what was usable before may have been down meanwhile.
+    /// Restarts the settling time of a guarded change, because servers may have been down since the last reading.
     pub fn interrupted(&mut self) {
         if let Some(NotAccepted::Guarded(guarded)) = &mut self.not_accepted {
             guarded.usable_since = None;
         }
     }
 
-    /// HAProxy's answer about it cannot be parsed: nothing is known, and nothing is sent.
+    /// Handles an answer that cannot be parsed: the weights are unknown, and nothing is sent.
     pub fn unreadable(&mut self, why: String) {
         self.unreadable = Some(why);
-        self.unread = None;
+        self.raw_state = None;
         self.matched = Matched::Unknown;
     }
 
-    /// HAProxy has no such backend.
+    /// Handles the answer that HAProxy does not have the backend.
     pub fn unmatched(&mut self, now: Moment) {
         self.matched = Matched::No;
         self.unreadable = None;
         self.observed = Observed::default();
         self.observed_at = Some(now);
         self.withheld = None;
-        self.arrived = None;
+        self.arrived_at = None;
     }
 
-    /// Whether the desired weights may be sent without a reading before them.
+    /// Whether the desired weights may be sent without a new reading before them (the fast path).
     ///
-    /// A document without a 0 leaves every server able to serve, whatever happened since the last reading, and its
-    /// read-back is the next reading. Everything else is decided on a reading of that moment.
+    /// A document without a 0 cannot stop a server, even if the last observation is outdated, and its read-back is the
+    /// next reading. Every other document is decided on a new reading.
     pub fn needs_no_reading(&self, name: &BackendName, now: Moment) -> bool {
         let as_accepted = self.matched == Matched::Yes && self.progress == Progress::Converged && !self.differs;
         let recent = self.observed_at.is_some_and(|at| now.since(at) <= RECENT);
@@ -254,16 +254,17 @@ impl Backend {
         }
         let verdict = accept::accept(desired, self.accepted.as_deref(), &self.observed, None, now);
         let plan = plan::plan(name, desired, &self.observed);
-        // Where nothing is sent there is no read-back either.
+        // Without a command there is no read-back, so a reading is needed.
         verdict == Verdict::Accepted && !plan.stages.is_empty() && plan.withheld.is_none()
     }
 
-    /// Decides what to send, after a reading or where none is needed. Returns the cause and the plan.
+    /// Decides what to send, after a reading or on the fast path. Returns the cause and the plan; none if nothing is
+    /// sent.
     pub fn decide(&mut self, name: &BackendName, now: Moment) -> Option<(Cause, Plan)> {
         let decided = self.decide_on_reading(name, now);
         self.added.clear();
         if decided.is_none() {
-            self.arrived = None;
+            self.arrived_at = None;
         }
         decided
     }
@@ -273,7 +274,7 @@ impl Backend {
         if self.matched != Matched::Yes {
             return None;
         }
-        self.contention.settle(now);
+        self.contention.clear_if_quiet(now);
         let accepted_now = self.accept(now);
         let accepted = self.accepted.as_ref()?;
         let plan = plan::plan(name, accepted, &self.observed);
@@ -284,7 +285,7 @@ impl Backend {
             return None;
         }
         let cause = match self.progress {
-            // Also for a document that came meanwhile: it waited for the end of the pause, not for weightd.
+            // Also for a document that arrived during the pause.
             Progress::Fresh(Cause::Resume) => Cause::Resume,
             _ if accepted_now => Cause::Document,
             Progress::Fresh(cause) | Progress::Changing(cause) => cause,
@@ -301,7 +302,7 @@ impl Backend {
             }
             return None;
         }
-        // A static algorithm stays static for as long as the process lives.
+        // The algorithm of a process never changes, so sending the weights again is useless.
         if self.set_error == Some(SetError::StaticAlgorithm) {
             return None;
         }
@@ -315,26 +316,26 @@ impl Backend {
         Some((cause, plan))
     }
 
-    /// Why weights differ that were read back as accepted before.
+    /// Returns why the weights differ although an earlier read-back showed the accepted ones.
     fn cause_of_difference(&self, plan: &Plan) -> Cause {
         let withheld = plan.withheld.iter().flat_map(|(_, changes)| changes);
         let all_new = plan.changes().chain(withheld).all(|change| self.added.contains(&change.server));
         if all_new { Cause::NewServer } else { Cause::Drift }
     }
 
-    /// Takes note of a reading while the backend is paused: nothing is accepted, nothing is sent.
+    /// Processes a reading while the backend is paused: accepts nothing and sends nothing.
     pub fn observe_paused(&mut self, name: &BackendName, now: Moment) {
         self.withheld = None;
-        self.would = None;
+        self.observe_plan = None;
         self.added.clear();
-        self.arrived = None;
-        self.contention.settle(now);
-        // What was usable before and during the pause does not count towards settling afterwards.
+        self.arrived_at = None;
+        self.contention.clear_if_quiet(now);
+        // The time before and during the pause does not count for settling.
         self.interrupted();
         if self.matched != Matched::Yes {
             return;
         }
-        // Also against what is desired: it is deferred.
+        // The desired weights are deferred changes, so they count too.
         let [accepted, desired] = [&self.accepted, &self.desired]
             .map(|state| state.as_ref().is_some_and(|state| !plan::plan(name, state, &self.observed).is_empty()));
         self.differs = accepted || desired;
@@ -343,12 +344,12 @@ impl Backend {
         }
     }
 
-    /// A pause ended: a difference at the next reading is no drift, and is corrected at once.
+    /// Handles the end of a pause: a difference in the next reading is not drift, and is corrected at once.
     pub fn resumed(&mut self) {
         self.progress = Progress::Fresh(Cause::Resume);
     }
 
-    /// Asks the guards. True if a document was accepted.
+    /// Applies the guards to `desired`. Returns whether a document was accepted.
     fn accept(&mut self, now: Moment) -> bool {
         let Some(desired) = &self.desired else { return false };
         let before = self.guarded();
@@ -365,8 +366,8 @@ impl Backend {
         accepted_now
     }
 
-    /// Takes note of HAProxy's answer to the changes that were sent; the read-back is in place. Returns the changes that
-    /// were read back as done, and the next stage if it may follow.
+    /// Processes HAProxy's answer to the changes in `sent`. `observed` already has the read-back. Returns the changes
+    /// that the read-back confirms, and the plan of the next stage if it may follow.
     pub fn applied(
         &mut self,
         name: &BackendName,
@@ -384,7 +385,7 @@ impl Backend {
         self.differs = !rest.is_empty();
         if self.differs {
             self.set_error = set_error;
-            // The next stage relies on this one: it follows only after a read-back showed all of it done.
+            // The next stage depends on this one: it may follow only if the read-back confirms all changes.
             if open.is_empty() {
                 if !rest.stages.is_empty() {
                     return (done, Some(rest));
@@ -402,12 +403,13 @@ impl Backend {
         (done, None)
     }
 
-    /// When Consul's answer arrived that these changes come from, if they were sent without being deferred.
-    pub fn arrived(&mut self, cause: Cause) -> Option<Moment> {
-        if cause == Cause::Document { self.arrived.take() } else { None }
+    /// Returns when Consul's answer with the document arrived, and clears it. None for another cause or a deferred
+    /// change.
+    pub fn take_arrival(&mut self, cause: Cause) -> Option<Moment> {
+        if cause == Cause::Document { self.arrived_at.take() } else { None }
     }
 
-    /// Why `desired` is guarded, if it is.
+    /// Returns the guard that rejects `desired`; none if it is not guarded.
     pub fn guarded(&self) -> Option<Guarded> {
         match self.not_accepted {
             Some(NotAccepted::Guarded(guarded)) => Some(guarded),
@@ -415,8 +417,8 @@ impl Backend {
         }
     }
 
-    /// Whether HAProxy was read back as accepted and nothing else is desired. Also where it has no such backend: then
-    /// there is nothing to set.
+    /// Whether a reading showed the accepted weights and there is no other desired document. True if HAProxy does not
+    /// have the backend, because there is nothing to set.
     pub fn converged(&self) -> bool {
         match self.matched {
             Matched::Unknown => false,
@@ -425,22 +427,22 @@ impl Backend {
         }
     }
 
-    /// Whether what Consul has for it now is invalid.
+    /// Whether the current key in Consul is invalid.
     pub fn rejected(&self) -> bool {
         matches!(self.key, KeyState::Rejected(_))
     }
 
-    /// Whether the weights are not, or not known to be, as accepted.
+    /// Whether the weights differ from the accepted ones, or were not compared yet.
     pub fn differs(&self) -> bool {
         self.differs || self.accepted.is_some() && matches!(self.progress, Progress::Fresh(_))
     }
 
-    /// Whether health decides what happens next, so that it is worth reading more often.
+    /// Whether the next step depends on the health of servers, so that more frequent readings are useful.
     pub fn awaits_health(&self) -> bool {
         self.managed() && (self.guarded().is_some() || self.withheld == Some(Withheld::NothingUsable))
     }
 
-    /// What HAProxy shows to set the weights of these servers, beside weightd.
+    /// Returns the other owner of these servers' weights, if HAProxy reports one.
     pub fn owner<'s>(&self, servers: impl IntoIterator<Item = &'s ServerName>) -> Option<Owner> {
         servers.into_iter().find_map(|name| self.observed.server(name)?.owner)
     }

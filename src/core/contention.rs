@@ -1,19 +1,19 @@
-//! Never fight: notices when something else keeps changing the same weights.
+//! Detects that another program or person keeps changing the same weights. weightd then corrects them only rarely.
 
 use std::{collections::VecDeque, time::Duration};
 
 use crate::model::Moment;
 
-/// This many corrections within [`WINDOW`] mean that something else keeps changing the weights.
+/// Number of corrections within [`WINDOW`] that make a backend contended.
 const CORRECTIONS: usize = 3;
 /// See [`CORRECTIONS`].
 const WINDOW: Duration = Duration::from_secs(5 * 60);
-/// How often a contended backend is still corrected.
+/// Interval between corrections of a contended backend.
 const CONTENDED_EVERY: Duration = Duration::from_secs(60);
-/// How long there must be no drift until it is no longer contended.
+/// Time without drift after which the backend is no longer contended.
 const QUIET: Duration = Duration::from_secs(15 * 60);
 
-/// The corrections of one backend within one HAProxy process.
+/// The drift corrections of one backend in one HAProxy process.
 #[derive(Debug, Clone, Default)]
 pub struct Contention {
     corrections: VecDeque<Moment>,
@@ -22,15 +22,15 @@ pub struct Contention {
 }
 
 impl Contention {
-    /// Takes note of drift, and says whether it may be corrected now.
+    /// Records drift, and returns whether it may be corrected now.
     pub fn drifted(&mut self, now: Moment) -> bool {
-        self.settle(now);
+        self.clear_if_quiet(now);
         self.last_drift = Some(now);
         let last = self.corrections.back();
         !self.contended || last.is_none_or(|last| now.since(*last) >= CONTENDED_EVERY)
     }
 
-    /// Takes note of a correction.
+    /// Records a correction.
     pub fn corrected(&mut self, now: Moment) {
         self.corrections.push_back(now);
         if self.corrections.len() > CORRECTIONS {
@@ -41,14 +41,14 @@ impl Contention {
         }
     }
 
-    /// Clears it after 15 minutes without drift.
-    pub fn settle(&mut self, now: Moment) {
+    /// Ends the contention after [`QUIET`] without drift.
+    pub fn clear_if_quiet(&mut self, now: Moment) {
         if self.contended && self.last_drift.is_none_or(|last| now.since(last) >= QUIET) {
             *self = Self::default();
         }
     }
 
-    /// Whether something else keeps changing the backend's weights.
+    /// Whether the backend is contended.
     pub fn contended(&self) -> bool {
         self.contended
     }
@@ -62,7 +62,7 @@ mod tests {
         Moment::after_start(Duration::from_secs(seconds))
     }
 
-    /// Drift at these seconds; those that are corrected.
+    /// Simulates drift at these seconds, and returns the seconds at which it is corrected.
     fn corrected(seconds: impl IntoIterator<Item = u64>) -> (Vec<u64>, Contention) {
         let mut contention = Contention::default();
         let corrected = seconds
@@ -79,25 +79,25 @@ mod tests {
     }
 
     #[test]
-    fn the_third_correction_within_five_minutes_makes_it_contended_and_slow() {
+    fn three_corrections_within_five_minutes_make_a_backend_contended() {
         let (corrected, contention) = corrected((0..=200).step_by(10));
         assert_eq!(corrected, [0, 10, 20, 80, 140, 200]);
         assert!(contention.contended());
     }
 
     #[test]
-    fn corrections_further_apart_are_ordinary_drift() {
+    fn less_frequent_corrections_do_not_make_a_backend_contended() {
         let (corrected, contention) = corrected([0, 200, 400, 600, 800]);
         assert_eq!(corrected, [0, 200, 400, 600, 800]);
         assert!(!contention.contended());
     }
 
     #[test]
-    fn fifteen_minutes_without_drift_clear_it() {
+    fn fifteen_minutes_without_drift_end_the_contention() {
         let (_, mut contention) = corrected([0, 10, 20, 70]);
-        contention.settle(at(70 + 899));
+        contention.clear_if_quiet(at(70 + 899));
         assert!(contention.contended());
-        contention.settle(at(70 + 900));
+        contention.clear_if_quiet(at(70 + 900));
         assert!(!contention.contended());
         assert!(contention.drifted(at(1000)));
     }

@@ -1,8 +1,8 @@
-//! What should be: the documents of Consul KV, parsed strictly.
+//! The desired state: the documents of Consul KV, parsed strictly.
 //!
-//! Owns the meaning of a key and of a value below `<root>weights/`, and what is wrong with each that is rejected. Must
-//! never do I/O, and must never turn something absent, empty or unreadable into an instruction: only an explicit, valid
-//! document acts.
+//! Owns the meaning of the keys and values below `<root>weights/`, and the reasons for rejecting them. Must not do I/O.
+//! Must not turn an absent, empty or unreadable value into an instruction: only an explicit, valid document has an
+//! effect.
 
 mod decode;
 mod document;
@@ -23,69 +23,68 @@ pub type Weights = BTreeMap<ServerName, Weight>;
 /// The last valid document of one backend.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Desired {
-    /// The weight of each named server. Servers of the backend that are not named here are left alone.
+    /// The weight of each named server. weightd does not change other servers of the backend.
     pub weights: Weights,
     /// Whether this document may pass the guards.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub force: bool,
-    /// Consul's `ModifyIndex`; for leaves the greatest of theirs. Nothing else orders documents.
+    /// Consul's `ModifyIndex`; of leaves the greatest. It alone orders documents.
     pub index: u64,
-    /// Who wrote it, as the document says.
+    /// `by` of the document: the author.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
-    /// Why, as the document says.
+    /// `reason` of the document.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// When, as the document says. For people; decides nothing.
+    /// `at` of the document: a time for people. No decision uses it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<String>,
 }
 
 impl Desired {
-    /// Whether no named server gets weight 0. Such a document stops no server, so it cannot take the last one away.
+    /// Whether all weights are above 0. Such a document stops no server, so it cannot stop the last usable one.
     pub fn stops_no_server(&self) -> bool {
         self.weights.values().all(|weight| !weight.is_zero())
     }
 }
 
-/// What a valid key, or the valid keys of a backend together, tell a node to do.
+/// The instruction in the valid keys of a backend.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Instruction {
-    /// A document: enforce these weights. It is complete.
+    /// A document: enforce these weights. A document is complete.
     Weights(Arc<Desired>),
-    /// Leaves: enforce these weights. A leaf that existed before and is missing now is no instruction: it may have been
-    /// deleted, or hidden by an ACL.
+    /// Leaves: enforce these weights. A missing leaf is not an instruction: it may be deleted, or hidden by an ACL.
     Leaves(Arc<Desired>),
-    /// Stop managing the backend and leave HAProxy as it is.
+    /// Stop managing the backend. HAProxy keeps its weights.
     Release {
         /// Consul's `ModifyIndex` of the document.
         index: u64,
     },
 }
 
-/// What Consul has for one backend.
+/// The content of one backend's keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Published {
     /// A valid document, or valid leaves.
     Valid(Instruction),
-    /// Something invalid; what was accepted stays in force.
+    /// Invalid keys. The accepted weights stay in force.
     Rejected(Arc<Rejected>),
 }
 
-/// Everything that one read of the prefix said.
+/// The content of the prefix in one read.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct DesiredState {
-    /// What Consul has for each backend that it has any key of.
+    /// The content by backend, for each backend with at least one key.
     pub backends: BTreeMap<BackendName, Published>,
-    /// Keys whose backend name HAProxy cannot have, at most [`DesiredState::MAX_STRAY`] of them.
+    /// Keys with an invalid backend name, at most [`DesiredState::MAX_STRAY`].
     pub stray: Vec<Arc<Rejected>>,
-    /// How many such keys there are in total.
+    /// Total number of such keys.
     pub stray_total: usize,
-    /// The names of unknown fields, by backend: they are preserved and reported.
+    /// The names of unknown fields by backend. They are preserved and reported.
     pub unknown_fields: BTreeMap<BackendName, Arc<[String]>>,
 }
 
 impl DesiredState {
-    /// How many stray keys are kept by name.
+    /// Maximum number of keys in [`DesiredState::stray`].
     pub const MAX_STRAY: usize = 100;
 }

@@ -1,5 +1,5 @@
-//! How a backend stands: its state in one word, and every reason for it. Each state is an explicit case; `converged` needs
-//! a reading that shows the accepted weights.
+//! Computes the state of a backend as one word, and all reasons for it. Each state is an explicit case. `converged`
+//! requires a reading with the accepted weights.
 
 use crate::{
     backend::{Backend, KeyState, Matched, NotAccepted},
@@ -12,7 +12,7 @@ use crate::{
     wire::status::BackendState,
 };
 
-/// The state of a backend in one word. `haproxy_usable` says whether HAProxy can be used now.
+/// Returns the state of a backend. `haproxy_usable` is true if HAProxy answers and accepts weights now.
 pub fn state(backend: &Backend, paused: Option<&Pause>, haproxy_usable: bool) -> BackendState {
     if matches!(backend.key, KeyState::Released) {
         return BackendState::Released;
@@ -20,7 +20,7 @@ pub fn state(backend: &Backend, paused: Option<&Pause>, haproxy_usable: bool) ->
     if !backend.managed() {
         return if backend.rejected() { BackendState::Rejected } else { BackendState::Unknown };
     }
-    // What was observed before HAProxy went away proves nothing now.
+    // An observation from before the failure of HAProxy is not reliable.
     if !haproxy_usable {
         return BackendState::Unknown;
     }
@@ -43,7 +43,7 @@ fn state_of_weights(backend: &Backend) -> BackendState {
     }
     if backend.contention.contended() {
         BackendState::Contended
-    } else if nothing_serves(backend).is_some_and(|reason| reason.severity == Severity::Error) {
+    } else if no_serving_server(backend).is_some_and(|reason| reason.severity == Severity::Error) {
         BackendState::NoUsableServer
     } else if !backend.converged() {
         BackendState::Pending
@@ -56,24 +56,24 @@ fn state_of_weights(backend: &Backend) -> BackendState {
     }
 }
 
-/// All reasons of a backend, in a stable order.
+/// Returns all reasons of a backend, in a stable order.
 pub fn reasons(backend: &Backend, paused: Option<&Pause>) -> Vec<Reason> {
-    let mut reasons = of_key(backend);
+    let mut reasons = key_reasons(backend);
     if backend.managed() {
-        reasons.extend(paused.map(of_pause));
+        reasons.extend(paused.map(pause_reason));
         match backend.matched {
             Matched::Unknown => reasons.extend(backend.unreadable.as_deref().map(unreadable)),
             Matched::No => reasons.push(Reason::new(
                 Severity::Normal,
                 "unmatched_backend",
-                "this HAProxy has no backend of that name",
-                "nothing, if this HAProxy should not have it; else compare the names",
+                "this HAProxy has no backend with this name",
+                "nothing, if that is intended; else compare the names in haproxy.cfg with the document",
             )),
             Matched::Yes => {
-                reasons.extend(of_changes(backend));
-                reasons.extend(of_servers(backend));
+                reasons.extend(change_reasons(backend));
+                reasons.extend(server_reasons(backend));
                 let unsupported = backend.set_error.is_some();
-                reasons.extend(caveats::of(&backend.observed, backend.roles.as_ref(), unsupported));
+                reasons.extend(caveats::reasons(&backend.observed, backend.roles.as_ref(), unsupported));
             }
         }
     }
@@ -84,7 +84,7 @@ fn warning(reason: &'static str, detail: impl Into<String>, remedy: &'static str
     Reason::new(Severity::Warning, reason, detail, remedy)
 }
 
-fn of_key(backend: &Backend) -> Vec<Reason> {
+fn key_reasons(backend: &Backend) -> Vec<Reason> {
     let mut reasons = Vec::new();
     if let KeyState::Rejected(rejected) = &backend.key {
         let detail = format!("key {}: {}", Escaped(&rejected.key), rejected.reason);
@@ -96,39 +96,39 @@ fn of_key(backend: &Backend) -> Vec<Reason> {
     if backend.vanished.is_empty() {
         reasons.push(warning(
             "orphaned",
-            "its key is gone from Consul, or the token may not read it; the accepted weights stay in force",
-            "write it again with `weightctl set … --create`, or stop managing it with `weightctl release … --create`",
+            "the key is missing in Consul, or the token may not read it; the accepted weights stay in force",
+            "write the document again with `weightctl set … --create`, or release the backend with `weightctl release … --create`",
         ));
     } else {
         let vanished = list(backend.vanished.iter().map(ServerName::as_str));
         reasons.push(warning(
             "orphaned",
-            format!("the leaf of {vanished} is gone from Consul, or the token may not read it; its last weight stays in force"),
-            "write the leaf again, or replace the leaves by a document with `weightctl set … --create`",
+            format!("the leaf of {vanished} is missing in Consul, or the token may not read it; its last weight stays in force"),
+            "write the leaf again, or replace the leaves with a document: `weightctl set … --create`",
         ));
     }
     reasons
 }
 
-fn of_pause(pause: &Pause) -> Reason {
+fn pause_reason(pause: &Pause) -> Reason {
     Reason::new(
         Severity::Info,
         "paused",
         pause.explained(),
-        "nothing: it ends by itself; at once with `weightctl resume BACKEND --local`, or without BACKEND if all are paused",
+        "nothing: the pause expires; to end it now, run `weightctl resume BACKEND --local`, without BACKEND if all are paused",
     )
 }
 
 fn unreadable(why: &str) -> Reason {
     warning(
         "unreadable",
-        format!("HAProxy's answer about it cannot be parsed: {why}"),
-        "nothing is sent to it; report it with HAProxy's version and the backend's section of haproxy.cfg",
+        format!("HAProxy's answer about the backend cannot be parsed: {why}"),
+        "report a bug with HAProxy's version and the backend's section of haproxy.cfg; weightd sends nothing to the backend",
     )
 }
 
-/// Why what is desired is not accepted, or what is accepted is not set.
-fn of_changes(backend: &Backend) -> Vec<Reason> {
+/// Returns the reasons why the desired document is not accepted, or the accepted weights are not set.
+fn change_reasons(backend: &Backend) -> Vec<Reason> {
     let mut reasons = Vec::new();
     if let Some(guarded) = backend.guarded() {
         reasons.push(warning("guarded", guarded.guard.to_string(), guarded.guard.remedy()));
@@ -144,8 +144,8 @@ fn of_changes(backend: &Backend) -> Vec<Reason> {
     }
     if let Some(withheld) = backend.withheld {
         let remedy = match withheld {
-            Withheld::NothingUsable => "start a server of the backend; the change follows by itself",
-            Withheld::NothingLeft => "name the servers that this HAProxy has, or set it with --force",
+            Withheld::NothingUsable => "start a server of the backend; weightd then sends the change",
+            Withheld::NothingLeft => "name the servers that this HAProxy has in the document, or use --force",
         };
         reasons.push(warning("withheld", withheld.to_string(), remedy));
     }
@@ -155,25 +155,25 @@ fn of_changes(backend: &Backend) -> Vec<Reason> {
     reasons
 }
 
-/// What keeps changing the weights, as far as HAProxy shows it.
+/// Returns the reason for a contended backend, with the other owner if HAProxy reports one.
 fn contended(backend: &Backend) -> Reason {
     let servers = list(backend.overwritten.iter().map(ServerName::as_str));
     let (owner, remedy) = match backend.owner(&backend.overwritten) {
         Some(Owner::AgentCheck) => (
             "an agent-check",
-            "let the agent answer without a weight, or remove `agent-check` from the servers in haproxy.cfg",
+            "configure the agent to answer without a weight, or remove `agent-check` from the servers in haproxy.cfg",
         ),
         Some(Owner::SrvRecord) => {
             ("a DNS SRV record", "add `resolve-opts ignore-weight` to the servers in haproxy.cfg")
         }
         None => (
             "a person or a program with access to HAProxy's socket",
-            "find who uses HAProxy's runtime API: a script, another weightd, the Data Plane API, a person",
+            "find the other client of HAProxy's runtime API: a script, another weightd, the Data Plane API, a person",
         ),
     };
     warning(
         "contended",
-        format!("{owner} keeps changing the weight of {servers}; it is corrected once a minute"),
+        format!("{owner} keeps changing the weight of {servers}; weightd corrects it once a minute"),
         remedy,
     )
 }
@@ -182,15 +182,15 @@ fn set_error_remedy(error: &SetError) -> &'static str {
     match error {
         SetError::Denied => "add `level admin` to the `stats socket` line in haproxy.cfg and reload HAProxy",
         SetError::Disabled => "enable the backend, or remove `disabled` from its section in haproxy.cfg",
-        _ => "nothing; it is tried again",
+        _ => "nothing; weightd tries again",
     }
 }
 
-/// How its servers relate to the documents.
-fn of_servers(backend: &Backend) -> Vec<Reason> {
+/// Returns the reasons about servers: missing in the document, missing in HAProxy, none serving.
+fn server_reasons(backend: &Backend) -> Vec<Reason> {
     let observed = &backend.observed;
     let mut reasons = Vec::new();
-    reasons.extend(nothing_serves(backend));
+    reasons.extend(no_serving_server(backend));
     if let Some(accepted) = &backend.accepted {
         let unnamed = observed.servers.iter().filter(|s| !s.slot && !accepted.weights.contains_key(&s.name));
         let unnamed = list(unnamed.map(|s| s.name.as_str()));
@@ -198,8 +198,10 @@ fn of_servers(backend: &Backend) -> Vec<Reason> {
             reasons.push(Reason::new(
                 Severity::Info,
                 "unnamed",
-                format!("the document does not name {unnamed}: left alone, so shares are approximate"),
-                "name every server of the backend",
+                format!(
+                    "the document does not name {unnamed}; weightd does not change them, so shares are approximate"
+                ),
+                "name all servers of the backend in the document",
             ));
         }
     }
@@ -208,7 +210,10 @@ fn of_servers(backend: &Backend) -> Vec<Reason> {
     if !missing.is_empty() {
         let (severity, remedy) = match backend.not_accepted {
             Some(NotAccepted::Unmatched) => (Severity::Warning, "compare the names in haproxy.cfg with the document"),
-            _ => (Severity::Info, "nothing, if this HAProxy should not have it; else compare the names"),
+            _ => (
+                Severity::Info,
+                "nothing, if that is intended; else compare the names in haproxy.cfg with the document",
+            ),
         };
         let detail = format!("this HAProxy has no such server: {missing}");
         reasons.push(Reason::new(severity, "unmatched_server", detail, remedy));
@@ -216,8 +221,8 @@ fn of_servers(backend: &Backend) -> Vec<Reason> {
     reasons
 }
 
-/// That no active server serves although the document wants one to.
-fn nothing_serves(backend: &Backend) -> Option<Reason> {
+/// Returns the reason if no active server serves although the document requires one.
+fn no_serving_server(backend: &Backend) -> Option<Reason> {
     let (observed, accepted) = (&backend.observed, backend.accepted.as_ref()?);
     let named = observed.servers.iter().any(|s| accepted.weights.contains_key(&s.name));
     if !named || accepted.force || observed.any_serving() {
@@ -226,15 +231,15 @@ fn nothing_serves(backend: &Backend) -> Option<Reason> {
     Some(if observed.any_backup_serving() {
         warning(
             "only_backups",
-            "no active server is both usable and above weight 0: backup servers take all traffic",
-            "start an active server, or shift back with `weightctl set`",
+            "no active server is usable with a weight above 0; backup servers take all traffic",
+            "start an active server, or shift the traffic back with `weightctl set`",
         )
     } else {
         Reason::new(
             Severity::Error,
             "no_usable_server",
-            "no server is both usable and above weight 0: new requests fail",
-            "start a server, or shift back with `weightctl set`",
+            "no server is usable with a weight above 0; new requests fail",
+            "start a server, or shift the traffic back with `weightctl set`",
         )
     })
 }

@@ -1,4 +1,4 @@
-//! What happened, for the log and the counters.
+//! Events for the log and the counters.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,7 +12,7 @@ use crate::{
     reasons::Reason,
 };
 
-/// Something that belongs into a log or a counter.
+/// An event for the log or a counter.
 #[derive(Debug, Clone)]
 pub enum Event {
     /// A weight was set and read back.
@@ -21,22 +21,22 @@ pub enum Event {
         backend: BackendName,
         /// The server and its weights.
         change: Change,
-        /// Why.
+        /// The cause.
         cause: Cause,
-        /// What HAProxy shows to set this server's weight as well.
+        /// The other owner of this server's weight, if HAProxy reports one.
         owner: Option<Owner>,
-        /// The document that it comes from.
+        /// The document with the weight.
         accepted: Arc<Desired>,
-        /// From Consul's answer to the read-back, for a document that was not deferred.
+        /// The time from Consul's answer to the read-back; none for a deferred document.
         took: Option<Duration>,
     },
-    /// A node in mode observe would set weights.
-    Would {
+    /// In mode observe: the changes that mode enforce would send.
+    WouldChange {
         /// The backend.
         backend: BackendName,
-        /// Why.
+        /// The cause.
         cause: Cause,
-        /// What it would send.
+        /// The plan that mode enforce would apply.
         plan: Plan,
     },
     /// A reason is new.
@@ -46,57 +46,57 @@ pub enum Event {
         /// The reason.
         reason: Reason,
     },
-    /// A reason is gone.
+    /// A reason no longer applies.
     Cleared {
         /// The backend.
         backend: BackendName,
-        /// The word of the reason.
+        /// The code of the reason.
         reason: String,
     },
-    /// A pause began.
+    /// A pause started.
     Paused {
-        /// What is paused.
+        /// The paused backend, or all.
         scope: Scope,
-        /// Who, why, until when.
+        /// The pause.
         pause: Pause,
-        /// How long that is.
+        /// The duration of the pause.
         lasts: Duration,
     },
     /// A pause ended.
     Resumed {
-        /// What was paused.
+        /// The paused backend, or all.
         scope: Scope,
-        /// Who paused it, and why.
+        /// The pause.
         pause: Pause,
-        /// How it ended.
+        /// How the pause ended.
         ended: Ended,
     },
-    /// A HAProxy process answers that is not the one before.
+    /// A new HAProxy process answers.
     Process {
         /// Its Pid.
         pid: u32,
         /// Its version.
         version: String,
-        /// How long it has been running, in seconds.
+        /// Its uptime, in seconds.
         uptime: u64,
     },
     /// HAProxy cannot be used, for a new reason.
     Down {
-        /// A short word.
+        /// The stable reason code.
         reason: &'static str,
-        /// A sentence.
+        /// The error, for people.
         detail: String,
-        /// What to do about it.
+        /// The fix.
         remedy: &'static str,
     },
     /// HAProxy can be used again.
     Up {
-        /// How long it could not be used.
+        /// The duration of the failure.
         after: Duration,
     },
-    /// Nothing was read from Consul in time after the start: what lies on disk is enforced.
+    /// After the start no read of Consul succeeded in time: weightd enforces the state on disk.
     EnforcingFromDisk {
-        /// Whether a read failed; else it was only late.
+        /// True if a read failed; false if the read is only late.
         failed: bool,
     },
 }

@@ -1,22 +1,22 @@
-//! Everything that is decided, and every type that goes over a wire, into Consul or to disk. No I/O and no clock.
+//! All decisions, and all types of the HTTP API, of Consul and of the disk. No I/O and no clock.
 //!
-//! The compiler holds that: this crate depends on no crate that does I/O. Time is an argument ([`model::Moment`]).
+//! This crate depends on no crate that does I/O. Time is an argument ([`model::Moment`]).
 //!
 //! | module | owns |
 //! |---|---|
-//! | [`model`] | names, weights, moments: the only way in for text from outside |
-//! | [`desired`] | *what should be*: the meaning of keys and values in Consul, and what is wrong with those that are rejected |
-//! | [`observed`] | *what is*: the meaning of HAProxy's rows, the true weight, which server is usable |
-//! | [`mod@accept`] | the guards: *desired* becomes *accepted*, or does not |
-//! | [`mod@plan`] | *what will change*: the difference between *accepted* and *observed*, as ordered stages |
-//! | [`backend`] | what is remembered of one backend on one HAProxy, and each decision about it |
-//! | [`contention`] | whether something else keeps changing the same weights |
-//! | [`diagnosis`], [`reasons`], [`caveats`] | how a backend stands, and why; why a share is not what its weight says |
-//! | [`pauses`] | which backends are paused |
-//! | [`event`] | what happened, for the log and the counters |
-//! | [`share`] | what a weight is worth |
-//! | [`stored`] | what survives a restart |
-//! | [`wire`] | the types that programs exchange |
+//! | [`model`] | names, weights, moments: the validation of text from outside |
+//! | [`desired`] | the desired state: the meaning of keys and values in Consul, and the reasons for rejecting them |
+//! | [`observed`] | the observed state: the meaning of HAProxy's rows, the true weight, the usable servers |
+//! | [`mod@accept`] | the guards: whether *desired* becomes *accepted* |
+//! | [`mod@plan`] | the changes: the difference between *accepted* and *observed*, as ordered stages |
+//! | [`backend`] | the state of one backend on one HAProxy, and the decisions about it |
+//! | [`contention`] | the detection of another program or person that keeps changing the same weights |
+//! | [`diagnosis`], [`reasons`], [`caveats`] | the state of a backend and its reasons; why shares differ from weights |
+//! | [`pauses`] | the paused backends |
+//! | [`event`] | events for the log and the counters |
+//! | [`share`] | the share of the traffic that a weight gives |
+//! | [`stored`] | the state on disk |
+//! | [`wire`] | the types of the HTTP API |
 
 pub mod accept;
 pub mod backend;

@@ -1,7 +1,7 @@
-//! The words everything else is written in: names, weights, moments.
+//! The basic types: names, weights, moments.
 //!
-//! Owns the newtypes whose constructors are the only way in for text from outside, so that a name or a
-//! weight that HAProxy could misread cannot exist further inside. Must never do I/O or read a clock.
+//! Text from outside enters only through the constructors of these newtypes. They reject names and weights that HAProxy
+//! could misread. Must not do I/O or read a clock.
 
 mod escaped;
 mod name;
@@ -15,20 +15,19 @@ pub use weight::{InvalidWeight, Weight};
 
 use std::{ops::Add, time::Duration};
 
-/// A point in monotonic time, counted from when the program started.
+/// A point in monotonic time, counted from the start of the program.
 ///
-/// Pure code takes it as an argument and never asks for it, so that tests own the clock and a jump of the
-/// machine's wall clock changes nothing.
+/// Pure code takes it as an argument, so that tests control the clock. A jump of the wall clock has no effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Moment(Duration);
 
 impl Moment {
-    /// The moment this long after the start.
+    /// Returns the moment `elapsed` after the start.
     pub const fn after_start(elapsed: Duration) -> Self {
         Self(elapsed)
     }
 
-    /// How long ago `earlier` was; zero if it lies ahead.
+    /// Returns the duration since `earlier`; zero if `earlier` is in the future.
     pub fn since(self, earlier: Self) -> Duration {
         self.0.saturating_sub(earlier.0)
     }

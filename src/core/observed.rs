@@ -1,19 +1,19 @@
-//! What is: the servers of one backend as HAProxy reports them.
+//! The observed state: the servers of one backend as HAProxy reports them.
 //!
-//! Owns what a row of `show servers state` and of `show stat` means: which weight is the truth, which server is usable,
-//! what else may set a weight. Must never do I/O and never decide what should change.
+//! Owns the meaning of the rows of `show servers state` and `show stat`: the true weight, the usable servers, other
+//! owners of weights. Must not do I/O and must not decide what to change.
 //!
-//! The truth is `srv_uweight` of `show servers state`, the weight that was set last. `show stat` reports the effective
-//! weight, which differs during slowstart and, in some versions, in maintenance.
+//! The true weight is `srv_uweight` of `show servers state`, the weight that was set last. `show stat` reports the
+//! effective weight, which differs during slowstart and, in some versions, in maintenance.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use crate::model::{BackendName, ServerName, Weight};
 
-/// One row of `show servers state`, as far as it is used.
+/// The used columns of one row of `show servers state`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ServerRow<'a> {
-    /// `be_id`: identifies a backend, and no frontend of the same name.
+    /// `be_id`: identifies a backend, also if a frontend has the same name.
     pub backend_id: u32,
     /// `be_name`.
     pub backend: &'a str,
@@ -25,96 +25,97 @@ pub struct ServerRow<'a> {
     pub op_state: u8,
     /// `srv_admin_state`: bits, see [`ADMINISTERED`].
     pub admin_state: u32,
-    /// `srv_uweight`: the weight that was set.
+    /// `srv_uweight`: the weight that was set last.
     pub weight: Weight,
-    /// `srv_iweight`: the weight of the configuration, or of `add server`.
+    /// `srv_iweight`: the weight in the configuration, or in `add server`.
     pub initial: Weight,
-    /// `srv_time_since_last_change`, in seconds: of the server's state, not of its weight. A server that is added at
-    /// runtime begins at 0.
+    /// `srv_time_since_last_change`, in seconds: the time since the last change of the server's state, not of its weight. It
+    /// starts at 0 for a server that is added at runtime.
     pub last_change: u64,
-    /// `srv_check_status`: up to 2 no check has ended in this process.
+    /// `srv_check_status`: a value up to 2 means that no check has completed in this process.
     pub check_status: u8,
-    /// `srv_check_state`: bit [`CHECK_ENABLED`] means that the server is checked.
+    /// `srv_check_state`: bit [`CHECK_ENABLED`] means that health checks are enabled.
     pub check_state: u16,
-    /// `srv_agent_state`: the same bit means that an agent is asked, which may set the weight.
+    /// `srv_agent_state`: the same bit means that agent checks are enabled. An agent may set the weight.
     pub agent_state: u16,
-    /// Whether `srvrecord` names a DNS record, whose weights HAProxy applies.
+    /// Whether `srvrecord` names a DNS SRV record. HAProxy applies the weights of the record.
     pub srv_record: bool,
-    /// `srv_port`. Above 65535 it is a negative offset, of a server whose port is relative to its client's.
+    /// `srv_port`. A value above 65535 is a negative offset: the port is relative to the port of the client connection.
     pub port: u32,
 }
 
-/// The bits that take a server out: maintenance that was set (0x01), inherited (0x02) or due to a missing address (0x20),
-/// drain that was set (0x08) or inherited (0x10). Not among them: 0x04, which only remembers that the configuration
-/// says `disabled`, also after the server was set ready, and 0x40, which remembers that its name was changed
-/// (HAProxy's `SRV_ADMF_MAINT` and `SRV_ADMF_DRAIN`).
+/// The bits of a server in maintenance or drain (HAProxy's `SRV_ADMF_MAINT` and `SRV_ADMF_DRAIN`): maintenance that was
+/// set (0x01), inherited (0x02) or caused by a missing address (0x20); drain that was set (0x08) or inherited (0x10).
+/// Two bits are excluded, because they do not stop a server: 0x04 records `disabled` in the configuration, also after
+/// the server was set ready, and 0x40 records a changed name.
 pub const ADMINISTERED: u32 = 0x3b;
 /// Drain that was set (0x08) or inherited (0x10).
 const DRAIN: u32 = 0x18;
-/// Maintenance because a name has no address: an empty slot of a `server-template`.
+/// Maintenance because a name does not resolve: an empty slot of a `server-template`.
 const NO_ADDRESS: u32 = 0x20;
 /// `CHK_ST_ENABLED`.
 pub const CHECK_ENABLED: u16 = 0x04;
-/// `HCHK_STATUS_START`: results are above it.
+/// `HCHK_STATUS_START`: greater values are results of completed checks.
 const CHECK_STARTED: u8 = 2;
 /// `SRV_ST_STARTING`: in slowstart.
 const STARTING: u8 = 1;
 
-/// What `show stat` says about a backend and `show servers state` does not: read once per process.
+/// The data of a backend that only `show stat` reports. Read once per process.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Roles {
-    /// `algo` of the backend's row; empty where HAProxy does not say.
+    /// `algo` of the backend's row; empty if HAProxy does not report it.
     pub algorithm: String,
-    /// Whether a cookie pins users: `cookie` of the backend's row has its name.
+    /// Whether a cookie pins users to servers: `cookie` of the backend's row is not empty.
     pub cookie: bool,
-    /// Whether the backend has a stick table, as `show table` says. It may pin users, or only count them.
+    /// Whether `show table` lists a stick table for the backend. The table may pin users, or only count them.
     pub stick_table: bool,
-    /// Whether the backend is disabled: then HAProxy says nothing else about it.
+    /// Whether the backend is disabled. HAProxy reports no other data then.
     pub disabled: bool,
-    /// The servers that are not plain active ones.
+    /// The servers with a special role.
     pub servers: BTreeMap<ServerName, Role>,
 }
 
-/// What is special about a server.
+/// The special role of a server.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Role {
-    /// `bck`: takes traffic only when all active servers are down.
+    /// `bck`: a backup server, which gets traffic only if all active servers are down.
     pub backup: bool,
-    /// `tracked`: the server whose health this one takes.
+    /// `tracked`: the server that provides the health of this server.
     pub tracked: Option<(BackendName, ServerName)>,
 }
 
 impl Roles {
-    /// Whether the algorithm is known to take any weight at runtime. `source`, `uri`, `hdr` and the like are dynamic only
-    /// with `hash-type consistent`, which HAProxy does not report; `static-rr` never is; `random` is reported as
-    /// `unknown`.
+    /// Whether the algorithm is known to accept any weight at runtime. Hash algorithms (`source`, `uri`, `hdr`, …) are
+    /// dynamic only with `hash-type consistent`, and HAProxy does not report that. `static-rr` is always static.
+    /// HAProxy reports
+    /// `random` as `unknown`.
     pub fn known_dynamic(&self) -> bool {
         matches!(self.algorithm.as_str(), "roundrobin" | "leastconn" | "first" | "random")
     }
 
-    /// Whether the algorithm is known to take no weight at runtime. `false` does not mean that it takes one.
+    /// Whether the algorithm is known to be static. `false` does not mean that it accepts weights.
     pub fn known_static(&self) -> bool {
         self.algorithm == "static-rr"
     }
 }
 
-/// What is known about a server's health.
+/// The health of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Health {
-    /// It runs, according to a check of this process or because nothing checks it.
+    /// The server runs: a check of this process succeeded, or the server has no checks.
     Up,
-    /// It does not run.
+    /// The server does not run.
     Down,
-    /// It is checked, but no check has ended in this process. The value is its last health in the process before, if any.
+    /// No check has completed in this process. The value is the last health in the previous process, if known.
     Unproven(Option<bool>),
 }
 
-/// A program or a person other than weightd that sets weights, as far as HAProxy shows it.
+/// A mechanism other than weightd that sets weights, if HAProxy reports it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Owner {
-    /// An agent-check: its answer may carry a weight, which HAProxy applies at each interval.
+    /// An agent-check. Its answer may contain a weight, which HAProxy applies at each interval.
     AgentCheck,
-    /// A DNS SRV record: HAProxy applies its weight at each resolution.
+    /// A DNS SRV record. HAProxy applies its weight at each resolution.
     SrvRecord,
 }
 
@@ -124,38 +125,38 @@ pub enum Owner {
 pub struct Server {
     /// Its name.
     pub name: ServerName,
-    /// Its number in the backend.
+    /// Its id in the backend.
     pub id: u32,
-    /// Its port; none where it has no fixed one.
+    /// Its port; none if the port is not fixed.
     pub port: Option<u16>,
-    /// The weight that was set: the truth.
+    /// The weight that was set last: the true weight.
     pub weight: Weight,
-    /// The weight of the configuration.
+    /// The weight in the configuration.
     pub initial: Weight,
-    /// What is known about its health.
+    /// Its health.
     pub health: Health,
-    /// In maintenance or drain.
+    /// Whether it is in maintenance or drain.
     pub administered: bool,
-    /// In drain: no new traffic, but users that are pinned to it.
+    /// Whether it is in drain: only users that are pinned to it reach it.
     pub drain: bool,
-    /// A slot without an address: no server yet.
+    /// Whether it is an empty slot, without an address.
     pub slot: bool,
-    /// Takes traffic only when all active servers are down.
+    /// Whether it is a backup server, which gets traffic only if all active servers are down.
     pub backup: bool,
-    /// In slowstart: it gets less traffic than its weight says.
+    /// Whether it is in slowstart, with less traffic than its weight gives.
     pub starting: bool,
-    /// What else may set its weight.
+    /// The other owner of its weight.
     pub owner: Option<Owner>,
 }
 
 impl Server {
-    /// Whether it could take new traffic if its weight were above 0. `above_zero` says whether it already is: that
-    /// decides for a server with unknown health.
+    /// Whether the server could serve new traffic with a weight above 0. `above_zero` is true if its weight is
+    /// already above 0. A server with unknown health counts as usable only then.
     pub fn usable(&self, above_zero: bool) -> bool {
         !self.backup && self.running(above_zero)
     }
 
-    /// Whether it runs and nobody has taken it out, as an active or as a backup server.
+    /// Whether the server, active or backup, runs and is not in maintenance or drain.
     fn running(&self, above_zero: bool) -> bool {
         !self.administered
             && !self.slot
@@ -170,17 +171,17 @@ impl Server {
 /// The servers of one backend, in HAProxy's order.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Observed {
-    /// Its servers.
+    /// The servers.
     pub servers: Vec<Server>,
-    /// Whether the algorithm is known to take any weight at runtime.
+    /// Whether the algorithm is known to accept any weight at runtime.
     pub known_dynamic: bool,
 }
 
-/// Why a server is new: it was not there at the last reading of this process.
+/// Whether a server is new since the last reading of this process.
 ///
-/// A server that was deleted and added again between two readings has its old name and usually its old id. What gives it
-/// away is that its state changed since then and that its configured weight is another one, or that it still has the
-/// weight it was added with although another one was set.
+/// A server that was deleted and added again between two readings has its old name and usually its old id. It is
+/// detected by two facts. Its state changed since the last reading. And its configured weight changed, or it has its
+/// configured weight although another weight was set.
 fn is_new(row: &ServerRow<'_>, before: Option<&Server>, elapsed: Duration) -> bool {
     let Some(before) = before else { return true };
     let changed_since = Duration::from_secs(row.last_change) <= elapsed + Duration::from_secs(1);
@@ -189,10 +190,10 @@ fn is_new(row: &ServerRow<'_>, before: Option<&Server>, elapsed: Duration) -> bo
 }
 
 impl Observed {
-    /// Combines what HAProxy says now with what was known before.
+    /// Combines the rows of HAProxy with the previous observation.
     ///
-    /// `before` is the last observation, of this process or the one before it: its health stands in where this process has
-    /// not checked yet. `tracked` returns the health of a server that others track.
+    /// `before` is the last observation of this process or of the previous one. It provides the health of servers without a
+    /// completed check in this process. `tracked` returns the health of a tracked server.
     pub fn new(
         rows: &[ServerRow<'_>],
         roles: Option<&Roles>,
@@ -203,10 +204,10 @@ impl Observed {
             .iter()
             .enumerate()
             .filter_map(|(at, row)| {
-                let before = before.and_then(|before| before.former(at, row));
+                let before = before.and_then(|before| before.previous(at, row));
                 let name = match before {
                     Some(server) => server.name.clone(),
-                    // A name outside HAProxy's own rule cannot come from HAProxy, nor could it be sent back.
+                    // An invalid name cannot come from HAProxy, and cannot be used in a command.
                     None => ServerName::new(row.server).ok()?,
                 };
                 let role = roles.and_then(|r| r.servers.get(&name));
@@ -229,43 +230,43 @@ impl Observed {
         Self { servers, known_dynamic: roles.is_some_and(Roles::known_dynamic) }
     }
 
-    /// The names of the servers in `rows` that are new since this observation, which is `elapsed` old. A server with
-    /// another weight that is not new was changed by somebody.
+    /// Returns the names of the servers in `rows` that are new since this observation, which is `elapsed` old. If a
+    /// server is not new and has another weight, another program or a person changed it.
     pub fn added<'r>(&'r self, rows: &'r [ServerRow<'r>], elapsed: Duration) -> impl Iterator<Item = ServerName> + 'r {
-        let new = move |(at, row): &(usize, &ServerRow<'_>)| is_new(row, self.former(*at, row), elapsed);
+        let new = move |(at, row): &(usize, &ServerRow<'_>)| is_new(row, self.previous(*at, row), elapsed);
         rows.iter().enumerate().filter(new).filter_map(|(_, row)| ServerName::new(row.server).ok())
     }
 
-    /// The server of `row`'s name. Rows keep their order, so that it is nearly always at the same place.
-    fn former(&self, at: usize, row: &ServerRow<'_>) -> Option<&Server> {
+    /// Returns the server with the name of `row`. Rows keep their order, so it is nearly always at the same position.
+    fn previous(&self, at: usize, row: &ServerRow<'_>) -> Option<&Server> {
         match self.servers.get(at) {
             Some(server) if server.name.as_str() == row.server => Some(server),
             _ => self.servers.iter().find(|s| s.name.as_str() == row.server),
         }
     }
 
-    /// The server of that name.
+    /// Returns the server with this name.
     pub fn server(&self, name: &ServerName) -> Option<&Server> {
         self.servers.iter().find(|s| s.name == *name)
     }
 
-    /// Whether any server could take traffic if its weight were above 0.
+    /// Whether any active server could serve traffic with a weight above 0.
     pub fn any_usable(&self) -> bool {
         self.servers.iter().any(|s| s.usable(!s.weight.is_zero()))
     }
 
-    /// Whether a backup takes the traffic that no active server takes.
+    /// Whether backup servers serve the traffic, because no active server does.
     pub fn any_backup_serving(&self) -> bool {
         self.serving().any(|server| server.backup)
     }
 
-    /// Whether an active server is usable and above 0.
+    /// Whether an active server is usable with a weight above 0.
     pub fn any_serving(&self) -> bool {
         self.servers.iter().any(|s| !s.weight.is_zero() && s.usable(true))
     }
 
-    /// The servers that new traffic goes to: the active ones that are usable and above 0, or the backups if there is none.
-    /// Of the backups, HAProxy uses the first one only, unless the backend has `option allbackups`, which it does not
+    /// Returns the servers that get new traffic: the usable active servers with a weight above 0, or the backup servers
+    /// if there is none. HAProxy uses only the first backup server, except with `option allbackups`, which it does not
     /// report.
     pub fn serving(&self) -> impl Iterator<Item = &Server> {
         let active = self.any_serving();
@@ -277,7 +278,7 @@ impl Observed {
     }
 }
 
-/// A backup is only counted on when it is known to run.
+/// Whether a backup server is known to run. Unknown health does not count.
 fn known_up(server: &Server) -> bool {
     server.health == Health::Up
 }
@@ -306,7 +307,7 @@ fn health(
         None => Health::Unproven(None),
     };
     if let Some((backend, server)) = role.and_then(|r| r.tracked.as_ref()) {
-        // HAProxy passes on at once that a tracked server went down, but not that it was never checked.
+        // HAProxy reports a tracked server that went down at once, but not one that was never checked.
         return match tracked(backend, server) {
             Some(Health::Up) => Health::Up,
             Some(Health::Down) => Health::Down,
@@ -317,7 +318,7 @@ fn health(
     if row.check_state & CHECK_ENABLED != 0 && row.check_status <= CHECK_STARTED { unproven() } else { Health::Up }
 }
 
-/// Why HAProxy did not set a weight.
+/// HAProxy did not set a weight.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SetError {
     /// The backend no longer exists.
@@ -326,16 +327,16 @@ pub enum SetError {
     /// The server no longer exists.
     #[error("HAProxy has no such server")]
     NoServer,
-    /// The backend is disabled, or the process that answers is an old one after a reload.
+    /// The backend is disabled, or an old process answers after a reload.
     #[error("the backend is disabled")]
     Disabled,
-    /// The algorithm takes only 0 and the configured weight at runtime.
-    #[error("the backend's balance algorithm is static: it takes only 0 and the configured weight at runtime")]
+    /// The algorithm accepts only 0 and the configured weight at runtime.
+    #[error("the backend's balance algorithm is static: it accepts only 0 and the configured weight at runtime")]
     StaticAlgorithm,
-    /// The socket is not of level admin.
-    #[error("the socket's level does not permit it")]
+    /// The level of the socket is below admin.
+    #[error("the level of the socket does not permit `set server`")]
     Denied,
-    /// An unknown text.
+    /// An unknown error text.
     #[error("HAProxy answered {0:?}")]
     Other(String),
 }
@@ -385,22 +386,22 @@ mod tests {
     }
 
     #[test]
-    fn a_server_without_a_check_result_counts_only_if_it_is_above_zero_already() {
+    fn a_server_with_unknown_health_is_usable_only_if_its_weight_is_above_zero() {
         let fresh = ServerRow { check_status: 1, ..row("a") };
         assert!(observe(fresh, None).any_usable());
         assert!(!observe(ServerRow { weight: Weight::ZERO, ..fresh }, None).any_usable());
         let unchecked = ServerRow { check_state: 0, weight: Weight::ZERO, ..fresh };
-        assert!(observe(unchecked, None).any_usable(), "nothing checks it: it runs");
+        assert!(observe(unchecked, None).any_usable(), "a server without checks runs");
     }
 
     #[test]
-    fn the_health_of_the_process_before_stands_in_until_the_first_check() {
+    fn the_health_of_the_previous_process_is_used_until_the_first_check() {
         let fresh = ServerRow { check_status: 1, ..row("a") };
         let down = observe(ServerRow { op_state: 0, ..row("a") }, None);
         let after = observe(fresh, Some(&down));
         assert!(!after.any_usable());
-        assert!(!observe(fresh, Some(&after)).any_usable(), "and over a second reload");
-        assert!(observe(row("a"), Some(&after)).any_usable(), "until a check has ended");
+        assert!(!observe(fresh, Some(&after)).any_usable(), "also after a second reload");
+        assert!(observe(row("a"), Some(&after)).any_usable(), "until a check has completed");
         let up = observe(row("a"), None);
         assert!(observe(ServerRow { weight: Weight::ZERO, ..fresh }, Some(&up)).any_usable());
     }
@@ -425,7 +426,7 @@ mod tests {
     }
 
     #[test]
-    fn backups_and_empty_slots_never_count() {
+    fn backup_servers_and_empty_slots_are_never_usable() {
         let roles = Roles {
             algorithm: "roundrobin".to_owned(),
             servers: [(ServerName::new("a").unwrap(), Role { backup: true, tracked: None })].into(),

@@ -1,25 +1,25 @@
-//! Which backends are paused on this node, until when, and why.
+//! The pauses of backends on this node, with end and reason.
 
 use std::collections::BTreeMap;
 
 use crate::model::{BackendName, Escaped, Moment};
 
-/// What a pause is about.
+/// The backends of a pause.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scope {
     /// Every backend, including future ones.
     All,
-    /// This one.
+    /// One backend.
     Backend(BackendName),
 }
 
 impl Scope {
-    /// That backend, or all.
+    /// Returns the scope of one backend, or of all if `backend` is none.
     pub fn of(backend: Option<&BackendName>) -> Self {
         backend.map_or(Self::All, |name| Self::Backend(name.clone()))
     }
 
-    /// The backend, if it is a single one.
+    /// Returns the backend; none for all backends.
     pub fn backend(&self) -> Option<&BackendName> {
         match self {
             Self::All => None,
@@ -31,18 +31,18 @@ impl Scope {
 /// One pause.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Pause {
-    /// When it ends.
+    /// When the pause ends.
     pub until: Moment,
-    /// Why, as the person says.
+    /// The reason in the request.
     pub reason: Option<String>,
-    /// Who, as the person says.
+    /// The author in the request. Not verified.
     pub by: Option<String>,
-    /// Who, as the kernel says.
+    /// The user id of the client, from the kernel.
     pub uid: Option<u32>,
 }
 
 impl Pause {
-    /// Who and why, safe to show.
+    /// Returns author and reason as one line, escaped.
     pub fn explained(&self) -> String {
         let by = self.by.as_ref().map(|by| format!(" by {}", Escaped(by))).unwrap_or_default();
         let reason = self.reason.as_ref().map(|reason| format!(": {}", Escaped(reason))).unwrap_or_default();
@@ -53,31 +53,31 @@ impl Pause {
 /// How a pause ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ended {
-    /// Its time is over.
+    /// The time of the pause is over.
     Expired,
-    /// A person ended it.
+    /// A person ended the pause.
     Lifted {
-        /// Who, as the person says.
+        /// The author in the request. Not verified.
         by: Option<String>,
-        /// Who, as the kernel says.
+        /// The user id of the client, from the kernel.
         uid: Option<u32>,
     },
 }
 
 /// The pauses of one HAProxy.
 ///
-/// A pause in this set is in force, whatever the time. It ends when it is taken out, so that nothing that has to happen
-/// at its end is missed.
+/// A pause in this set is in force, even after its end. It ends when it is removed, so that the actions at its end
+/// always run.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Pauses(BTreeMap<Scope, Pause>);
 
 impl Pauses {
-    /// Begins one. It replaces the one of the same scope, whether that is longer or shorter.
-    pub fn begin(&mut self, scope: Scope, pause: Pause) {
+    /// Starts a pause. It replaces a longer or shorter pause of the same scope.
+    pub fn start(&mut self, scope: Scope, pause: Pause) {
         self.0.insert(scope, pause);
     }
 
-    /// Ends the one of a backend; with [`Scope::All`] every one.
+    /// Removes and returns the pause of a backend, or all pauses with [`Scope::All`].
     pub fn lift(&mut self, scope: &Scope) -> BTreeMap<Scope, Pause> {
         match scope {
             Scope::All => std::mem::take(&mut self.0),
@@ -85,14 +85,14 @@ impl Pauses {
         }
     }
 
-    /// Ends those whose time is over.
+    /// Removes and returns the pauses with an end at or before `now`.
     pub fn expire(&mut self, now: Moment) -> BTreeMap<Scope, Pause> {
         let (over, going_on) = std::mem::take(&mut self.0).into_iter().partition(|(_, pause)| pause.until <= now);
         self.0 = going_on;
         over
     }
 
-    /// The pause that a backend is under: of two, the one that ends later.
+    /// Returns the pause of a backend: its own pause or the pause of all backends, whichever ends later.
     pub fn of(&self, backend: &BackendName) -> Option<&Pause> {
         if self.0.is_empty() {
             return None;
@@ -101,17 +101,17 @@ impl Pauses {
         own.into_iter().chain(self.all()).max_by_key(|pause| pause.until)
     }
 
-    /// When the next one ends.
+    /// Returns when the next pause ends.
     pub fn next_end(&self) -> Option<Moment> {
         self.0.values().map(|pause| pause.until).min()
     }
 
-    /// The pause of all backends.
+    /// Returns the pause of all backends.
     pub fn all(&self) -> Option<&Pause> {
         self.0.get(&Scope::All)
     }
 
-    /// Each of them.
+    /// Returns all pauses.
     pub fn iter(&self) -> impl Iterator<Item = (&Scope, &Pause)> {
         self.0.iter()
     }
@@ -136,14 +136,14 @@ mod tests {
     }
 
     #[test]
-    fn a_backend_is_under_the_pause_that_ends_last() {
+    fn the_pause_that_ends_last_applies_to_a_backend() {
         let app = BackendName::new("app").unwrap();
         let mut pauses = Pauses::default();
         assert_eq!(pauses.of(&app), None);
-        pauses.begin(scope("app"), until(10));
-        pauses.begin(scope("other"), until(99));
+        pauses.start(scope("app"), until(10));
+        pauses.start(scope("other"), until(99));
         assert_eq!(pauses.of(&app), Some(&until(10)));
-        pauses.begin(Scope::All, until(20));
+        pauses.start(Scope::All, until(20));
         assert_eq!(pauses.of(&app), Some(&until(20)));
         assert_eq!(pauses.of(&BackendName::new("new").unwrap()), Some(&until(20)));
         assert_eq!(pauses.lift(&scope("app")).len(), 1);
@@ -153,17 +153,17 @@ mod tests {
     }
 
     #[test]
-    fn the_last_word_counts_and_time_ends_it() {
+    fn a_new_pause_replaces_the_old_one_and_expires_once() {
         let mut pauses = Pauses::default();
-        pauses.begin(Scope::All, until(50));
-        pauses.begin(Scope::All, until(10));
+        pauses.start(Scope::All, until(50));
+        pauses.start(Scope::All, until(10));
         assert!(pauses.expire(at(9)).is_empty());
         assert_eq!(pauses.expire(at(10)), [(Scope::All, until(10))].into());
         assert!(pauses.expire(at(100)).is_empty(), "it ends once");
     }
 
     #[test]
-    fn who_and_why_cannot_act_on_a_terminal() {
+    fn author_and_reason_are_escaped() {
         let pause = Pause { reason: Some("a\u{1b}[31m".into()), by: Some("b\n".into()), ..Pause::default() };
         assert_eq!(pause.explained(), "paused by b\\n: a\\u{1b}[31m");
         assert_eq!(Pause::default().explained(), "paused");

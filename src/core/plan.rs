@@ -1,11 +1,11 @@
-//! What will change: the difference between accepted and observed, as ordered stages.
+//! The plan: the difference between accepted and observed, as ordered stages of changes.
 //!
-//! Owns which weights are sent and in which order. Must never do I/O, never touch a server that the accepted weights do
-//! not name, and never lower a server before the raise that replaces it is known to have worked.
+//! Owns the choice and the order of the changes. Must not do I/O. Must not change a server that the accepted weights do
+//! not name. Must not lower a server before the raise that replaces it is known to have worked.
 //!
-//! HAProxy runs the rest of a line after an error, and a static algorithm rejects a raise while it accepts the 0 that
-//! belongs to it. So raises come first. Decreases share a line with them only where the algorithm is known to take any
-//! weight; otherwise they are a second stage, which is sent after a read-back showed that the raises worked.
+//! HAProxy runs the rest of a line after an error, and a static algorithm rejects a raise but accepts a 0. So raises
+//! come first. Decreases share a line with them only if the algorithm is known to accept any weight. Otherwise
+//! decreases are a second stage, which is sent after a read-back confirmed the raises.
 
 use std::fmt;
 
@@ -26,47 +26,47 @@ pub struct Change {
     pub to: Weight,
 }
 
-/// What will be sent to one backend.
+/// The changes for one backend.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Plan {
-    /// In order. A stage is sent only after the one before it was read back as done.
+    /// The stages in order. A stage is sent only after a read-back confirmed the previous stage.
     pub stages: Vec<Vec<Change>>,
-    /// Changes that are needed but must not be sent, and why.
+    /// Needed changes that must not be sent, and the reason.
     pub withheld: Option<(Withheld, Vec<Change>)>,
 }
 
 /// Why needed changes are not sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Withheld {
-    /// No server of the backend is usable: only raises are sent.
+    /// No server of the backend is usable, so only raises are sent.
     #[error("no server of the backend is usable, so no weight is lowered")]
     NothingUsable,
-    /// The servers that should take the traffic do not exist on this HAProxy. Absence is no instruction to stop all
-    /// others.
-    #[error("no server that this HAProxy has would stay above weight 0, so none is set to 0")]
+    /// The servers with a weight above 0 do not exist on this HAProxy. A missing server is not an instruction to stop
+    /// all others.
+    #[error("all servers of this HAProxy would have weight 0, so none is set to 0")]
     NothingLeft,
 }
 
-/// The most bytes of commands in a stage that mixes raises and decreases. It must fit one line of 4 KiB together with its
-/// read-back, because only a single line is known to run to its end.
+/// Maximum size in bytes of the commands in a stage with both raises and decreases. The stage and its read-back must
+/// fit into one line of 4 KiB, because only a single line is known to run completely.
 const MAX_MIXED_BYTES: usize = 3 * 1024;
 
-/// The bytes of `set server / weight 256;` without the two names.
+/// The size in bytes of `set server / weight 256;` without the two names.
 const COMMAND_BYTES: usize = 24;
 
 impl Plan {
-    /// Whether HAProxy has the accepted weights.
+    /// Whether there is no change: HAProxy has the accepted weights.
     pub fn is_empty(&self) -> bool {
         self.stages.is_empty() && self.withheld.is_none()
     }
 
-    /// All changes that will be sent, in order.
+    /// Returns all changes to send, in order.
     pub fn changes(&self) -> impl Iterator<Item = &Change> {
         self.stages.iter().flatten()
     }
 }
 
-/// The plan that turns `observed` into `accepted` on this backend.
+/// Computes the plan that changes `observed` to `accepted`.
 pub fn plan(backend: &BackendName, accepted: &Desired, observed: &Observed) -> Plan {
     let mut raises = Vec::new();
     let mut decreases = Vec::new();
@@ -84,7 +84,7 @@ pub fn plan(backend: &BackendName, accepted: &Desired, observed: &Observed) -> P
     if !accepted.force && !decreases.is_empty() {
         if !observed.any_usable() {
             withheld = Some((Withheld::NothingUsable, std::mem::take(&mut decreases)));
-        } else if !any_left(accepted, observed) {
+        } else if !any_above_zero_after(accepted, observed) {
             let (zeros, rest) = decreases.into_iter().partition(|c: &Change| c.to.is_zero());
             decreases = rest;
             withheld = Some((Withheld::NothingLeft, zeros));
@@ -103,8 +103,8 @@ pub fn plan(backend: &BackendName, accepted: &Desired, observed: &Observed) -> P
     Plan { stages: stages.into_iter().filter(|stage| !stage.is_empty()).collect(), withheld }
 }
 
-/// Whether an active server would be above 0 afterwards, whatever its health.
-fn any_left(accepted: &Desired, observed: &Observed) -> bool {
+/// Whether an active server would have a weight above 0 after the changes, with any health.
+fn any_above_zero_after(accepted: &Desired, observed: &Observed) -> bool {
     observed
         .servers
         .iter()

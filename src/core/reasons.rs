@@ -1,18 +1,18 @@
-//! Why something is not simply as Consul says: the words that status, logs and metrics use, and how much each matters.
+//! The reasons for every state other than plain success: stable codes for status, logs and metrics, and their severity.
 
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-/// How much a reason matters.
+/// The severity of a reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Severity {
-    /// Normal where not every HAProxy has every backend.
+    /// Normal in a fleet with different HAProxy configurations.
     #[default]
     Normal,
-    /// Worth knowing.
+    /// Useful to know.
     Info,
-    /// A person should look into it.
+    /// A person should investigate.
     Warning,
     /// Requests fail.
     Error,
@@ -22,25 +22,25 @@ pub enum Severity {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Reason {
-    /// A word, stable; one of [`WORDS`].
+    /// The stable code; one of [`WORDS`].
     pub reason: Cow<'static, str>,
-    /// A sentence, for people.
+    /// The description, for people.
     pub detail: String,
-    /// What to do about it.
+    /// The fix.
     pub remedy: Cow<'static, str>,
-    /// How much it matters.
+    /// The severity.
     #[serde(skip)]
     pub severity: Severity,
 }
 
 impl Reason {
-    /// A reason of this severity.
+    /// Creates a reason.
     pub fn new(severity: Severity, reason: &'static str, detail: impl Into<String>, remedy: &'static str) -> Self {
         Self { reason: Cow::Borrowed(reason), detail: detail.into(), remedy: Cow::Borrowed(remedy), severity }
     }
 }
 
-/// Every word that [`Reason::reason`] can be.
+/// All values of [`Reason::reason`].
 pub const WORDS: [&str; 23] = [
     "agent_check",
     "backup",
@@ -67,7 +67,7 @@ pub const WORDS: [&str; 23] = [
     "withheld",
 ];
 
-/// The first few names, and how many more there are.
+/// Lists the first 5 names, and the number of the others.
 pub fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
     const SHOWN: usize = 5;
     let names: Vec<&str> = names.collect();

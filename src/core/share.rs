@@ -1,4 +1,4 @@
-//! What a weight is worth: the share of the new traffic.
+//! The share of the new traffic that a weight gives.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use serde::{Serialize, Serializer};
 
 use crate::{desired::Weights, model::Weight};
 
-/// The part of the new traffic that a server gets: its weight of the sum of all that are named.
+/// The share of the new traffic that a server gets: its weight divided by the sum of all named weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Share {
     weight: u32,
@@ -14,12 +14,12 @@ pub struct Share {
 }
 
 impl Share {
-    /// The share of a server that weighs `weight` among `weights`.
+    /// Computes the share of a server with `weight` among `weights`.
     pub fn of(weight: Weight, weights: &Weights) -> Self {
         Self { weight: u32::from(weight.get()), sum: weights.values().map(|w| u32::from(w.get())).sum() }
     }
 
-    /// In percent, rounded to a tenth; none if the sum is 0.
+    /// Returns the share in percent, rounded to a tenth; none if the sum is 0.
     pub fn percent(self) -> Option<f64> {
         self.tenths().map(|tenths| f64::from(tenths) / 10.0)
     }
@@ -30,15 +30,15 @@ impl Share {
 }
 
 impl Serialize for Share {
-    /// As [`Share::percent`].
+    /// Serializes [`Share::percent`].
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.percent().serialize(serializer)
     }
 }
 
 impl fmt::Display for Share {
-    /// `50%`, `33.3%`; a decimal only where the share is not a whole number. A small share is never shown as none,
-    /// and a great one never as all.
+    /// Writes `50%` or `33.3%`, with a decimal only if the share is not a whole number. A share above 0 is never shown
+    /// as 0%, and a share below 100 % is never shown as 100%.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(tenths) = self.tenths() else { return f.pad("-") };
         let whole = (self.weight * 100).is_multiple_of(self.sum).then(|| self.weight * 100 / self.sum);
@@ -46,7 +46,7 @@ impl fmt::Display for Share {
     }
 }
 
-/// A share in percent, in the same form as [`Share`].
+/// A share in percent. Displays in the same form as [`Share`].
 #[derive(Debug, Clone, Copy)]
 pub struct Percent(pub f64);
 
@@ -55,7 +55,7 @@ impl fmt::Display for Percent {
         let percent = self.0.clamp(0.0, 100.0);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and 1000")]
         let tenths = (percent * 10.0).round() as u32;
-        // Shares are quotients of small numbers: what is this near to a whole percent is one.
+        // Shares are quotients of small integers, so a value this close to a whole percent is a whole percent.
         let whole = (percent - percent.round()).abs() < 1e-9;
         f.pad(&shown(tenths, whole.then_some(tenths / 10)))
     }
@@ -93,20 +93,20 @@ mod tests {
     }
 
     #[test]
-    fn there_is_no_share_of_nothing() {
+    fn without_weights_there_is_no_share() {
         assert_eq!(shown(0, 0), "-");
         assert_eq!(Share { weight: 0, sum: 0 }.percent(), None);
     }
 
     #[test]
-    fn little_is_not_nothing_and_most_is_not_all() {
+    fn small_and_large_shares_are_not_rounded_to_0_and_100() {
         assert_eq!(shown(1, 10_000), "<0.1%");
         assert_eq!(shown(9_999, 10_000), ">99.9%");
     }
 
     proptest! {
         #[test]
-        fn only_nothing_shows_as_0_and_only_all_as_100(weight in 0..=256u32, others in 0..=1_000_000u32) {
+        fn only_0_shows_as_0_and_only_100_shows_as_100(weight in 0..=256u32, others in 0..=1_000_000u32) {
             let sum = weight + others;
             prop_assert_eq!(shown(weight, sum) == "0%", weight == 0 && sum > 0);
             prop_assert_eq!(shown(weight, sum) == "100%", weight == sum && sum > 0);

@@ -1,4 +1,4 @@
-//! What survives a restart of weightd. The file itself is the daemon's.
+//! The content of the state file, which survives a restart of weightd. The daemon owns the file itself.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -6,24 +6,24 @@ use serde::{Deserialize, Serialize};
 
 use crate::{desired::Desired, model::BackendName};
 
-/// What lies on disk for one instance.
+/// The state on disk of one instance.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Stored {
-    /// By backend.
+    /// The backends.
     pub backends: BTreeMap<BackendName, StoredBackend>,
 }
 
-/// What lies on disk for one backend.
+/// The state on disk of one backend.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredBackend {
-    /// What is enforced.
+    /// The accepted document, which is enforced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accepted: Option<Arc<Desired>>,
-    /// The last valid document, where it is not what is enforced.
+    /// The last valid document, if it is not accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pending: Option<Arc<Desired>>,
-    /// Whether the guards keep `pending` back.
+    /// Whether a guard rejects `pending`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub guarded: bool,
 }

@@ -1,4 +1,4 @@
-//! The types that programs exchange: one definition, used by both sides.
+//! The types of the HTTP API. weightd and weightctl use the same definitions.
 
 pub mod pause;
 pub mod status;

@@ -52,7 +52,7 @@ impl Reporter {
                 Event::Reason { backend, reason } if caveats::WORDS.contains(&&*reason.reason) => {
                     alike.entry(&reason.reason).or_insert((reason, Vec::new())).1.push(backend);
                 }
-                Event::Would { .. } | Event::Reason { .. } | Event::Cleared { .. } => {
+                Event::WouldChange { .. } | Event::Reason { .. } | Event::Cleared { .. } => {
                     if self.budget.spend() {
                         report_state(event);
                     }
@@ -115,7 +115,7 @@ fn report_haproxy(event: &Event) {
 
 fn report_state(event: &Event) {
     match event {
-        Event::Would { backend, cause, plan } => {
+        Event::WouldChange { backend, cause, plan } => {
             info!(%backend, why = cause.as_str(), %plan, "would set weights, but only observes");
         }
         Event::Reason { backend, reason } => {

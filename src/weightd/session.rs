@@ -174,7 +174,7 @@ pub struct Session {
 impl Session {
     /// One that remembers what was on disk. It begins at `now`.
     pub fn new(stored: Stored, observe_only: bool, timing: Timing, now: Moment) -> Self {
-        let backends = stored.backends.into_iter().map(|(name, stored)| (name, Backend::remembered(stored))).collect();
+        let backends = stored.backends.into_iter().map(|(name, stored)| (name, Backend::from_stored(stored))).collect();
         Self {
             backends,
             processes: Processes::default(),

@@ -152,7 +152,7 @@ fn of_backend(
             && caveats::shares_are_exact(&backend.observed, backend.roles.as_ref()),
         observed_age_seconds: backend.observed_at.map(|at| now.since(at).as_secs_f64()),
         drift_corrections: backend.drift_corrections,
-        would: backend.would.as_ref().map(ToString::to_string),
+        would: backend.observe_plan.as_ref().map(ToString::to_string),
     }
 }
 

@@ -197,7 +197,7 @@ async fn what_cannot_be_read_is_told_apart() -> anyhow::Result<()> {
     for (code, arguments, words) in [
         (2, &["--yes"][..], "--from-haproxy <SOCKET>|--from-kv <PREFIX>"),
         (2, &["--yes", "--from-kv", "traffic", "--from-haproxy", "/run/x.sock"], "cannot be used with"),
-        (2, &["--yes", "--from-kv", "/traffic"], "begins with a slash"),
+        (2, &["--yes", "--from-kv", "/traffic"], "starts with a slash"),
         (2, &["--yes", "--from-haproxy", "admin.sock"], "unix:/path"),
         (1, &["--yes", "--from-haproxy", "/nonexistent/admin.sock"], "the path of `stats socket` in haproxy.cfg"),
     ] {

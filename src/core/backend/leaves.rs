@@ -1,11 +1,11 @@
-//! Leaves that vanished: absence is no instruction, for a leaf either.
+//! Vanished leaves: an absent leaf is not an instruction.
 
 use std::{collections::BTreeSet, sync::Arc};
 
 use crate::{desired::Desired, model::ServerName};
 
-/// The weights that `leaves` ask for, and the servers with a leaf that vanished. The accepted weights of those stay: their
-/// leaf may have been deleted, or hidden by an ACL, and nothing tells which.
+/// Merges the `leaves` with the accepted weights of vanished leaves, and returns the servers of those. A vanished leaf
+/// keeps its accepted weight: a deleted leaf and a leaf that an ACL hides cannot be distinguished.
 pub(super) fn with_vanished(leaves: &Arc<Desired>, accepted: Option<&Desired>) -> (Arc<Desired>, BTreeSet<ServerName>) {
     let before = accepted.iter().flat_map(|accepted| &accepted.weights);
     let vanished: BTreeSet<ServerName> =
@@ -28,7 +28,7 @@ mod tests {
     }
 
     #[test]
-    fn a_leaf_that_vanished_keeps_its_weight_and_a_new_one_gets_its_own() {
+    fn a_vanished_leaf_keeps_its_weight_and_a_new_leaf_is_added() {
         let accepted = desired(7, &[("blue", 0), ("green", 100)]);
         let (now, vanished) = with_vanished(&desired(9, &[("green", 90), ("red", 5)]), Some(&accepted));
         assert_eq!(now, desired(9, &[("blue", 0), ("green", 90), ("red", 5)]));
@@ -36,7 +36,7 @@ mod tests {
     }
 
     #[test]
-    fn where_no_leaf_vanished_the_leaves_are_all_there_is() {
+    fn without_a_vanished_leaf_the_leaves_are_unchanged() {
         let leaves = desired(9, &[("blue", 1), ("green", 2)]);
         for accepted in [None, Some(desired(7, &[("blue", 5)]))] {
             let (now, vanished) = with_vanished(&leaves, accepted.as_deref());

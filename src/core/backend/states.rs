@@ -1,10 +1,11 @@
-//! The states of a backend: what Consul has for it, whether HAProxy has it, how far its weights are, and why they change.
+//! The states of a backend: its key in Consul, its presence in HAProxy, the progress of its weights, and the cause of
+//! changes.
 
 use std::sync::Arc;
 
 use crate::{accept::Guarded, desired::Rejected};
 
-/// Why weights are changed.
+/// The cause of a change of weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Cause {
     /// A document was accepted.
@@ -13,16 +14,16 @@ pub enum Cause {
     Start,
     /// A new HAProxy process started with other weights.
     NewProcess,
-    /// A server was added at runtime, with a weight of its own.
+    /// A server was added at runtime with another weight.
     NewServer,
-    /// Something else changed them.
+    /// Another program or a person changed the weights.
     Drift,
-    /// A pause ended: changes that were pending meanwhile.
+    /// A pause ended: deferred changes and differences.
     Resume,
 }
 
 impl Cause {
-    /// The word for logs and metrics.
+    /// Returns the stable word for logs and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Document => "document",
@@ -35,44 +36,44 @@ impl Cause {
     }
 }
 
-/// What Consul has for the backend now.
+/// The state of the backend's key in Consul.
 #[derive(Debug, Clone, Default)]
 pub enum KeyState {
     /// Consul has not answered since the start.
     #[default]
     Unknown,
-    /// There is no key, or the token may not read it.
+    /// The key does not exist, or the token may not read it.
     Absent,
-    /// There is a valid document, or there are valid leaves.
+    /// A valid document, or valid leaves.
     Valid,
-    /// There is something invalid.
+    /// An invalid document or leaf.
     Rejected(Arc<Rejected>),
-    /// There is a release.
+    /// A release document.
     Released,
 }
 
 /// Whether this HAProxy has the backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Matched {
-    /// Not known: it was not read in this process.
+    /// Unknown: this process was not read yet.
     #[default]
     Unknown,
-    /// It does.
+    /// HAProxy has the backend.
     Yes,
-    /// It does not, which is normal where not every HAProxy has every backend.
+    /// HAProxy does not have the backend. This is normal in a fleet with different configurations.
     No,
 }
 
-/// Why the desired weights are not the accepted ones.
+/// Why the desired weights are not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotAccepted {
-    /// A guard.
+    /// A guard rejects them.
     Guarded(Guarded),
-    /// They name no server that this HAProxy has.
+    /// This HAProxy has none of the named servers.
     Unmatched,
 }
 
-/// How far HAProxy's weights are.
+/// The progress of HAProxy's weights towards the accepted ones.
 ///
 /// ```text
 ///               a reading shows a difference              the read-back shows none
@@ -83,15 +84,15 @@ pub enum NotAccepted {
 ///                                           Withheld ──────── no longer withheld ──▶ Changing
 /// ```
 ///
-/// A new process and the end of a pause lead back to `Fresh`, from every state.
+/// From every state, a new process and the end of a pause lead back to `Fresh`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Progress {
-    /// Not compared yet. The cause of the change, if they differ.
+    /// The weights were not compared yet. The value is the cause of a change, if they differ.
     Fresh(Cause),
-    /// They were read back as accepted: a difference from now on is drift, or a new server.
+    /// A reading showed the accepted weights. A later difference is drift or a new server.
     Converged,
-    /// They are being changed.
+    /// Changes are being sent.
     Changing(Cause),
-    /// They are as accepted, except for changes that are withheld.
+    /// All changes are done, except for the withheld ones.
     Withheld(Cause),
 }

@@ -10,25 +10,25 @@ use serde::Deserialize;
 use super::{Desired, DesiredState, Document, Instruction, Invalid, Kind, Published, Rejected, Weights};
 use crate::model::{BackendName, ServerName, Weight};
 
-/// One key of Consul's answer, borrowed from the answer's text where possible.
+/// One key of Consul's answer. Borrows from the body if possible.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Entry<'a> {
     /// The full key.
     #[serde(borrow)]
     pub key: Cow<'a, str>,
-    /// The value in base64; `null` if it is empty.
+    /// The value in base64; `null` for an empty value.
     #[serde(borrow)]
     pub value: Option<Cow<'a, str>>,
-    /// Raft index of the key's last change.
+    /// The Raft index of the key's last change.
     pub modify_index: u64,
 }
 
 impl Entry<'_> {
-    /// The value's bytes.
+    /// Decodes the value.
     ///
     /// # Errors
-    /// [`BadResponse::Base64`]: Consul always writes base64, so the answer as a whole is not from Consul.
+    /// [`BadResponse::Base64`]. Consul always writes base64, so the whole answer cannot be from Consul.
     pub fn bytes(&self) -> Result<Vec<u8>, BadResponse> {
         match &self.value {
             None => Ok(Vec::new()),
@@ -36,38 +36,38 @@ impl Entry<'_> {
         }
     }
 
-    /// An upper bound of the value's size in bytes, without decoding it.
+    /// Returns an upper bound of the value's size in bytes, without decoding it.
     fn size_bound(&self) -> usize {
         self.value.as_ref().map_or(0, |text| text.len() / 4 * 3)
     }
 }
 
-/// Why an answer as a whole cannot be from Consul.
+/// The whole answer cannot be from Consul.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadResponse {
-    /// A value that is not base64.
+    /// A value is not base64.
     #[error("the value of key {0:?} is not base64")]
     Base64(String),
-    /// A key outside the requested prefix.
+    /// A key is outside the requested prefix.
     #[error("key {0:?} is outside the requested prefix")]
     OutsidePrefix(String),
 }
 
-/// What a key below the prefix is.
+/// The kind of a key below the prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyKind<'k> {
     /// `<backend>`: a document.
     Document(&'k str),
     /// `<backend>/<server>`: a leaf.
     Leaf(&'k str, &'k str),
-    /// A key that ends in a slash. Consul's UI makes these; they are no instruction.
+    /// A key that ends in a slash. Consul's UI creates such keys. They are not an instruction.
     Folder(&'k str),
-    /// Deeper than a leaf.
+    /// A key below a leaf.
     Nested(&'k str),
 }
 
 impl<'k> KeyKind<'k> {
-    /// The backend that the key belongs to.
+    /// Returns the backend name in the key.
     fn backend(self) -> &'k str {
         match self {
             Self::Document(backend) | Self::Leaf(backend, _) | Self::Folder(backend) | Self::Nested(backend) => backend,
@@ -75,7 +75,7 @@ impl<'k> KeyKind<'k> {
     }
 }
 
-/// What the key is whose part after the prefix is `tail`.
+/// Classifies a key. `tail` is the part after the prefix.
 pub fn key_kind(tail: &str) -> KeyKind<'_> {
     match tail.split_once('/') {
         None if tail.is_empty() => KeyKind::Folder(tail),
@@ -89,43 +89,44 @@ pub fn key_kind(tail: &str) -> KeyKind<'_> {
     }
 }
 
-/// Turns answers into [`DesiredState`]s and remembers what it decoded: a value whose `ModifyIndex` and raw text did not
-/// change is not decoded again, and costs one comparison.
+/// Decodes answers to [`DesiredState`]s, with a cache. If `ModifyIndex` and raw text of a value are unchanged, the
+/// value is compared and not decoded again.
 #[derive(Debug)]
 pub struct Decoder {
     prefix: String,
-    /// Each key of the last answer, with its index and its raw text.
+    /// The keys of the last answer, with `ModifyIndex` and raw text.
     known: HashMap<String, (u64, Option<String>)>,
-    /// The backends of the last answer whose keys are too large.
+    /// The backends of the last answer that are too large.
     oversized: BTreeSet<String>,
-    /// What the last answer said.
+    /// The state of the last answer.
     state: Arc<DesiredState>,
 }
 
 impl Decoder {
-    /// A decoder for keys below `prefix`, such as `weightd/weights/`.
+    /// Creates a decoder for keys below `prefix`, such as `weightd/weights/`.
     pub fn new(prefix: impl Into<String>) -> Self {
         Self { prefix: prefix.into(), known: HashMap::new(), oversized: BTreeSet::new(), state: Arc::default() }
     }
 
-    /// Forgets what was decoded. To be called when the index was reset: an old index then proves nothing.
+    /// Clears the cache. Call it after a reset of the index, because an equal `ModifyIndex` then does not mean an equal
+    /// value.
     pub fn forget(&mut self) {
         self.known.clear();
         self.oversized.clear();
         self.state = Arc::default();
     }
 
-    /// Decodes one answer; returns the same object as for the previous one if no key differs.
+    /// Decodes one answer. Returns the previous object if no key changed.
     ///
     /// # Errors
-    /// [`BadResponse`] if the answer as a whole cannot be trusted; nothing of it is remembered. A single bad key is not an
+    /// [`BadResponse`] if the whole answer cannot be from Consul. The cache does not change. An invalid key is not an
     /// error: it becomes [`Published::Rejected`] or [`DesiredState::stray`].
     pub fn decode(&mut self, entries: &[Entry<'_>]) -> Result<Arc<DesiredState>, BadResponse> {
         self.decode_with(entries, &BTreeSet::new())
     }
 
-    /// The same for an answer that leaves out the keys of the backends in `oversized`, because they are too large: each of
-    /// those is rejected.
+    /// Decodes an answer without the keys of the backends in `oversized`, which are too large. Each of those backends
+    /// is rejected.
     ///
     /// # Errors
     /// [`BadResponse`], as [`Decoder::decode`].
@@ -143,7 +144,7 @@ impl Decoder {
         let changed = changed.chain(oversized.symmetric_difference(&self.oversized).map(String::as_str));
         let mut groups: BTreeMap<&str, Vec<&Entry<'_>>> = changed.map(|backend| (backend, Vec::new())).collect();
         for entry in entries {
-            if let Some(group) = self.about(entry).and_then(|backend| groups.get_mut(backend)) {
+            if let Some(group) = self.backend_of(entry).and_then(|backend| groups.get_mut(backend)) {
                 group.push(entry);
             }
         }
@@ -187,15 +188,15 @@ impl Decoder {
         Ok(Arc::clone(&self.state))
     }
 
-    /// The backend that an entry is an instruction for; none for a folder key.
-    fn about<'e>(&self, entry: &'e Entry<'_>) -> Option<&'e str> {
+    /// Returns the backend that an entry belongs to; none for a folder key.
+    fn backend_of<'e>(&self, entry: &'e Entry<'_>) -> Option<&'e str> {
         match key_kind(&entry.key[self.prefix.len()..]) {
             KeyKind::Folder(_) if entry.value.is_none() => None,
             kind => Some(kind.backend()),
         }
     }
 
-    /// The entries that differ from the last answer, and the keys that are gone since then.
+    /// Returns the entries that changed since the last answer, and the keys that vanished.
     fn changes<'e, 'a>(&self, entries: &'e [Entry<'a>]) -> Result<(Vec<&'e Entry<'a>>, Vec<String>), BadResponse> {
         let mut changed_entries = Vec::new();
         let mut found = 0;
@@ -219,10 +220,10 @@ impl Decoder {
         Ok((changed_entries, gone))
     }
 
-    /// The keys whose backend name HAProxy cannot have, ordered by that name: the first of them, and how many found are.
+    /// Returns the first keys with an invalid backend name, ordered by that name, and their total number.
     fn strays(&self, entries: &[Entry<'_>]) -> (Vec<Arc<Rejected>>, usize) {
         let stray = |entry| {
-            let backend = self.about(entry)?;
+            let backend = self.backend_of(entry)?;
             Some((backend, entry, BackendName::new(backend).err()?))
         };
         let mut all: Vec<_> = entries.iter().filter_map(stray).collect();
@@ -236,10 +237,10 @@ impl Decoder {
     }
 }
 
-/// The names of unknown fields, if found are any.
+/// The names of unknown fields; none if there are none.
 type Unknown = Option<Arc<[String]>>;
 
-/// Decodes the keys of one backend. The backend is the unit: one bad key rejects them all.
+/// Decodes the keys of one backend. One invalid key rejects the whole backend.
 fn decode_backend(prefix: &str, entries: &[&Entry<'_>]) -> Result<(Published, Unknown), BadResponse> {
     let mut unknown_fields = None;
     let source = match read(prefix, entries, &mut unknown_fields)? {
@@ -354,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn documents_and_leaves_say_the_same() {
+    fn documents_and_leaves_give_the_same_weights() {
         let state = decode(&[
             entry("app1", r#"{"weights":{"blue":90,"green":10}}"#, 5),
             entry("app2/blue", "90", 7),
@@ -367,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn one_bad_backend_is_refused_alone() {
+    fn an_invalid_backend_does_not_affect_others() {
         let bad = [
             ("null", ""),
             ("empty", "{}"),
@@ -389,19 +390,19 @@ mod tests {
     }
 
     #[test]
-    fn one_bad_leaf_refuses_the_backends_whole_new_state() {
+    fn one_invalid_leaf_rejects_the_whole_backend() {
         let state = decode(&[entry("app/blue", "90", 5), entry("app/green", "+5", 6)]);
         assert_eq!(shown(&state, "app"), "weightd/weights/app/green: `+5` is not a weight");
     }
 
     #[test]
-    fn a_document_and_leaves_at_once_are_refused() {
+    fn a_document_with_leaves_is_rejected() {
         let state = decode(&[entry("app", r#"{"weights":{"a":1}}"#, 5), entry("app/blue", "1", 6)]);
-        assert_eq!(shown(&state, "app"), "weightd/weights/app: the backend has a document and leaves at once");
+        assert_eq!(shown(&state, "app"), "weightd/weights/app: the backend has both a document and leaves");
     }
 
     #[test]
-    fn folder_keys_say_nothing() {
+    fn folder_keys_are_ignored() {
         let state = decode(&[entry("", "", 1), entry("app/", "", 2), entry("app/x/", "", 3)]);
         assert!(state.backends.is_empty() && state.stray.is_empty());
         let state = decode(&[entry("app/", "", 2), entry("app/blue", "3", 3)]);
@@ -409,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_of_impossible_backends_are_stray_and_bounded() {
+    fn keys_with_an_invalid_backend_name_are_stray_and_bounded() {
         let entries: Vec<_> = (0..20_000).map(|n| entry(&format!("a b{n}"), "1", n)).collect();
         let state = decode(&entries);
         assert!(state.backends.is_empty());
@@ -417,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn what_did_not_change_is_not_decoded_again_and_stays_the_same_object() {
+    fn an_unchanged_value_is_not_decoded_again() {
         let mut decoder = Decoder::new(PREFIX);
         let first = decoder.decode(&[entry("a", r#"{"weights":{"x":1}}"#, 1), entry("b/x", "2", 1)]).unwrap();
         let second = decoder.decode(&[entry("a", r#"{"weights":{"x":1}}"#, 1), entry("b/x", "3", 2)]).unwrap();
@@ -433,7 +434,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_cannot_be_consuls_is_refused_whole() {
+    fn an_answer_that_cannot_be_from_consul_is_an_error() {
         let mut decoder = Decoder::new(PREFIX);
         let bad = Entry { key: Cow::Borrowed("weightd/weights/a"), value: Some(Cow::Borrowed("%%")), modify_index: 1 };
         assert!(matches!(decoder.decode(&[bad]), Err(BadResponse::Base64(_))));

@@ -12,21 +12,21 @@ use crate::model::{ServerName, Weight};
 /// A valid document.
 #[derive(Debug)]
 pub struct Document {
-    /// What it instructs.
+    /// The instruction.
     pub kind: Kind,
-    /// Whether it may pass the guards.
+    /// Whether the document may pass the guards.
     pub force: bool,
-    /// Who wrote it.
+    /// The author.
     pub by: Option<String>,
-    /// Why.
+    /// The reason.
     pub reason: Option<String>,
-    /// When; for people.
+    /// A time for people.
     pub at: Option<String>,
-    /// Unknown fields, kept as they were written.
+    /// Unknown fields, with their original text.
     pub unknown: BTreeMap<String, Box<RawValue>>,
 }
 
-/// The instruction a document carries.
+/// The instruction of a document.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A weight for each named server.
@@ -36,10 +36,10 @@ pub enum Kind {
 }
 
 impl Document {
-    /// Parses a document from the bytes of a value.
+    /// Parses a document.
     ///
     /// # Errors
-    /// [`Invalid`] says why it is rejected.
+    /// [`Invalid`] with the reason for the rejection.
     pub fn parse(value: &[u8]) -> Result<Self, Invalid> {
         if value.is_empty() {
             return Err(Invalid::Empty);
@@ -53,7 +53,7 @@ impl Document {
     }
 }
 
-/// The fields of a document, each at most once, before they are checked together.
+/// The fields of a document before validation. A duplicate field is already rejected.
 #[derive(Default)]
 struct Raw {
     v: Option<u64>,
@@ -67,14 +67,14 @@ struct Raw {
     unknown: BTreeMap<String, Box<RawValue>>,
 }
 
-/// A text, or `null` for none.
+/// A text or `null`.
 #[derive(Deserialize)]
 #[serde(transparent)]
 struct Text(Option<String>);
 
 impl Raw {
     fn check(self) -> Result<Document, Invalid> {
-        // The version comes first: a later one may change what everything else means.
+        // The version is checked first, because another version may change the meaning of all fields.
         match self.v {
             None | Some(1) => {}
             Some(other) => return Err(Invalid::Version(other)),
@@ -108,7 +108,7 @@ impl<'de> Deserialize<'de> for Raw {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Visitor;
 
-        /// Takes the value of a known field. A second one is an error: which of the two counts would be a guess.
+        /// Reads the value of a known field. A duplicate is an error, because the intended value is unknown.
         fn once<'de, A: MapAccess<'de>, T: Deserialize<'de>>(
             slot: &mut Option<T>,
             name: &'static str,
@@ -157,7 +157,7 @@ impl<'de> Deserialize<'de> for Raw {
     }
 }
 
-/// A JSON object of weights without a duplicate server.
+/// A JSON object of weights. A duplicate server is rejected.
 struct UniqueWeights(Weights);
 
 impl<'de> Deserialize<'de> for UniqueWeights {
@@ -204,25 +204,25 @@ mod tests {
     }
 
     #[test]
-    fn a_full_document_is_read() {
+    fn all_fields_are_parsed() {
         let text = r#"{"v": 1, "weights": {"green": 10, "blue": 90}, "by": "alice", "reason": "10 % canary",
                        "at": "2026-11-21T10:00:00Z", "force": true, "ticket": {"id": 1.10}}"#;
         assert_eq!(weights(text), [("blue".to_owned(), 90), ("green".to_owned(), 10)]);
         let document = Document::parse(text.as_bytes()).unwrap();
         assert!(document.force);
         assert_eq!(document.by.as_deref(), Some("alice"));
-        assert_eq!(document.unknown["ticket"].get(), r#"{"id": 1.10}"#, "unknown fields are kept to the letter");
+        assert_eq!(document.unknown["ticket"].get(), r#"{"id": 1.10}"#, "unknown fields keep their original text");
     }
 
     #[test]
-    fn the_least_document_is_read() {
+    fn optional_fields_may_be_missing() {
         assert_eq!(weights(r#"{"weights":{"a":0}}"#), [("a".to_owned(), 0)]);
         assert_eq!(Document::parse(br#"{"release":true}"#).unwrap().kind, Kind::Release);
         assert_eq!(Document::parse(br#"{"release":true,"by":null}"#).unwrap().by, None);
     }
 
     #[test]
-    fn a_number_that_is_no_weight_is_refused() {
+    fn invalid_weights_are_rejected() {
         for number in [
             "-1",
             "257",
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_haproxy_cannot_have_is_refused() {
+    fn invalid_names_are_rejected() {
         for name in ["a;b", "a\\nb", "a b", "#1", "@1", "", "a/b", "\\u202e", "\\u0000"] {
             let text = format!(r#"{{"weights":{{"{name}":1}}}}"#);
             assert!(matches!(reason(&text), Invalid::Malformed(_)), "{text}");
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_given_twice_is_refused() {
+    fn duplicate_keys_are_rejected() {
         for text in [
             r#"{"weights":{"a":1,"a":1}}"#,
             r#"{"weights":{"a":1},"weights":{"b":1}}"#,
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn exactly_one_instruction_is_wanted() {
+    fn a_document_must_have_exactly_one_instruction() {
         assert_eq!(reason("{}"), Invalid::NoInstruction);
         assert_eq!(reason(r#"{"by":"x"}"#), Invalid::NoInstruction);
         assert_eq!(reason(r#"{"weights":{}}"#), Invalid::EmptyWeights);
@@ -277,14 +277,14 @@ mod tests {
     }
 
     #[test]
-    fn another_version_is_refused_before_anything_else() {
+    fn an_unknown_version_is_rejected_before_anything_else() {
         assert_eq!(reason(r#"{"v":2,"weights":{"a":1}}"#), Invalid::Version(2));
         assert_eq!(reason(r#"{"v":0,"weights":{"a":1}}"#), Invalid::Version(0));
         assert_eq!(reason(r#"{"v":2,"percent":{}}"#), Invalid::Version(2));
     }
 
     #[test]
-    fn what_is_no_json_object_is_refused() {
+    fn values_that_are_not_json_objects_are_rejected() {
         assert_eq!(reason(""), Invalid::Empty);
         assert_eq!(Document::parse(&[0xff, 0xfe]).unwrap_err(), Invalid::NotUtf8);
         let deep = "[".repeat(10_000);
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn more_servers_than_a_backend_can_have_are_refused() {
+    fn too_many_servers_are_rejected() {
         let servers: Vec<_> = (0..=Invalid::MAX_SERVERS).map(|n| format!("\"s{n}\":1")).collect();
         let text = format!("{{\"weights\":{{{}}}}}", servers.join(","));
         assert_eq!(reason(&text), Invalid::TooManyServers(Invalid::MAX_SERVERS + 1));

@@ -1,12 +1,12 @@
 use std::fmt::{self, Display, Write as _};
 
-/// Text from outside, made safe to show: control and bidirectional characters are escaped, and what is
-/// longer than [`Escaped::MAX_CHARS`] characters is cut with an ellipsis.
+/// Displays text from outside safely. Escapes control and bidirectional characters, and cuts text that is longer than
+/// [`Escaped::MAX_CHARS`] characters with an ellipsis.
 #[derive(Debug, Clone, Copy)]
 pub struct Escaped<'a>(pub &'a str);
 
 impl Escaped<'_> {
-    /// The most characters of foreign text that one message shows.
+    /// Maximum number of displayed characters.
     pub const MAX_CHARS: usize = 200;
 }
 
@@ -17,7 +17,7 @@ impl Display for Escaped<'_> {
                 return f.write_char('…');
             }
             match c {
-                // Quotes are harmless here and common in error messages.
+                // Quotes are safe, and common in error messages.
                 '"' | '\'' => f.write_char(c)?,
                 _ => write!(f, "{}", c.escape_debug())?,
             }

@@ -4,25 +4,25 @@ use serde::{Serialize, Serializer};
 
 use super::Escaped;
 
-/// Why a text is not a name that HAProxy can have.
+/// The text is not a valid HAProxy name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidName {
     /// The text is empty.
-    #[error("a name is empty")]
+    #[error("the name is empty")]
     Empty,
-    /// Longer than 255 bytes.
-    #[error("the name `{}` has {len} bytes, more than {MAX_LEN}", Escaped(.name))]
+    /// The name is longer than 255 bytes.
+    #[error("the name `{}` has {len} bytes; the maximum is {MAX_LEN}", Escaped(.name))]
     TooLong {
         /// The text.
         name: String,
         /// Its length in bytes.
         len: usize,
     },
-    /// `.` or `..`, which URLs and file systems take for something else: a key of it would be another key.
-    #[error("`{0}` is not a name here: Consul's API takes it for another key; rename it in haproxy.cfg")]
+    /// `.` or `..`. URLs and file systems interpret these segments, so the key would be another key.
+    #[error("the name `{0}` is not supported, because Consul's API reads it as another key; rename it in haproxy.cfg")]
     Dots(String),
-    /// Holds a character outside `[A-Za-z0-9_.:-]`.
-    #[error("the name `{}` contains `{}`; HAProxy's names are made of A-Z a-z 0-9 _ . : -", Escaped(.name), .found.escape_debug())]
+    /// The name contains a character outside `[A-Za-z0-9_.:-]`.
+    #[error("the name `{}` contains `{}`; valid characters are A-Z a-z 0-9 _ . : -", Escaped(.name), .found.escape_debug())]
     Character {
         /// The text.
         name: String,
@@ -31,12 +31,12 @@ pub enum InvalidName {
     },
 }
 
-/// The longest name, in bytes. HAProxy has no limit except the line that it reads; this one keeps a command with two names
+/// Maximum length of a name, in bytes. HAProxy itself limits only the line. This limit keeps a command with two names
 /// far below the 4 KiB of a line to the runtime API.
 const MAX_LEN: usize = 255;
 
-/// HAProxy's own rule for identifiers: `[A-Za-z0-9_.:-]+`. It excludes everything that its command line would read as
-/// something else: `;`, a blank, a line end, `/`, a leading `#` or `@`.
+/// Checks HAProxy's own rule for identifiers: `[A-Za-z0-9_.:-]+`. It excludes all characters with a meaning in the
+/// runtime API: `;`, space, line end, `/`, a leading `#` or `@`.
 fn check(name: &str) -> Result<(), InvalidName> {
     if name.is_empty() {
         return Err(InvalidName::Empty);
@@ -60,16 +60,16 @@ macro_rules! name {
         pub struct $name(Arc<str>);
 
         impl $name {
-            /// Takes `name` if HAProxy can have it.
+            /// Creates a name if `name` is valid in HAProxy.
             ///
             /// # Errors
-            /// [`InvalidName`] says which rule it breaks.
+            /// [`InvalidName`] with the broken rule.
             pub fn new(name: &str) -> Result<Self, InvalidName> {
                 check(name)?;
                 Ok(Self(Arc::from(name)))
             }
 
-            /// The name as HAProxy writes it.
+            /// Returns the name as text.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -118,7 +118,7 @@ name! {
     ServerName
 }
 
-/// The candidate that was most likely meant by `wrong`, if one is similar enough.
+/// Returns the candidate that is most similar to `wrong`; none if no candidate is similar enough.
 pub fn nearest<'a>(wrong: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let wrong = wrong.to_lowercase();
     candidates
@@ -129,8 +129,8 @@ pub fn nearest<'a>(wrong: &str, candidates: impl IntoIterator<Item = &'a str>) -
         .map(|(_, candidate)| candidate)
 }
 
-/// Whether `wrong` is `right` with at most two letters inserted, deleted, replaced or swapped. Stricter than [`nearest`]:
-/// for words where a similar one means another action.
+/// Whether `wrong` differs from `right` by at most two inserted, deleted, replaced or swapped letters. Stricter than
+/// [`nearest`], for words such as commands, where a similar word can mean another action.
 pub fn is_typo(wrong: &str, right: &str) -> bool {
     let distance = strsim::damerau_levenshtein(&wrong.to_lowercase(), right);
     distance <= 2 && distance * 2 <= right.len()
@@ -141,14 +141,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_haproxy_are_taken() {
+    fn names_of_haproxy_are_accepted() {
         for name in ["blue", "app-1.example:8080", "_x", "A.B-c_d:9"] {
             assert_eq!(BackendName::new(name).unwrap().as_str(), name);
         }
     }
 
     #[test]
-    fn what_the_runtime_api_would_read_as_something_else_is_refused() {
+    fn names_that_the_runtime_api_could_misread_are_rejected() {
         for name in ["a;b", "a b", "a\nb", "#1", "@1", "a/b", "a\0", "a\u{202e}", "ä", "<<", "a\\b", "a%"] {
             assert!(matches!(ServerName::new(name), Err(InvalidName::Character { .. })), "{name:?}");
         }
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slip_gets_a_suggestion_and_a_stranger_none() {
+    fn a_typo_gets_a_suggestion_and_another_word_does_not() {
         assert_eq!(nearest("gren", ["blue", "green"]), Some("green"));
         assert_eq!(nearest("BLUE", ["blue", "green"]), Some("blue"));
         assert_eq!(nearest("zzz", ["blue", "green"]), None);

@@ -1,64 +1,64 @@
-//! Under which prefix of Consul KV the keys lie, and what a segment of a key can be.
+//! The root prefix of the keys in Consul KV, and the rule for segments of a key.
 
 use std::{fmt, str::FromStr};
 
 use crate::model::Escaped;
 
-/// The prefix of Consul KV below which everything of one fleet lies, such as `weightd/`.
+/// The prefix in Consul KV of all keys of one fleet, such as `weightd/`.
 ///
-/// Never empty, never begins with a slash, always ends in one.
+/// It is never empty, never starts with a slash, and always ends with one slash.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Root(String);
 
-/// Text that is no root.
+/// The text is not a valid root.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidRoot {
-    /// Nothing but slashes, or nothing at all.
+    /// The text is empty.
     #[error("the root is empty; write a prefix such as weightd/")]
     Empty,
-    /// Consul's keys do not begin with a slash.
-    #[error("the root begins with a slash, which Consul's keys do not; remove it")]
+    /// The root starts with a slash, but Consul's keys do not.
+    #[error("the root starts with a slash, but Consul's keys do not; remove the slash")]
     LeadingSlash,
-    /// One of its segments cannot be.
-    #[error("the root has a segment that cannot be: {0}")]
+    /// A segment of the root is invalid.
+    #[error("the root has an invalid segment: {0}")]
     Segment(InvalidSegment),
-    /// Longer than [`Root::MAX_LEN`].
-    #[error("the root has {0} bytes, more than {max}; write a shorter one", max = Root::MAX_LEN)]
+    /// The root is longer than [`Root::MAX_LEN`]. The number is its length in bytes.
+    #[error("the root has {0} bytes; write at most {max}", max = Root::MAX_LEN)]
     TooLong(usize),
 }
 
-/// Text that cannot be one segment of a key, or a plain name.
+/// The text is not valid as a segment of a key, or as a plain name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidSegment {
-    /// Nothing there.
+    /// The text is empty.
     #[error("it is empty; write a name of A-Z a-z 0-9 _ . -")]
     Empty,
-    /// `.` or `..`, which proxies and file systems take for something else.
-    #[error("`.` and `..` are not names; write a name of A-Z a-z 0-9 _ . -")]
+    /// `.` or `..`. Proxies and file systems interpret these segments.
+    #[error("`.` and `..` are not valid names; write a name of A-Z a-z 0-9 _ . -")]
     Dots,
     /// A character outside `[A-Za-z0-9_.-]`.
     #[error("`{}` contains `{}`; write a name of A-Z a-z 0-9 _ . -", Escaped(.text), .found.escape_debug())]
     Character {
-        /// The text as it came.
+        /// The text.
         text: String,
-        /// The first character that does not belong.
+        /// The first invalid character.
         found: char,
     },
-    /// Too many bytes.
-    #[error("it has {len} bytes, more than {max}; write a shorter one")]
+    /// The text is too long.
+    #[error("it has {len} bytes; write at most {max}")]
     TooLong {
-        /// How many it has.
+        /// Its length in bytes.
         len: usize,
-        /// How many it may have.
+        /// The maximum length in bytes.
         max: usize,
     },
 }
 
-/// Takes `text` if it can be one segment of a key, a file's name and a label alike: 1 to `max` characters of
+/// Checks that `text` is valid as a segment of a key, as a file name and as a label: 1 to `max` characters of
 /// `[A-Za-z0-9_.-]`, but not `.` or `..`.
 ///
 /// # Errors
-/// [`InvalidSegment`] says which rule it breaks.
+/// [`InvalidSegment`] with the broken rule.
 pub fn check_segment(text: &str, max: usize) -> Result<(), InvalidSegment> {
     if text.is_empty() {
         return Err(InvalidSegment::Empty);
@@ -76,15 +76,15 @@ pub fn check_segment(text: &str, max: usize) -> Result<(), InvalidSegment> {
 }
 
 impl Root {
-    /// The longest root, in bytes, without its final slash: a quarter of what Consul takes as a key.
+    /// Maximum length of a root in bytes, without its final slash: a quarter of Consul's limit for a key.
     pub const MAX_LEN: usize = 128;
 
-    /// The root with its final slash.
+    /// Returns the root with its final slash.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Where the desired weights lie: `weightd/weights/`.
+    /// Returns the prefix of the desired weights: `weightd/weights/`.
     pub fn weights_prefix(&self) -> String {
         format!("{}weights/", self.0)
     }
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_mean_another_prefix_is_refused() {
+    fn roots_that_could_mean_another_prefix_are_rejected() {
         for text in ["a//b", "a//", "a/../b", "..", "./a", "a b", "a\nb", "ä/", "a?b", "a%2fb", "a/\u{202e}"] {
             assert!(matches!(text.parse::<Root>(), Err(InvalidRoot::Segment(_))), "{text:?}");
         }

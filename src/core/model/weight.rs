@@ -2,12 +2,12 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// A server's weight as HAProxy counts it: a whole number from 0 to 256. At 0 a server gets no new traffic
-/// but what is pinned to it.
+/// The weight of a server in HAProxy: a whole number from 0 to 256. A server with weight 0 gets new traffic only from
+/// users that are pinned to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Weight(u16);
 
-/// A number that is no weight.
+/// The value is not a valid weight.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a weight is a whole number from 0 to 256, written without quotes, sign or percent")]
 pub struct InvalidWeight;
@@ -15,10 +15,10 @@ pub struct InvalidWeight;
 impl Weight {
     /// No new traffic.
     pub const ZERO: Self = Self(0);
-    /// The greatest weight HAProxy takes (`SRV_UWGHT_MAX`).
+    /// The greatest weight in HAProxy (`SRV_UWGHT_MAX`).
     pub const MAX: Self = Self(256);
 
-    /// Takes `value` if it lies in 0..=256; never clamps.
+    /// Creates a weight if `value` is in 0..=256. Never clamps.
     ///
     /// # Errors
     /// [`InvalidWeight`] for anything greater.
@@ -26,21 +26,21 @@ impl Weight {
         u16::try_from(value).ok().filter(|v| *v <= Self::MAX.0).map(Self).ok_or(InvalidWeight)
     }
 
-    /// Reads a weight the way JSON writes a whole number: no sign, no leading zero, no fraction, no quotes.
-    /// White space around it is allowed, as JSON allows it.
+    /// Parses a weight in the JSON form of a whole number: no sign, no leading zero, no fraction, no quotes. White
+    /// space around it is allowed, as in JSON.
     ///
     /// # Errors
-    /// [`InvalidWeight`] for everything else.
+    /// [`InvalidWeight`] for any other text.
     pub fn parse(text: &str) -> Result<Self, InvalidWeight> {
         serde_json::from_str(text).map_err(|_| InvalidWeight)
     }
 
-    /// Whether it is 0.
+    /// Whether the weight is 0.
     pub const fn is_zero(self) -> bool {
         self.0 == 0
     }
 
-    /// The number.
+    /// Returns the weight as a number.
     pub const fn get(self) -> u16 {
         self.0
     }
@@ -62,7 +62,7 @@ impl<'de> Deserialize<'de> for Weight {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Visitor;
 
-        // Only whole numbers without a sign reach `visit_u64`; all else meets the default, which is an error.
+        // serde calls `visit_u64` only for whole numbers without a sign. The other methods return an error by default.
         impl de::Visitor<'_> for Visitor {
             type Value = Weight;
 
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_else_is_and_nothing_is_clamped() {
+    fn other_values_are_rejected_and_never_clamped() {
         let not = [
             "",
             " ",

@@ -1,7 +1,7 @@
 //! The status of one node: the JSON of `/v1/status`.
 //!
-//! weightd writes it, weightctl reads it, and they need not be of the same version: a field that is missing has its
-//! default, an unknown one is ignored. Field names and words are stable.
+//! weightd writes it and weightctl reads it. Their versions may differ: a missing field gets its default, and an
+//! unknown field is ignored. Field names and words are stable.
 
 use std::{borrow::Cow, collections::BTreeMap};
 
@@ -13,7 +13,7 @@ use crate::{
     reasons::Reason,
 };
 
-/// A word that a newer version may extend.
+/// A stable word. Newer versions may add words.
 pub type Word = Cow<'static, str>;
 
 /// A node.
@@ -26,27 +26,27 @@ pub struct Status {
     pub node: String,
     /// `enforce` or `observe`.
     pub mode: Word,
-    /// How long weightd has been running, in seconds.
+    /// The uptime of weightd, in seconds.
     pub uptime_seconds: f64,
-    /// The datacenter that weightd asks for; none for the agent's own.
+    /// The datacenter in the requests of weightd; none for the agent's own.
     pub datacenter: Option<String>,
-    /// The problems of weightd itself that leave a part of it off, such as a port that is taken.
+    /// Problems that disable a part of weightd, such as a port that is in use.
     pub problems: Vec<Reason>,
-    /// One for each configured HAProxy.
+    /// The configured HAProxy instances.
     pub instances: Vec<InstanceStatus>,
 }
 
-/// A HAProxy.
+/// A HAProxy instance.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct InstanceStatus {
     /// Its name in the configuration.
     pub name: String,
-    /// Where its runtime API is.
+    /// The address of its runtime API.
     pub address: String,
-    /// The root of the keys that it follows.
+    /// The root of its keys in Consul.
     pub root: String,
-    /// Whether a reading showed every weight as Consul says, and nothing that Consul says is rejected or guarded.
+    /// Whether a reading showed all weights as in Consul, and no document in Consul is rejected or guarded.
     pub converged: bool,
     /// The pause of all backends, if there is one.
     pub paused: Option<PauseStatus>,
@@ -54,25 +54,25 @@ pub struct InstanceStatus {
     pub consul: ConsulStatus,
     /// The connection to HAProxy.
     pub haproxy: HaproxyStatus,
-    /// Corrections of drift since weightd started.
+    /// Number of drift corrections since weightd started.
     pub drift_corrections: u64,
-    /// Every backend that Consul or the disk mentions.
+    /// All backends in Consul or on disk.
     pub backends: Vec<BackendStatus>,
-    /// Keys that belong to no backend that HAProxy could have; the first hundred.
+    /// Keys with an invalid backend name; the first 100.
     pub stray: Vec<StrayStatus>,
-    /// How many such keys there are.
+    /// Total number of such keys.
     pub stray_total: usize,
 }
 
-/// A pause: nothing is accepted and nothing is set until it ends.
+/// A pause: until its end weightd accepts nothing and sets nothing.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PauseStatus {
-    /// How long it still lasts.
+    /// The remaining time, in seconds.
     pub for_seconds: f64,
-    /// Why, as the person says.
+    /// The reason in the request.
     pub reason: Option<String>,
-    /// Who, as the person says.
+    /// The author in the request.
     pub by: Option<String>,
 }
 
@@ -80,43 +80,43 @@ pub struct PauseStatus {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ConsulStatus {
-    /// Where it is.
+    /// The address of the Consul agent.
     pub address: String,
-    /// Whether it follows.
+    /// The state of the connection.
     pub state: LinkState,
-    /// Why it is held: a word.
+    /// If held, the reason code.
     pub reason: Option<Word>,
-    /// Why it is held: a sentence.
+    /// If held, the error, for people.
     pub detail: Option<String>,
-    /// What to do about it.
+    /// If held, the fix.
     pub remedy: Option<Word>,
-    /// For how long it has been held.
+    /// If held, for how many seconds.
     pub held_seconds: Option<f64>,
     /// `X-Consul-Index` of the last good answer.
     pub index: u64,
-    /// How old the last good answer is: the last proof that Consul answers. None before the first.
+    /// The age of the last good answer, in seconds. None before the first.
     pub last_read_age_seconds: Option<f64>,
-    /// Whether there was no key, or none that the token may read.
+    /// Whether the last good answer had no key: there is none, or the token may not read any.
     pub empty: bool,
-    /// Whether Consul said that ACLs hid keys.
+    /// Whether ACLs hid keys in the last good answer.
     pub filtered: bool,
-    /// Backends whose keys are too large to be read with all others, and which are read on their own.
+    /// Whether the keys are too large for one answer, so that each backend is read separately.
     pub split: bool,
-    /// Requests sent since the start.
+    /// Number of requests since the start.
     pub requests: u64,
-    /// Requests without a usable answer since the start, by reason.
+    /// Number of requests without a usable answer since the start, by reason.
     pub errors: BTreeMap<Word, u64>,
 }
 
-/// Whether Consul is followed.
+/// The state of the connection to Consul.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LinkState {
-    /// The first read has not ended.
+    /// The first read has not finished.
     Starting,
-    /// Its answers are usable.
+    /// Consul's answers are usable.
     Following,
-    /// There is no usable answer; what was accepted stays in force.
+    /// Consul gives no usable answer. The accepted weights stay in force.
     Held,
     /// A word of a newer version.
     #[default]
@@ -128,23 +128,23 @@ pub enum LinkState {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct HaproxyStatus {
-    /// Whether it can be used.
+    /// Whether HAProxy can be used.
     pub state: ProcessState,
-    /// Why it cannot be used: a word.
+    /// If down, the reason code.
     pub reason: Option<Word>,
-    /// Why it cannot be used: a sentence.
+    /// If down, the error, for people.
     pub detail: Option<String>,
-    /// What to do about it.
+    /// If down, the fix.
     pub remedy: Option<Word>,
-    /// For how long it could not be used.
+    /// If down, for how many seconds.
     pub down_seconds: Option<f64>,
     /// Its version.
     pub version: Option<String>,
     /// The Pid of the process that answers.
     pub pid: Option<u32>,
-    /// How many processes have answered since weightd started.
+    /// Number of different processes that answered since weightd started.
     pub processes_seen: u64,
-    /// Exchanges that failed since the start, by reason.
+    /// Number of failed exchanges since the start, by reason.
     pub errors: BTreeMap<Word, u64>,
 }
 
@@ -152,11 +152,11 @@ pub struct HaproxyStatus {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ProcessState {
-    /// It has not answered yet.
+    /// HAProxy has not answered yet.
     Starting,
-    /// It answers and takes weights.
+    /// HAProxy answers and accepts weights.
     Up,
-    /// It cannot be used.
+    /// HAProxy cannot be used.
     Down,
     /// A word of a newer version.
     #[default]
@@ -164,40 +164,40 @@ pub enum ProcessState {
     Unknown,
 }
 
-/// How a backend stands, in one word.
+/// The state of a backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BackendState {
-    /// A reading showed the accepted weights, and nothing else is desired.
+    /// A reading showed the accepted weights, and no other document is desired.
     Converged,
-    /// Weights are being set.
+    /// weightd is setting weights.
     Pending,
-    /// It is paused.
+    /// The backend is paused.
     Paused,
-    /// What is desired is guarded.
+    /// A guard rejects the desired document for now.
     Guarded,
-    /// What Consul has for it is invalid.
+    /// The document or a leaf in Consul is invalid.
     Rejected,
-    /// Its key, or a leaf, is gone; the accepted weights stay in force.
+    /// The key, or a leaf, is missing in Consul. The accepted weights stay in force.
     Orphaned,
-    /// This HAProxy has no such backend, or none of the servers that the document names.
+    /// This HAProxy does not have the backend, or has none of the servers in the document.
     Unmatched,
-    /// Its algorithm takes no weights at runtime.
+    /// The balance algorithm accepts no weights at runtime.
     Unsupported,
-    /// Something else keeps changing its weights.
+    /// Another program or a person keeps changing the weights.
     Contended,
-    /// New requests fail.
+    /// No server is usable with a weight above 0: new requests fail.
     NoUsableServer,
-    /// It is released.
+    /// The backend is released.
     Released,
-    /// Its weights are not known: HAProxy cannot be used, or the backend was not read yet.
+    /// The weights are unknown: HAProxy cannot be used, or the backend was not read yet.
     #[default]
     #[serde(other)]
     Unknown,
 }
 
 impl BackendState {
-    /// The word.
+    /// Returns the stable word.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Converged => "converged",
@@ -220,29 +220,29 @@ impl BackendState {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct BackendStatus {
-    /// Its name; none only where the status could not be parsed.
+    /// Its name; none only if the status could not be parsed.
     pub backend: Option<BackendName>,
-    /// How it stands.
+    /// Its state.
     pub state: BackendState,
-    /// Every reason for it.
+    /// All reasons for the state.
     pub reasons: Vec<Reason>,
-    /// The pause that it is under, its own or that of all backends: the one that ends later.
+    /// Its pause: its own pause or the pause of all backends, whichever ends later.
     pub paused: Option<PauseStatus>,
-    /// Whether its key, or a leaf, is gone from Consul.
+    /// Whether its key, or a leaf, is missing in Consul.
     pub orphaned: bool,
     /// The last valid document.
     pub desired: Option<Desired>,
-    /// The last one that passed the guards: what is enforced.
+    /// The last document that passed the guards. weightd enforces it.
     pub accepted: Option<Desired>,
-    /// Its servers, named or observed.
+    /// Its servers: those in the documents and those in HAProxy.
     pub servers: Vec<ServerStatus>,
-    /// Whether the shares follow from the weights alone; else the reasons say what they depend on.
+    /// Whether the shares follow exactly from the weights. If not, the reasons explain the difference.
     pub shares_exact: bool,
-    /// How old the observation is; none before the first.
+    /// The age of the observation, in seconds; none before the first.
     pub observed_age_seconds: Option<f64>,
-    /// How often it was corrected because something else had changed it.
+    /// Number of drift corrections since weightd started.
     pub drift_corrections: u64,
-    /// What would be sent, on a node in mode observe.
+    /// In mode observe, the plan that mode enforce would apply.
     pub would: Option<String>,
 }
 
@@ -250,33 +250,33 @@ pub struct BackendStatus {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ServerStatus {
-    /// Its name; none only where the status could not be parsed.
+    /// Its name; none only if the status could not be parsed.
     pub server: Option<ServerName>,
     /// Its weight in the last valid document.
     pub desired: Option<Weight>,
-    /// The weight that is enforced.
+    /// Its enforced weight.
     pub accepted: Option<Weight>,
     /// Its weight in HAProxy; none if HAProxy has no such server.
     pub observed: Option<Weight>,
     /// Its weight in HAProxy's configuration.
     pub configured: Option<Weight>,
-    /// Whether it takes new traffic when its weight is above 0.
+    /// Whether it could serve new traffic with a weight above 0.
     pub usable: bool,
-    /// Whether it is a backup server, which takes traffic only when all active servers are down.
+    /// Whether it is a backup server, which gets traffic only if all active servers are down.
     pub backup: bool,
-    /// The part of the new traffic that it gets now, in percent; none where it gets none or where that is not known. See
+    /// Its current share of the new traffic, in percent; none if it gets no traffic or the share is unknown. See
     /// [`BackendStatus::shares_exact`].
     pub share: Option<f64>,
 }
 
-/// A key that belongs to no backend.
+/// A key with an invalid backend name.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct StrayStatus {
     /// The key, escaped.
     pub key: String,
-    /// What is wrong with it.
+    /// The problem with the key.
     pub reason: String,
-    /// What to do about it.
+    /// The fix.
     pub remedy: Word,
 }

@@ -179,7 +179,7 @@ pub(super) fn of_haproxy(backends: &BTreeMap<BackendName, HaproxyBackend>) -> Ca
                 "use `balance roundrobin`, reload HAProxy, and import it by its name",
             ),
             Some(roles) => {
-                let shares = caveats::of(observed, Some(roles), false).into_iter().map(|reason| reason.detail);
+                let shares = caveats::reasons(observed, Some(roles), false).into_iter().map(|reason| reason.detail);
                 let changed = observed.servers.iter().any(|server| !server.slot && server.weight != server.initial);
                 let others =
                     [roles.algorithm.is_empty().then(|| NO_ALGORITHM.to_owned()), changed.then(|| CHANGED.to_owned())];
@@ -262,7 +262,7 @@ pub(super) fn decide(
         let before = stored.get(&backend);
         let edit = match edit::set(&backend, before, &weights, intent) {
             Ok(edit) => match &active {
-                Some(active) => edit.served_by(active),
+                Some(active) => edit.limit_shares_to(active),
                 None => edit,
             },
             Err(error) => {

@@ -120,15 +120,15 @@ impl Session {
             let Some(backend) = self.backends.get_mut(name) else { continue };
             match decided {
                 Some((cause, plan)) if self.observe_only => {
-                    if backend.would.as_ref() != Some(&plan) {
-                        self.events.push(Event::Would { backend: name.clone(), cause, plan: plan.clone() });
-                        backend.would = Some(plan);
+                    if backend.observe_plan.as_ref() != Some(&plan) {
+                        self.events.push(Event::WouldChange { backend: name.clone(), cause, plan: plan.clone() });
+                        backend.observe_plan = Some(plan);
                     }
                     self.report(name);
                 }
                 Some((cause, plan)) => plans.push((name.clone(), cause, plan)),
                 None => {
-                    backend.would = None;
+                    backend.observe_plan = None;
                     self.report(name);
                 }
             }
@@ -151,7 +151,7 @@ impl Session {
         let corrected = backend.drift_corrections;
         let sent = plan.stages.first().map_or(&[][..], Vec::as_slice);
         let (done, next) = backend.applied(name, cause, sent, set_error, now);
-        let took = backend.arrived(cause).map(|arrived| now.since(arrived));
+        let took = backend.take_arrival(cause).map(|arrived| now.since(arrived));
         self.drift_corrections += backend.drift_corrections - corrected;
         if let Some(accepted) = &backend.accepted {
             self.events.extend(done.into_iter().map(|change| Event::Changed {

@@ -19,7 +19,7 @@ impl Session {
     pub fn pause(&mut self, scope: &Scope, pause: Pause, now: Moment) {
         let lasts = pause.until.since(now);
         self.events.push(Event::Paused { scope: scope.clone(), pause: pause.clone(), lasts });
-        self.pauses.begin(scope.clone(), pause);
+        self.pauses.start(scope.clone(), pause);
         self.unsaved.server_state = true;
         for name in self.covered(scope) {
             self.report(&name);

@@ -48,7 +48,7 @@ impl Session {
         batch.retain(|name| self.backends.get(name).is_some_and(|backend| self.is_read(name, backend)));
         for name in &batch {
             if let Some(backend) = self.backends.get_mut(name) {
-                backend.begin_reading();
+                backend.start_reading();
             }
         }
         self.queue.in_progress(if urgency == Urgency::Urgent { batch.len() } else { 0 });
@@ -118,7 +118,7 @@ impl Session {
         let Some(backend) = self.backends.get_mut(name) else { return };
         let stick_table = self.stick_tables.contains(name);
         backend.roles = Some(Roles { stick_table, disabled: roles.is_none(), ..roles.unwrap_or_default() });
-        if let Some((text, at)) = backend.unread.take() {
+        if let Some((text, at)) = backend.raw_state.take() {
             self.observe(name, &text, at);
         }
     }
@@ -150,7 +150,7 @@ impl Session {
         if id.is_some() && backend.roles.is_none() && self.is_read(name, backend) {
             if let Some(backend) = self.backends.get_mut(name) {
                 backend.id = id;
-                backend.unread = Some((text.to_owned(), now));
+                backend.raw_state = Some((text.to_owned(), now));
             }
             return;
         }

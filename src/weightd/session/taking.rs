@@ -26,7 +26,7 @@ impl Session {
             }
             let backend = self.backends.entry(name.clone()).or_default();
             let pending = backend.accepted != backend.desired;
-            let changed = backend.take(Some(published), read_at);
+            let changed = backend.update_key(Some(published), read_at);
             let stops_no_server = backend.desired.as_ref().is_some_and(|desired| desired.stops_no_server());
             // A new document is in Consul until it is accepted. What the disk has of an earlier one, or of a backend that is
             // released, must not come back.
@@ -51,7 +51,7 @@ impl Session {
         for name in vanished.cloned().collect::<Vec<_>>() {
             let Some(backend) = self.backends.get_mut(&name) else { continue };
             let withdrawn = backend.accepted != backend.desired;
-            backend.take(None, read_at);
+            backend.update_key(None, read_at);
             let managed = backend.managed();
             if withdrawn {
                 self.stored_form_changed(&name);

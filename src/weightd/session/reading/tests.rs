@@ -69,7 +69,7 @@ fn whatever_else_may_depend_on_the_present_state_is_read_first() {
     rig.say(&[("app", &both(without_zero))]);
     rig.run();
     assert!(!rig.haproxy.heard("set "), "it only observes");
-    assert_eq!(rig.backend("app").would.as_ref().unwrap().to_string(), "green 10 → 50, blue 90 → 50");
+    assert_eq!(rig.backend("app").observe_plan.as_ref().unwrap().to_string(), "green 10 → 50, blue 90 → 50");
 }
 
 #[test]
