@@ -1,7 +1,7 @@
-//! The documents in Consul: reading them, working out an edit, writing it.
+//! Reads the documents in Consul, computes edits, and writes them.
 //!
-//! Reads and writes with the client's own token. An edit is worked out without I/O ([`edit`]) and written only if
-//! nobody else changed the backend meanwhile. Must never write what [`edit`] did not work out.
+//! Reads and writes with the client's own token. [`edit`] computes an edit without I/O. The write happens only if the
+//! backend did not change since the read. Must write only edits that [`edit`] computed.
 
 pub mod edit;
 pub mod stored;
@@ -23,81 +23,81 @@ use crate::consul::{
     tls::TlsError,
 };
 
-/// The documents below one root, as one token sees them.
+/// A client for the documents below one root.
 #[derive(Debug)]
 pub struct Documents {
     client: Client,
     prefix: String,
 }
 
-/// What became of a write.
+/// The result of a write.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Written {
-    /// It was read back: it is in Consul, with this `ModifyIndex`, of leaves the greatest.
+    /// The read-back confirms the write.
     Yes {
-        /// The index.
+        /// Its `ModifyIndex`; of leaves the greatest.
         index: u64,
     },
-    /// Nothing was written: somebody else changed the backend first.
+    /// Nothing was written, because another writer changed the backend first.
     Conflict,
-    /// Consul said that it was written, but the read-back shows something else: somebody changed it since, or the answer
-    /// was not Consul's.
+    /// Consul confirmed the write, but the read-back is different: another writer changed the backend since, or the
+    /// answer was not from Consul.
     Superseded,
 }
 
-/// Why documents were not read or not written.
+/// A read or a write of documents failed.
 #[derive(Debug, thiserror::Error)]
 pub enum DocumentsError {
-    /// They could not be read.
-    #[error("cannot read {}", Escaped(.below))]
+    /// The read failed.
+    #[error("failed to read {}", Escaped(.below))]
     Read {
         /// The prefix or the key.
         below: String,
-        /// The rule that a token needs for it.
+        /// The ACL rule that the token needs.
         rule: String,
-        /// What Consul says.
+        /// The error of the request.
         #[source]
         source: ConsulError,
     },
-    /// Nothing was written.
-    #[error("cannot write {}", Escaped(.key))]
+    /// The write failed. Nothing was written.
+    #[error("failed to write {}", Escaped(.key))]
     Write {
-        /// The document's key.
+        /// The key of the document.
         key: String,
-        /// The rule that a token needs for it.
+        /// The ACL rule that the token needs.
         rule: String,
-        /// What Consul says.
+        /// The error of the request.
         #[source]
         source: ConsulError,
     },
-    /// The answer was lost, or the write could not be read back: it may have been written.
-    #[error("cannot tell whether {} was written", Escaped(.key))]
-    Unsure {
-        /// The document's key.
+    /// The answer to the write was lost, or the read-back failed. Consul may have done the write.
+    #[error("the result of the write is unknown: {} may have changed", Escaped(.key))]
+    UnknownResult {
+        /// The key of the document.
         key: String,
         /// The backend.
         backend: BackendName,
-        /// What Consul says.
+        /// The error of the request.
         #[source]
         source: ConsulError,
     },
 }
 
-/// The most bytes of one backend's keys, where its neighbours have too many to be read together with it.
+/// Maximum size of the answer for one backend in bytes, if it is read without the other backends.
 const MAX_BACKEND: usize = 2 * 1024 * 1024;
 
 impl Documents {
-    /// The documents below `root`.
+    /// Creates a client for the documents below `root`.
     pub fn new(client: Client, root: &Root) -> Self {
         Self { client, prefix: root.weights_prefix() }
     }
 
-    /// The prefix of their keys, with a final slash.
+    /// Returns the prefix of the keys, with a final slash.
     pub fn prefix(&self) -> &str {
         &self.prefix
     }
 
-    /// The Consul that is written to, for a question: its address, and its datacenter where that is known.
+    /// Describes the target of writes, for a confirmation prompt: the address of Consul, and the datacenter if known.
     pub async fn place(&self) -> String {
         let address = self.client.address();
         match self.client.datacenter().await {
@@ -106,46 +106,46 @@ impl Documents {
         }
     }
 
-    /// Reads all of them.
+    /// Reads all backends.
     ///
     /// # Errors
     /// [`DocumentsError::Read`].
     pub async fn all(&self) -> Result<Everything, DocumentsError> {
-        self.listed(&self.prefix, |listing, entries| {
+        self.read_listing(&self.prefix, |listing, entries| {
             Ok(Everything { filtered: listing.filtered, ..read(&self.prefix, entries)? })
         })
         .await
     }
 
-    /// Reads the keys of one backend.
+    /// Reads one backend; none if it has no key.
     ///
     /// # Errors
     /// [`DocumentsError::Read`].
     pub async fn backend(&self, backend: &BackendName) -> Result<Option<Stored>, DocumentsError> {
         let document = self.key(backend);
         let decode = |entries: &[Entry<'_>]| read(&self.prefix, entries);
-        let everything = self.of_backend(backend, decode).await.map_err(|source| read_error(&document, source))?;
+        let everything = self.read_keys(backend, decode).await.map_err(|source| read_error(&document, source))?;
         Ok(everything.backends.into_iter().next())
     }
 
-    /// The key of the document.
+    /// Returns the key of the document.
     fn key(&self, backend: &BackendName) -> String {
         format!("{}{backend}", self.prefix)
     }
 
-    /// What `decode` makes of the document and the leaves of one backend.
-    async fn of_backend<T>(
+    /// Reads the document and the leaves of one backend, and decodes them with `decode`.
+    async fn read_keys<T>(
         &self,
         backend: &BackendName,
         decode: impl FnOnce(&[Entry<'_>]) -> Result<T, BadResponse>,
     ) -> Result<T, ConsulError> {
         let document = self.key(backend);
-        // One request for document and leaves, so that both are of one moment. It brings other backends whose name begins
-        // alike.
+        // One request for document and leaves, so that both are from the same moment. The answer also has the backends
+        // with a name that starts with this name.
         let own = |key: &str| key.strip_prefix(&*document).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
         let listings = match self.client.list(&document, None).await {
             Ok(listing) => vec![listing],
-            // A neighbour may have filled the answer; on their own both are bounded.
+            // Another backend may be too large. Without it, the size of both answers is limited.
             Err(ConsulError::TooLarge(_)) => vec![
                 self.client.get_at_most(&document, MAX_BACKEND).await?,
                 self.client.list_at_most(&format!("{document}/"), MAX_BACKEND).await?,
@@ -157,26 +157,26 @@ impl Documents {
             entries.extend(listing.entries()?.into_iter().filter(|entry| own(&entry.key)));
         }
         if entries.is_empty() {
-            // A listing leaves out what the token may not read; only a plain read shows that.
+            // A listing omits keys that the token may not read. Only a read of the key itself reports the denial.
             self.client.may_read(&document).await?;
         }
         decode(&entries).map_err(ConsulError::BadResponse)
     }
 
-    /// Reads the keys below `prefix`, which need not be weightd's, and returns what `decode` makes of them, and whether
-    /// Consul says that it hides some of them from this token.
+    /// Reads the keys below any `prefix`, and decodes them with `decode`. Also returns whether ACLs hide keys from this
+    /// token.
     ///
     /// # Errors
     /// [`DocumentsError::Read`].
-    pub async fn elsewhere<T>(
+    pub async fn read_prefix<T>(
         &self,
         prefix: &str,
         decode: impl FnOnce(&[Entry<'_>]) -> Result<T, BadResponse>,
     ) -> Result<(T, bool), DocumentsError> {
-        self.listed(prefix, |listing, entries| Ok((decode(entries)?, listing.filtered))).await
+        self.read_listing(prefix, |listing, entries| Ok((decode(entries)?, listing.filtered))).await
     }
 
-    async fn listed<T>(
+    async fn read_listing<T>(
         &self,
         below: &str,
         decode: impl FnOnce(&Listing, &[Entry<'_>]) -> Result<T, BadResponse>,
@@ -185,7 +185,7 @@ impl Documents {
             let listing = self.client.list(below, None).await?;
             let entries = listing.entries()?;
             if entries.is_empty() {
-                // A listing leaves out what the token may not read; only a plain read shows that.
+                // A listing omits keys that the token may not read. Only a read of the key itself reports the denial.
                 self.client.may_read(below).await?;
             }
             decode(&listing, &entries).map_err(ConsulError::BadResponse)
@@ -193,10 +193,10 @@ impl Documents {
         decoded.await.map_err(|source| read_error(below, source))
     }
 
-    /// Writes, unless somebody else changed the backend since it was read, and reads back what is there then.
+    /// Writes if the backend did not change since it was read, and reads it back.
     ///
     /// # Errors
-    /// [`DocumentsError::Write`] if nothing was written, [`DocumentsError::Unsure`] if that cannot be known.
+    /// [`DocumentsError::Write`] if nothing was written, [`DocumentsError::UnknownResult`] if the result is unknown.
     pub async fn write(&self, backend: &BackendName, write: &Write) -> Result<Written, DocumentsError> {
         let key = self.key(backend);
         let done = match write {
@@ -215,18 +215,18 @@ impl Documents {
                 })
             }
         };
-        let unsure = |source| DocumentsError::Unsure { key: key.clone(), backend: backend.clone(), source };
+        let unknown = |source| DocumentsError::UnknownResult { key: key.clone(), backend: backend.clone(), source };
         match done {
             Ok(false) => Ok(Written::Conflict),
             Ok(true) => match self.read_back(backend, write).await {
                 Ok(Some(index)) => Ok(Written::Yes { index }),
                 Ok(None) => Ok(Written::Superseded),
-                Err(error) => Err(unsure(error)),
+                Err(error) => Err(unknown(error)),
             },
-            // Only a read shows what became of it.
+            // Only a read shows whether Consul did the write.
             Err(error) if may_have_happened(&error) => match self.read_back(backend, write).await {
                 Ok(Some(index)) => Ok(Written::Yes { index }),
-                Ok(None) | Err(_) => Err(unsure(error)),
+                Ok(None) | Err(_) => Err(unknown(error)),
             },
             Err(source) => {
                 let with_leaves = match write {
@@ -239,10 +239,10 @@ impl Documents {
         }
     }
 
-    /// The `ModifyIndex` of what was to be written, if exactly that is there.
+    /// Reads the backend and returns its `ModifyIndex`; none if its keys differ from the write.
     async fn read_back(&self, backend: &BackendName, write: &Write) -> Result<Option<u64>, ConsulError> {
         let key = self.key(backend);
-        self.of_backend(backend, |entries| {
+        self.read_keys(backend, |entries| {
             let mut found = BTreeMap::new();
             for entry in entries {
                 found.insert(entry.key.to_string(), (entry.bytes()?, entry.modify_index));
@@ -253,13 +253,13 @@ impl Documents {
     }
 }
 
-/// Whether a write with this outcome may have happened all the same.
+/// Whether Consul may have done a write that failed with this error.
 fn may_have_happened(error: &ConsulError) -> bool {
     match error {
         ConsulError::Unreachable { source, .. } => !source.0.is_connect(),
-        // After the handshake something may have gone through.
+        // A failure after the handshake may come after the write.
         ConsulError::Tls { source, .. } => matches!(source, TlsError::Handshake(_)),
-        // Of an answer that is cut off or not JSON nothing is known but that it was an answer.
+        // A truncated answer, or one that is not JSON, does not show the result.
         ConsulError::Timeout(_)
         | ConsulError::Closed(_)
         | ConsulError::Encoded(_)
@@ -277,7 +277,8 @@ fn read_error(below: &str, source: ConsulError) -> DocumentsError {
     DocumentsError::Read { below: below.to_owned(), rule, source }
 }
 
-/// The greatest `ModifyIndex` of what `write` writes, if that is what the keys hold. `key` is the document's.
+/// Returns the greatest `ModifyIndex` if the keys in `found` have the content of `write`; else none. `key` is the key
+/// of the document.
 fn is_written(key: &str, write: &Write, found: &BTreeMap<String, (Vec<u8>, u64)>) -> Option<u64> {
     let holds = |key: &str, value: &[u8]| found.get(key).filter(|(bytes, _)| bytes == value).map(|(_, index)| *index);
     match write {
@@ -297,7 +298,7 @@ fn is_written(key: &str, write: &Write, found: &BTreeMap<String, (Vec<u8>, u64)>
     }
 }
 
-/// The transaction for a write. `key` is the document's.
+/// Returns the transaction for a write. `key` is the key of the document.
 fn operations(key: &str, write: &Write) -> Vec<Operation> {
     let leaf = |server| format!("{key}/{server}");
     match write {
@@ -335,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn leaves_are_written_while_nothing_else_changes() {
+    fn a_write_of_leaves_checks_all_other_keys_of_the_backend() {
         let server = |name| ServerName::new(name).unwrap();
         let write = Write::Leaves { set: vec![(server("blue"), "7".to_owned(), 5)], keep: vec![(server("green"), 6)] };
         assert_eq!(

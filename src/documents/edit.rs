@@ -1,4 +1,4 @@
-//! What a command makes of a backend's keys. Pure.
+//! Computes the new keys of a backend for a command. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,143 +14,143 @@ use super::{
     view::View,
 };
 
-/// The most leaves that one transaction changes.
+/// Maximum number of leaves in one transaction.
 pub const MAX_LEAVES: usize = 48;
 
-/// Who changes something, why and when; what they are sure of.
+/// The author, the reason and the options of a change.
 #[derive(Debug, Clone, Default)]
 pub struct Intent {
-    /// Who.
+    /// The author.
     pub by: String,
-    /// Why.
+    /// The reason.
     pub reason: Option<String>,
-    /// When, for people.
+    /// The time, for people.
     pub at: String,
     /// Whether the document may pass the guards.
     pub force: bool,
-    /// Whether something may come into being: a backend, a server.
+    /// Whether the change may create a backend or a server.
     pub create: bool,
 }
 
-/// What a command makes of a backend's keys.
+/// The computed change of a backend's keys.
 #[derive(Debug)]
 pub struct Edit {
-    /// What they say.
+    /// The backend before the change; none if it has no key.
     pub before: Option<View>,
-    /// What they will say.
+    /// The backend after the change.
     pub after: View,
-    /// What has to be written for that.
+    /// The write for the change.
     pub write: Write,
 }
 
-/// What has to be written, under which conditions.
+/// The keys to write, with their conditions.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Write {
-    /// Nothing: it is there already.
+    /// Nothing: Consul already has this state.
     Nothing,
-    /// The document, in place of the leaves if there are any.
+    /// Write the document, and delete the leaves, if any.
     Document {
-        /// Its text.
+        /// The text of the document.
         value: Vec<u8>,
-        /// `ModifyIndex` it must have; 0 means that it must not exist.
+        /// The expected `ModifyIndex` of the document; 0 means that it must not exist.
         index: u64,
-        /// The leaves to delete, with the `ModifyIndex` they must have.
+        /// The leaves to delete, with their expected `ModifyIndex`.
         leaves: Vec<(ServerName, u64)>,
     },
-    /// Leaves, all in one transaction, while there is no document.
+    /// Write leaves in one transaction, if there is no document.
     Leaves {
-        /// The leaves to set, with the `ModifyIndex` they must have; 0 means that they must not exist.
+        /// The leaves to set, with their expected `ModifyIndex`; 0 means that the leaf must not exist.
         set: Vec<(ServerName, String, u64)>,
-        /// The leaves that must not have changed.
+        /// The other leaves, with their expected `ModifyIndex`.
         keep: Vec<(ServerName, u64)>,
     },
 }
 
-/// Why a change is not made.
+/// The change is refused.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EditError {
-    /// There is no key for the backend.
+    /// The backend has no key.
     #[error("backend `{0}` has no key in Consul")]
     NoSuchBackend(BackendName),
-    /// The document or the leaves do not have the server.
-    #[error("backend `{backend}` has no server `{server}` in Consul; it has {known}")]
+    /// The document, or the leaves, do not have the server.
+    #[error("backend `{backend}` has no server `{server}` in Consul; its servers are {known}")]
     NoSuchServer {
         /// The backend.
         backend: BackendName,
-        /// The server that was named.
+        /// The server in the command.
         server: ServerName,
-        /// The first few servers that there are.
+        /// The first servers of the backend.
         known: String,
-        /// The one that was probably meant.
+        /// The server with the most similar name.
         nearest: Option<ServerName>,
     },
-    /// No server would get traffic.
-    #[error("every server of `{0}` would weigh 0: nobody would answer")]
+    /// All servers would have weight 0.
+    #[error("all servers of backend `{0}` would have weight 0; requests would fail")]
     AllZero(BackendName),
-    /// What is there is refused by every weightd, so nobody can say what a change of it would mean.
+    /// Every weightd rejects the current document or leaves, so the effect of a change is undefined.
     #[error("{key} is rejected: {reason}", key = Escaped(key))]
     Rejected {
-        /// The key.
+        /// The rejected key.
         key: String,
-        /// What is wrong with it.
+        /// The reason for the rejection.
         reason: Invalid,
-        /// Whether a new document may be written in its place.
+        /// Whether a new document may replace it.
         replaceable: bool,
     },
     /// The backend was released.
     #[error("backend `{0}` is released: weightd does not manage it")]
     Released(BackendName),
-    /// Leaves are plain numbers.
-    #[error("backend `{0}` has leaves, which cannot hold a reason")]
+    /// The change has a reason, but leaves are plain numbers.
+    #[error("backend `{0}` has leaves; leaves cannot store a reason")]
     NoReason(BackendName),
-    /// More leaves than are written together.
-    #[error("backend `{backend}` has {leaves} leaves, and at most {MAX_LEAVES} are written together")]
+    /// The backend has more leaves than fit into one transaction.
+    #[error("backend `{backend}` has {leaves} leaves; one transaction can write at most {MAX_LEAVES}")]
     TooManyLeaves {
         /// The backend.
         backend: BackendName,
-        /// How many it has.
+        /// The number of leaves.
         leaves: usize,
     },
-    /// The outcome would be refused by every weightd.
-    #[error("the outcome would be rejected: {0}")]
+    /// Every weightd would reject the new document.
+    #[error("weightd would reject the new document: {0}")]
     Invalid(Invalid),
 }
 
 impl EditError {
-    /// What to do about it. `prefix` is where documents lie.
+    /// Returns the fix, for hints. `prefix` is the prefix of the documents.
     pub fn hint(&self, prefix: &str) -> String {
         match self {
             Self::NoSuchBackend(backend) => {
-                format!("add --create if `{backend}` is right")
+                format!("check the name; to create `{backend}`, add --create")
             }
             Self::NoSuchServer { nearest: Some(nearest), .. } => {
-                format!("did you mean `{nearest}`? To add a server, add --create")
+                format!("did you mean `{nearest}`? To create a server, add --create")
             }
-            Self::NoSuchServer { nearest: None, .. } => "add --create to add a server".to_owned(),
-            Self::AllZero(_) => "leave one server above 0, or add --force if nobody is to answer".to_owned(),
+            Self::NoSuchServer { nearest: None, .. } => "check the name; to create a server, add --create".to_owned(),
+            Self::AllZero(_) => "set a weight above 0 for one server, or add --force to stop all traffic".to_owned(),
             Self::Rejected { replaceable: true, .. } => {
-                "name every server and add --create to write a new document in its place".to_owned()
+                "to replace it with a new document, name all servers and add --create".to_owned()
             }
-            Self::Released(_) => "name every server and add --create to manage it again".to_owned(),
+            Self::Released(_) => "to manage it again, name all servers and add --create".to_owned(),
             Self::NoReason(backend) => format!(
-                "leave out --reason; or use a document, which holds one: delete the leaves with \
-                 `consul kv delete -recurse {prefix}{backend}/` (HAProxy keeps its weights meanwhile), then name every \
-                 server in `weightctl set {backend} --create …`"
+                "remove --reason; or use a document, which stores a reason: delete the leaves with \
+                 `consul kv delete -recurse {prefix}{backend}/` (HAProxy keeps its weights), then name all \
+                 servers in `weightctl set {backend} --create …`"
             ),
             Self::TooManyLeaves { backend, .. } => format!(
                 "use a document: delete the leaves with `consul kv delete -recurse {prefix}{backend}/` \
-                 (HAProxy keeps its weights meanwhile), then name every server in `weightctl set {backend} --create …`"
+                 (HAProxy keeps its weights), then name all servers in `weightctl set {backend} --create …`"
             ),
             Self::Rejected { reason, .. } | Self::Invalid(reason) => reason.remedy().to_owned(),
         }
     }
 }
 
-/// Sets the weights in `asked`; a server that is not named there keeps its own.
+/// Computes the edit that sets the weights in `requested`. A server that is not in `requested` keeps its weight.
 pub fn set(
     backend: &BackendName,
     stored: Option<&Stored>,
-    asked: &Weights,
+    requested: &Weights,
     intent: &Intent,
 ) -> Result<Edit, EditError> {
     let current = Current::of(backend, stored, intent.create)?;
@@ -158,19 +158,19 @@ pub fn set(
         return Err(EditError::Released(backend.clone()));
     }
     if !intent.create
-        && let Some(server) = asked.keys().find(|server| !current.weights.contains_key(*server))
+        && let Some(server) = requested.keys().find(|server| !current.weights.contains_key(*server))
     {
         let known = current.weights.keys().map(ServerName::as_str);
         let nearest = nearest(server.as_str(), known).and_then(|name| current.weights.get_key_value(name));
         return Err(EditError::NoSuchServer {
             backend: backend.clone(),
             server: server.clone(),
-            known: some(&current.weights),
+            known: first_names(&current.weights),
             nearest: nearest.map(|(name, _)| name.clone()),
         });
     }
     let mut weights = current.weights.clone();
-    weights.extend(asked.iter().map(|(server, weight)| (server.clone(), *weight)));
+    weights.extend(requested.iter().map(|(server, weight)| (server.clone(), *weight)));
     let becomes_document = current.layout != Layout::Leaves || intent.force;
     if intent.reason.is_some() && !becomes_document {
         return Err(EditError::NoReason(backend.clone()));
@@ -187,8 +187,8 @@ pub fn set(
     current.document(backend, stored, &Kind::Weights(weights), intent.force, intent)
 }
 
-/// The names of the servers, the first few of them.
-fn some(weights: &Weights) -> String {
+/// Lists the first 8 server names, and the number of the others.
+fn first_names(weights: &Weights) -> String {
     const SHOWN: usize = 8;
     let mut names: Vec<_> = weights.keys().take(SHOWN).map(|name| format!("`{name}`")).collect();
     if weights.len() > SHOWN {
@@ -197,7 +197,7 @@ fn some(weights: &Weights) -> String {
     names.join(", ")
 }
 
-/// Stops managing the backend; HAProxy keeps what it has.
+/// Computes the edit that releases the backend. HAProxy keeps its weights.
 pub fn release(backend: &BackendName, stored: Option<&Stored>, intent: &Intent) -> Result<Edit, EditError> {
     let current = Current::of(backend, stored, intent.create)?;
     if current.released && current.has_reason(intent) {
@@ -206,10 +206,10 @@ pub fn release(backend: &BackendName, stored: Option<&Stored>, intent: &Intent) 
     current.document(backend, stored, &Kind::Release, false, intent)
 }
 
-/// What there is to start from.
+/// The current state of a backend's keys, as the base of an edit.
 struct Current<'s> {
     layout: Layout,
-    /// Whether the keys say which weights to enforce.
+    /// Whether the keys have weights to enforce.
     enforced: bool,
     released: bool,
     weights: Weights,
@@ -239,7 +239,7 @@ impl<'s> Current<'s> {
         let Some(stored) = stored else {
             return if create { Ok(nothing) } else { Err(EditError::NoSuchBackend(backend.clone())) };
         };
-        let there = Self { layout: stored.layout, index: stored.index, view: View::of(stored), ..nothing };
+        let present = Self { layout: stored.layout, index: stored.index, view: View::of(stored), ..nothing };
         Ok(match &stored.content {
             Content::Rejected(rejected) => {
                 let replaceable = replaceable(stored.layout, rejected);
@@ -247,23 +247,23 @@ impl<'s> Current<'s> {
                     let Rejected { key, index: _, reason } = &**rejected;
                     return Err(EditError::Rejected { key: key.clone(), reason: reason.clone(), replaceable });
                 }
-                there
+                present
             }
             Content::Leaves(leaves) => {
                 let weights = leaves.iter().map(|(server, leaf)| (server.clone(), leaf.weight)).collect();
-                Self { enforced: true, weights, index: 0, leaves, ..there }
+                Self { enforced: true, weights, index: 0, leaves, ..present }
             }
             Content::Document(document) => {
-                let there = Self { force: document.force, unknown: &document.unknown, ..there };
+                let present = Self { force: document.force, unknown: &document.unknown, ..present };
                 match &document.kind {
-                    Kind::Release => Self { released: true, ..there },
-                    Kind::Weights(weights) => Self { enforced: true, weights: weights.clone(), ..there },
+                    Kind::Release => Self { released: true, ..present },
+                    Kind::Weights(weights) => Self { enforced: true, weights: weights.clone(), ..present },
                 }
             }
         })
     }
 
-    /// Whether the reason of the change is already there. A change without one keeps what is there.
+    /// Whether the document already has the reason of the change. A change without a reason keeps the current one.
     fn has_reason(&self, intent: &Intent) -> bool {
         intent.reason.is_none() || intent.reason == self.view.reason
     }
@@ -282,7 +282,7 @@ impl<'s> Current<'s> {
         let text = DocumentText { kind, force, intent, unknown: self.unknown };
         let malformed = |error: serde_json::Error| EditError::Invalid(Invalid::Malformed(error.to_string()));
         let value = serde_json::to_vec(&text).map_err(malformed)?;
-        // What is written is what every weightd reads, or it is not written.
+        // weightd's own parser validates the text before the write.
         let document = Document::parse(&value).map_err(EditError::Invalid)?;
         let leaves = self.leaves.iter().map(|(server, leaf)| (server.clone(), leaf.index)).collect();
         Ok(Edit {
@@ -294,11 +294,11 @@ impl<'s> Current<'s> {
 }
 
 impl Edit {
-    /// See [`View::served_by`].
+    /// See [`View::limit_shares_to`].
     #[must_use]
-    pub fn served_by(mut self, active: &BTreeSet<ServerName>) -> Self {
-        self.before.iter_mut().for_each(|view| view.served_by(active));
-        self.after.served_by(active);
+    pub fn limit_shares_to(mut self, active: &BTreeSet<ServerName>) -> Self {
+        self.before.iter_mut().for_each(|view| view.limit_shares_to(active));
+        self.after.limit_shares_to(active);
         self
     }
 
@@ -307,8 +307,8 @@ impl Edit {
     }
 }
 
-/// Whether a document may be written in place of one that is refused: not if a later version may understand
-/// it, and not if other keys are what is wrong.
+/// Whether a new document may replace a rejected one. Not if a newer version may support it, and not if the problem is
+/// in other keys.
 fn replaceable(layout: Layout, rejected: &Rejected) -> bool {
     layout == Layout::Document
         && !matches!(rejected.reason, Invalid::Version(_) | Invalid::SplitUnsupported | Invalid::FolderValue)
@@ -338,7 +338,7 @@ fn leaves(
     })
 }
 
-/// The text of a document, its fields in the order in which people read them.
+/// The JSON text of a document, with the fields in an order for people.
 struct DocumentText<'a> {
     kind: &'a Kind,
     force: bool,

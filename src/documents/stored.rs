@@ -1,4 +1,4 @@
-//! What Consul holds about each backend, read as every weightd reads it. Pure.
+//! The backends in Consul, decoded by weightd's own decoder. Pure.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -8,67 +8,67 @@ use weightd_core::{
     model::{BackendName, ServerName, Weight},
 };
 
-/// How the keys of a backend are laid out.
+/// The layout of a backend's keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Layout {
     /// One document, `<backend>`.
     Document,
-    /// A key for each server, `<backend>/<server>`.
+    /// One key per server, `<backend>/<server>`.
     Leaves,
-    /// Document and leaves at once, which is refused.
+    /// Both a document and leaves, which is rejected.
     Both,
 }
 
-/// What Consul holds about one backend.
+/// One backend in Consul.
 #[derive(Debug)]
 pub struct Stored {
     /// Its name.
     pub backend: BackendName,
-    /// How its keys are laid out.
+    /// The layout of its keys.
     pub layout: Layout,
     /// `ModifyIndex` of the document, or the greatest of the leaves.
     pub index: u64,
-    /// What the keys say.
+    /// The content of its keys.
     pub content: Content,
 }
 
-/// What the keys of a backend say.
+/// The content of a backend's keys.
 #[derive(Debug)]
 pub enum Content {
     /// A valid document.
     Document(Document),
     /// Valid leaves.
     Leaves(BTreeMap<ServerName, Leaf>),
-    /// Something that every weightd refuses.
+    /// Invalid keys, which every weightd rejects.
     Rejected(Arc<Rejected>),
 }
 
 /// The key of one server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Leaf {
-    /// What it says.
+    /// Its weight.
     pub weight: Weight,
     /// Its `ModifyIndex`.
     pub index: u64,
 }
 
-/// What Consul holds below the prefix.
+/// All backends below the prefix.
 #[derive(Debug, Default)]
 pub struct Everything {
     /// The backends, by name.
     pub backends: Vec<Stored>,
-    /// Keys that belong to no backend HAProxy could have: some of them.
+    /// Keys with an invalid backend name; the first of them.
     pub stray: Vec<Arc<Rejected>>,
-    /// How many such keys there are.
+    /// Total number of such keys.
     pub stray_total: usize,
-    /// Whether Consul said that it hid keys from this token.
+    /// Whether ACLs hide keys from this token.
     pub filtered: bool,
 }
 
-/// Reads the keys below `prefix` as every weightd reads them.
+/// Decodes the keys below `prefix`.
 pub fn read(prefix: &str, entries: &[Entry<'_>]) -> Result<Everything, BadResponse> {
-    // weightd's own decoder judges, so that what is shown as valid is what is enforced.
+    // weightd's own decoder validates the keys, so that a document shown as valid is a document that weightd accepts.
     let state = Decoder::new(prefix).decode(entries)?;
     let mut keys: BTreeMap<&str, Keys<'_>> = BTreeMap::new();
     for entry in entries {
@@ -117,14 +117,14 @@ impl Keys<'_> {
                 });
                 (desired.index, Content::Leaves(leaves.collect()))
             }
-            // Only a document can release.
+            // Unreachable: only a document can be a release.
             (Published::Valid(Instruction::Release { index }), None) => (index, Content::Leaves(BTreeMap::new())),
         };
         Ok(Stored { backend, layout, index, content })
     }
 }
 
-/// Reads a document again for the fields that [`Decoder`] does not keep.
+/// Parses a document again, for the fields that [`Decoder`] drops.
 fn document(entry: &Entry<'_>) -> Result<Content, BadResponse> {
     Ok(match Document::parse(&entry.bytes()?) {
         Ok(document) => Content::Document(document),
@@ -144,7 +144,7 @@ pub(crate) mod tests {
 
     pub(crate) const PREFIX: &str = "weightd/weights/";
 
-    /// What Consul holds if these are its keys, the first with `ModifyIndex` 1, the next with 2 and so on.
+    /// Decodes these keys. Their `ModifyIndex` values are 1, 2, and so on.
     pub(crate) fn everything(keys: &[(&str, &str)]) -> Everything {
         let entries: Vec<_> = (1..)
             .zip(keys)
@@ -157,7 +157,7 @@ pub(crate) mod tests {
         read(PREFIX, &entries).unwrap()
     }
 
-    /// As [`everything`], of the only backend in it.
+    /// Decodes these keys of one backend.
     pub(crate) fn stored(keys: &[(&str, &str)]) -> Stored {
         let mut everything = everything(keys);
         assert_eq!(everything.backends.len(), 1, "{everything:?}");
@@ -165,7 +165,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn both_layouts_are_told_apart() {
+    fn both_layouts_are_detected() {
         let document = stored(&[("app", r#"{"weights":{"blue":90},"ticket":7}"#)]);
         assert_eq!((document.layout, document.index), (Layout::Document, 1));
         assert!(matches!(document.content, Content::Document(d) if d.unknown["ticket"].get() == "7"));
@@ -178,7 +178,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_weightd_refuses_is_refused() {
+    fn keys_that_weightd_rejects_are_rejected() {
         for (keys, layout) in [
             (&[("app", "{}")][..], Layout::Document),
             (&[("app/blue", "x")], Layout::Leaves),
@@ -193,7 +193,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn keys_of_no_backend_are_stray() {
+    fn keys_with_an_invalid_backend_name_are_stray() {
         let everything = everything(&[("a b", "1"), ("app/x", "1")]);
         assert_eq!((everything.backends.len(), everything.stray.len(), everything.stray_total), (1, 1, 1));
     }

@@ -1,4 +1,4 @@
-//! A backend as `get`, `list` and `set` show it, and its JSON. Pure.
+//! The view of a backend for `get`, `list` and `set`, and its JSON. Pure.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,31 +14,31 @@ use weightd_core::{
 
 use super::stored::{Content, Everything, Layout, Stored};
 
-/// What the keys of a backend say, in a word.
+/// The state of a backend's keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// Weights to enforce.
+    /// The keys have weights to enforce.
     Weights,
-    /// Nothing any more: HAProxy keeps what it has.
+    /// The backend is released. HAProxy keeps its weights.
     Released,
-    /// Something that every weightd refuses: what was accepted stays in force.
+    /// The keys are invalid. The accepted weights stay in force.
     Rejected,
 }
 
-/// One backend as `get`, `list` and `set` show it. In JSON:
+/// The view of one backend for `get`, `list` and `set`. Its JSON:
 ///
 /// ```json
 /// {
 ///   "backend": "app1",
 ///   "layout": "document",        "document", "leaves", or "both", which is rejected
 ///   "state": "weights",          "weights", "released", "rejected"
-///   "index": 42,                 ModifyIndex, of leaves the greatest; null if it is not written
+///   "index": 42,                 ModifyIndex, of leaves the greatest; null if not written
 ///   "weights": {"blue": 90, "green": 10},          null unless the state is "weights"
 ///   "shares": {"blue": 90.0, "green": 10.0},       in percent; null for each server if none gets traffic. With a
-///                                                  weightd on this host, of the servers that serve there
+///                                                  weightd on this host, only of the servers that serve there
 ///   "force": false,              whether the document may pass the guards
-///   "by": "alice",               who, why and when, as the document says; null if it does not
+///   "by": "alice",               author, reason and time in the document; null if missing
 ///   "reason": "10 % canary",
 ///   "at": "2026-11-21T10:00:00Z",
 ///   "rejected": null             if rejected: {"key": …, "reason": …, "remedy": …}
@@ -48,11 +48,11 @@ pub enum State {
 pub struct View {
     /// Its name.
     pub backend: BackendName,
-    /// How its keys are laid out.
+    /// The layout of its keys.
     pub layout: Layout,
-    /// What they say, in a word.
+    /// The state of its keys.
     pub state: State,
-    /// `ModifyIndex`, of leaves the greatest; none before it is written.
+    /// `ModifyIndex`, of leaves the greatest; none before the write.
     pub index: Option<u64>,
     /// The weights; none unless the state is [`State::Weights`].
     pub weights: Option<Weights>,
@@ -60,29 +60,29 @@ pub struct View {
     pub shares: Option<BTreeMap<ServerName, Share>>,
     /// Whether the document may pass the guards.
     pub force: bool,
-    /// Who wrote it.
+    /// The author.
     pub by: Option<String>,
-    /// Why.
+    /// The reason.
     pub reason: Option<String>,
-    /// When.
+    /// The time, for people.
     pub at: Option<String>,
-    /// What is wrong with it.
+    /// The rejected key.
     pub rejected: Option<RejectedView>,
 }
 
-/// A key that is refused. In JSON: `{"key": …, "reason": …, "remedy": …}`.
+/// A rejected key. Its JSON: `{"key": …, "reason": …, "remedy": …}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RejectedView {
     /// The full key.
     pub key: String,
-    /// What is wrong.
+    /// The reason for the rejection.
     pub reason: String,
-    /// What to do about it.
+    /// The fix.
     pub remedy: String,
 }
 
 impl RejectedView {
-    /// As it is shown.
+    /// Creates the view of a rejected key.
     pub fn of(rejected: &Rejected) -> Self {
         Self {
             key: rejected.key.clone(),
@@ -92,20 +92,20 @@ impl RejectedView {
     }
 }
 
-/// All backends. In JSON: `{"backends": [<backend>…], "stray": [{"key", "reason", "remedy"}…], "stray_total": 0}`,
-/// where `stray` are keys that belong to no backend HAProxy could have, the first hundred of them.
+/// All backends. Its JSON: `{"backends": [<backend>…], "stray": [{"key", "reason", "remedy"}…], "stray_total": 0}`.
+/// `stray` has the first 100 keys with an invalid backend name.
 #[derive(Debug, Serialize)]
 pub struct Overview {
-    /// Each backend, by name.
+    /// The backends, by name.
     pub backends: Vec<View>,
-    /// Keys that belong to no backend, the first hundred of them.
+    /// Keys with an invalid backend name; the first 100.
     pub stray: Vec<RejectedView>,
-    /// How many such keys there are.
+    /// Total number of such keys.
     pub stray_total: usize,
 }
 
 impl Overview {
-    /// Of what Consul holds.
+    /// Creates the overview of all backends.
     pub fn of(everything: &Everything) -> Self {
         Self {
             backends: everything.backends.iter().map(View::of).collect(),
@@ -114,13 +114,12 @@ impl Overview {
         }
     }
 
-    /// What deserves a word beside the table: that there is nothing, that something is hidden, and each key
-    /// that is refused, the first few of them.
+    /// Returns the notes for the table: no backend, keys hidden by ACLs, and the first rejected keys.
     pub fn notes(&self, prefix: &str, filtered: bool) -> Vec<String> {
         const SHOWN: usize = 20;
         let mut notes = Vec::new();
         if filtered {
-            notes.push("Consul hides keys that this token may not read".to_owned());
+            notes.push("Consul hides keys, because this token may not read them".to_owned());
         }
         if self.backends.is_empty() && self.stray_total == 0 {
             notes.push(format!("there is no backend below {prefix}"));
@@ -137,14 +136,14 @@ impl Overview {
 }
 
 impl RejectedView {
-    /// What is wrong with which key.
+    /// Returns the key and the reason as one sentence.
     pub fn sentence(&self) -> String {
         format!("{} is rejected: {}", Escaped(&self.key), self.reason)
     }
 }
 
 impl View {
-    /// Of what Consul holds.
+    /// Creates the view of a backend in Consul.
     pub fn of(stored: &Stored) -> Self {
         let mut view = match &stored.content {
             Content::Document(document) => Self::of_document(&stored.backend, document),
@@ -162,12 +161,12 @@ impl View {
         view
     }
 
-    /// Of a document that is not written yet.
+    /// Creates the view of a document that is not written yet.
     pub fn of_document(backend: &BackendName, document: &Document) -> Self {
         let mut view = Self::empty(backend, Layout::Document);
         match &document.kind {
             Kind::Release => view.state = State::Released,
-            Kind::Weights(weights) => view.weigh(weights.clone()),
+            Kind::Weights(weights) => view.set_weights(weights.clone()),
         }
         view.force = document.force;
         view.by.clone_from(&document.by);
@@ -176,10 +175,10 @@ impl View {
         view
     }
 
-    /// Of leaves that are not written yet.
+    /// Creates the view of leaves that are not written yet.
     pub fn of_leaves(backend: &BackendName, weights: Weights) -> Self {
         let mut view = Self::empty(backend, Layout::Leaves);
-        view.weigh(weights);
+        view.set_weights(weights);
         view
     }
 
@@ -199,15 +198,16 @@ impl View {
         }
     }
 
-    fn weigh(&mut self, weights: Weights) {
+    fn set_weights(&mut self, weights: Weights) {
         let share = |(server, weight): (&ServerName, &Weight)| (server.clone(), Share::of(*weight, &weights));
         self.shares = Some(weights.iter().map(share).collect());
         self.weights = Some(weights);
     }
 
-    /// Counts only these servers: those that take traffic when their weight is above 0. The others get none, whatever
-    /// their weight. If none of these has a weight, nobody knows which backup server takes the traffic.
-    pub fn served_by(&mut self, active: &BTreeSet<ServerName>) {
+    /// Computes the shares again, only for the servers in `active`, which serve traffic with a weight above 0. All
+    /// other servers get no traffic. If no active server has a weight above 0, the shares are unknown: a backup server
+    /// serves.
+    pub fn limit_shares_to(&mut self, active: &BTreeSet<ServerName>) {
         let Some(weights) = &self.weights else { return };
         let counted: Weights =
             weights.iter().filter(|(server, _)| active.contains(*server)).map(|(s, w)| (s.clone(), *w)).collect();
@@ -218,18 +218,18 @@ impl View {
         self.shares = Some(weights.iter().map(share).collect());
     }
 
-    /// The share of a server, as it is shown.
+    /// Returns the share of a server as text; `-` if unknown.
     pub fn share(&self, server: &ServerName) -> String {
         let share = self.shares.as_ref().and_then(|shares| shares.get(server));
         share.map_or_else(|| "-".to_owned(), Share::to_string)
     }
 
-    /// Whether it says the same, whatever its index.
-    pub fn says_the_same(&self, other: &Self) -> bool {
+    /// Whether both views are equal except for the index.
+    pub fn has_same_content(&self, other: &Self) -> bool {
         *self == Self { index: self.index, ..other.clone() }
     }
 
-    /// What it says, on one line.
+    /// Returns the content on one line.
     pub fn summary(&self) -> String {
         const SHOWN: usize = 8;
         match (self.state, &self.weights) {
@@ -249,7 +249,7 @@ impl View {
         }
     }
 
-    /// Who wrote it, when and why, on one line; empty if it does not say.
+    /// Returns author, time and reason on one line; empty if the document has none of them.
     pub fn origin(&self) -> String {
         let mut text = self.by.as_deref().map_or_else(String::new, |by| format!("by {}", Escaped(by)));
         if let Some(at) = &self.at {
@@ -262,7 +262,7 @@ impl View {
     }
 }
 
-/// Foreign text for a cell; empty if there is none.
+/// Escapes text from outside for a table cell; empty if there is none.
 pub fn foreign(text: Option<&String>) -> String {
     text.map_or_else(String::new, |text| Escaped(text).to_string())
 }
@@ -288,11 +288,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_refused_is_noted_and_the_list_is_bounded() {
+    fn rejected_keys_are_noted_and_the_list_is_bounded() {
         let overview = Overview::of(&everything(&[("app1", "{}"), ("a b", "1"), ("ok/a", "1")]));
         insta::assert_snapshot!(overview.notes("weightd/weights/", false).join("\n"), @r#"
         weightd/weights/app1 is rejected: the document has none of `weights`, `split` and `release`; write a document such as {"weights": {"blue": 90, "green": 10}}, or use `weightctl set`
-        weightd/weights/a b is rejected: the backend's name is invalid: the name `a b` contains ` `; HAProxy's names are made of A-Z a-z 0-9 _ . : -; delete the key; write the backend's name as haproxy.cfg has it
+        weightd/weights/a b is rejected: the backend's name is invalid: the name `a b` contains ` `; valid characters are A-Z a-z 0-9 _ . : -; delete the key; use the name of the backend in haproxy.cfg
         "#);
         let many: Vec<_> = (0..30).map(|n| (format!("app{n}"), "x".to_owned())).collect();
         let many: Vec<_> = many.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn foreign_text_cannot_act_on_the_terminal() {
+    fn text_from_outside_is_escaped() {
         let view = View::of(&stored(&[("a", r#"{"weights":{"x":1},"by":"\u001b[2J","reason":"a\nb","at":"\u202e"}"#)]));
         assert_eq!(view.origin(), r"by \u{1b}[2J at \u{202e}: a\nb");
     }

@@ -42,7 +42,7 @@ async fn one(backend: &BackendName, documents: &Documents, context: &Context<'_>
     };
     let mut view = View::of(&stored);
     if let Some(serving) = &serving {
-        view.served_by(&serving.active);
+        view.limit_shares_to(&serving.active);
     }
     context.format.data(&view, |view| table(std::slice::from_ref(view)))?;
     if let Some(serving) = &serving {

@@ -182,7 +182,7 @@ impl From {
             return Err(Failure::new(Exit::Usage, "neither --from-haproxy nor --from-kv is given"));
         };
         let prefix = prefix.to_string();
-        let (candidates, filtered) = documents.elsewhere(&prefix, |entries| kv::candidates(&prefix, entries)).await?;
+        let (candidates, filtered) = documents.read_prefix(&prefix, |entries| kv::candidates(&prefix, entries)).await?;
         if filtered {
             output::note(&format!("Consul hides keys below {prefix} that this token may not read"));
         }

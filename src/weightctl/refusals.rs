@@ -15,7 +15,7 @@ impl From<DocumentsError> for Failure {
             DocumentsError::Read { rule, source, .. } | DocumentsError::Write { rule, source, .. } => {
                 failed(source, &rule).context(context)
             }
-            DocumentsError::Unsure { backend, source, .. } => {
+            DocumentsError::UnknownResult { backend, source, .. } => {
                 failed(source, "").context(context).hint(format!("`weightctl get {backend}` shows what is there"))
             }
         }

@@ -133,7 +133,7 @@ pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Fail
     match edit::set(&args.backend, stored.as_ref(), &asked, &intent) {
         Ok(edit) => {
             let edit = match &serving {
-                Some(serving) => edit.served_by(&serving.active),
+                Some(serving) => edit.limit_shares_to(&serving.active),
                 None => edit,
             };
             carry_out(context.format, &documents, &args.backend, &edit, &args.flags, serving.as_ref()).await

@@ -40,16 +40,16 @@ const DOCUMENT: (&str, &str) = (
 );
 
 #[test]
-fn a_server_that_is_not_named_keeps_its_weight_and_unknown_fields_are_kept_to_the_letter() {
+fn other_servers_keep_their_weights_and_unknown_fields_their_text() {
     let stored = stored(&[DOCUMENT]);
     let edit = set(&name(), Some(&stored), &weights(&[("green", 30)]), &intent()).unwrap();
-    // What was said about the change before is gone, and so is its force.
+    // The metadata and the force of the previous change are removed.
     insta::assert_snapshot!(text(&edit), @r#"{"v":1,"weights":{"blue":90,"green":30},"by":"bob","at":"2026-11-21T10:00:00Z","a":[ ],"z":{"n": 1.10}}"#);
     assert!(matches!(edit.write, Write::Document { index: 1, ref leaves, .. } if leaves.is_empty()));
 }
 
 #[test]
-fn what_is_there_already_is_not_written() {
+fn an_unchanged_state_is_not_written() {
     let plain = stored(&[("app", r#"{"weights":{"blue":90,"green":10}}"#)]);
     let forced_one = stored(&[DOCUMENT]);
     let leaves = stored(&[("app/blue", "90"), ("app/green", "10")]);
@@ -59,7 +59,7 @@ fn what_is_there_already_is_not_written() {
         assert_eq!(edit.write, Write::Nothing);
         assert_eq!(edit.before.as_ref(), Some(&edit.after));
     }
-    // To begin or to end to force is a change.
+    // A different `force` is a change.
     for (stored, intent) in [(&plain, forced()), (&forced_one, intent()), (&leaves, forced())] {
         assert_ne!(set(&name(), Some(stored), &same, &intent).unwrap().write, Write::Nothing);
     }
@@ -72,15 +72,15 @@ fn stored_release() -> Stored {
 }
 
 #[test]
-fn what_is_new_has_to_be_created() {
+fn new_backends_and_servers_need_create() {
     let refusal = set(&name(), None, &weights(&[("blue", 1)]), &intent()).unwrap_err();
     assert_eq!(refusal, EditError::NoSuchBackend(name()));
     assert_eq!(release(&name(), None, &intent()).unwrap_err(), refusal);
 
     let stored = stored(&[DOCUMENT]);
     let refusal = set(&name(), Some(&stored), &weights(&[("gren", 1)]), &intent()).unwrap_err();
-    insta::assert_snapshot!(refusal, @"backend `app` has no server `gren` in Consul; it has `blue`, `green`");
-    insta::assert_snapshot!(refusal.hint("w/"), @"did you mean `green`? To add a server, add --create");
+    insta::assert_snapshot!(refusal, @"backend `app` has no server `gren` in Consul; its servers are `blue`, `green`");
+    insta::assert_snapshot!(refusal.hint("w/"), @"did you mean `green`? To create a server, add --create");
 
     let edit = set(&name(), Some(&stored), &weights(&[("new", 1)]), &created()).unwrap();
     assert_eq!(edit.after.weights, Some(weights(&[("blue", 90), ("green", 10), ("new", 1)])));
@@ -103,17 +103,17 @@ fn a_reason_is_never_dropped() {
     assert!(text(&release(&name(), Some(&released), &because("new")).unwrap()).contains(r#""reason":"new""#));
 
     let leaves = stored(&[("app/blue", "90"), ("app/green", "10")]);
-    for asked in [weights(&[("blue", 90)]), weights(&[("blue", 50)])] {
-        let refused = set(&name(), Some(&leaves), &asked, &because("new")).unwrap_err();
+    for requested in [weights(&[("blue", 90)]), weights(&[("blue", 50)])] {
+        let refused = set(&name(), Some(&leaves), &requested, &because("new")).unwrap_err();
         assert_eq!(refused, EditError::NoReason(name()));
     }
     let forced = Intent { force: true, ..because("new") };
     let edit = set(&name(), Some(&leaves), &weights(&[("blue", 50)]), &forced).unwrap();
-    assert_eq!(edit.after.reason.as_deref(), Some("new"), "a document holds one");
+    assert_eq!(edit.after.reason.as_deref(), Some("new"), "a document stores a reason");
 }
 
 #[test]
-fn nobody_left_to_answer_needs_force() {
+fn all_servers_at_weight_0_need_force() {
     let stored = stored(&[DOCUMENT]);
     let zero = weights(&[("blue", 0), ("green", 0)]);
     assert_eq!(set(&name(), Some(&stored), &zero, &intent()).unwrap_err(), EditError::AllZero(name()));
@@ -136,7 +136,7 @@ fn leaves_stay_leaves() {
 }
 
 #[test]
-fn what_leaves_cannot_say_makes_them_a_document() {
+fn a_force_or_a_release_replaces_leaves_with_a_document() {
     let stored = stored(&[("app/blue", "90"), ("app/green", "10")]);
     for edit in [
         set(&name(), Some(&stored), &weights(&[("green", 10)]), &forced()).unwrap(),
@@ -149,24 +149,24 @@ fn what_leaves_cannot_say_makes_them_a_document() {
 }
 
 #[test]
-fn more_leaves_than_a_transaction_takes_are_left_alone() {
+fn more_leaves_than_a_transaction_allows_are_refused() {
     let keys: Vec<_> = (0..=MAX_LEAVES).map(|n| (format!("app/s{n}"), "1".to_owned())).collect();
     let keys: Vec<_> = keys.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
     let too_many = EditError::TooManyLeaves { backend: name(), leaves: MAX_LEAVES + 1 };
     let (just, over) = (stored(&keys[1..]), stored(&keys));
-    let asked = weights(&[("s1", 2)]);
-    assert_eq!(set(&name(), Some(&over), &asked, &intent()).unwrap_err(), too_many);
-    assert_eq!(set(&name(), Some(&over), &asked, &forced()).unwrap_err(), too_many);
+    let requested = weights(&[("s1", 2)]);
+    assert_eq!(set(&name(), Some(&over), &requested, &intent()).unwrap_err(), too_many);
+    assert_eq!(set(&name(), Some(&over), &requested, &forced()).unwrap_err(), too_many);
     assert_eq!(release(&name(), Some(&over), &intent()).unwrap_err(), too_many);
-    assert!(set(&name(), Some(&just), &asked, &intent()).is_ok());
+    assert!(set(&name(), Some(&just), &requested, &intent()).is_ok());
     let one_more = weights(&[("new", 2)]);
     assert_eq!(set(&name(), Some(&just), &one_more, &created()).unwrap_err(), too_many);
-    insta::assert_snapshot!(too_many.hint("weightd/weights/"), @"use a document: delete the leaves with `consul kv delete -recurse weightd/weights/app/` (HAProxy keeps its weights meanwhile), then name every server in `weightctl set app --create …`");
+    insta::assert_snapshot!(too_many.hint("weightd/weights/"), @"use a document: delete the leaves with `consul kv delete -recurse weightd/weights/app/` (HAProxy keeps its weights), then name all servers in `weightctl set app --create …`");
 }
 
 #[test]
-fn what_is_rejected_is_not_edited() {
-    let asked = weights(&[("blue", 1)]);
+fn a_rejected_document_is_not_edited() {
+    let requested = weights(&[("blue", 1)]);
     for (keys, replaceable) in [
         (&[("app", "50%")][..], true),
         (&[("app", r#"{"weights":{}}"#)], true),
@@ -176,32 +176,33 @@ fn what_is_rejected_is_not_edited() {
         (&[("app", r#"{"weights":{"blue":1}}"#), ("app/blue", "1")], false),
     ] {
         let stored = stored(keys);
-        for refused in [set(&name(), Some(&stored), &asked, &intent()), release(&name(), Some(&stored), &intent())] {
+        for refused in [set(&name(), Some(&stored), &requested, &intent()), release(&name(), Some(&stored), &intent())]
+        {
             assert!(matches!(refused, Err(EditError::Rejected { .. })), "{keys:?}");
         }
-        // A document that means nothing to anybody can be written anew, whole.
-        let anew = set(&name(), Some(&stored), &asked, &created());
+        // With --create, a complete new document may replace a malformed one.
+        let anew = set(&name(), Some(&stored), &requested, &created());
         assert_eq!(anew.is_ok(), replaceable, "{keys:?}");
         if let Ok(anew) = anew {
-            assert_eq!(anew.after.weights, Some(asked.clone()));
+            assert_eq!(anew.after.weights, Some(requested.clone()));
             assert!(matches!(anew.write, Write::Document { index: 1, .. }));
         }
     }
 }
 
 #[test]
-fn a_released_backend_is_begun_anew_only_on_purpose() {
+fn a_released_backend_needs_create() {
     let stored = stored_release();
-    let asked = weights(&[("blue", 1)]);
-    let refusal = set(&name(), Some(&stored), &asked, &intent()).unwrap_err();
+    let requested = weights(&[("blue", 1)]);
+    let refusal = set(&name(), Some(&stored), &requested, &intent()).unwrap_err();
     assert_eq!(refusal, EditError::Released(name()));
-    insta::assert_snapshot!(refusal.hint(""), @"name every server and add --create to manage it again");
-    let edit = set(&name(), Some(&stored), &asked, &created()).unwrap();
+    insta::assert_snapshot!(refusal.hint(""), @"to manage it again, name all servers and add --create");
+    let edit = set(&name(), Some(&stored), &requested, &created()).unwrap();
     insta::assert_snapshot!(text(&edit), @r#"{"v":1,"weights":{"blue":1},"by":"bob","at":"2026-11-21T10:00:00Z","team":"x"}"#);
 }
 
 #[test]
-fn what_weightd_would_reject_is_not_written() {
+fn a_document_that_weightd_would_reject_is_not_written() {
     let stored = stored(&[DOCUMENT]);
     let long = Intent { reason: Some("x".repeat(Invalid::MAX_VALUE)), ..intent() };
     let refused = set(&name(), Some(&stored), &weights(&[("blue", 1)]), &long);
@@ -223,7 +224,7 @@ fn any_intent() -> impl Strategy<Value = Intent> {
     })
 }
 
-/// What Consul holds after `edit` was written, read as every weightd reads it.
+/// Returns the backend in Consul after the write of `edit`, decoded by weightd's own decoder.
 fn after(before: &Weights, edit: &Edit) -> Stored {
     let keys: Vec<(String, String)> = match &edit.write {
         Write::Nothing => panic!("nothing was written"),
@@ -240,9 +241,9 @@ fn after(before: &Weights, edit: &Edit) -> Stored {
 
 proptest! {
     #[test]
-    fn whatever_is_written_reads_back_as_what_was_shown(
+    fn the_written_keys_decode_to_the_shown_state(
         before in any_weights(),
-        asked in any_weights(),
+        requested in any_weights(),
         intent in any_intent(),
         as_leaves: bool,
         field in "[a-z]{3}",
@@ -252,31 +253,31 @@ proptest! {
         let leaves: Vec<_> = before.iter().map(|(s, w)| (format!("app/{s}"), w.to_string())).collect();
         let leaves: Vec<_> = leaves.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
         let stored = if as_leaves { stored(&leaves) } else { stored(&[("app", &document)]) };
-        let Ok(edit) = set(&name(), Some(&stored), &asked, &intent) else { return Ok(()) };
+        let Ok(edit) = set(&name(), Some(&stored), &requested, &intent) else { return Ok(()) };
 
-        // Shown is what was asked for, and nothing but that.
+        // The shown state has the requested changes, and no other change.
         let shown = edit.after.weights.clone().unwrap();
         for (server, weight) in &shown {
-            prop_assert_eq!(weight, asked.get(server).unwrap_or_else(|| &before[server]));
+            prop_assert_eq!(weight, requested.get(server).unwrap_or_else(|| &before[server]));
         }
-        prop_assert!(before.keys().chain(asked.keys()).all(|server| shown.contains_key(server)));
-        prop_assert!(intent.create || asked.keys().all(|server| before.contains_key(server)));
+        prop_assert!(before.keys().chain(requested.keys()).all(|server| shown.contains_key(server)));
+        prop_assert!(intent.create || requested.keys().all(|server| before.contains_key(server)));
         prop_assert!(intent.force || edit.write == Write::Nothing || shown.values().any(|w| !w.is_zero()));
         if edit.write == Write::Nothing {
             prop_assert_eq!(&shown, &before);
             return Ok(());
         }
 
-        // Written is what was shown.
+        // The written state equals the shown state.
         let after = after(&before, &edit);
-        prop_assert!(View::of(&after).says_the_same(&edit.after));
+        prop_assert!(View::of(&after).has_same_content(&edit.after));
         prop_assert_eq!(after.layout, if as_leaves && !intent.force { Layout::Leaves } else { Layout::Document });
         if let (Content::Document(written), false) = (&after.content, as_leaves) {
             prop_assert_eq!(written.unknown[&format!("x{field}")].get(), value);
         }
 
-        // To ask for the same again changes nothing.
-        let again = set(&name(), Some(&after), &asked, &intent).unwrap();
+        // The same command again changes nothing.
+        let again = set(&name(), Some(&after), &requested, &intent).unwrap();
         prop_assert_eq!(again.write, Write::Nothing);
     }
 }
