@@ -125,8 +125,8 @@ mod tests {
           "stray": [
             {
               "key": "weightd/weights/a b",
-              "reason": "the backend's name is invalid: the name `a b` contains ` `; HAProxy's names are made of A-Z a-z 0-9 _ . : -",
-              "remedy": "delete the key; write the backend's name as haproxy.cfg has it"
+              "reason": "the backend's name is invalid: the name `a b` contains ` `; valid characters are A-Z a-z 0-9 _ . : -",
+              "remedy": "delete the key; use the name of the backend in haproxy.cfg"
             }
           ],
           "stray_total": 1

@@ -153,12 +153,12 @@ mod tests {
         fine {"blue": Weight(1)}
         not imported: traffic/app1/blue: `90%` is not a weight; write a whole number from 0 to 256, such as 50, without quotes, sign or percent
         not imported: traffic/app1/red: `half` is not a weight; write a whole number from 0 to 256, such as 50, without quotes, sign or percent
-        not imported: traffic/app2/blue/weight: the key is deeper than <backend>/<server>; keep keys to <backend> or <backend>/<server>
+        not imported: traffic/app2/blue/weight: the key is deeper than <backend>/<server>; delete the key; write only <backend> or <backend>/<server>
         not imported: traffic/app3: it holds the number 90, and the prefix must be one level higher: PREFIX/BACKEND/SERVER; give the prefix above the backend's name, or delete the key
-        not imported: traffic/app4: the backend has a document and leaves at once; delete either the document <backend> or the leaves <backend>/<server>
+        not imported: traffic/app4: the backend has both a document and leaves; delete the document <backend>, or delete the leaves <backend>/<server>
         not imported: traffic/app5/blue: the value is empty; write a document such as {"weights": {"blue": 90, "green": 10}}, or use `weightctl set`
-        not imported: traffic/app7/b lue: the server's name is invalid: the name `b lue` contains ` `; HAProxy's names are made of A-Z a-z 0-9 _ . : -; delete the key; write the server's name as haproxy.cfg has it
-        not imported: traffic/app 6/blue: the backend's name is invalid: the name `app 6` contains ` `; HAProxy's names are made of A-Z a-z 0-9 _ . : -; delete the key; write the backend's name as haproxy.cfg has it
+        not imported: traffic/app7/b lue: the server's name is invalid: the name `b lue` contains ` `; valid characters are A-Z a-z 0-9 _ . : -; delete the key; use the name of the server in haproxy.cfg
+        not imported: traffic/app 6/blue: the backend's name is invalid: the name `app 6` contains ` `; valid characters are A-Z a-z 0-9 _ . : -; delete the key; use the name of the backend in haproxy.cfg
         "#);
         assert!(candidates.left.iter().all(|left| left.refused));
     }

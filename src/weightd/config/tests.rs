@@ -196,8 +196,8 @@ fn tls_is_what_the_section_says_unless_the_environment_does() {
 
 #[test]
 fn tls_that_cannot_be_says_why_and_what_to_do() {
-    assert_snapshot!(refused("[consul.tls]\nca_file = \"/ca\""), @"[consul]: TLS is set up, but http://127.0.0.1:8500 is not encrypted; write https:// or set CONSUL_HTTP_SSL=true, or remove the keys of [consul.tls] and CONSUL_CACERT, CONSUL_CAPATH, CONSUL_CLIENT_CERT, CONSUL_CLIENT_KEY, CONSUL_TLS_SERVER_NAME and CONSUL_HTTP_SSL_VERIFY");
-    assert_snapshot!(refused("[consul]\naddress = \"https://h\"\n[consul.tls]\nclient_cert = \"/c\""), @"[consul]: a client certificate and its key go together; set client_cert and client_key in [consul.tls], or CONSUL_CLIENT_CERT and CONSUL_CLIENT_KEY, or none of them");
+    assert_snapshot!(refused("[consul.tls]\nca_file = \"/ca\""), @"[consul]: TLS is configured, but http://127.0.0.1:8500 is not encrypted; write https:// or set CONSUL_HTTP_SSL=true, or remove the keys of [consul.tls] and CONSUL_CACERT, CONSUL_CAPATH, CONSUL_CLIENT_CERT, CONSUL_CLIENT_KEY, CONSUL_TLS_SERVER_NAME and CONSUL_HTTP_SSL_VERIFY");
+    assert_snapshot!(refused("[consul]\naddress = \"https://h\"\n[consul.tls]\nclient_cert = \"/c\""), @"[consul]: a client certificate needs its key, and a key needs its certificate; set client_cert and client_key in [consul.tls], or CONSUL_CLIENT_CERT and CONSUL_CLIENT_KEY, or none of them");
     assert_snapshot!(refused("[consul.tls]\nca_file = \"ca\""), @"/etc/weightd/weightd.toml:2: `consul.tls.ca_file`: the path is relative; write it from the root");
     assert_snapshot!(refused("[consul.tls]\nserver_name = \"10.0.0.1\""), @"/etc/weightd/weightd.toml:2: `consul.tls.server_name`: not a host name; write one such as server.dc1.consul");
     assert_snapshot!(refused("[consul.tls]\nca_fil = \"/ca\""), @"/etc/weightd/weightd.toml:2: unknown key `ca_fil` in [consul.tls]; did you mean `ca_file`?");
@@ -240,11 +240,11 @@ fn a_value_that_cannot_be_says_why_and_what_to_do() {
     assert_snapshot!(refused("mode = \"enforced\""), @"/etc/weightd/weightd.toml:1: `mode`: `enforced` is not known; did you mean `enforce`?");
     assert_snapshot!(refused("node = \"a b\""), @"/etc/weightd/weightd.toml:1: `node`: `a b` contains ` `; write a name of A-Z a-z 0-9 _ . -");
     assert_snapshot!(refused("state_dir = \"var\""), @"/etc/weightd/weightd.toml:1: `state_dir`: the path is relative; write it from the root");
-    assert_snapshot!(refused("[consul]\nroot = \"/weightd\""), @"/etc/weightd/weightd.toml:2: `consul.root`: the root begins with a slash, which Consul's keys do not; remove it");
-    assert_snapshot!(refused("[consul]\nroot = \"a/../b\""), @"/etc/weightd/weightd.toml:2: `consul.root`: the root has a segment that cannot be: `.` and `..` are not names; write a name of A-Z a-z 0-9 _ . -");
+    assert_snapshot!(refused("[consul]\nroot = \"/weightd\""), @"/etc/weightd/weightd.toml:2: `consul.root`: the root starts with a slash, but Consul's keys do not; remove the slash");
+    assert_snapshot!(refused("[consul]\nroot = \"a/../b\""), @"/etc/weightd/weightd.toml:2: `consul.root`: the root has an invalid segment: `.` and `..` are not valid names; write a name of A-Z a-z 0-9 _ . -");
     assert_snapshot!(refused("[consul]\nwait = \"5s\""), @"/etc/weightd/weightd.toml:2: `consul.wait`: 5s is out of range; write a duration from 10s to 10m");
     assert_snapshot!(refused("[consul]\ntoken_file = \"\""), @"/etc/weightd/weightd.toml:2: `consul.token_file`: the path is relative; write it from the root");
-    assert_snapshot!(refused("[consul]\ndatacenter = \"\""), @"/etc/weightd/weightd.toml:2: `consul.datacenter`: not a name: it is empty; write a name of A-Z a-z 0-9 _ . -");
+    assert_snapshot!(refused("[consul]\ndatacenter = \"\""), @"/etc/weightd/weightd.toml:2: `consul.datacenter`: not a valid name: it is empty; write a name of A-Z a-z 0-9 _ . -");
     assert_snapshot!(refused("[reconcile]\nprocess_poll = \"0s\""), @"/etc/weightd/weightd.toml:2: `reconcile.process_poll`: 0s is out of range; write a duration from 50ms to 10s");
     assert_snapshot!(refused("[api]\nlisten = \"0.0.0.0:9110\""), @"/etc/weightd/weightd.toml:2: `api.listen`: other machines could reach it there; write a loopback address, or set allow_remote = true");
     assert_snapshot!(refused("[api]\nlisten = \"\""), @r#"/etc/weightd/weightd.toml:2: `api.listen`: not an IP address with a port; write one such as "127.0.0.1:9110", or "off""#);
@@ -261,8 +261,8 @@ fn a_value_that_cannot_be_says_why_and_what_to_do() {
 #[test]
 fn the_environments_mistakes_name_the_variable() {
     let refused = |variables: &[(&str, &str)]| parse_with("", variables).unwrap_err().to_string();
-    assert_snapshot!(refused(&[("CONSUL_HTTP_SSL", "yes")]), @"environment variable CONSUL_HTTP_SSL: neither true nor false; write one of them");
-    assert_snapshot!(refused(&[("CONSUL_NAMESPACE", "a/b")]), @"environment variable CONSUL_NAMESPACE: not a name: `a/b` contains `/`; write a name of A-Z a-z 0-9 _ . -");
+    assert_snapshot!(refused(&[("CONSUL_HTTP_SSL", "yes")]), @"environment variable CONSUL_HTTP_SSL: neither true nor false; write true or false");
+    assert_snapshot!(refused(&[("CONSUL_NAMESPACE", "a/b")]), @"environment variable CONSUL_NAMESPACE: not a valid name: `a/b` contains `/`; write a name of A-Z a-z 0-9 _ . -");
     assert_snapshot!(refused(&[("STATE_DIRECTORY", "weightd")]), @"environment variable STATE_DIRECTORY: the path is relative; write it from the root");
     assert_snapshot!(refused(&[("WEIGHTD_LOG", "loud")]), @"environment variable WEIGHTD_LOG: the level `loud` is not known; write one of `error`, `warn`, `info`, `debug`, `trace`, `off`");
 }
