@@ -207,7 +207,7 @@ impl Documents {
             Write::Document { .. } | Write::Leaves { .. } => {
                 self.client.transact(&operations(&key, write)).await.and_then(|done| match done {
                     Committed::Yes => Ok(true),
-                    // A transaction that a policy forbids has the same status as one that came too late.
+                    // Consul reports a denied operation with the same status as a conflict.
                     Committed::No(failed) => match failed.into_iter().find(|failed| failed.denied) {
                         Some(denied) => Err(ConsulError::Denied(denied.what)),
                         None => Ok(false),

@@ -334,7 +334,7 @@ pub enum SetError {
     #[error("the backend's balance algorithm is static: it accepts only 0 and the configured weight at runtime")]
     StaticAlgorithm,
     /// The level of the socket is below admin.
-    #[error("the level of the socket does not permit `set server`")]
+    #[error("the level of the socket does not permit to set weights")]
     Denied,
     /// An unknown error text.
     #[error("HAProxy answered {0:?}")]

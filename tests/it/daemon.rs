@@ -72,7 +72,7 @@ async fn check_accepts_what_is_right_and_refuses_the_rest_with_file_line_and_sug
     // The token's file is read. weightd starts without it, so a problem with it is a warning.
     let token = dir.path().join("token");
     let config = format!("[consul]\ntoken_file = {:?}\n", token.display().to_string());
-    for (content, words) in [(None, "No such file"), (Some("a b"), "white space"), (Some(""), "no token in it")] {
+    for (content, words) in [(None, "No such file"), (Some("a b"), "white space"), (Some(""), "the token is empty")] {
         content.map(|content| fs::write(&token, content)).transpose()?;
         let output = check(&config).await?;
         let said = said(&output);
