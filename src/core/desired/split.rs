@@ -43,23 +43,50 @@ impl Pattern {
 
     /// Whether the name matches.
     pub fn matches(&self, name: &str) -> bool {
-        overlap(self.0.as_bytes(), name.as_bytes(), false)
+        matches(self.0.as_bytes(), name.as_bytes())
     }
 
     /// Whether some name matches both.
     pub fn overlaps(&self, other: &Self) -> bool {
         match (self.is_name(), other.is_name()) {
             (true, true) => self == other,
-            _ => overlap(self.0.as_bytes(), other.0.as_bytes(), true),
+            (false, true) => self.matches(&other.0),
+            (true, false) => other.matches(&self.0),
+            (false, false) => overlap(self.0.as_bytes(), other.0.as_bytes()),
         }
     }
 }
 
-/// Whether one text matches both patterns; the second has wildcards only if `wildcards`.
+/// Whether the pattern matches the name: after a `*` that took too little, it is tried again with one character more.
+fn matches(pattern: &[u8], name: &[u8]) -> bool {
+    let (mut p, mut n) = (0, 0);
+    let mut star = None;
+    while n < name.len() {
+        match pattern.get(p) {
+            Some(b'*') => {
+                star = Some((p + 1, n));
+                p += 1;
+            }
+            Some(sign) if *sign == b'?' || *sign == name[n] => {
+                p += 1;
+                n += 1;
+            }
+            _ => match star {
+                Some((after, taken)) => {
+                    star = Some((after, taken + 1));
+                    (p, n) = (after, taken + 1);
+                }
+                None => return false,
+            },
+        }
+    }
+    pattern.iter().skip(p).all(|sign| *sign == b'*')
+}
+
+/// Whether one text matches both patterns.
 ///
 /// The row for `i` says for each `j` whether the ends `a[i..]` and `b[j..]` have a text in common.
-fn overlap(a: &[u8], b: &[u8], wildcards: bool) -> bool {
-    let any = |sign: u8| wildcards && sign == b'*';
+fn overlap(a: &[u8], b: &[u8]) -> bool {
     let mut below = vec![false; b.len() + 1];
     for i in (0..=a.len()).rev() {
         let mut row = vec![false; b.len() + 1];
@@ -67,13 +94,10 @@ fn overlap(a: &[u8], b: &[u8], wildcards: bool) -> bool {
             row[j] = match (a.get(i), b.get(j)) {
                 (None, None) => true,
                 (Some(b'*'), None) => below[j],
-                (Some(b'*'), Some(_)) => below[j] || row[j + 1],
-                (None, Some(sign)) => any(*sign) && row[j + 1],
-                (Some(_), Some(sign)) if any(*sign) => below[j] || row[j + 1],
-                (Some(one), Some(other)) => {
-                    (one == other || *one == b'?' || (wildcards && *other == b'?')) && below[j + 1]
-                }
-                (Some(_), None) => false,
+                (None, Some(b'*')) => row[j + 1],
+                (Some(b'*'), Some(_)) | (Some(_), Some(b'*')) => below[j] || row[j + 1],
+                (Some(one), Some(other)) => (one == other || *one == b'?' || *other == b'?') && below[j + 1],
+                (None, Some(_)) | (Some(_), None) => false,
             };
         }
         below = row;
