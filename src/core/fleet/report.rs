@@ -137,7 +137,7 @@ impl Report {
         document.stands.insert(instance.to_owned(), (index, stand));
         let summed = match document.index {
             Some(_) => how(&self.instances, document),
-            None => last_words(&self.instances, document),
+            None => last_stand(&self.instances, document),
         };
         match summed {
             Some(How::Not(_)) => document.out_since = document.out_since.or(at),
@@ -184,7 +184,7 @@ impl Report {
             let decided = how(&self.instances, document);
             let Some(index) = document.index else {
                 // Its key is gone. What it left behind is shown only where a HAProxy says that it matters.
-                if let Some(How::Not(reason)) = last_words(&self.instances, document) {
+                if let Some(How::Not(reason)) = last_stand(&self.instances, document) {
                     report.out.push(Out { backend: name.clone(), reason, since: document.out_since });
                 }
                 continue;
@@ -225,7 +225,7 @@ impl Report {
             if let (Some(index), Some(how)) = (document.index, how(instances, document)) {
                 document.decided = Some((index, how));
             }
-            document.index.is_some() || matches!(last_words(instances, document), Some(How::Not(_)))
+            document.index.is_some() || matches!(last_stand(instances, document), Some(How::Not(_)))
         });
     }
 }
@@ -240,7 +240,7 @@ fn how(instances: &[InstanceReport], document: &Document) -> Option<How> {
 }
 
 /// How a backend stood at last, whatever the index.
-fn last_words(instances: &[InstanceReport], document: &Document) -> Option<How> {
+fn last_stand(instances: &[InstanceReport], document: &Document) -> Option<How> {
     let stands = instances.iter().filter_map(|instance| document.stands.get(&instance.name));
     summed(stands.map(|(_, stand)| Some(stand)))
 }

@@ -141,7 +141,7 @@ pub struct Verdict {
 pub enum Overall {
     /// Enough nodes have it, and the document is still that of the write.
     Done,
-    /// Enough nodes have it; the document has to be read again before that counts.
+    /// The wait is over; how it ended shows when the document is read again.
     Confirm,
     /// Not yet.
     Waiting,
@@ -330,15 +330,19 @@ pub fn verdict(wait: &Wait<'_>, fleet: &Fleet) -> Verdict {
         .collect();
     let cannot = failed.len() as u64;
     let somebody = count(|standing| *standing == Standing::Done { has: true }) > 0;
-    let overall = match wait.document {
-        DocumentNow::Absent => Overall::Replaced(None),
-        DocumentNow::Index(now) if now != wait.index => Overall::Replaced(Some(now)),
-        _ if known == 0 => Overall::NoNodes,
-        _ if counted - cannot < needed => Overall::Failed(failed),
-        _ if done + cannot == counted && !somebody => Overall::NobodyHasIt,
-        _ if done < needed || !somebody => Overall::Waiting,
-        DocumentNow::NotRead => Overall::Confirm,
-        DocumentNow::Index(_) => Overall::Done,
+    let over = match () {
+        () if known == 0 => Overall::NoNodes,
+        () if counted - cannot < needed => Overall::Failed(failed),
+        () if done + cannot == counted && !somebody => Overall::NobodyHasIt,
+        () if done < needed || !somebody => Overall::Waiting,
+        () => Overall::Done,
+    };
+    let overall = match (wait.document, over) {
+        (DocumentNow::Absent, _) => Overall::Replaced(None),
+        (DocumentNow::Index(now), _) if now != wait.index => Overall::Replaced(Some(now)),
+        // Before the end it is not known whether the nodes speak of this document or of a newer one.
+        (DocumentNow::NotRead, Overall::Done | Overall::Failed(_) | Overall::NobodyHasIt) => Overall::Confirm,
+        (_, over) => over,
     };
     Verdict { nodes, unknown, counted, needed, done, overall }
 }

@@ -7,7 +7,7 @@ pub enum Reason {
     #[error("the last change cannot be compared with the state before it")]
     NotComparable,
     /// The shift changed its direction.
-    #[error("traffic was shifted to and fro since the present shift began")]
+    #[error("the present shift changed its direction")]
     Turned,
     /// The entry that the rule finds has no shares, or gives the raised side no less.
     #[error("the state before the present shift does not take traffic off the raised servers")]

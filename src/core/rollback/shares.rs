@@ -45,7 +45,7 @@ fn of_split(split: &Split) -> Shares {
 /// What one change moved.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Move {
-    /// What each name or pattern gained, negative where it lost. What is small beside the largest is not there.
+    /// What each name or pattern gained, negative where it lost. Moves that are small beside the largest are dropped.
     pub(super) deltas: BTreeMap<Pattern, f64>,
     /// The names and patterns that only one of the two states has.
     pub(super) came_or_went: Vec<Pattern>,

@@ -91,6 +91,14 @@ fn the_document_is_read_again_before_it_is_done() {
 }
 
 #[test]
+fn the_document_is_read_again_before_it_fails() {
+    // The reason may be that of a newer document.
+    let fleet = fleet(vec![(130, report("a", &[("app", 120, "rejected")]))]);
+    assert_eq!(judge_with(&fleet, Need::All, DocumentNow::NotRead).overall, Overall::Confirm);
+    assert_eq!(judge_with(&fleet, Need::All, DocumentNow::Index(120)).overall, Overall::Replaced(Some(120)));
+}
+
+#[test]
 fn early_end_1_a_document_that_the_token_may_not_see_is_not_done() {
     // The node reads other documents beyond the write, so that its applied index is above it.
     let blind = NodeReport { applied_index: Some(105), ..report("a", &[("other", 105, "set")]) };
