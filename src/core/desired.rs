@@ -7,6 +7,7 @@
 mod decode;
 mod document;
 mod rejected;
+mod split;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -14,6 +15,7 @@ pub use decode::{BadResponse, Decoder, Entry, KeyKind, key_kind};
 pub use document::{Document, Kind};
 pub use rejected::{Invalid, Rejected};
 use serde::{Deserialize, Serialize};
+pub use split::{Back, Pattern, PatternShare, Split};
 
 use crate::model::{BackendName, ServerName, Weight};
 
@@ -21,7 +23,7 @@ use crate::model::{BackendName, ServerName, Weight};
 pub type Weights = BTreeMap<ServerName, Weight>;
 
 /// The last valid document of one backend.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Desired {
     /// The weight of each named server. weightd does not change other servers of the backend.
     pub weights: Weights,
@@ -39,6 +41,9 @@ pub struct Desired {
     /// `at` of the document: a time for people. No decision uses it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<String>,
+    /// Where the present shift began, as the document says. Enforcement ignores it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub back: Option<Back>,
 }
 
 impl Desired {

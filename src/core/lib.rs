@@ -13,6 +13,8 @@
 //! | [`contention`] | the detection of another program or person that keeps changing the same weights |
 //! | [`diagnosis`], [`reasons`], [`caveats`] | the state of a backend and its reasons; why shares differ from weights |
 //! | [`pauses`] | the paused backends |
+//! | [`mod@fleet`] | the reports of the nodes, and whether all of them have a document |
+//! | [`history`], [`mod@rollback`] | who changed a backend to what, and the state that a rollback restores |
 //! | [`event`] | events for the log and the counters |
 //! | [`share`] | the share of the traffic that a weight gives |
 //! | [`stored`] | the state on disk |
@@ -25,11 +27,14 @@ pub mod contention;
 pub mod desired;
 pub mod diagnosis;
 pub mod event;
+pub mod fleet;
+pub mod history;
 pub mod model;
 pub mod observed;
 pub mod pauses;
 pub mod plan;
 pub mod reasons;
+pub mod rollback;
 pub mod share;
 pub mod stored;
 pub mod wire;

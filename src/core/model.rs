@@ -6,11 +6,13 @@
 mod escaped;
 mod name;
 mod root;
+mod timestamp;
 mod weight;
 
 pub use escaped::Escaped;
 pub use name::{BackendName, InvalidName, ServerName, is_typo, nearest};
 pub use root::{InvalidRoot, InvalidSegment, Root, check_segment};
+pub use timestamp::{InvalidTimestamp, Timestamp};
 pub use weight::{InvalidWeight, Weight};
 
 use std::{ops::Add, time::Duration};

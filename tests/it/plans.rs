@@ -54,7 +54,8 @@ fn case(text: &mut String, title: &str, algorithm: &str, is: &[&str], should: &s
         let (name, to) = pair.split_once(' ').expect("a name and a weight");
         (ServerName::new(name).expect("a name"), weight(to))
     });
-    let accepted = Desired { weights: weights.collect(), force, index: 1, by: None, reason: None, at: None };
+    let accepted =
+        Desired { weights: weights.collect(), force, index: 1, by: None, reason: None, at: None, back: None };
     let plan = plan(&BackendName::new("app").expect("a name"), &accepted, &observed);
     let _ = write!(
         text,

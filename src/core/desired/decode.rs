@@ -293,6 +293,7 @@ fn read_document<'e, 'a>(entry: &'e Entry<'a>, unknown_fields: &mut Unknown) -> 
                     by: document.by,
                     reason: document.reason,
                     at: document.at,
+                    back: document.back,
                 })),
             })
         }
@@ -325,7 +326,7 @@ fn read_leaves<'e, 'a>(leaves: &[(&'e Entry<'a>, &str)]) -> Result<Outcome<'e, '
         };
         index = index.max(entry.modify_index);
     }
-    Ok(Ok(Instruction::Leaves(Arc::new(Desired { weights, force: false, index, by: None, reason: None, at: None }))))
+    Ok(Ok(Instruction::Leaves(Arc::new(Desired { weights, index, ..Desired::default() }))))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use super::{Invalid, Weights};
+use super::{Back, Invalid, Weights};
 use crate::model::{ServerName, Weight};
 
 /// A valid document.
@@ -22,6 +22,9 @@ pub struct Document {
     pub reason: Option<String>,
     /// A time for people.
     pub at: Option<String>,
+    /// Where the present shift began. A value that cannot be read as that is among the unknown fields: it decides nothing,
+    /// so it rejects no document.
+    pub back: Option<Back>,
     /// Unknown fields, with their original text.
     pub unknown: BTreeMap<String, Box<RawValue>>,
 }
@@ -64,6 +67,7 @@ struct Raw {
     by: Option<Text>,
     reason: Option<Text>,
     at: Option<Text>,
+    back: Option<Box<RawValue>>,
     unknown: BTreeMap<String, Box<RawValue>>,
 }
 
@@ -73,7 +77,7 @@ struct Raw {
 struct Text(Option<String>);
 
 impl Raw {
-    fn check(self) -> Result<Document, Invalid> {
+    fn check(mut self) -> Result<Document, Invalid> {
         // The version is checked first, because another version may change the meaning of all fields.
         match self.v {
             None | Some(1) => {}
@@ -93,12 +97,19 @@ impl Raw {
             }
             _ => return Err(Invalid::TwoInstructions),
         };
+        let back = self.back.as_ref().and_then(|raw| serde_json::from_str(raw.get()).ok());
+        if back.is_none()
+            && let Some(raw) = self.back
+        {
+            self.unknown.insert("back".to_owned(), raw);
+        }
         Ok(Document {
             kind,
             force: self.force.unwrap_or(false),
             by: self.by.and_then(|Text(text)| text),
             reason: self.reason.and_then(|Text(text)| text),
             at: self.at.and_then(|Text(text)| text),
+            back,
             unknown: self.unknown,
         })
     }
@@ -140,6 +151,7 @@ impl<'de> Deserialize<'de> for Raw {
                         "by" => once(&mut raw.by, "by", &mut map)?,
                         "reason" => once(&mut raw.reason, "reason", &mut map)?,
                         "at" => once(&mut raw.at, "at", &mut map)?,
+                        "back" => once(&mut raw.back, "back", &mut map)?,
                         _ => {
                             let value = map.next_value()?;
                             if raw.unknown.contains_key(&field) {
@@ -222,6 +234,21 @@ mod tests {
     }
 
     #[test]
+    fn back_is_carried_and_never_rejects() {
+        let document =
+            |back: &str| Document::parse(format!(r#"{{"weights":{{"a":1}},"back":{back}}}"#).as_bytes()).expect(back);
+        let read = document(r#"{"weights":{"blue":100,"green":0}}"#);
+        assert!(matches!(read.back, Some(Back::Weights(weights)) if weights["blue"].get() == 100));
+        assert!(read.unknown.is_empty());
+        assert!(matches!(document(r#"{"split":{"blue-*":100}}"#).back, Some(Back::Split(_))));
+        for bad in ["1", "{}", r#"{"weights":{"a":300}}"#, r#"{"percent":{}}"#] {
+            let read = document(bad);
+            assert!(read.back.is_none(), "{bad}");
+            assert_eq!(read.unknown["back"].get(), bad, "it is kept and reported as an unknown field");
+        }
+    }
+
+    #[test]
     fn invalid_weights_are_rejected() {
         for number in [
             "-1",
@@ -259,6 +286,7 @@ mod tests {
             r#"{"weights":{"a":1},"v":1,"v":1}"#,
             r#"{"weights":{"a":1},"by":null,"by":"x"}"#,
             r#"{"weights":{"a":1},"x":1,"x":2}"#,
+            r#"{"weights":{"a":1},"back":{},"back":{}}"#,
         ] {
             assert!(matches!(reason(text), Invalid::Malformed(_)), "{text}");
         }

@@ -202,7 +202,8 @@ fn hold(weights: &Weights, observed: &Observed) -> Option<Hold> {
         let owned = observed.servers.iter().filter(|server| server.owner == Some(owner));
         return Some(Hold::Owned(owner, owned.map(|server| server.name.clone()).collect()));
     }
-    let desired = Desired { weights: weights.clone(), force: false, index: 0, by: None, reason: None, at: None };
+    let desired =
+        Desired { weights: weights.clone(), force: false, index: 0, by: None, reason: None, at: None, back: None };
     match accept(&desired, None, observed, None, Moment::default()) {
         // That needs --force, and is named as such.
         Verdict::Guarded(guarded) if guarded.guard != Guard::AllZero => Some(Hold::Guarded(guarded.guard)),
@@ -318,7 +319,7 @@ pub(super) fn due(says: &BTreeMap<BackendName, Weights>, backends: &BTreeMap<Bac
     for (backend, weights) in says {
         let Some(HaproxyBackend { observed, .. }) = backends.get(backend) else { continue };
         let weights = weights.clone();
-        let desired = Desired { weights, force: false, index: 0, by: None, reason: None, at: None };
+        let desired = Desired { weights, force: false, index: 0, by: None, reason: None, at: None, back: None };
         let changes = plan(backend, &desired, observed);
         due.extend(changes.changes().map(|change| Due {
             backend: backend.clone(),

@@ -1,0 +1,20 @@
+//! The fleet: what each node says of itself, whether all of them have a document, and what is missing.
+//!
+//! Owns the values of `nodes/`, `inventory/`, `expect` and `freeze`, and the verdicts over them. What another program wrote
+//! is data to judge: a value that cannot be read, or that contradicts itself, is shown as such and never counts as done.
+
+mod bucket;
+mod keys;
+mod marks;
+mod node;
+mod overview;
+mod report;
+mod wait;
+
+pub use bucket::{Publisher, Step};
+pub use keys::{Keys, NodeName};
+pub use marks::{BadValue, Duplicate, Expect, Freeze, Frozen, Inventory};
+pub use node::{BadReport, Cut, How, InstanceReport, Mode, NodeReport, Out, Recent};
+pub use overview::{BackendView, Difference, Health, NodeView, Overview, Problem, overview};
+pub use report::{Answer, Identity, Report, Stand};
+pub use wait::{DocumentNow, Fleet, Need, NodeRead, Overall, Standing, Verdict, Wait, Waiting, standing, verdict};
