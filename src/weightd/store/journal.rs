@@ -85,14 +85,14 @@ impl Journal {
     pub fn replay(&mut self, number: u64, stored: &mut Stored) -> Result<(), StoreError> {
         self.snapshot = number;
         let bytes = read(&self.path)?.unwrap_or_default();
-        let changes = self.changes_after(&bytes, number);
-        for (backend, changed) in &changes {
+        let replayed = self.changes_after(&bytes, number);
+        for (backend, changed) in &replayed {
             match changed {
                 Some(changed) => drop(stored.backends.insert(backend.clone(), changed.clone())),
                 None => drop(stored.backends.remove(backend)),
             }
         }
-        let written = self.rewrite(changes).map_err(|source| self.failed(source));
+        let written = self.rewrite(replayed).map_err(|source| self.failed(source));
         // The state file does not have the replayed changes yet.
         written.map(drop)
     }
