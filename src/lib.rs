@@ -1,7 +1,7 @@
-//! weightd follows one prefix of Consul KV and keeps the server weights of its HAProxy in step with it, through the
-//! runtime API: no reload, no template, no script. weightctl is how people and pipelines change those weights.
+//! weightd follows one prefix of Consul KV and keeps the server weights of its HAProxy in step with it. It uses the
+//! runtime API: no reload, no template, no script. People and pipelines change the weights with weightctl.
 //!
-//! This page describes the architecture: the modules, the data flow and the invariants.
+//! This page describes the architecture: the parts, their places and the invariants.
 //!
 //! # One direction of flow
 //!
@@ -11,50 +11,52 @@
 //! HAProxy ───show servers state─▶ observed ┘                  └─▶ status: log, /metrics, /v1/status
 //! ```
 //!
-//! Read three files first: [`desired`](weightd_core::desired) (the desired state), [`observed`](weightd_core::observed)
-//! (the observed state) and [`plan`](mod@weightd_core::plan) (the changes). Between them,
-//! [`accept`](mod@weightd_core::accept) decides whether the desired weights may be enforced on this HAProxy. All are in
-//! the crate [`weightd_core`], which does no I/O and reads no clock. The start is a normal reconcile without previous
-//! state. A reload of HAProxy is a normal reconcile of a new process; of the old process, only the health of the
-//! servers is known.
+//! Start with three modules: [`desired`](weightd_core::desired) is the wanted state,
+//! [`observed`](weightd_core::observed) is the current state, [`plan`](mod@weightd_core::plan) contains the changes
+//! between them. [`accept`](mod@weightd_core::accept) decides whether the desired weights may be enforced on this
+//! HAProxy. All of them are in the crate [`weightd_core`], which does no I/O and reads no clock. A start is a normal
+//! reconcile without earlier knowledge. A reload of HAProxy is a normal reconcile that only knows the previous health
+//! of the servers.
 //!
 //! # Modules
 //!
 //! | module | owns |
 //! |---|---|
 //! | [`weightd_core`] (`src/core`) | all decisions, and all types of the HTTP API, of Consul and of the disk |
-//! | [`consul`] | the client of Consul, and the rules of the blocking query ([`consul::watch`]) |
-//! | [`haproxy`] | the client of the runtime API: a closed vocabulary ([`haproxy::command`]), one line per connection ([`haproxy::socket`]), strict parsing ([`haproxy::reply`]) |
+//! | [`consul`] | the Consul client, and the rules of the blocking query ([`consul::watch`]) |
+//! | [`haproxy`] | the client of the runtime API: a closed set of commands ([`haproxy::command`]), one line per connection ([`haproxy::socket`]), strict parsing ([`haproxy::reply`]) |
 //! | [`documents`] | reading, editing and writing documents in Consul |
 //! | [`weightd`] | the node daemon: one task per HAProxy, its state on disk, its status |
-//! | [`weightctl`] | the command line: talks to Consul with the user's own token; it only reads HAProxy, and only in `check` and `import` |
+//! | [`weightctl`] | the command line: uses the token of the user for Consul; it only reads HAProxy, and only in `check` and `import` |
 //! | [`base`] | code that all programs share: configuration files, logging, retries, the clock, signals, systemd |
 //!
-//! Only one task writes to one HAProxy, and all tasks share one thread: an exchange takes a tenth of a millisecond, so a
-//! hand-over between threads would cost more than it saves. The watch publishes into a channel that holds the latest value
-//! only; a slow HAProxy never slows the watch, and never gets a value that is already outdated.
+//! Only one task writes to one HAProxy, and all tasks share one thread. An exchange takes 0.1 ms, so that a switch
+//! between threads would cost more than it saves. The watch publishes into a channel that holds only the latest value:
+//! a slow HAProxy never delays the watch and never gets an outdated value.
 //!
 //! # Cost of a changed key
 //!
-//! One answer of the blocking query; decoding the one value whose `ModifyIndex` or text changed; one exchange that sets the
-//! weights of that backend and reads them back. If a server goes to 0, or the backend differs from the last reading, an
-//! exchange before that reads the process and the backend: a decision that could stop the last server never relies on
-//! an old observation.
+//! A changed key costs one answer of the blocking query, the decoding of each value with a new `ModifyIndex` or text,
+//! and one exchange. The exchange sets the weights of the backend and reads them back. In two cases one more exchange
+//! comes first, which identifies the process and reads the backend: when a server goes to 0, and when any data about
+//! the backend differs from the last reading. A decision that could remove the last server therefore never relies on an
+//! old observation.
 //!
 //! # Invariants
 //!
 //! - Only an explicit, valid document has an effect. If it is absent, empty, unreadable or hidden by ACLs, the accepted
-//!   weights stay in force.
-//! - Never zero by accident: [`accept`](mod@weightd_core::accept) guards a change that would leave a backend without a
-//!   usable server, and [`plan`](mod@weightd_core::plan) sends a 0 only after the raise that it relies on is known to have
-//!   worked, or on the same line where the algorithm is known to take both.
-//! - Only a read-back proves a weight; a sent command proves nothing.
-//! - The vocabulary on HAProxy's socket is a closed type. No text from Consul reaches the wire as text.
-//! - No connection to HAProxy is held: a held one outlives a reload and is answered by the old process.
-//! - Retries are jittered, capped and endless; only [`base::retry`] names the crate `backoff`.
-//! - A stop of weightd changes no weight.
+//!   weights stay in force and are enforced.
+//! - No backend loses its last usable server by accident. [`accept`](mod@weightd_core::accept) guards such a change.
+//!   [`plan`](mod@weightd_core::plan) sends a 0 only after the read-back of the raise that it relies on, or on the same line
+//!   if the algorithm is known to accept both.
+//! - The reported weight is the weight that was read back, not the one that was sent.
+//! - The commands on the HAProxy socket are a closed type. No text from Consul reaches the socket as text.
+//! - No connection to HAProxy is kept open: it would survive a reload, and the old process would answer.
+//! - Retries are jittered, capped and endless; only [`base::retry`] uses the crate `backoff`.
+//! - Stopping weightd changes nothing in HAProxy.
 //!
-//! Tests check the invariants: `tests/it/laws.rs` as properties, and `tests/it/layering.rs` for the source.
+//! The tests check them: `tests/it/laws.rs` as properties, `tests/it/layering.rs` for rules that the compiler cannot
+//! check.
 
 pub mod base;
 pub mod consul;
@@ -66,5 +68,5 @@ pub mod weightd;
 /// The version, with the commit of the build if it is known: `0.1.0 (abc1234)`. For `--version` and the status.
 pub const VERSION: &str = env!("WEIGHTD_VERSION");
 
-/// The commit of the build; empty if unknown.
+/// The commit of the build; empty if it is unknown.
 pub const COMMIT: &str = env!("WEIGHTD_COMMIT");

@@ -1,8 +1,8 @@
-//! The node daemon: makes each HAProxy of this host what its documents say, and keeps it so.
+//! The node daemon: keeps each HAProxy of this host in step with its documents.
 //!
-//! [`session`] is the dialogue with one HAProxy, without I/O; [`task`] carries it out, and is the only writer to its
-//! HAProxy. Around them: what survives a restart ([`store`], [`saving`], [`lock`]), what is shown ([`report`], [`status`],
-//! [`metrics`], [`api`]), what a person asks for ([`pausing`]), and the wiring ([`daemon`], [`config`]).
+//! [`session`] is the state machine for one HAProxy, without I/O. [`task`] executes its steps and is the only writer to
+//! its HAProxy. The other modules store state ([`store`], [`saving`], [`lock`]), report it ([`report`], [`status`],
+//! [`metrics`], [`api`], [`fleet`]), accept pauses ([`pausing`]), and connect the parts ([`daemon`], [`config`]).
 
 pub mod api;
 pub mod claim;

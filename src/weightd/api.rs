@@ -1,5 +1,5 @@
-//! The local HTTP interface: `/live`, `/ready`, `/metrics`, `/v1/status`, read-only; on the Unix socket also the few writes
-//! of [`local`].
+//! The local HTTP interface: `/live`, `/ready`, `/metrics` and `/v1/status`, all read-only. The Unix socket also
+//! accepts the writes of [`local`].
 
 pub mod local;
 pub mod page;
@@ -22,81 +22,81 @@ use self::page::Page;
 use super::{instance::Instance, metrics::Metrics, status};
 use crate::base::clock::Clock;
 
-/// What is read for a status is at most this old, unless reading it takes too long.
-const FRESH: Duration = Duration::from_secs(1);
-/// How long a status waits at most for readings.
-const PATIENCE: Duration = Duration::from_millis(500);
-/// Between two checks whether they ended.
-const POLL: Duration = Duration::from_millis(2);
+/// Maximum age of the readings in a status, unless they take longer than [`MAX_WAIT`].
+const MAX_AGE: Duration = Duration::from_secs(1);
+/// Maximum time that a status request waits for readings.
+const MAX_WAIT: Duration = Duration::from_millis(500);
+/// Interval between two checks whether the readings ended.
+const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
-/// What the interface shows.
+/// The data that the interface serves.
 #[derive(Debug)]
-pub struct Shown {
+pub struct ApiState {
     /// The node.
     pub node: status::Node,
     /// One for each configured HAProxy.
     pub instances: Vec<Arc<Instance>>,
-    /// Asks each watch for a reading.
+    /// Requests a reading from each watch.
     pub refresh: Vec<Arc<watch::Sender<()>>>,
-    /// What is counted.
+    /// The metrics.
     pub metrics: Arc<Metrics>,
     /// The daemon's clock.
     pub clock: Clock,
-    /// The page of the status.
+    /// The cache of `/v1/status`.
     pub status_page: Page,
-    /// The page of the metrics.
+    /// The cache of `/metrics`.
     pub metrics_page: Page,
 }
 
-impl Shown {
+impl ApiState {
     fn status(&self) -> weightd_core::wire::status::Status {
         status::of(&self.node, &self.instances, self.clock.now())
     }
 
-    /// Reads HAProxy and Consul, unless that was done a moment ago, and waits for it: for a moment, and only for what
-    /// answers.
+    /// Requests readings of HAProxy and Consul that are older than [`MAX_AGE`]. Waits for them at most [`MAX_WAIT`],
+    /// and not for a side that does not answer.
     async fn read(&self) {
         let asked = self.clock.now();
         for instance in &self.instances {
-            instance.lock().refresh(FRESH, asked);
+            instance.lock().refresh(MAX_AGE, asked);
             instance.wake.notify_one();
         }
-        let old = |instance: &Instance| instance.link.borrow().last_read.is_none_or(|at| asked.since(at) > FRESH);
+        let old = |instance: &Instance| instance.link.borrow().last_read.is_none_or(|at| asked.since(at) > MAX_AGE);
         if self.instances.iter().any(|instance| old(instance)) {
             self.refresh.iter().for_each(|refresh| refresh.send_replace(()));
         }
-        while self.clock.now().since(asked) < PATIENCE && !self.instances.iter().all(|i| self.is_fresh(i, asked)) {
-            sleep(POLL).await;
+        while self.clock.now().since(asked) < MAX_WAIT && !self.instances.iter().all(|i| self.is_fresh(i, asked)) {
+            sleep(POLL_INTERVAL).await;
         }
     }
 
-    /// Whether what answers was read for a status that was asked for at `asked`.
+    /// Whether all sides that answer were read recently enough for a status request at `asked`.
     fn is_fresh(&self, instance: &Instance, asked: Moment) -> bool {
         let consul = {
             let link = instance.link.borrow();
-            let fresh = link.last_read.is_some_and(|at| asked.since(at) <= FRESH);
+            let fresh = link.last_read.is_some_and(|at| asked.since(at) <= MAX_AGE);
             fresh || link.held(self.clock.now()).is_some()
         };
         let session = instance.lock();
-        let haproxy = session.down.is_some() || !session.enforcing || session.read_within(FRESH, asked);
+        let haproxy = session.down.is_some() || !session.enforcing || session.read_within(MAX_AGE, asked);
         consul && haproxy && instance.has_taken_feed(&session)
     }
 }
 
-/// The routes.
-pub fn router(shown: Arc<Shown>) -> Router {
+/// Returns the routes.
+pub fn router(api_state: Arc<ApiState>) -> Router {
     Router::new()
         .route("/live", get(|| async { "live\n" }))
         .route("/ready", get(ready))
         .route("/metrics", get(metrics))
         .route("/v1/status", get(v1_status))
-        .with_state(shown)
+        .with_state(api_state)
 }
 
-/// Becomes true with the first reconcile; becomes false only because of HAProxy, never because of Consul. Names each
-/// HAProxy that is not ready, and why.
-async fn ready(State(shown): State<Arc<Shown>>) -> (StatusCode, String) {
-    let pending: Vec<String> = shown
+/// Answers 200 after the first reconcile. Answers 503 again only because of HAProxy, never because of Consul, and names
+/// each HAProxy that is not ready with its reason.
+async fn ready(State(api_state): State<Arc<ApiState>>) -> (StatusCode, String) {
+    let not_ready: Vec<String> = api_state
         .instances
         .iter()
         .filter_map(|instance| {
@@ -109,30 +109,30 @@ async fn ready(State(shown): State<Arc<Shown>>) -> (StatusCode, String) {
             Some(format!("{}: {why}\n", instance.name))
         })
         .collect();
-    if pending.is_empty() {
+    if not_ready.is_empty() {
         (StatusCode::OK, "ready\n".to_owned())
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, format!("not ready\n{}", pending.concat()))
+        (StatusCode::SERVICE_UNAVAILABLE, format!("not ready\n{}", not_ready.concat()))
     }
 }
 
-async fn metrics(State(shown): State<Arc<Shown>>) -> Response {
+async fn metrics(State(api_state): State<Arc<ApiState>>) -> Response {
     const TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    let built = shown.metrics_page.get(async {}, || shown.metrics.text(&shown.status())).await;
+    let built = api_state.metrics_page.get(async {}, || api_state.metrics.text(&api_state.status())).await;
     match built {
         Ok(bytes) => ([(header::CONTENT_TYPE, TYPE)], bytes).into_response(),
-        Err(error) => failed(&error),
+        Err(error) => internal_error(&error),
     }
 }
 
-async fn v1_status(State(shown): State<Arc<Shown>>) -> Response {
-    let build = || serde_json::to_string(&shown.status()).map(|text| text + "\n");
-    match shown.status_page.get(shown.read(), build).await {
+async fn v1_status(State(api_state): State<Arc<ApiState>>) -> Response {
+    let build = || serde_json::to_string(&api_state.status()).map(|text| text + "\n");
+    match api_state.status_page.get(api_state.read(), build).await {
         Ok(bytes) => ([(header::CONTENT_TYPE, "application/json")], bytes).into_response(),
-        Err(error) => failed(&error),
+        Err(error) => internal_error(&error),
     }
 }
 
-fn failed(error: &dyn std::error::Error) -> Response {
+fn internal_error(error: &dyn std::error::Error) -> Response {
     (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response()
 }

@@ -1,9 +1,9 @@
-//! Notices a second weightd on the same HAProxy that the lock does not show: one with another `run_dir`, or one that reaches
-//! the same socket by another path.
+//! Detects a second weightd on the same HAProxy that the lock cannot detect: one with another `run_dir`, or one that
+//! reaches the same socket through another path.
 //!
-//! Each weightd binds an abstract socket with the address of its HAProxy as its name. `/proc/self/net/unix` lists those names to
-//! everybody, and the path in a name leads to a file, which is the same one or not. Nothing is ever sent over it. Another
-//! user of this machine could bind such a name as well; that must stop nobody, so that only a claim of this user or of root
+//! Each weightd binds an abstract socket named after the address of its HAProxy. Every user can list these names in
+//! `/proc/self/net/unix`. The path in a name shows whether both addresses are the same file. No data is sent over the
+//! socket. Another user could bind such a name to block weightd, so that only a claim of the same user or of root
 //! counts.
 
 use std::{
@@ -23,54 +23,54 @@ use tracing::warn;
 
 use crate::haproxy::Address;
 
-/// What the names begin with.
+/// Prefix of the socket names.
 const PREFIX: &str = "weightd:";
-/// The longest name: `sun_path` has 108 bytes, the first of which is NUL.
+/// Maximum length of a name in bytes: `sun_path` has 108 bytes, and the first one is NUL.
 const MAX_NAME: usize = 107;
 
-/// The claim on one HAProxy, held until it is dropped.
+/// The claim on one HAProxy. Dropping it releases the claim.
 #[derive(Debug)]
 pub struct Claim {
     _name: Option<UnixListener>,
 }
 
-/// The same HAProxy is driven already: by another weightd, or by this one, whose configuration names it twice.
+/// The HAProxy is already controlled by another weightd, or by this one because its configuration names it twice.
 #[derive(Debug, thiserror::Error)]
-#[error("{}", self.sentence())]
-pub struct AlreadyDriven {
-    /// The HAProxy's address.
+#[error("{}", self.message())]
+pub struct AlreadyControlled {
+    /// The configured address of the HAProxy.
     pub address: String,
-    /// The address by which the other one reaches it.
+    /// The address that the holder of the claim uses.
     pub other: String,
-    /// Its process id.
+    /// The process id of the holder.
     pub pid: i32,
 }
 
-impl AlreadyDriven {
-    /// Whether the configuration of this weightd names one HAProxy twice.
+impl AlreadyControlled {
+    /// Whether the configuration of this weightd names the HAProxy twice.
     pub fn by_this_process(&self) -> bool {
         u32::try_from(self.pid) == Ok(std::process::id())
     }
 
-    fn sentence(&self) -> String {
+    fn message(&self) -> String {
         let Self { address, other, pid } = self;
         if self.by_this_process() {
-            format!("{address} and {other} are the same HAProxy; leave one of the two [[haproxy]] out")
+            format!("{address} and {other} are the same HAProxy; remove one of the two [[haproxy]] sections")
         } else {
-            format!("another weightd (pid {pid}) already drives {address}, as {other}")
+            format!("another weightd (pid {pid}) already controls {address}, as {other}")
         }
     }
 }
 
 impl Claim {
-    /// Claims the HAProxy at `address`. Where that is not possible, for example because the address is too long, there is
-    /// no claim, and the lock is all there is.
+    /// Claims the HAProxy at `address`. If no claim is possible, for example because the address is too long, only the
+    /// lock protects it.
     ///
     /// # Errors
-    /// [`AlreadyDriven`].
-    pub fn take(address: &Address) -> Result<Self, AlreadyDriven> {
+    /// [`AlreadyControlled`].
+    pub fn take(address: &Address) -> Result<Self, AlreadyControlled> {
         let own = address.to_string();
-        let held = |other: &str, pid| AlreadyDriven { address: own.clone(), other: other.to_owned(), pid };
+        let held = |other: &str, pid| AlreadyControlled { address: own.clone(), other: other.to_owned(), pid };
         for other in claimed().iter().filter(|other| **other != own && is_same(address, other)) {
             if let Some(pid) = trusted_holder(other) {
                 return Err(held(other, pid));
@@ -82,7 +82,7 @@ impl Claim {
                 if let Some(pid) = trusted_holder(&own) {
                     return Err(held(&own, pid));
                 }
-                warn!(address = own, "a program of another user claims to drive this HAProxy; the claim is ignored");
+                warn!(address = own, "a program of another user claims this HAProxy; weightd ignores the claim");
                 Ok(Self { _name: None })
             }
             Err(_) => Ok(Self { _name: None }),
@@ -102,7 +102,7 @@ fn bind(address: &str) -> io::Result<UnixListener> {
     UnixListener::bind_addr(&name(address)?)
 }
 
-/// The addresses that are claimed on this machine, by whomever.
+/// Returns all claimed addresses of this machine, of any user.
 fn claimed() -> Vec<String> {
     let table = fs::read_to_string("/proc/self/net/unix").unwrap_or_default();
     let address = |line: &str| {
@@ -115,12 +115,12 @@ fn claimed() -> Vec<String> {
     addresses
 }
 
-/// Whether both addresses lead to the same file.
+/// Whether both addresses are the same file.
 fn is_same(address: &Address, other: &str) -> bool {
     let Ok(other) = other.parse::<Address>() else { return false };
     match (address, &other) {
         (Address::Unix(own), Address::Unix(other)) => {
-            // A symbolic link is not followed, nor will it be used as a socket.
+            // Symbolic links are not followed here, and weightd does not connect through them.
             let identity = |path: &Path| fs::symlink_metadata(path).ok().map(|found| (found.dev(), found.ino()));
             identity(own).is_some() && identity(own) == identity(other)
         }
@@ -128,7 +128,7 @@ fn is_same(address: &Address, other: &str) -> bool {
     }
 }
 
-/// The process that holds a claim, if it is one of this user or of root.
+/// Returns the process id of the holder if the holder runs as this user or as root.
 fn trusted_holder(address: &str) -> Option<i32> {
     let stream = UnixStream::connect_addr(&name(address).ok()?).ok()?;
     let peer = socket_peercred(&stream).ok()?;
@@ -143,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_second_claim_is_refused_by_whatever_path_and_falls_with_its_holder() {
+    fn a_second_claim_is_rejected_through_any_path_until_the_holder_drops_it() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("admin.sock");
         let _socket = Socket::bind(&path).unwrap();
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_is_too_long_is_driven_without_a_claim() {
+    fn an_address_that_is_too_long_has_no_claim() {
         let path = format!("unix:/{}", "x".repeat(Address::MAX_PATH - 1));
         let _claims = [Claim::take(&path.parse().unwrap()).unwrap(), Claim::take(&path.parse().unwrap()).unwrap()];
     }

@@ -1,8 +1,7 @@
-//! What the person who runs this node decided.
+//! The configuration of weightd.
 //!
-//! Owns the configuration file, the variables that beat it, and what both mean: everything behind
-//! [`Config::load`] is validated and in its final type. Must never start with a setting it did not
-//! understand, and must never show a secret.
+//! Owns the configuration file and the environment variables that override it. All values that [`Config::load`] returns
+//! are validated and have their final type. Must not start with an unknown setting, and must not show a secret.
 
 mod file;
 mod resolve;
@@ -26,39 +25,39 @@ use crate::{
     consul, haproxy,
 };
 
-/// Where the configuration lies when nobody says otherwise.
+/// The configuration file if `--config` is not given.
 pub const DEFAULT_PATH: &str = "/etc/weightd/weightd.toml";
-/// Where HAProxy's runtime API is where no [[haproxy]] says otherwise.
+/// The socket of the runtime API if no [[haproxy]] section sets it.
 pub const DEFAULT_SOCKET: &str = "/run/haproxy/admin.sock";
 
-/// Everything that can be set, validated.
+/// The validated configuration.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// Whether HAProxy is written to.
+    /// Whether weightd writes to HAProxy.
     pub mode: Mode,
     /// This node's name in the fleet: 1 to [`Config::MAX_NODE`] characters of `[A-Za-z0-9_.-]`.
     pub node: String,
-    /// What must survive a restart lies here. Absolute.
+    /// Directory for data that must survive a restart. Absolute.
     pub state_dir: PathBuf,
-    /// Locks and sockets lie here. Absolute.
+    /// Directory for locks and sockets. Absolute.
     pub run_dir: PathBuf,
     /// How to reach Consul.
     pub consul: consul::Settings,
-    /// Under which prefix the keys lie, unless an instance has its own.
+    /// Prefix of the keys, unless an instance has its own.
     pub root: Root,
-    /// How long a blocking query waits: 10 s to 10 min.
+    /// Wait time of a blocking query: 10 s to 10 min.
     pub wait: Duration,
-    /// How often HAProxy is looked at without a cause: 1 s to 1 h.
+    /// Interval between routine readings of HAProxy: 1 s to 1 h.
     pub resync: Duration,
-    /// How often HAProxy is asked whether it is still the same process: 50 ms to 10 s.
+    /// Interval between checks for a new HAProxy process: 50 ms to 10 s.
     pub process_poll: Duration,
-    /// Where the read-only HTTP API listens; `None` for nowhere. Port 0 means any free one.
+    /// Address of the read-only HTTP API; `None` turns it off. Port 0 selects any free port.
     pub api: Option<SocketAddr>,
-    /// Where the Unix socket for pause and resume lies; `None` for nowhere. Absolute.
+    /// Path of the Unix socket for pause and resume; `None` turns it off. Absolute.
     pub socket: Option<PathBuf>,
-    /// What is logged, and how.
+    /// Level and format of the log.
     pub log: Log,
-    /// Each HAProxy that this node drives: at least one, with different names and addresses.
+    /// The HAProxy instances of this node: at least one, with different names and addresses.
     pub haproxy: Vec<HaproxyConfig>,
 }
 
@@ -67,26 +66,26 @@ pub struct Config {
 pub struct HaproxyConfig {
     /// Its name in logs, metrics and files: 1 to [`HaproxyConfig::MAX_NAME`] characters of `[A-Za-z0-9_.-]`.
     pub name: String,
-    /// Where its runtime API listens.
+    /// Address of its runtime API.
     pub address: haproxy::Address,
-    /// Under which prefix its keys lie.
+    /// Prefix of its keys.
     pub root: Root,
-    /// Where the server-state file lies that it begins with; `None` for nowhere. Absolute.
+    /// Path of the server-state file that a new process loads; `None` if weightd writes none. Absolute.
     pub state_file: Option<PathBuf>,
 }
 
 impl HaproxyConfig {
-    /// The longest name, in characters.
+    /// Maximum length of a name, in characters.
     pub const MAX_NAME: usize = 64;
 }
 
-/// Whether HAProxy is written to.
+/// Whether weightd writes to HAProxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Mode {
-    /// Make HAProxy's weights what Consul says.
+    /// Keep the weights in HAProxy in step with Consul.
     #[default]
     Enforce,
-    /// Write nothing, show what would be done.
+    /// Write nothing; report the changes that enforce mode would make.
     Observe,
 }
 
@@ -108,21 +107,22 @@ impl fmt::Display for Mode {
 }
 
 impl Config {
-    /// The longest name of a node, in characters.
+    /// Maximum length of the name of a node, in characters.
     pub const MAX_NODE: usize = 128;
 
-    /// Reads the file at `path`, or the one at [`DEFAULT_PATH`] if it exists and no path was given, and lets
-    /// the environment beat it.
+    /// Reads the file at `path`. Without `path`, reads [`DEFAULT_PATH`] if it exists. Environment variables override
+    /// the file.
     ///
-    /// The environment is: Consul's own variables (see [`consul::Layer::over_env`]), `WEIGHTD_LOG` for the
-    /// level, and systemd's `STATE_DIRECTORY` and `RUNTIME_DIRECTORY`, of which the first directory counts.
+    /// These variables are read: the ones of Consul (see [`consul::Layer::over_env`]), `WEIGHTD_LOG` for the log level,
+    /// and `STATE_DIRECTORY` and `RUNTIME_DIRECTORY` of systemd. If one of the latter lists several directories, the
+    /// first one is used.
     ///
     /// # Errors
-    /// [`ConfigError`] names the place and says what to do. A path that was given and does not exist is one.
+    /// [`ConfigError`] names the place and the fix. A `path` that does not exist is an error.
     pub fn load(path: Option<&Path>, env: &Env<'_>) -> Result<Self, ConfigError> {
-        let (path, asked_for) = path.map_or((Path::new(DEFAULT_PATH), false), |path| (path, true));
+        let (path, explicit) = path.map_or((Path::new(DEFAULT_PATH), false), |path| (path, true));
         let text = match read(path) {
-            Err(ConfigError::Read { source, .. }) if !asked_for && source.kind() == io::ErrorKind::NotFound => {
+            Err(ConfigError::Read { source, .. }) if !explicit && source.kind() == io::ErrorKind::NotFound => {
                 String::new()
             }
             read => read?,
@@ -130,14 +130,14 @@ impl Config {
         Self::parse(path, &text, env)
     }
 
-    /// A file with every key and its default, explained: what `--print-default-config` prints.
+    /// Returns a file with all keys, defaults and explanations, for `--print-default-config`.
     pub fn default_toml() -> String {
         include_str!("config/default.toml").to_owned()
     }
 
-    /// The keys that `other` says something else about and that count only when weightd starts. Those of the others
-    /// that differ can be changed while it runs: the log's level, `resync`, `process_poll`, and who weightd is to
-    /// Consul, unless that is at another address.
+    /// Returns the keys that differ in `other` and that apply only after a restart. The other keys can change at
+    /// runtime: the log level, `resync`, `process_poll`, and the token, credentials and TLS settings for the same
+    /// Consul address.
     pub fn needs_restart(&self, other: &Self) -> Vec<&'static str> {
         let Self {
             mode,
@@ -154,7 +154,7 @@ impl Config {
             log,
             haproxy,
         } = self;
-        // A root counts for instances that have none of their own, so that these differ with it.
+        // A change of `consul.root` also changes the instances without their own root.
         let instances = |all: &[HaproxyConfig]| {
             all.iter().map(|i| (i.name.clone(), i.address.clone(), i.state_file.clone())).collect::<Vec<_>>()
         };
@@ -171,7 +171,7 @@ impl Config {
             ("consul.root", *root != other.root),
             ("consul.wait", *wait != other.wait),
             ("api.listen", *api != other.api),
-            // By default it lies in the directory above.
+            // The default path is in `run_dir`, so that a change of `run_dir` changes it too.
             ("api.socket", *run_dir == other.run_dir && *socket != other.socket),
             ("log.format", log.format != other.log.format),
             ("haproxy", instances(haproxy) != instances(&other.haproxy)),
@@ -180,7 +180,7 @@ impl Config {
         differing.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
     }
 
-    /// Reads `text` as if it lay at `path`.
+    /// Parses `text` as the content of the file at `path`.
     fn parse(path: &Path, text: &str, env: &Env<'_>) -> Result<Self, ConfigError> {
         let place = Place { path, text };
         let file = toml::from_str(text).map_err(|error| place.malformed(error))?;

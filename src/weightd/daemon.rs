@@ -1,6 +1,6 @@
-//! weightd itself: what its command line means, and how its parts are put together.
+//! The weightd program: evaluates the command line, creates the parts and connects them.
 //!
-//! Owns the wiring and the exit codes. Must never decide anything about weights.
+//! Owns the exit codes. Must not decide anything about weights.
 
 mod args;
 mod reload;
@@ -36,11 +36,11 @@ use crate::{
     },
     weightd::{
         api::{
-            self, Shown,
+            self, ApiState,
             page::Page,
             serve::{Limits, serve},
         },
-        claim::{AlreadyDriven, Claim},
+        claim::{AlreadyControlled, Claim},
         config::{Config, HaproxyConfig, Mode},
         instance::Instance,
         lock::{Lock, LockError},
@@ -54,22 +54,26 @@ use crate::{
     },
 };
 
-/// The configuration cannot be used (`EX_USAGE`).
+/// Exit code: the configuration is invalid (`EX_USAGE`).
 const EXIT_CONFIG: u8 = 64;
-/// Another weightd drives this HAProxy (`EX_TEMPFAIL`).
+/// Exit code: another weightd already controls this HAProxy (`EX_TEMPFAIL`).
 const EXIT_RUNNING: u8 = 75;
-/// `--once`: not everything is as Consul says.
+/// Exit code of `--once`: some weights differ from Consul.
 const EXIT_NOT_CONVERGED: u8 = 3;
-/// How long the tasks may take to end. What they do then is write one small file.
+/// Time limit for the tasks to stop. Each of them writes at most one small file.
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
-/// The most connections of the HTTP interface, which every local user can open, and of the local socket. Together they are
-/// far below `LimitNOFILE` of the unit, so that HAProxy and Consul can always be reached.
+/// Maximum connections of the HTTP interface, which every local user can open, and of the local socket. Both together
+/// stay far below `LimitNOFILE` of the unit, so that HAProxy and Consul can always be reached.
 const TCP_LIMITS: Limits = Limits { connections: 64 };
 /// See [`TCP_LIMITS`].
 const SOCKET_LIMITS: Limits = Limits { connections: 32 };
 
-/// The program: parses the command line, and runs until a signal.
-#[expect(clippy::print_stdout, clippy::print_stderr, reason = "before there is a log, and what was asked for")]
+/// Runs weightd: parses the command line, and works until a signal.
+#[expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "output that the user requested, and errors before the log exists"
+)]
 pub fn main() -> ExitCode {
     let args = Args::parse();
     if args.print_default_config {
@@ -95,9 +99,12 @@ pub fn main() -> ExitCode {
     };
     if args.check {
         println!("the configuration is valid");
-        // No failure: an agent may write the file later, and weightd must start without it.
+        // Only a warning: an agent can write the file later, and weightd must start without it.
         if let Err(error) = config.consul.token.read() {
-            eprintln!("weightd: warning: {}; weightd starts, and follows Consul when the file is right", Chain(&error));
+            eprintln!(
+                "weightd: warning: {}; weightd starts, but cannot follow Consul until the file is valid",
+                Chain(&error)
+            );
         }
         return ExitCode::SUCCESS;
     }
@@ -111,15 +118,15 @@ pub fn main() -> ExitCode {
     match run(config, &args, log) {
         Ok(code) => code,
         Err(error) => {
-            const HINT: &str = "run it as root or as weightd's user, set `run_dir` and `state_dir`, or use --dry-run";
-            let (lock, driven) = (error.downcast_ref::<LockError>(), error.downcast_ref::<AlreadyDriven>());
+            const HINT: &str = "run weightd as root or as its own user, or set `run_dir` and `state_dir` to writable directories, or use --dry-run";
+            let (lock, controlled) = (error.downcast_ref::<LockError>(), error.downcast_ref::<AlreadyControlled>());
             if let Some(LockError::Io { .. }) = lock {
                 error!(hint = HINT, "{error:#}");
             } else {
                 error!("{error:#}");
             }
-            match (lock, driven) {
-                (_, Some(driven)) if driven.by_this_process() => ExitCode::from(EXIT_CONFIG),
+            match (lock, controlled) {
+                (_, Some(controlled)) if controlled.by_this_process() => ExitCode::from(EXIT_CONFIG),
                 (_, Some(_)) | (Some(LockError::Held { .. }), _) => ExitCode::from(EXIT_RUNNING),
                 _ => ExitCode::FAILURE,
             }
@@ -131,8 +138,9 @@ fn run(config: Config, args: &Args, log: telemetry::Handle) -> anyhow::Result<Ex
     let observe_only = config.mode == Mode::Observe || args.dry_run;
     info!(version = crate::VERSION, node = config.node, observe_only, "weightd starts");
     let exclusive = if args.dry_run { Exclusive::default() } else { Exclusive::take(&config)? };
-    // One thread is enough: an exchange takes a tenth of a millisecond, less than a hand-over between threads.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start tokio")?;
+    // One thread is enough: an exchange takes 0.1 ms, less than a switch between threads.
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the tokio runtime")?;
     let code = runtime.block_on(async {
         let daemon = Daemon::new(config, observe_only, args.dry_run)?;
         if args.once { Ok(daemon.once().await) } else { daemon.serve(args, log).await }
@@ -141,7 +149,7 @@ fn run(config: Config, args: &Args, log: telemetry::Handle) -> anyhow::Result<Ex
     code
 }
 
-/// What no other weightd may use at the same time. A dry run disturbs nobody and needs none of it.
+/// Locks and claims that keep any other weightd away from the same HAProxy and state. A dry run needs none.
 #[derive(Default)]
 struct Exclusive {
     _locks: Vec<Lock>,
@@ -160,12 +168,12 @@ impl Exclusive {
     }
 }
 
-/// The parts, put together and not yet running.
+/// The connected parts, before they run.
 struct Daemon {
     config: Config,
     client: Arc<Client>,
     timing: watch::Sender<Timing>,
-    shown: Shown,
+    api_state: ApiState,
     pausing: Arc<Pausing>,
     watches: Vec<Watch>,
     tasks: Vec<Task>,
@@ -176,9 +184,9 @@ impl Daemon {
         let clock = Clock::start();
         let metrics = Arc::new(Metrics::new());
         warn_if_unverified(&config.consul);
-        let client = Arc::new(Client::new(config.consul.clone()).context("cannot set up the client of Consul")?);
+        let client = Arc::new(Client::new(config.consul.clone()).context("cannot create the Consul client")?);
         let (timing, timing_receiver) = watch::channel(timing_of(&config));
-        // One query per prefix, however many HAProxies follow it.
+        // One blocking query per prefix, for all HAProxy instances that follow it.
         let mut followed: HashMap<Root, WatchHandle> = HashMap::new();
         let (mut watches, mut instances, mut tasks) = (Vec::new(), Vec::new(), Vec::new());
         let pulses = Watchdog::pulses(config.haproxy.len());
@@ -189,7 +197,7 @@ impl Daemon {
                 watches.push(watch);
                 followed
             });
-            let (files, stored) = if observe_only { (None, Stored::default()) } else { remembered(&config, haproxy) };
+            let (files, stored) = if observe_only { (None, Stored::default()) } else { load_files(&config, haproxy) };
             let instance = Arc::new(Instance::new(
                 haproxy.name.clone(),
                 haproxy.address.clone(),
@@ -211,7 +219,7 @@ impl Daemon {
         let pauses = PauseFile::new(&config.state_dir);
         let mut pausing = Pausing::new(instances.clone(), clock, Arc::clone(&metrics), pauses);
         if dry_run {
-            info!("a dry run: nothing is set, locked, stored or served");
+            info!("dry run: weightd sets, locks, stores and serves nothing");
         } else {
             pausing.restore();
         }
@@ -224,36 +232,36 @@ impl Daemon {
         };
         let refresh = followed.into_values().map(|followed| followed.refresh).collect();
         let (status_page, metrics_page) = (Page::default(), Page::default());
-        let shown = Shown { node, instances, refresh, metrics, clock, status_page, metrics_page };
-        Ok(Self { config, client, timing, shown, pausing: Arc::new(pausing), watches, tasks })
+        let api_state = ApiState { node, instances, refresh, metrics, clock, status_page, metrics_page };
+        Ok(Self { config, client, timing, api_state, pausing: Arc::new(pausing), watches, tasks })
     }
 
     /// Runs until a signal.
     async fn serve(mut self, args: &Args, log: telemetry::Handle) -> anyhow::Result<ExitCode> {
-        let mut signals = Signals::listen().context("cannot listen for signals")?;
+        let mut signals = Signals::listen().context("cannot install the signal handlers")?;
         let running = Tasks::default();
-        let metrics = Arc::clone(&self.shown.metrics);
+        let metrics = Arc::clone(&self.api_state.metrics);
         let mut listener = None;
         if let Some(address) = self.config.api.filter(|_| !args.dry_run) {
             match TcpListener::bind(address).await {
                 Ok(bound) => listener = Some((address, bound)),
-                // Without it weightd still does its work, so this is no reason to end.
+                // Not fatal: weightd can set weights without the HTTP interface.
                 Err(error) => {
                     const HINT: &str =
-                        "end the program that uses the port, or set `listen` in [api], and restart weightd";
+                        "stop the program that uses the port or set another `listen` in [api], then restart weightd";
                     error!(%address, %error, hint = HINT, "/live, /ready, /metrics and /v1/status are not served");
-                    let detail = format!("cannot listen at {address}, `listen` in [api]: {error}");
-                    self.shown.node.problems.push(Reason::new(Severity::Warning, "api_off", detail, HINT));
+                    let detail = format!("cannot listen on {address} (`listen` in [api]): {error}");
+                    self.api_state.node.problems.push(Reason::new(Severity::Warning, "api_off", detail, HINT));
                 }
             }
         }
-        let shown = Arc::new(self.shown);
+        let api_state = Arc::new(self.api_state);
         if let Some((address, listener)) = listener {
-            info!(%address, "serves /live, /ready, /metrics and /v1/status");
-            running.spawn(serve(listener, api::router(Arc::clone(&shown)), TCP_LIMITS, running.stop_token()));
+            info!(%address, "serving /live, /ready, /metrics and /v1/status");
+            running.spawn(serve(listener, api::router(Arc::clone(&api_state)), TCP_LIMITS, running.stop_token()));
         }
         if let Some(path) = self.config.socket.as_deref().filter(|_| !args.dry_run) {
-            serve_local(path, api::local::router(shown, self.pausing), &running);
+            serve_local(path, api::local::router(api_state, self.pausing), &running);
         }
         for watch in self.watches {
             let stop = running.stop_token();
@@ -277,10 +285,10 @@ impl Daemon {
         tokio::select! {
             stopped = timeout(STOP_DEADLINE, running.stop()) => {
                 if stopped.is_err() {
-                    warn!("not everything ended in time");
+                    warn!("not all tasks stopped in time");
                 }
             }
-            name = signals.stop() => warn!(signal = name, "leaving at once"),
+            name = signals.stop() => warn!(signal = name, "stopping at once"),
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -302,10 +310,10 @@ impl Daemon {
             converged &= task.once().await;
         }
         if converged {
-            info!("a reading of HAProxy shows every weight as Consul says");
+            info!("every weight in HAProxy matches Consul");
             ExitCode::SUCCESS
         } else {
-            warn!("not every weight is as Consul says");
+            warn!("some weights in HAProxy differ from Consul");
             ExitCode::from(EXIT_NOT_CONVERGED)
         }
     }
@@ -315,8 +323,8 @@ fn timing_of(config: &Config) -> Timing {
     Timing { resync: config.resync, process_poll: config.process_poll }
 }
 
-/// The files of one HAProxy, and what weightd remembers of it.
-fn remembered(config: &Config, haproxy: &HaproxyConfig) -> (Option<Files>, Stored) {
+/// Returns the files of one HAProxy and the state that they contain.
+fn load_files(config: &Config, haproxy: &HaproxyConfig) -> (Option<Files>, Stored) {
     let key = StateKey {
         datacenter: config.consul.datacenter.clone(),
         namespace: config.consul.namespace.clone(),
@@ -330,33 +338,33 @@ fn remembered(config: &Config, haproxy: &HaproxyConfig) -> (Option<Files>, Store
     let mut snapshot = state.load().unwrap_or_else(|error| {
         warn!(
             error = %Chain(&error),
-            "the state on disk is unusable; nothing is enforced before the first good read of Consul"
+            "cannot use the state on disk; weightd enforces nothing before the first successful read of Consul"
         );
         Snapshot::default()
     });
     if let Err(error) = journal.replay(snapshot.number, &mut snapshot.stored) {
         warn!(
             error = %Chain(&error),
-            hint = "let weightd write to `run_dir`",
-            "there is no journal; if weightd is killed within a second of a change, its next start may not know the change"
+            hint = "give weightd write permission for `run_dir`",
+            "cannot write the journal; if weightd is killed within a second after a change, its next start can lose the change"
         );
     }
     let server_state = haproxy.state_file.clone().map(|path| ServerStateFile::new(path, process));
     (Some(Files { state, journal, server_state }), snapshot.stored)
 }
 
-/// Warns where Consul's certificate is not verified.
+/// Warns if weightd does not verify the certificate of Consul.
 fn warn_if_unverified(consul: &consul::Settings) {
     if consul.address.is_tls() && !consul.tls.verify {
         warn!(
             address = %consul.address,
             hint = "set `ca_file` and `verify = true` in [consul.tls], or CONSUL_CACERT and no CONSUL_HTTP_SSL_VERIFY",
-            "Consul's certificate is not verified: any server that answers gets the token and is trusted"
+            "weightd does not verify the certificate of Consul: it trusts any server at this address and sends it the token"
         );
     }
 }
 
-/// Serves the local socket. Without it weightd still does its work, so a failure is no reason to end.
+/// Serves the local socket. A failure is not fatal: weightd can set weights without it.
 fn serve_local(path: &Path, router: Router, running: &Tasks) {
     let (listener, file) = match api::socket::listen(path) {
         Ok(listening) => listening,
@@ -365,7 +373,7 @@ fn serve_local(path: &Path, router: Router, running: &Tasks) {
             return;
         }
     };
-    info!(socket = %path.display(), "serves `weightctl pause` and `resume`");
+    info!(socket = %path.display(), "serving `weightctl pause` and `resume`");
     let stop = running.stop_token();
     running.spawn(async move {
         serve(listener, router, SOCKET_LIMITS, stop).await;

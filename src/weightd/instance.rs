@@ -1,6 +1,6 @@
-//! One HAProxy of this host: what its task shares with those who read its status or pause it.
+//! One HAProxy of this host: the state that its task shares with status readers and pause requests.
 //!
-//! Locked for moments only, never across an await.
+//! The lock is held briefly and never across an await.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -17,25 +17,25 @@ use crate::{
 pub struct Instance {
     /// The name from the configuration.
     pub name: String,
-    /// Where its runtime API is.
+    /// The address of its runtime API.
     pub address: Address,
-    /// The root of the keys that it follows.
+    /// The root of its keys in Consul.
     pub root: String,
-    /// What Consul says.
+    /// The latest state of Consul.
     pub feed: watch::Receiver<Feed>,
-    /// The connection to Consul.
+    /// The status of the connection to Consul.
     pub link: watch::Receiver<Link>,
-    /// Wakes the task: something is to be done that it did not cause itself.
+    /// Wakes the task after a change by another part.
     pub wake: Notify,
-    /// Wakes the writing of files: something may be unsaved.
+    /// Wakes the file writer when there may be unsaved changes.
     pub unsaved: Notify,
-    /// Held from a decision until the answer to the line that it sends.
+    /// Held from a decision until the answer to its line.
     pub exchange: sync::Mutex<()>,
     session: Mutex<Session>,
 }
 
 impl Instance {
-    /// An instance that was not read yet.
+    /// Creates an instance that was not read yet.
     pub fn new(name: String, address: Address, root: String, followed: &WatchHandle, session: Session) -> Self {
         Self {
             name,
@@ -50,8 +50,8 @@ impl Instance {
         }
     }
 
-    /// Whether the session knows what Consul says by now. Between an answer of Consul and the next step of the task it does
-    /// not.
+    /// Whether the session has the latest state of Consul. Between an answer of Consul and the next step of the task it
+    /// does not have it.
     pub fn has_taken_feed(&self, session: &Session) -> bool {
         match &*self.feed.borrow() {
             Feed::Waiting | Feed::Unavailable => true,
@@ -59,9 +59,9 @@ impl Instance {
         }
     }
 
-    /// The dialogue with it.
+    /// Locks and returns the session.
     pub fn lock(&self) -> MutexGuard<'_, Session> {
-        // A panic ends the program: see `panic` in Cargo.toml. In a test that panics, what is shown does not matter.
+        // A panic ends the program (see `panic` in Cargo.toml), so that only a panicking test can poison the lock.
         self.session.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

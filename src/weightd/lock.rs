@@ -1,8 +1,8 @@
-//! One weightd per HAProxy, and one per state directory.
+//! Ensures one weightd per HAProxy and one per state directory.
 //!
-//! Owns the lock files. Must never remove one: between a removal and the next creation, two programs could each hold the lock
-//! of a different file with the same name. The file itself means nothing; only the lock on it does, and that ends with
-//! the process that held it.
+//! Owns the lock files. Must not remove them: between a removal and the next creation, two programs could each lock a
+//! different file with the same name. Only the lock on the file has a meaning, and it ends with the process that holds
+//! it.
 
 use std::{
     fs::{DirBuilder, File, OpenOptions, TryLockError},
@@ -11,35 +11,35 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The right to write to one thing, held until it is dropped.
+/// An exclusive lock. Dropping it releases the lock.
 #[derive(Debug)]
 pub struct Lock {
-    /// The end of the process releases the lock at the latest.
+    /// The kernel releases the lock at the latest when the process ends.
     file: File,
     path: PathBuf,
 }
 
-/// Why the lock was not taken.
+/// The error of taking a lock.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     /// Another process holds it.
     #[error("another weightd{} already uses {what} (lock {})", holder(*.pid), .path.display())]
     Held {
-        /// What is locked: a HAProxy's address, or a directory.
+        /// The locked resource: the address of a HAProxy, or a directory.
         what: String,
-        /// The lock file.
+        /// The path of the lock file.
         path: PathBuf,
-        /// The holder's process id, as the file says.
+        /// The process id of the holder, read from the lock file.
         pid: Option<u32>,
     },
     /// The directory or the file could not be created, opened, locked or written.
-    #[error("failed to take the lock {} of {what}", .path.display())]
+    #[error("cannot take the lock {} of {what}", .path.display())]
     Io {
-        /// What was to be locked.
+        /// The resource.
         what: String,
-        /// The lock file.
+        /// The path of the lock file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },
@@ -49,26 +49,26 @@ fn holder(pid: Option<u32>) -> String {
     pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default()
 }
 
-/// The most bytes of a lock file that are read to name its holder.
+/// Maximum number of bytes that are read from a lock file to find its holder.
 const MAX_CONTENT: u64 = 4096;
 
 impl Lock {
-    /// Takes the lock of `what`, such as the address of a HAProxy, without waiting.
+    /// Takes the lock of the resource `what`, such as the address of a HAProxy, without waiting.
     ///
-    /// `what` must be in its canonical spelling, as [`crate::haproxy::Address`] displays it: two spellings are two locks.
-    /// `folder` is created if it is missing.
+    /// `what` must have its canonical spelling, as [`crate::haproxy::Address`] displays it: each spelling has its own
+    /// lock. A missing `folder` is created.
     ///
     /// # Errors
-    /// [`LockError::Held`] if another process has it, or this one a second time; [`LockError::Io`] if the system fails.
+    /// [`LockError::Held`] if any process holds it, including this one; [`LockError::Io`] if a system call fails.
     pub fn take(folder: &Path, what: &str) -> Result<Self, LockError> {
-        // A hash, because an address holds slashes. Its 32 bits are ample for the few HAProxies of a machine.
+        // A hash, because an address contains slashes. 32 bits are enough for the few HAProxy instances of a machine.
         Self::take_file(folder, format!("{:08x}.lock", crc32fast::hash(what.as_bytes())), what)
     }
 
-    /// Takes the lock of a directory itself, without waiting. It is created if it is missing.
+    /// Takes the lock of a directory, without waiting. A missing directory is created.
     ///
     /// # Errors
-    /// As [`Lock::take`].
+    /// The same as [`Lock::take`].
     pub fn take_directory(folder: &Path) -> Result<Self, LockError> {
         Self::take_file(folder, "lock".to_owned(), &folder.display().to_string())
     }
@@ -94,14 +94,14 @@ impl Lock {
             }
             Err(TryLockError::Error(source)) => return Err(failed(source)),
         }
-        // For people, and for the message above; it decides nothing.
+        // Information for operators and for the message above. It has no effect on the lock.
         let content = format!("{}\n{what}\n", std::process::id());
         file.set_len(0).and_then(|()| file.rewind()).map_err(failed)?;
         file.write_all(content.as_bytes()).map_err(failed)?;
         Ok(Self { file, path })
     }
 
-    /// The lock file.
+    /// The path of the lock file.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -109,8 +109,8 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Closing is not enough: a process that was forked meanwhile has the file until it starts its program. What cannot be
-        // released here is released by the end of the process.
+        // Closing is not enough: a forked process holds the file until it executes its program. If the unlock fails,
+        // the end of the process releases the lock.
         let _ = self.file.unlock();
     }
 }
@@ -130,7 +130,7 @@ mod tests {
     const ADDRESS: &str = "unix:/run/haproxy/admin.sock";
 
     #[test]
-    fn a_second_lock_of_the_same_address_is_refused_and_names_the_holder() {
+    fn a_second_lock_of_the_same_address_fails_and_names_the_holder() {
         let dir = tempfile::tempdir().unwrap();
         let lock = Lock::take(dir.path(), ADDRESS).unwrap();
         let error = Lock::take(dir.path(), ADDRESS).unwrap_err();
@@ -150,14 +150,14 @@ mod tests {
     fn a_dropped_lock_can_be_taken_again_and_its_file_stays() {
         let dir = tempfile::tempdir().unwrap();
         let path = Lock::take(dir.path(), ADDRESS).unwrap().path().to_owned();
-        // A longer content that a former holder left is removed.
+        // Longer content of a previous holder is removed.
         std::fs::write(&path, "4294967295\nx\n".repeat(20)).unwrap();
         let _again = Lock::take(dir.path(), ADDRESS).unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), format!("{}\n{ADDRESS}\n", std::process::id()));
     }
 
     #[test]
-    fn a_dropped_lock_is_free_also_where_a_fork_still_has_its_file() {
+    fn a_dropped_lock_is_free_even_if_a_fork_still_has_the_file() {
         let dir = tempfile::tempdir().unwrap();
         let lock = Lock::take(dir.path(), ADDRESS).unwrap();
         let _forked = lock.file.try_clone().unwrap();
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn the_directory_is_created_and_the_file_is_for_its_owner_alone() {
+    fn the_directory_is_created_and_only_the_owner_can_read_the_file() {
         let dir = tempfile::tempdir().unwrap();
         let run_dir = dir.path().join("a/b");
         let lock = Lock::take(&run_dir, ADDRESS).unwrap();
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_cannot_be_is_an_error_with_its_cause() {
+    fn an_impossible_directory_is_an_error_with_its_cause() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("file");
         std::fs::write(&file, "").unwrap();

@@ -1,4 +1,4 @@
-//! Counters and their text form. Names and labels are stable; the README lists them.
+//! The metrics and their text format. Names and labels are stable; the README lists them.
 
 use std::{sync::atomic::AtomicU64, time::Duration};
 
@@ -13,33 +13,33 @@ use weightd_core::{
     wire::status::{LinkState, ProcessState, Status, Word},
 };
 
-/// One HAProxy.
+/// Label of one HAProxy.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByInstance {
     haproxy: String,
 }
 
-/// One HAProxy and a word.
+/// Labels of one HAProxy and a reason code.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByReason {
     haproxy: String,
     reason: String,
 }
 
-/// One root of keys. All HAProxy instances that follow the same one share a connection.
+/// Label of one root of keys. All HAProxy instances with the same root share one connection.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByRoot {
     root: String,
 }
 
-/// One root and a word.
+/// Labels of one root and a reason code.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByRootReason {
     root: String,
     reason: String,
 }
 
-/// One HAProxy and why a weight was set.
+/// Labels of one HAProxy and the cause of a weight change.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByWhy {
     haproxy: String,
@@ -54,7 +54,7 @@ struct Build {
 
 type FloatGauge = Gauge<f64, AtomicU64>;
 
-/// Everything that is counted.
+/// All metrics.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
@@ -79,7 +79,7 @@ pub struct Metrics {
     reload_successful: Gauge,
 }
 
-/// From half a millisecond to what a storm or a slow Consul makes of it.
+/// In seconds: from the time of one exchange to the delay of many changes or a slow Consul.
 const SYNC_BUCKETS: [f64; 11] = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0];
 
 impl Default for Metrics {
@@ -89,7 +89,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// All of them, at zero.
+    /// Creates all metrics with value 0.
     pub fn new() -> Self {
         let mut registry = Registry::with_prefix("weightd");
         let build: Family<Build, Gauge> = Family::default();
@@ -105,42 +105,42 @@ impl Metrics {
         let sync: Family<ByInstance, Histogram> = Family::new_with_constructor(|| Histogram::new(SYNC_BUCKETS));
         registry.register_with_unit(
             "sync",
-            "From Consul's answer to a weight read back from HAProxy, for changed documents",
+            "Time from the answer of Consul to the weights read back from HAProxy, for changed documents",
             Unit::Seconds,
             sync.clone(),
         );
         let consul_read_age: Family<ByRoot, FloatGauge> = Family::default();
         registry.register_with_unit(
             "consul_last_read_age",
-            "How old the last good answer of Consul is; +Inf before the first",
+            "Age of the last usable answer of Consul; +Inf before the first one",
             Unit::Seconds,
             consul_read_age.clone(),
         );
-        let weight_changes = register!("weight_changes", "Weights set and read back, by why");
+        let weight_changes = register!("weight_changes", "Weights set and read back, by cause");
         let drift_corrections =
-            register!("drift_corrections", "Times a backend was corrected that something else had changed");
-        let haproxy_errors = register!("haproxy_errors", "Exchanges with HAProxy that failed, by reason");
-        let haproxy_processes = register!("haproxy_processes", "HAProxy processes seen: one more for each reload");
-        let persist_errors = register!("state_persist_errors", "Times the state could not be written to disk");
+            register!("drift_corrections", "Corrections of a backend after another program changed its weights");
+        let haproxy_errors = register!("haproxy_errors", "Failed exchanges with HAProxy, by reason");
+        let haproxy_processes = register!("haproxy_processes", "HAProxy processes seen; each reload adds one");
+        let persist_errors = register!("state_persist_errors", "Failed writes of the state to disk");
         let consul_requests = register!("consul_requests", "Requests sent to Consul");
         let consul_errors = register!("consul_errors", "Requests to Consul without a usable answer, by reason");
         let consul_up = register!("consul_up", "1 while Consul gives usable answers");
-        let consul_index = register!("consul_index", "X-Consul-Index of the last good answer");
+        let consul_index = register!("consul_index", "X-Consul-Index of the last usable answer");
         let haproxy_up = register!("haproxy_up", "1 while HAProxy answers and its weights can be set");
-        let converged = register!("converged", "1 while every weight is as Consul says");
-        let backends = register!("backends", "Backends that are managed");
-        let backend_reasons = register!("backend_reasons", "Backends by reason for not being simply as Consul says");
+        let converged = register!("converged", "1 while every weight matches Consul");
+        let backends = register!("backends", "Managed backends");
+        let backend_reasons = register!("backend_reasons", "Backends by the reasons that status shows for them");
         let paused_backends = register!("paused_backends", "Managed backends that are paused");
-        let rejected_keys = register!("rejected_keys", "Keys in Consul that are rejected, backends and stray keys");
+        let rejected_keys = register!("rejected_keys", "Rejected keys in Consul: backends and stray keys");
         let reload_successful: Gauge = Gauge::default();
-        // What was read at the start was good.
+        // weightd starts only with a valid configuration.
         reload_successful.set(1);
         registry.register(
             "config_last_reload_successful",
-            "0 if the configuration that SIGHUP asked for could not be used",
+            "0 if the last configuration reload failed",
             reload_successful.clone(),
         );
-        let observe_only = register!("observe_only", "1 in mode observe, in which nothing is ever set");
+        let observe_only = register!("observe_only", "1 in mode observe, in which weightd sets no weight");
         Self {
             registry,
             weight_changes,
@@ -165,62 +165,62 @@ impl Metrics {
         }
     }
 
-    /// The configuration was read again, or could not be.
+    /// Records the result of a configuration reload.
     pub fn reloaded(&self, successful: bool) {
         self.reload_successful.set(i64::from(successful));
     }
 
-    /// A weight was set and read back.
+    /// Counts a weight that was set and read back.
     pub fn weight_changed(&self, haproxy: &str, cause: Cause) {
         self.weight_changes.get_or_create(&ByWhy { haproxy: haproxy.to_owned(), why: cause.as_str() }).inc();
     }
 
-    /// A changed document took this long from Consul's answer to HAProxy's read-back.
+    /// Records the time from the answer of Consul to the read-back from HAProxy for a changed document.
     pub fn synced(&self, haproxy: &str, after: Duration) {
-        self.sync.get_or_create(&by(haproxy)).observe(after.as_secs_f64());
+        self.sync.get_or_create(&instance_label(haproxy)).observe(after.as_secs_f64());
     }
 
-    /// The state could not be written.
+    /// Counts a failed write of the state.
     pub fn persist_failed(&self, haproxy: &str) {
-        self.persist_errors.get_or_create(&by(haproxy)).inc();
+        self.persist_errors.get_or_create(&instance_label(haproxy)).inc();
     }
 
-    /// Everything in the text format of `OpenMetrics`, with the gauges from `status`.
+    /// Returns all metrics in the text format of `OpenMetrics`. The gauges get their values from `status`.
     ///
     /// # Errors
-    /// [`std::fmt::Error`], which does not happen in memory.
+    /// [`std::fmt::Error`], which cannot occur for a string in memory.
     pub fn text(&self, status: &Status) -> Result<String, std::fmt::Error> {
         self.observe_only.set(i64::from(status.mode == "observe"));
         for instance in &status.instances {
-            let name = by(&instance.name);
+            let name = instance_label(&instance.name);
             let (consul, haproxy) = (&instance.consul, &instance.haproxy);
-            // What has not happened yet is a 0, not an absence: otherwise its first time shows no increase.
+            // Creates the series with 0: the first failure is then visible as an increase.
             drop(self.persist_errors.get_or_create(&name));
             // Instances that follow one root share its series.
             let root = ByRoot { root: instance.root.clone() };
-            catch_up(&self.consul_requests.get_or_create(&root), consul.requests);
+            raise_to(&self.consul_requests.get_or_create(&root), consul.requests);
             for (reason, count) in &consul.errors {
                 let label = ByRootReason { root: instance.root.clone(), reason: reason.to_string() };
-                catch_up(&self.consul_errors.get_or_create(&label), *count);
+                raise_to(&self.consul_errors.get_or_create(&label), *count);
             }
             self.consul_up.get_or_create(&root).set(i64::from(consul.state == LinkState::Following));
             self.consul_read_age.get_or_create(&root).set(consul.last_read_age_seconds.unwrap_or(f64::INFINITY));
             self.consul_index.get_or_create(&root).set(i64::try_from(consul.index).unwrap_or(i64::MAX));
             self.haproxy_up.get_or_create(&name).set(i64::from(haproxy.state == ProcessState::Up));
             for (reason, count) in &haproxy.errors {
-                let label = by_reason(&instance.name, reason);
-                catch_up(&self.haproxy_errors.get_or_create(&label), *count);
+                let label = reason_label(&instance.name, reason);
+                raise_to(&self.haproxy_errors.get_or_create(&label), *count);
             }
             self.converged.get_or_create(&name).set(i64::from(instance.converged));
             let managed = instance.backends.iter().filter(|b| b.desired.is_some());
             let paused = managed.clone().filter(|b| b.paused.is_some());
             self.paused_backends.get_or_create(&name).set(i64::try_from(paused.count()).unwrap_or(i64::MAX));
             self.backends.get_or_create(&name).set(i64::try_from(managed.count()).unwrap_or(i64::MAX));
-            catch_up(&self.haproxy_processes.get_or_create(&name), haproxy.processes_seen);
-            catch_up(&self.drift_corrections.get_or_create(&name), instance.drift_corrections);
+            raise_to(&self.haproxy_processes.get_or_create(&name), haproxy.processes_seen);
+            raise_to(&self.drift_corrections.get_or_create(&name), instance.drift_corrections);
             for reason in reasons::WORDS {
                 let with = instance.backends.iter().filter(|b| b.reasons.iter().any(|r| r.reason == reason)).count();
-                let label = by_reason(&instance.name, &Word::Borrowed(reason));
+                let label = reason_label(&instance.name, &Word::Borrowed(reason));
                 self.backend_reasons.get_or_create(&label).set(i64::try_from(with).unwrap_or(i64::MAX));
             }
             let rejected =
@@ -234,15 +234,15 @@ impl Metrics {
     }
 }
 
-fn by(haproxy: &str) -> ByInstance {
+fn instance_label(haproxy: &str) -> ByInstance {
     ByInstance { haproxy: haproxy.to_owned() }
 }
 
-fn by_reason(haproxy: &str, reason: &Word) -> ByReason {
+fn reason_label(haproxy: &str, reason: &Word) -> ByReason {
     ByReason { haproxy: haproxy.to_owned(), reason: reason.to_string() }
 }
 
-/// Raises a counter to what was counted elsewhere.
-fn catch_up(counter: &Counter, to: u64) {
+/// Raises a counter to the value of another counter.
+fn raise_to(counter: &Counter, to: u64) {
     counter.inc_by(to.saturating_sub(counter.get()));
 }

@@ -1,7 +1,7 @@
-//! Pauses that a person asks for on this node: without Consul, and over restarts of weightd.
+//! Local pauses: an operator starts them on this node, without Consul. They survive restarts of weightd.
 //!
-//! Owns what is asked of all instances at once, and what of it is on disk. Must never decide what a pause means: that is
-//! [`crate::weightd::session`]'s.
+//! This module applies a pause to all instances and stores it on disk. The effect of a pause is defined in
+//! [`crate::weightd::session`].
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -23,120 +23,124 @@ use crate::{
     },
 };
 
-/// Why a request was not carried out, or not in full.
+/// The error of a pause or resume request.
 #[derive(Debug, thiserror::Error)]
 pub enum PauseError {
-    /// An invalid value.
+    /// A value in the request is invalid.
     #[error("{0}")]
     Invalid(String),
-    /// No instance has that name.
-    #[error("this weightd drives no HAProxy called `{}`", Escaped(.name))]
+    /// No instance has this name.
+    #[error("this weightd has no HAProxy instance `{}`", Escaped(.name))]
     NoSuchInstance {
-        /// The name.
+        /// The name in the request.
         name: String,
-        /// The names that there are.
+        /// The names of all instances, as a list.
         known: String,
     },
-    /// No instance knows that backend.
-    #[error("this weightd knows no backend `{name}`{}", meant(.nearest.as_deref()))]
+    /// No instance knows this backend.
+    #[error("this weightd does not know backend `{name}`{}", suggestion(.nearest.as_deref()))]
     NoSuchBackend {
-        /// The name.
+        /// The name in the request.
         name: BackendName,
-        /// The one that was most likely meant.
+        /// The most similar known name.
         nearest: Option<String>,
     },
-    /// One backend cannot be resumed while all of them are paused.
-    #[error("all backends are paused, so `{0}` cannot be resumed alone")]
+    /// One backend cannot be resumed while all backends are paused.
+    #[error("cannot resume only `{0}`, because all backends are paused")]
     AllPaused(BackendName),
-    /// It was done, but is not on disk.
-    #[error("{done}, but this could not be written to disk: a restart of weightd would forget it")]
+    /// The change is in force, but it is not on disk.
+    #[error("{done}, but weightd cannot write this to disk; a restart of weightd would lose it")]
     NotStored {
-        /// What was done.
+        /// The change, as a clause.
         done: &'static str,
-        /// Why it was not written.
+        /// The error of the write.
         #[source]
         source: StoreError,
     },
 }
 
-fn meant(nearest: Option<&str>) -> String {
+fn suggestion(nearest: Option<&str>) -> String {
     nearest.map(|nearest| format!("; did you mean `{nearest}`?")).unwrap_or_default()
 }
 
 impl PauseError {
-    /// What to do about it.
+    /// Returns how to fix the error.
     pub fn hint(&self) -> String {
         match self {
-            Self::Invalid(_) => "see `weightctl pause --help`".to_owned(),
-            Self::NoSuchInstance { known, .. } => format!("it drives {known}"),
+            Self::Invalid(_) => "run `weightctl pause --help` to see the valid values".to_owned(),
+            Self::NoSuchInstance { known, .. } => format!("use one of these instances: {known}"),
             Self::NoSuchBackend { .. } => {
-                "see `weightctl status --local`; without a backend, all of them are meant".to_owned()
+                "run `weightctl status --local` to list the backends, or omit the backend to select all".to_owned()
             }
             Self::AllPaused(_) => {
-                "end the pause of all with `weightctl resume --local`, then pause single backends".to_owned()
+                "run `weightctl resume` to resume all backends, then pause single backends".to_owned()
             }
-            Self::NotStored { .. } => "see whether the disk is full and whether weightd may write to `state_dir`, \
-                                       and ask for it again"
+            Self::NotStored { .. } => "check that the disk is not full and that weightd can write to `state_dir`, \
+                                       then run the command again"
                 .to_owned(),
         }
     }
 }
 
-/// The pauses of a node.
+/// The local pauses of all instances of a node.
 #[derive(Debug)]
 pub struct Pausing {
     instances: Vec<Arc<Instance>>,
     clock: Clock,
     metrics: Arc<Metrics>,
-    /// One request after another: what is written last is what holds.
+    /// Serializes the requests, so that the file contains the latest pauses.
     store: Mutex<PauseFile>,
 }
 
 impl Pausing {
-    /// For these instances; `store` is where pauses outlive weightd.
+    /// Creates it for these instances. `store` is the file of the pauses.
     pub fn new(instances: Vec<Arc<Instance>>, clock: Clock, metrics: Arc<Metrics>, store: PauseFile) -> Self {
         Self { instances, clock, metrics, store: Mutex::new(store) }
     }
 
-    /// Begins the pauses again that were in force when weightd ended, for the rest of their time.
+    /// Restores the pauses from disk, each for the rest of its time.
     pub fn restore(&mut self) {
         let stored = self.store.get_mut().load().unwrap_or_else(|error| {
-            warn!(error = %Chain(&error), "the pauses on disk are unusable; nothing is paused now");
+            warn!(error = %Chain(&error), "cannot use the pauses on disk; nothing is paused now");
             Vec::new()
         });
         let now = self.clock.now();
         for stored in stored {
-            let left = left(&stored, Timestamp::now());
+            let remaining = remaining(&stored, Timestamp::now());
             let backend = stored.backend.as_ref().map_or("all", BackendName::as_str);
             let Some(instance) = self.instances.iter().find(|instance| instance.name == stored.instance) else {
-                warn!(haproxy = stored.instance, backend, "a pause of a HAProxy that is no longer configured");
+                warn!(
+                    haproxy = stored.instance,
+                    backend, "ignored a stored pause: its HAProxy is no longer configured"
+                );
                 continue;
             };
-            if left.is_zero() {
-                info!(haproxy = instance.name, backend, "a pause ended while weightd was not running");
+            if remaining.is_zero() {
+                info!(haproxy = instance.name, backend, "a stored pause expired while weightd was not running");
                 continue;
             }
             let StoredPause { reason, by, uid, .. } = stored;
-            let pause = Pause { until: now + left, reason, by, uid };
+            let pause = Pause { until: now + remaining, reason, by, uid };
             instance.lock().pause(&Scope::of(stored.backend.as_ref()), pause, now);
         }
     }
 
-    /// Begins a pause. When this returns, no command is under way to HAProxy any more; the last stage was read back.
+    /// Starts a pause. It returns after the read-back of the last line, so that no command to HAProxy is in progress
+    /// any more.
     ///
     /// # Errors
-    /// [`PauseError`]; with [`PauseError::NotStored`] the pause is in force all the same.
+    /// [`PauseError`]. With [`PauseError::NotStored`], the pause is in force.
     pub async fn pause(&self, request: PauseRequest, uid: Option<u32>) -> Result<PauseAnswer, PauseError> {
         let PauseRequest { backend, instance, for_seconds, reason, by } = request;
         if !(MIN_PAUSE..=MAX_PAUSE).contains(&for_seconds) {
-            let what = format!("a pause lasts from {MIN_PAUSE} s to {MAX_PAUSE} s (one week)");
+            let what = format!("a pause must last from {MIN_PAUSE} s to {MAX_PAUSE} s (one week)");
             return Err(PauseError::Invalid(what));
         }
-        plain("reason", reason.as_deref())?;
-        plain("by", by.as_deref())?;
+        check_text("reason", reason.as_deref())?;
+        check_text("by", by.as_deref())?;
         let instances = self.instances(instance.as_deref())?;
         if let Some(backend) = &backend {
-            known(backend, &instances)?;
+            check_backend(backend, &instances)?;
         }
         let store = self.store.lock().await;
         let now = self.clock.now();
@@ -145,7 +149,7 @@ impl Pausing {
             instance.lock().pause(&Scope::of(backend.as_ref()), pause.clone(), now);
             instance.wake.notify_one();
         }
-        let stored = self.save(&store, "it is paused").await;
+        let stored = self.save(&store, "the pause is in force").await;
         for instance in &instances {
             drop(instance.exchange.lock().await);
         }
@@ -155,10 +159,10 @@ impl Pausing {
     /// Ends a pause at once.
     ///
     /// # Errors
-    /// [`PauseError`]; with [`PauseError::NotStored`] the pause has ended all the same.
+    /// [`PauseError`]. With [`PauseError::NotStored`], the pause has ended.
     pub async fn resume(&self, request: ResumeRequest, uid: Option<u32>) -> Result<ResumeAnswer, PauseError> {
         let ResumeRequest { backend, instance, by } = request;
-        plain("by", by.as_deref())?;
+        check_text("by", by.as_deref())?;
         let instances = self.instances(instance.as_deref())?;
         let scope = Scope::of(backend.as_ref());
         let store = self.store.lock().await;
@@ -167,7 +171,7 @@ impl Pausing {
                 return Err(PauseError::AllPaused(backend.clone()));
             }
             if !instances.iter().any(|instance| instance.lock().pauses.of(backend).is_some()) {
-                known(backend, &instances)?;
+                check_backend(backend, &instances)?;
             }
         }
         let ended = Ended::Lifted { by, uid };
@@ -176,7 +180,7 @@ impl Pausing {
             lifted += instance.lock().resume(&scope, &ended);
             instance.wake.notify_one();
         }
-        self.save(&store, "it is resumed").await?;
+        self.save(&store, "the pause has ended").await?;
         Ok(ResumeAnswer { instances: names(&instances), backend, lifted })
     }
 
@@ -196,13 +200,13 @@ impl Pausing {
         let mut stored = Vec::new();
         for instance in &self.instances {
             for (scope, pause) in instance.lock().pauses.iter() {
-                let left = pause.until.since(now);
+                let remaining = pause.until.since(now);
                 stored.push(StoredPause {
                     instance: instance.name.clone(),
                     backend: scope.backend().cloned(),
-                    // A second too long is better than one too short.
-                    until: until(wall, left),
-                    left_seconds: whole_seconds(left),
+                    // Rounded up: an early end would be worse than a late one.
+                    until: end_second(wall, remaining),
+                    left_seconds: whole_seconds(remaining),
                     reason: pause.reason.clone(),
                     by: pause.by.clone(),
                     uid: pause.uid,
@@ -212,7 +216,7 @@ impl Pausing {
         let saving = store.clone();
         let saved = spawn_blocking(move || saving.save(&stored)).await;
         saved.unwrap_or_else(|panic| Err(store.interrupted(&panic))).map_err(|source| {
-            warn!(error = %Chain(&source), "the pauses cannot be written to disk; a restart of weightd would forget this");
+            warn!(error = %Chain(&source), "cannot write the pauses to disk; a restart of weightd would lose this change");
             for instance in &self.instances {
                 self.metrics.persist_failed(&instance.name);
             }
@@ -221,29 +225,29 @@ impl Pausing {
     }
 }
 
-/// The first whole second of wall-clock time at which a pause is over.
-fn until(wall: Timestamp, left: Duration) -> i64 {
+/// Returns the first full second of wall-clock time at which a pause is over, in seconds since 1970.
+fn end_second(wall: Timestamp, remaining: Duration) -> i64 {
     let since_second = Duration::from_millis(u64::try_from(wall.subsec_millisecond()).unwrap_or(0));
-    wall.as_second().saturating_add_unsigned(whole_seconds(since_second + left))
+    wall.as_second().saturating_add_unsigned(whole_seconds(since_second + remaining))
 }
 
 fn whole_seconds(duration: Duration) -> u64 {
     duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }
 
-/// The rest of a pause. A wall clock that was set back cannot make it longer than it was.
-fn left(stored: &StoredPause, wall: Timestamp) -> Duration {
+/// Returns the remaining time of a stored pause. A wall clock that was set back cannot make it longer.
+fn remaining(stored: &StoredPause, wall: Timestamp) -> Duration {
     let end = Timestamp::from_second(stored.until).unwrap_or(Timestamp::MAX);
-    let left = Duration::try_from(end.duration_since(wall)).unwrap_or(Duration::ZERO);
-    left.min(Duration::from_secs(stored.left_seconds.min(MAX_PAUSE)))
+    let remaining = Duration::try_from(end.duration_since(wall)).unwrap_or(Duration::ZERO);
+    remaining.min(Duration::from_secs(stored.left_seconds.min(MAX_PAUSE)))
 }
 
 fn names(instances: &[Arc<Instance>]) -> Vec<String> {
     instances.iter().map(|instance| instance.name.clone()).collect()
 }
 
-/// A typing error in a name must not look like a backend that is paused.
-fn known(backend: &BackendName, instances: &[Arc<Instance>]) -> Result<(), PauseError> {
+/// Rejects an unknown backend, so that a typing error does not look like a paused backend.
+fn check_backend(backend: &BackendName, instances: &[Arc<Instance>]) -> Result<(), PauseError> {
     let mut all = Vec::new();
     for instance in instances {
         let inner = instance.lock();
@@ -256,8 +260,8 @@ fn known(backend: &BackendName, instances: &[Arc<Instance>]) -> Result<(), Pause
     Err(PauseError::NoSuchBackend { name: backend.clone(), nearest })
 }
 
-/// Rejects text that is too long or that acts on a terminal.
-fn plain(what: impl fmt::Display, text: Option<&str>) -> Result<(), PauseError> {
+/// Rejects text that is too long or that contains control characters, which can act on a terminal.
+fn check_text(what: impl fmt::Display, text: Option<&str>) -> Result<(), PauseError> {
     let Some(text) = text else { return Ok(()) };
     if text.chars().count() > MAX_TEXT {
         return Err(PauseError::Invalid(format!("`{what}` is longer than {MAX_TEXT} characters")));
@@ -273,7 +277,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wall_clock_that_jumps_makes_no_pause_longer() {
+    fn a_jump_of_the_wall_clock_does_not_make_a_pause_longer() {
         let stored = |left_seconds| StoredPause {
             instance: "edge".into(),
             backend: None,
@@ -285,34 +289,34 @@ mod tests {
         };
         let at = |second| Timestamp::from_second(second).unwrap();
         for (wall, seconds) in [(990, 10), (1_000, 0), (2_000, 0), (900, 60), (-1_000_000, 60)] {
-            assert_eq!(left(&stored(60), at(wall)), Duration::from_secs(seconds), "{wall}");
+            assert_eq!(remaining(&stored(60), at(wall)), Duration::from_secs(seconds), "{wall}");
         }
-        assert_eq!(left(&stored(u64::MAX), at(-1_000_000)), Duration::from_secs(MAX_PAUSE));
+        assert_eq!(remaining(&stored(u64::MAX), at(-1_000_000)), Duration::from_secs(MAX_PAUSE));
     }
 
     #[test]
-    fn a_restart_makes_no_pause_shorter_and_none_longer_by_more_than_a_second() {
+    fn a_restart_never_shortens_a_pause_and_extends_it_by_at_most_one_second() {
         for (began, restarted) in [(6_000, 7_140), (6_985, 7_140), (6_001, 6_002), (6_999, 8_001), (6_500, 9_400)] {
             let at = |millis| Timestamp::from_millisecond(millis).unwrap();
             let stored = StoredPause {
                 instance: "edge".into(),
                 backend: None,
-                until: until(at(began), Duration::from_secs(3)),
+                until: end_second(at(began), Duration::from_secs(3)),
                 left_seconds: 3,
                 reason: None,
                 by: None,
                 uid: None,
             };
-            let end = at(restarted) + left(&stored, at(restarted));
+            let end = at(restarted) + remaining(&stored, at(restarted));
             assert!((at(began + 3_000)..at(began + 4_000)).contains(&end), "{began} {restarted}: {end}");
         }
     }
 
     #[test]
-    fn text_that_could_act_or_fill_the_log_is_refused() {
-        assert!(plain("reason", None).is_ok() && plain("reason", Some("größer als zuvor")).is_ok());
+    fn text_with_control_characters_or_too_much_text_is_rejected() {
+        assert!(check_text("reason", None).is_ok() && check_text("reason", Some("größer als zuvor")).is_ok());
         for bad in ["a\nb", "\u{1b}[31m", &"x".repeat(MAX_TEXT + 1)] {
-            assert!(plain("reason", Some(bad)).is_err(), "{bad:?}");
+            assert!(check_text("reason", Some(bad)).is_err(), "{bad:?}");
         }
     }
 }

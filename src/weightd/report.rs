@@ -1,4 +1,4 @@
-//! Reports what happened to one HAProxy: to the log and to the counters.
+//! Reports the events of one HAProxy to the log and the metrics.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -15,7 +15,7 @@ use weightd_core::{
 use super::metrics::Metrics;
 use crate::base::telemetry::budget::Budget;
 
-/// The reporter of one HAProxy.
+/// Reports the events of one HAProxy.
 #[derive(Debug)]
 pub struct Reporter {
     haproxy: String,
@@ -24,18 +24,18 @@ pub struct Reporter {
 }
 
 impl Reporter {
-    /// Of the HAProxy of that name.
+    /// Creates a reporter for the HAProxy `haproxy`.
     pub fn new(haproxy: String, metrics: Arc<Metrics>) -> Self {
         Self { haproxy, metrics, budget: Budget::default() }
     }
 
-    /// Reports events. Each weight that was set has its line, whatever else there is to report.
+    /// Reports events. Each weight that was set gets its own log line; the number of all other lines is limited.
     pub fn report(&mut self, events: &[Event], now: Moment) {
         let left_out = self.budget.renew(now);
         if left_out > 0 {
             warn!(left_out, "more backends changed their state in the last minute; see `weightctl status --local`");
         }
-        let mut alike = BTreeMap::<&str, (&Reason, Vec<&BackendName>)>::new();
+        let mut by_reason = BTreeMap::<&str, (&Reason, Vec<&BackendName>)>::new();
         for event in events {
             match event {
                 Event::Changed { .. } => self.report_change(event),
@@ -43,14 +43,14 @@ impl Reporter {
                 Event::Process { .. } | Event::Down { .. } | Event::Up { .. } | Event::EnforcingFromDisk { .. } => {
                     report_haproxy(event);
                 }
-                // The watch reports it, once for all that follow it.
+                // The watch reports it, once for all instances.
                 Event::Reason { reason, .. } if reason.reason == "rejected" => {}
-                // The pause itself is reported, once for all backends that are under it.
+                // `report_pause` reports the pause once for all its backends.
                 Event::Reason { reason, .. } if reason.reason == "paused" => {}
                 Event::Cleared { reason, .. } if reason == "paused" => {}
-                // What hundreds of backends have in common is reported once.
+                // One log line for all backends with the same reason.
                 Event::Reason { backend, reason } if caveats::WORDS.contains(&&*reason.reason) => {
-                    alike.entry(&reason.reason).or_insert((reason, Vec::new())).1.push(backend);
+                    by_reason.entry(&reason.reason).or_insert((reason, Vec::new())).1.push(backend);
                 }
                 Event::WouldChange { .. } | Event::Reason { .. } | Event::Cleared { .. } => {
                     if self.budget.spend() {
@@ -59,7 +59,7 @@ impl Reporter {
                 }
             }
         }
-        for (Reason { reason, detail, remedy, severity }, backends) in alike.into_values() {
+        for (Reason { reason, detail, remedy, severity }, backends) in by_reason.into_values() {
             let names = reasons::list(backends.into_iter().map(BackendName::as_str));
             if *severity == Severity::Warning {
                 warn!(backends = names, reason = &**reason, hint = &**remedy, "{detail}");
@@ -116,7 +116,7 @@ fn report_haproxy(event: &Event) {
 fn report_state(event: &Event) {
     match event {
         Event::WouldChange { backend, cause, plan } => {
-            info!(%backend, why = cause.as_str(), %plan, "would set weights, but only observes");
+            info!(%backend, why = cause.as_str(), %plan, "observe mode: weightd would set these weights");
         }
         Event::Reason { backend, reason } => {
             let (word, detail, hint) = (&*reason.reason, &reason.detail, &*reason.remedy);
@@ -127,7 +127,7 @@ fn report_state(event: &Event) {
                 Severity::Error => error!(%backend, reason = word, hint, "{detail}"),
             }
         }
-        Event::Cleared { backend, reason } => info!(%backend, reason, "no longer so"),
+        Event::Cleared { backend, reason } => info!(%backend, reason, "reason no longer applies"),
         _ => {}
     }
 }
@@ -141,14 +141,14 @@ fn report_pause(event: &Event) {
             by = pause.by.as_deref(),
             uid = pause.uid,
             reason = pause.reason.as_deref(),
-            "paused: nothing is set until the pause ends"
+            "paused: weightd sets no weight until the pause ends"
         ),
         Event::Resumed { scope, pause, ended: Ended::Expired } => info!(
             backend = of(scope),
             why = "expired",
             paused_by = pause.by.as_deref(),
             reason = pause.reason.as_deref(),
-            "resumed: weights are set again"
+            "resumed: weightd sets weights again"
         ),
         Event::Resumed { scope, pause, ended: Ended::Lifted { by, uid } } => info!(
             backend = of(scope),
@@ -157,7 +157,7 @@ fn report_pause(event: &Event) {
             uid,
             paused_by = pause.by.as_deref(),
             reason = pause.reason.as_deref(),
-            "resumed: weights are set again"
+            "resumed: weightd sets weights again"
         ),
         _ => {}
     }

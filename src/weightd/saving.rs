@@ -1,7 +1,7 @@
-//! Writes the files of one instance, beside its dialogue and never in its way.
+//! Writes the files of one instance in the background, without delaying its exchanges.
 //!
-//! Owns when a file is written. The journal is the exception: [`Files::journal`] is written by the task itself, before a
-//! command is sent.
+//! Decides when a file is written. The journal is the exception: the task itself writes it through
+//! [`SharedJournal::append`] before it sends a command.
 
 use std::{
     hash::{DefaultHasher, Hash as _, Hasher as _},
@@ -24,21 +24,21 @@ use super::{
 };
 use crate::base::chain::Chain;
 
-/// How often each file is written at most: a storm of changes costs one write a second.
-const EVERY: Duration = Duration::from_secs(1);
+/// Minimum interval between two writes of a file, so that many changes cost one write per second.
+const MIN_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The files of one instance.
 #[derive(Debug)]
 pub struct Files {
-    /// What weightd remembers.
+    /// The state file.
     pub state: StateFile,
-    /// What changed since that was written.
+    /// The journal: the changes since the last write of the state file.
     pub journal: Journal,
-    /// What a new HAProxy process starts with, if it is configured.
+    /// The server-state file, which a new HAProxy process loads; `None` if it is not configured.
     pub server_state: Option<ServerStateFile>,
 }
 
-/// The journal as the task and the saving share it, each for a moment.
+/// The journal, shared between the task and [`Saving`]. Each holds the lock only briefly.
 #[derive(Debug, Clone)]
 pub struct SharedJournal {
     journal: Arc<Mutex<Journal>>,
@@ -48,24 +48,25 @@ pub struct SharedJournal {
 
 impl SharedJournal {
     fn with<T>(&self, work: impl FnOnce(&mut Journal) -> Result<T, StoreError>) -> Option<T> {
-        // Nothing can panic while it is held.
+        // No code panics while it holds the lock.
         let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
         work(&mut journal).map_err(|_| self.metrics.persist_failed(&self.haproxy)).ok()
     }
 
-    /// Adds what changed. A journal that cannot be written keeps nothing from being set: the state file follows within a
-    /// second, and says so if it cannot be written either.
+    /// Appends changes. A failed write does not block the change: the state file follows within one second, and reports
+    /// its own failure.
     pub fn append(&self, changed: Vec<(BackendName, Option<StoredBackend>)>) {
         if !changed.is_empty() {
             self.with(|journal| journal.append(changed));
         }
     }
 
-    fn begin_snapshot(&self) -> u64 {
-        self.with(Journal::begin_snapshot).unwrap_or_default()
+    fn start_snapshot(&self) -> u64 {
+        self.with(Journal::start_snapshot).unwrap_or_default()
     }
 
-    /// The state file holds everything, or `session` does: the journal may begin anew.
+    /// Truncates the journal. With `session`, its state becomes the new content; without it, the state file has
+    /// everything.
     fn restart(&self, session: Option<&Session>) {
         self.with(|journal| journal.restart(session.map(Session::to_store)));
     }
@@ -75,31 +76,31 @@ impl SharedJournal {
     }
 }
 
-/// The writing of one instance's files.
+/// Writes the files of one instance.
 #[derive(Debug)]
 pub struct Saving {
     state: StateFile,
     journal: SharedJournal,
     server_state: Option<ServerStateFile>,
     metrics: Arc<Metrics>,
-    /// The write that runs. It is waited for before another one begins: both would use the same temporary file.
+    /// The running write. The next one waits for it, because both use the same temporary file.
     writing: Option<JoinHandle<Outcome>>,
-    next: Instant,
+    next_write: Instant,
     state_fails: bool,
     server_state_fails: bool,
-    /// The process for which the server-state file was last written, and what.
+    /// Process id and content hash of the last write of the server-state file.
     written: Option<(u32, u64)>,
 }
 
-/// What is to be written now.
+/// The files to write now.
 #[derive(Debug)]
 struct Work {
     snapshot: Option<Snapshot>,
-    /// The file, its text, and the Pid of the process that it is for.
+    /// The file, its content, and the id of the process that it is for.
     server_state: Option<(ServerStateFile, String, u32)>,
 }
 
-/// How it ended, for each file that was written.
+/// The result for each file that was written.
 #[derive(Debug, Default)]
 struct Outcome {
     state: Option<Result<(), StoreError>>,
@@ -107,7 +108,7 @@ struct Outcome {
 }
 
 impl Saving {
-    /// Nothing is written yet.
+    /// Creates it. Nothing is written yet.
     pub fn new(files: Files, metrics: Arc<Metrics>, haproxy: &str) -> Self {
         let Files { state, journal, server_state } = files;
         let journal = SharedJournal {
@@ -115,64 +116,64 @@ impl Saving {
             metrics: Arc::clone(&metrics),
             haproxy: haproxy.to_owned(),
         };
-        let next = Instant::now();
+        let next_write = Instant::now();
         Self {
             state,
             journal,
             server_state,
             metrics,
             writing: None,
-            next,
+            next_write,
             state_fails: false,
             server_state_fails: false,
             written: None,
         }
     }
 
-    /// The journal, for the task.
+    /// Returns the journal, for the task.
     pub fn journal(&self) -> SharedJournal {
         self.journal.clone()
     }
 
-    /// Writes whatever is unsaved, whenever something is. May be dropped at any point and called again.
+    /// Writes unsaved changes until it is dropped. It may be dropped at any point and called again.
     pub async fn run(&mut self, instance: &Instance) {
         loop {
             self.wait(instance).await;
-            if self.is_due(&instance.lock()) {
-                sleep_until(self.next).await;
-                self.begin(instance);
+            if self.has_unsaved(&instance.lock()) {
+                sleep_until(self.next_write).await;
+                self.start_write(instance);
             } else {
                 instance.unsaved.notified().await;
             }
         }
     }
 
-    /// Writes what is still unsaved.
+    /// Writes the remaining unsaved changes.
     pub async fn finish(&mut self, instance: &Instance) {
         self.wait(instance).await;
-        if self.is_due(&instance.lock()) {
-            self.begin(instance);
+        if self.has_unsaved(&instance.lock()) {
+            self.start_write(instance);
             self.wait(instance).await;
         }
     }
 
-    fn is_due(&self, session: &Session) -> bool {
-        session.unsaved.memory || self.server_state.is_some() && session.unsaved.server_state
+    fn has_unsaved(&self, session: &Session) -> bool {
+        session.unsaved.state || self.server_state.is_some() && session.unsaved.server_state
     }
 
-    /// Waits for the end of the write that runs.
+    /// Waits for the running write.
     async fn wait(&mut self, instance: &Instance) {
         let Some(writing) = &mut self.writing else { return };
         let outcome = writing.await;
         self.writing = None;
         let outcome = outcome
             .unwrap_or_else(|panic| Outcome { state: Some(Err(self.state.interrupted(&panic))), server_state: None });
-        self.ended(instance, &outcome);
+        self.finish_write(instance, &outcome);
     }
 
-    fn begin(&mut self, instance: &Instance) {
-        let work = self.work(&mut instance.lock());
-        self.next = Instant::now() + EVERY;
+    fn start_write(&mut self, instance: &Instance) {
+        let work = self.collect(&mut instance.lock());
+        self.next_write = Instant::now() + MIN_INTERVAL;
         if work.snapshot.is_none() && work.server_state.is_none() {
             return;
         }
@@ -183,12 +184,12 @@ impl Saving {
         }));
     }
 
-    /// Takes what is to be written out of the session.
-    fn work(&mut self, session: &mut Session) -> Work {
-        let snapshot = std::mem::take(&mut session.unsaved.memory).then(|| {
-            // What is not in the journal yet is in the snapshot.
+    /// Collects the unsaved changes of the session, and marks them as saved.
+    fn collect(&mut self, session: &mut Session) -> Work {
+        let snapshot = std::mem::take(&mut session.unsaved.state).then(|| {
+            // The snapshot includes changes that are not in the journal yet.
             self.journal.append(session.take_unjournaled());
-            Snapshot { number: self.journal.begin_snapshot(), stored: session.to_store() }
+            Snapshot { number: self.journal.start_snapshot(), stored: session.to_store() }
         });
         let file = self.server_state.clone().filter(|_| std::mem::take(&mut session.unsaved.server_state));
         let server_state = file.and_then(|file| {
@@ -198,7 +199,7 @@ impl Saving {
         Work { snapshot, server_state }
     }
 
-    /// Whether `text` differs from what was written for this process last.
+    /// Whether `text` differs from the last write for this process.
     fn is_new(&mut self, pid: u32, text: &str) -> bool {
         let mut hasher = DefaultHasher::new();
         text.hash(&mut hasher);
@@ -206,26 +207,26 @@ impl Saving {
         std::mem::replace(&mut self.written, written) != written
     }
 
-    /// What could not be written is tried again, at most once a second, and reported once.
-    fn ended(&mut self, instance: &Instance, outcome: &Outcome) {
+    /// Logs the first failure and the recovery of each file. A failed write is retried at most once per second.
+    fn finish_write(&mut self, instance: &Instance, outcome: &Outcome) {
         if let Some(result) = &outcome.state {
             match (result, std::mem::replace(&mut self.state_fails, result.is_err())) {
                 (Err(error), false) => warn!(
                     error = %Chain(error),
-                    hint = "see whether the disk is full and whether weightd may write to `state_dir`",
-                    "the state cannot be written to disk; it would not survive a restart"
+                    hint = "check that the disk is not full and that weightd can write to `state_dir`",
+                    "cannot write the state to disk; a restart of weightd would lose it"
                 ),
-                (Ok(()), true) => info!("the state is written to disk again"),
+                (Ok(()), true) => info!("writing the state to disk works again"),
                 _ => {}
             }
             let mut session = instance.lock();
             if result.is_err() {
                 self.metrics.persist_failed(&instance.name);
-                session.unsaved.memory = true;
+                session.unsaved.state = true;
                 if self.journal.is_too_large() {
                     self.journal.restart(Some(&session));
                 }
-            } else if !session.unsaved.memory {
+            } else if !session.unsaved.state {
                 self.journal.restart(None);
             }
         }
@@ -233,10 +234,10 @@ impl Saving {
             match (result, std::mem::replace(&mut self.server_state_fails, result.is_err())) {
                 (Err(error), false) => warn!(
                     error = %Chain(error),
-                    hint = "make the folder of `state_file` in [[haproxy]], and let weightd write to it",
-                    "HAProxy's server-state file cannot be written; a reload starts with its former content"
+                    hint = "create the directory of `state_file` in [[haproxy]], and give weightd write permission for it",
+                    "cannot write the server-state file of HAProxy; a reload of HAProxy loads its old content"
                 ),
-                (Ok(()), true) => info!("HAProxy's server-state file is written again"),
+                (Ok(()), true) => info!("writing the server-state file of HAProxy works again"),
                 _ => {}
             }
             if result.is_err() {

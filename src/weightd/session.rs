@@ -1,18 +1,19 @@
-//! The dialogue with one HAProxy, without I/O and without a clock: what to ask or send next, and what the answer means.
+//! The state machine that follows one HAProxy. It does no I/O and reads no clock.
 //!
-//! [`Session::next`] returns a [`Step`]: a line of reads, a line that sets weights, or a moment to wait for. The answer to
-//! a line goes into [`Session::answer`]. What Consul says and what a person asks for go in beside it at any time
-//! ([`Session::take`], [`pause`](Session::pause)). Owns everything that is remembered of one HAProxy, and when something is
-//! read or set. Must never do I/O, and must never decide what a weight should be: that is [`weightd_core::backend`]'s.
+//! [`Session::next`] returns a [`Step`]: a line of queries, a line that sets weights, or a moment to wait for. Pass the
+//! answer to a line to [`Session::answer`]. Two inputs can arrive at any time: the state of Consul
+//! ([`Session::set_desired`]) and a pause ([`pause`](Session::pause)). The session owns all data about one HAProxy and
+//! decides when to read and when to write. It must not decide the value of a weight: [`weightd_core::backend`] does
+//! that.
 //!
 //! ```text
-//!            a poll is due                       a new process
-//!   Idle ───────────────────▶ Polling ─────────────────────────▶ Greeting
+//!             a poll is pending                  a new process
+//!   Idle ───────────────────▶ Polling ─────────────────────────▶ Probing
 //!    ▲ │                                                            │
-//!    │ │ a backend is to be read              all of it was read    │
+//!    │ │ a backend needs a reading            a reading of all of it│
 //!    │ ├───────────────────▶ Reading ──────┐                        │
 //!    │ │                                   ▼                        │
-//!    │ │ no reading is needed          decided: something to send   │
+//!    │ │ no reading is needed          decided: weights to send     │
 //!    │ └────────────────────────────────────────▶ Applying          │
 //!    └───────────────────────────────────────────────┴──────────────┘
 //! ```
@@ -20,12 +21,12 @@
 mod applying;
 mod connection;
 pub mod exchange;
+mod inputs;
 mod pausing;
 pub mod process;
 mod queue;
 mod reading;
 mod server_state;
-mod taking;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -57,122 +58,123 @@ use crate::{
     haproxy::{Answer, ExchangeError, Query, ReadLine, WriteLine},
 };
 
-/// How long Consul's first answer may take before the weights on disk are enforced.
+/// Time that weightd waits for the first answer of Consul before it enforces the weights on disk.
 pub const FIRST_READ: Duration = Duration::from_secs(3);
-/// How soon a backend is read again that waits for a server's health, or of which something else changed a weight.
-const SOON: Duration = Duration::from_secs(1);
-/// Shortest and longest pause after HAProxy did not answer: the socket is local, so asking is cheap.
+/// Delay before weightd reads a backend again that waits for the health of a server, or after another program changed
+/// one of its weights.
+const REREAD_DELAY: Duration = Duration::from_secs(1);
+/// Minimum and maximum delay before a retry when HAProxy does not answer. The socket is local, so retries are cheap.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(500));
-/// How often all backends are read, unless that would cost more than [`SERVERS_PER_SECOND`].
-const PASS: Duration = Duration::from_secs(1);
-/// The most servers that are read per second as a routine: it keeps weightd below 0.5 % of a core.
+/// Interval of the routine pass over all backends; longer if it would exceed [`SERVERS_PER_SECOND`].
+const PASS_INTERVAL: Duration = Duration::from_secs(1);
+/// Maximum number of servers that the routine passes read per second. It keeps weightd below 0.5 % of a core.
 const SERVERS_PER_SECOND: u32 = 3000;
 
-/// How often things are done. It may be changed at any time.
+/// Intervals of the session. They can change at any time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timing {
-    /// How often everything is read at least; jittered by a tenth.
+    /// Maximum interval between two readings of a backend; jittered by 10 %.
     pub resync: Duration,
-    /// How often to ask which process answers.
+    /// Interval between two queries for the identity of the HAProxy process.
     pub process_poll: Duration,
 }
 
-/// What to do next.
+/// The next action of the caller.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Send this line, which changes nothing, and give the answer to [`Session::answer`].
+    /// Send this line of queries, and pass the answer to [`Session::answer`].
     Ask(ReadLine),
-    /// Send this line, which sets weights, and give the answer to [`Session::answer`].
+    /// Send this line, which sets weights, and pass the answer to [`Session::answer`].
     Send(WriteLine),
-    /// Nothing until this moment, unless something else comes.
+    /// Wait until this moment or until another input arrives.
     Wait(Moment),
 }
 
-/// What was sent and not answered yet, and what follows it.
+/// The line that waits for its answer, and the lines that follow it.
 #[derive(Debug, Default)]
-enum Dialogue {
-    /// Nothing.
+enum Phase {
+    /// No line was sent.
     #[default]
     Idle,
     /// `show info`.
     Polling,
     /// `show cli level` and `show table`, to a new process.
-    Greeting,
-    /// Reads of a batch of backends.
+    Probing,
+    /// Queries about a batch of backends.
     Reading {
         batch: Vec<BackendName>,
-        /// What this round reads.
+        /// The queries of this round.
         reads: Reads,
-        /// In a new process the first round brings ids, the second roles, the third the health of what is tracked.
+        /// In a new process, round 1 reads the ids, round 2 the roles, round 3 the health of tracked servers.
         round: usize,
-        /// What is still to be sent in this round.
+        /// The lines of this round that are not sent yet.
         lines: ReadExchanges,
-        /// The frames of the line that is under way.
+        /// The expected frames of the line that was sent.
         frames: Vec<ReadFrame>,
     },
-    /// Weights of a batch of backends.
+    /// Commands that set the weights of a batch of backends.
     Applying(Applying),
 }
 
-/// What is to be written to disk.
+/// The files on disk that may be out of date.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Unsaved {
-    /// What is remembered differs from what is on disk.
-    pub memory: bool,
-    /// The file that a new HAProxy process starts with may have to change.
+    /// The state differs from the state file.
+    pub state: bool,
+    /// The server-state file, which a new HAProxy process loads, may be out of date.
     pub server_state: bool,
 }
 
-/// Everything that is remembered of one HAProxy.
+/// All data about one HAProxy.
 #[derive(Debug)]
 pub struct Session {
-    /// Every backend that Consul or the disk ever mentioned.
+    /// Every backend that Consul or the state file named.
     pub backends: BTreeMap<BackendName, Backend>,
-    /// The processes that have answered.
+    /// The HAProxy processes that answered.
     pub processes: Processes,
-    /// What Consul said last; none before its first answer.
+    /// The last state that was read from Consul; `None` before the first answer.
     pub desired: Option<Arc<DesiredState>>,
-    /// Whether anything may be enforced: from Consul's first answer on, or once it is late.
+    /// Whether weightd enforces weights: true after the first answer of Consul, or when that answer is late or fails.
     pub enforcing: bool,
-    /// Whether plans are only reported and never sent.
+    /// Whether weightd only reports plans and never sends them.
     pub observe_only: bool,
-    /// What is paused.
+    /// The pauses in force.
     pub pauses: Pauses,
-    /// Why HAProxy cannot be used, if it cannot.
+    /// Why HAProxy cannot be used; `None` if it can.
     pub down: Option<Down>,
-    /// Whether everything was reconciled once since weightd started: `/ready` becomes true by it.
+    /// Whether all backends were reconciled since weightd started. `/ready` becomes true with it.
     pub reconciled_once: bool,
-    /// Exchanges that failed since weightd started, by reason.
+    /// Failed exchanges since weightd started, by reason code.
     pub errors: BTreeMap<&'static str, u64>,
-    /// Corrections of drift since weightd started, also of backends that are gone.
+    /// Drift corrections since weightd started. The count includes backends that no longer exist.
     pub drift_corrections: u64,
-    /// What is to be written to disk.
+    /// The files on disk that may be out of date.
     pub unsaved: Unsaved,
-    /// The backends whose stored form changed and is not in the journal yet.
+    /// The backends with a change that is not in the journal yet.
     unjournaled: BTreeSet<BackendName>,
-    /// The backends that have a stick table in this process.
+    /// The backends with a stick table in this process.
     stick_tables: BTreeSet<BackendName>,
-    /// Backends that are only read because servers track theirs.
+    /// Backends that weightd reads only because managed servers track servers in them.
     tracked: BTreeMap<BackendName, Observed>,
-    /// Backends that are read although they are not managed.
-    wanted: BTreeSet<BackendName>,
+    /// Backends that weightd reads although no document manages them.
+    also_read: BTreeSet<BackendName>,
     queue: Queue,
-    dialogue: Dialogue,
+    phase: Phase,
     timing: Timing,
-    /// The next question which process answers.
+    /// When the next process query is sent.
     poll_at: Moment,
-    /// Nothing is read or set before this moment: an old process still answers.
+    /// No read and no write before this moment, because an old process still answers.
     not_before: Moment,
-    /// What is on disk is enforced from this moment on, if Consul has not answered.
+    /// Weights on disk are enforced from this moment on if Consul has not answered.
     first_read_by: Moment,
     backoff: Backoff,
-    /// The reasons that were reported last, by backend.
+    /// The last reported reasons of each backend.
     reported: BTreeMap<BackendName, Vec<Reason>>,
     events: Vec<Event>,
 }
 
 impl Session {
-    /// One that remembers what was on disk. It begins at `now`.
+    /// Creates a session from the stored state. `now` is its start.
     pub fn new(stored: Stored, observe_only: bool, timing: Timing, now: Moment) -> Self {
         let backends = stored.backends.into_iter().map(|(name, stored)| (name, Backend::from_stored(stored))).collect();
         Self {
@@ -190,9 +192,9 @@ impl Session {
             unjournaled: BTreeSet::new(),
             stick_tables: BTreeSet::new(),
             tracked: BTreeMap::new(),
-            wanted: BTreeSet::new(),
+            also_read: BTreeSet::new(),
             queue: Queue::default(),
-            dialogue: Dialogue::Idle,
+            phase: Phase::Idle,
             timing,
             poll_at: now,
             not_before: now,
@@ -203,57 +205,57 @@ impl Session {
         }
     }
 
-    /// From now on things are done this often.
+    /// Replaces the intervals.
     pub fn set_timing(&mut self, timing: Timing, now: Moment) {
         self.timing = timing;
         self.poll_at = self.poll_at.min(now + timing.process_poll);
-        self.queue.next_pass_by(now + timing.resync);
+        self.queue.limit_next_pass(now + timing.resync);
     }
 
-    fn managed_with(&self) -> impl Iterator<Item = (&BackendName, &Backend)> {
+    fn managed_backends(&self) -> impl Iterator<Item = (&BackendName, &Backend)> {
         self.backends.iter().filter(|(_, backend)| backend.managed())
     }
 
-    /// The backends that are read.
-    fn read_with(&self) -> impl Iterator<Item = (&BackendName, &Backend)> {
-        self.backends.iter().filter(|(name, backend)| self.is_read(name, backend))
+    /// The backends that the routine pass reads.
+    fn routine_backends(&self) -> impl Iterator<Item = (&BackendName, &Backend)> {
+        self.backends.iter().filter(|(name, backend)| self.should_read(name, backend))
     }
 
-    fn is_read(&self, name: &BackendName, backend: &Backend) -> bool {
-        backend.managed() || self.wanted.contains(name)
+    fn should_read(&self, name: &BackendName, backend: &Backend) -> bool {
+        backend.managed() || self.also_read.contains(name)
     }
 
-    /// Whether HAProxy can be worked with.
+    /// Whether HAProxy answers and its weights can be set.
     fn usable(&self) -> bool {
-        self.processes.current.is_some() && self.down.as_ref().is_none_or(|down| down.trying)
+        self.processes.current.is_some() && self.down.as_ref().is_none_or(|down| down.answered_since)
     }
 
-    /// What to do next. After [`Step::Ask`] and [`Step::Send`], the next call is [`Session::answer`].
+    /// Returns the next action. After [`Step::Ask`] and [`Step::Send`], the next call must be [`Session::answer`].
     pub fn next(&mut self, now: Moment) -> Step {
-        self.pass_time(now);
+        self.handle_time(now);
         loop {
-            match std::mem::take(&mut self.dialogue) {
-                Dialogue::Reading { batch, reads, round, mut lines, .. } => {
+            match std::mem::take(&mut self.phase) {
+                Phase::Reading { batch, reads, round, mut lines, .. } => {
                     if let Some(Exchange { line, frames }) = lines.pop_front() {
-                        self.dialogue = Dialogue::Reading { batch, reads, round, lines, frames };
+                        self.phase = Phase::Reading { batch, reads, round, lines, frames };
                         return Step::Ask(line);
                     }
-                    self.round_ended(batch, &reads, round, now);
+                    self.finish_round(batch, &reads, round, now);
                 }
-                Dialogue::Applying(applying) if applying.covers(|name| self.pauses.of(name).is_some()) => {
-                    self.abandon(applying);
+                Phase::Applying(applying) if applying.has_pending(|name| self.pauses.of(name).is_some()) => {
+                    self.abort(applying);
                 }
-                Dialogue::Applying(mut applying) => {
+                Phase::Applying(mut applying) => {
                     if let Some(Exchange { line, frames }) = applying.lines.pop_front() {
                         applying.frames = frames;
-                        self.dialogue = Dialogue::Applying(applying);
+                        self.phase = Phase::Applying(applying);
                         return Step::Send(line);
                     }
-                    self.stage_ended(applying, now);
+                    self.finish_stage(applying, now);
                 }
-                // The latter two are answered before this is called again.
-                Dialogue::Idle | Dialogue::Polling | Dialogue::Greeting => {
-                    if let Some(step) = self.begin(now) {
+                // `answer` resets `Polling` and `Probing` before the next call.
+                Phase::Idle | Phase::Polling | Phase::Probing => {
+                    if let Some(step) = self.start_next(now) {
                         return step;
                     }
                 }
@@ -261,44 +263,45 @@ impl Session {
         }
     }
 
-    /// What happens because time passes.
-    fn pass_time(&mut self, now: Moment) {
+    /// Handles everything that depends on time alone.
+    fn handle_time(&mut self, now: Moment) {
         self.expire(now);
         if !self.enforcing && now >= self.first_read_by {
             self.events.push(Event::EnforcingFromDisk { failed: false });
             self.enforce();
         }
-        if self.enforcing && self.queue.pass_is_due(now) {
-            let (names, servers) = self.pass(now);
-            let interval = PASS.max(Duration::from_secs(1) * (servers / SERVERS_PER_SECOND)).min(self.timing.resync);
-            self.queue.begin_pass(names, retry::jittered(interval, 0.1), now);
+        if self.enforcing && self.queue.needs_pass(now) {
+            let (names, servers) = self.routine_pass(now);
+            let interval =
+                PASS_INTERVAL.max(Duration::from_secs(1) * (servers / SERVERS_PER_SECOND)).min(self.timing.resync);
+            self.queue.start_pass(names, retry::jittered(interval, 0.1), now);
         }
     }
 
-    /// What a routine pass reads, and how many servers those are. A backend that HAProxy does not have can hardly appear
-    /// without a new process, so that it is read once per resync.
-    fn pass(&self, now: Moment) -> (Vec<BackendName>, u32) {
-        let due = |backend: &Backend| match (backend.matched, backend.observed_at) {
+    /// Returns the backends of a routine pass and their number of servers. A backend that HAProxy does not have rarely
+    /// appears without a new process, so that a pass reads it only once per resync.
+    fn routine_pass(&self, now: Moment) -> (Vec<BackendName>, u32) {
+        let included = |backend: &Backend| match (backend.matched, backend.observed_at) {
             (Matched::No, Some(at)) => now.since(at) >= self.timing.resync,
             _ => true,
         };
         let (mut names, mut servers) = (Vec::new(), 0_u32);
-        for (name, backend) in self.read_with().filter(|(_, backend)| due(backend)) {
+        for (name, backend) in self.routine_backends().filter(|(_, backend)| included(backend)) {
             names.push(name.clone());
             servers = servers.saturating_add(u32::try_from(backend.observed.servers.len().max(1)).unwrap_or(u32::MAX));
         }
         (names, servers)
     }
 
-    /// Begins what is due; none if something was begun or decided that needs no step of its own.
-    fn begin(&mut self, now: Moment) -> Option<Step> {
+    /// Starts the next pending work. Returns `None` if that needs no step of its own.
+    fn start_next(&mut self, now: Moment) -> Option<Step> {
         if self.processes.current.as_ref().is_some_and(|process| process.level.is_empty()) && self.usable() {
-            self.dialogue = Dialogue::Greeting;
+            self.phase = Phase::Probing;
             return Some(Step::Ask(ReadLine::of([Query::ShowCliLevel, Query::ShowTable])));
         }
         if now >= self.poll_at {
             self.poll_at = now + self.timing.process_poll;
-            self.dialogue = Dialogue::Polling;
+            self.phase = Phase::Polling;
             return Some(Step::Ask(ReadLine::of([Query::ShowInfo])));
         }
         if self.enforcing && self.usable() && now >= self.not_before {
@@ -308,15 +311,15 @@ impl Session {
                 return None;
             }
             if let Some((urgency, batch)) = self.queue.next_batch(now) {
-                self.begin_reading(urgency, batch);
+                self.start_reading(urgency, batch);
                 return None;
             }
         }
-        Some(Step::Wait(self.wakes_at(now)))
+        Some(Step::Wait(self.next_wake(now)))
     }
 
-    /// The next moment at which something is due by itself.
-    fn wakes_at(&self, now: Moment) -> Moment {
+    /// When the session has to continue if no input arrives.
+    fn next_wake(&self, now: Moment) -> Moment {
         let mut at = self.poll_at;
         if !self.enforcing {
             at = at.min(self.first_read_by);
@@ -327,40 +330,40 @@ impl Session {
         self.pauses.next_end().map_or(at, |end| at.min(end))
     }
 
-    /// Takes the answer to the line of the last [`Step`].
+    /// Handles the answer to the line of the last [`Step`].
     pub fn answer(&mut self, answer: Result<Answer, ExchangeError>, now: Moment) {
-        match (std::mem::take(&mut self.dialogue), answer) {
-            (dialogue, Err(error)) => self.failed(dialogue, &error, now),
-            (Dialogue::Idle, Ok(_)) => {}
-            (Dialogue::Polling, Ok(answer)) => self.polled(&answer, now),
-            (Dialogue::Greeting, Ok(answer)) => self.greeted(&answer, now),
-            (Dialogue::Reading { batch, reads, round, lines, frames }, Ok(answer)) => {
+        match (std::mem::take(&mut self.phase), answer) {
+            (phase, Err(error)) => self.exchange_failed(phase, &error, now),
+            (Phase::Idle, Ok(_)) => {}
+            (Phase::Polling, Ok(answer)) => self.take_info(&answer, now),
+            (Phase::Probing, Ok(answer)) => self.take_process_details(&answer, now),
+            (Phase::Reading { batch, reads, round, lines, frames }, Ok(answer)) => {
                 for (text, frame) in answer.frames().zip(&frames) {
                     if !self.take_read(frame, text, now) {
-                        // The rest of this answer comes from another process; everything is read anew.
-                        return self.put_back(batch);
+                        // The rest of the answer comes from another process: read everything again.
+                        return self.requeue(batch);
                     }
                 }
                 self.queue.answered(true);
-                self.dialogue = Dialogue::Reading { batch, reads, round, lines, frames: Vec::new() };
+                self.phase = Phase::Reading { batch, reads, round, lines, frames: Vec::new() };
             }
-            (Dialogue::Applying(applying), Ok(answer)) => self.stage_answered(applying, &answer, now),
+            (Phase::Applying(applying), Ok(answer)) => self.take_stage_answer(applying, &answer, now),
         }
     }
 
-    /// What must survive a restart of weightd.
+    /// Returns the state that must survive a restart of weightd.
     pub fn to_store(&self) -> Stored {
-        let stored = self.managed_with().map(|(name, backend)| (name.clone(), backend.to_store()));
+        let stored = self.managed_backends().map(|(name, backend)| (name.clone(), backend.to_store()));
         Stored { backends: stored.collect() }
     }
 
-    fn stored_form_changed(&mut self, name: &BackendName) {
-        self.unsaved.memory = true;
+    fn mark_changed(&mut self, name: &BackendName) {
+        self.unsaved.state = true;
         self.unjournaled.insert(name.clone());
     }
 
-    /// The backends whose stored form changed since this was last called; none in place of one that is not managed any
-    /// more. To be on disk before the next line is sent.
+    /// Returns the stored form of each backend that changed since the last call; `None` for a backend that is no longer
+    /// managed. The caller must write them to disk before it sends the next line.
     pub fn take_unjournaled(&mut self) -> Vec<(BackendName, Option<StoredBackend>)> {
         if self.unjournaled.is_empty() {
             return Vec::new();
@@ -370,12 +373,12 @@ impl Session {
         changed.map(|name| (name.clone(), stored(&name))).collect()
     }
 
-    /// What happened since this was last called.
+    /// Returns the events since the last call.
     pub fn take_events(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.events)
     }
 
-    /// Whether a reading showed every managed backend as Consul says, and nothing that Consul says is rejected.
+    /// Whether the last reading of every managed backend matches Consul, and Consul has no rejected key.
     pub fn converged(&self) -> bool {
         self.enforcing
             && self.down.is_none()
@@ -385,12 +388,12 @@ impl Session {
             && self.desired.as_ref().is_none_or(|state| state.stray.is_empty())
     }
 
-    /// Whether nothing urgent is to be read, decided or sent.
+    /// Whether no urgent reading, decision or write is pending.
     pub fn is_settled(&self) -> bool {
-        self.queue.is_settled() && matches!(self.dialogue, Dialogue::Idle)
+        self.queue.is_settled() && matches!(self.phase, Phase::Idle)
     }
 
-    /// Notes which reasons of a backend are new and which are gone.
+    /// Emits events for the new and the cleared reasons of a backend.
     fn report(&mut self, name: &BackendName) {
         let Some(backend) = self.backends.get(name) else { return };
         let reasons = diagnosis::reasons(backend, self.pauses.of(name));

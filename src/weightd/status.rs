@@ -1,4 +1,4 @@
-//! Puts together the status of this node out of its sessions. Changes nothing.
+//! Builds the status of this node from its sessions. Changes nothing.
 
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
@@ -18,14 +18,14 @@ use weightd_core::{
 use super::{instance::Instance, session::Session};
 use crate::consul::watch::Link;
 
-/// What the status says beside the instances.
+/// The data of a status that does not belong to an instance.
 #[derive(Debug, Clone)]
 pub struct Node {
     /// The node's name.
     pub name: String,
     /// `enforce` or `observe`.
     pub mode: &'static str,
-    /// Where Consul is.
+    /// The address of Consul.
     pub consul: String,
     /// The configured datacenter.
     pub datacenter: Option<String>,
@@ -33,7 +33,7 @@ pub struct Node {
     pub problems: Vec<Reason>,
 }
 
-/// The status of a node.
+/// Builds the status of a node.
 pub fn of(node: &Node, instances: &[Arc<Instance>], now: Moment) -> Status {
     Status {
         version: Cow::Borrowed(crate::VERSION),
@@ -42,12 +42,12 @@ pub fn of(node: &Node, instances: &[Arc<Instance>], now: Moment) -> Status {
         uptime_seconds: now.since(Moment::default()).as_secs_f64(),
         datacenter: node.datacenter.clone(),
         problems: node.problems.clone(),
-        instances: instances.iter().map(|instance| of_instance(instance, &node.consul, now)).collect(),
+        instances: instances.iter().map(|instance| instance_status(instance, &node.consul, now)).collect(),
     }
 }
 
-fn of_instance(instance: &Instance, consul: &str, now: Moment) -> InstanceStatus {
-    let consul = of_consul(&instance.link.borrow(), consul, now);
+fn instance_status(instance: &Instance, consul: &str, now: Moment) -> InstanceStatus {
+    let consul = consul_status(&instance.link.borrow(), consul, now);
     let session = instance.lock();
     let state = session.desired.as_deref();
     InstanceStatus {
@@ -55,14 +55,14 @@ fn of_instance(instance: &Instance, consul: &str, now: Moment) -> InstanceStatus
         address: instance.address.to_string(),
         root: instance.root.clone(),
         converged: session.converged() && instance.has_taken_feed(&session),
-        paused: session.pauses.all().map(|pause| of_pause(pause, now)),
+        paused: session.pauses.all().map(|pause| pause_status(pause, now)),
         consul,
-        haproxy: of_haproxy(&session, now),
+        haproxy: haproxy_status(&session, now),
         drift_corrections: session.drift_corrections,
         backends: session
             .backends
             .iter()
-            .map(|(name, backend)| of_backend(name, backend, session.pauses.of(name), session.down.is_none(), now))
+            .map(|(name, backend)| backend_status(name, backend, session.pauses.of(name), session.down.is_none(), now))
             .collect(),
         stray: state
             .map_or(&[][..], |state| &state.stray)
@@ -77,7 +77,7 @@ fn of_instance(instance: &Instance, consul: &str, now: Moment) -> InstanceStatus
     }
 }
 
-fn of_pause(pause: &Pause, now: Moment) -> PauseStatus {
+fn pause_status(pause: &Pause, now: Moment) -> PauseStatus {
     PauseStatus {
         for_seconds: pause.until.since(now).as_secs_f64(),
         reason: pause.reason.clone(),
@@ -85,7 +85,7 @@ fn of_pause(pause: &Pause, now: Moment) -> PauseStatus {
     }
 }
 
-fn of_consul(link: &Link, address: &str, now: Moment) -> ConsulStatus {
+fn consul_status(link: &Link, address: &str, now: Moment) -> ConsulStatus {
     let held = link.held(now);
     ConsulStatus {
         address: address.to_owned(),
@@ -104,15 +104,15 @@ fn of_consul(link: &Link, address: &str, now: Moment) -> ConsulStatus {
         filtered: link.filtered,
         split: link.split,
         requests: link.requests,
-        errors: words(&link.errors),
+        errors: by_word(&link.errors),
     }
 }
 
-fn words(counts: &BTreeMap<&'static str, u64>) -> BTreeMap<Word, u64> {
+fn by_word(counts: &BTreeMap<&'static str, u64>) -> BTreeMap<Word, u64> {
     counts.iter().map(|(word, count)| (Cow::Borrowed(*word), *count)).collect()
 }
 
-fn of_haproxy(session: &Session, now: Moment) -> HaproxyStatus {
+fn haproxy_status(session: &Session, now: Moment) -> HaproxyStatus {
     let (down, process) = (session.down.as_ref(), session.processes.current.as_ref());
     HaproxyStatus {
         state: match (down, process) {
@@ -127,11 +127,11 @@ fn of_haproxy(session: &Session, now: Moment) -> HaproxyStatus {
         version: process.map(|process| process.version.clone()),
         pid: process.map(|process| process.pid),
         processes_seen: session.processes.seen,
-        errors: words(&session.errors),
+        errors: by_word(&session.errors),
     }
 }
 
-fn of_backend(
+fn backend_status(
     name: &BackendName,
     backend: &Backend,
     paused: Option<&Pause>,
@@ -143,11 +143,11 @@ fn of_backend(
         backend: Some(name.clone()),
         state,
         reasons: diagnosis::reasons(backend, paused),
-        paused: paused.map(|pause| of_pause(pause, now)),
+        paused: paused.map(|pause| pause_status(pause, now)),
         orphaned: backend.orphaned(),
         desired: backend.desired.as_deref().cloned(),
         accepted: backend.accepted.as_deref().cloned(),
-        servers: of_servers(backend, state),
+        servers: server_statuses(backend, state),
         shares_exact: state != BackendState::Unknown
             && caveats::shares_are_exact(&backend.observed, backend.roles.as_ref()),
         observed_age_seconds: backend.observed_at.map(|at| now.since(at).as_secs_f64()),
@@ -156,9 +156,9 @@ fn of_backend(
     }
 }
 
-/// The servers that are named or observed. A weight that was read before HAProxy went away is not shown: it may be another
-/// one now.
-fn of_servers(backend: &Backend, state: BackendState) -> Vec<ServerStatus> {
+/// Builds the status of all named or observed servers. If HAProxy does not answer, it has no observed weights, because
+/// they may be out of date.
+fn server_statuses(backend: &Backend, state: BackendState) -> Vec<ServerStatus> {
     let desired = |name: &ServerName| backend.desired.as_ref().and_then(|d| d.weights.get(name)).copied();
     let accepted = |name: &ServerName| backend.accepted.as_ref().and_then(|d| d.weights.get(name)).copied();
     let unnamed = ServerStatus::default();
@@ -187,7 +187,7 @@ fn of_servers(backend: &Backend, state: BackendState) -> Vec<ServerStatus> {
     servers.into_values().collect()
 }
 
-/// The share of the new traffic of each server that serves, in percent.
+/// Returns the share of new traffic of each serving server, in percent.
 fn shares(observed: &Observed) -> BTreeMap<&ServerName, f64> {
     let weight = |server: &weightd_core::observed::Server| f64::from(server.weight.get());
     let sum: f64 = observed.serving().map(weight).sum();

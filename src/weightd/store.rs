@@ -1,11 +1,13 @@
-//! What survives a restart of weightd: per instance and backend, the last accepted and the last desired document.
+//! The state that survives a restart of weightd: for each instance and backend, the last accepted and the last desired
+//! document.
 //!
-//! Owns the format of the files and their safety: each is whole or absent, is checked when it is read, and is never trusted
-//! when it belongs to another schema or another prefix. Must never decide what a remembered document means.
+//! Owns the format of the files and their integrity. Each file is complete or absent and has a checksum. A file of
+//! another schema or another prefix is rejected. This module must not evaluate a stored document.
 //!
-//! Two files belong together. The state file, in `state_dir`, is written in the background, at most once a second. The
-//! [`journal`], in `run_dir`, gets each change before the command that it causes is sent to HAProxy. A weightd that is
-//! killed between the two finds the change there, so that its next start never enforces older weights.
+//! Two files belong together. The state file, in `state_dir`, is written in the background, at most once per second.
+//! The [`journal`], in `run_dir`, gets each change before the resulting command is sent to HAProxy. If weightd is
+//! killed between the two writes, its next start finds the change in the journal. It therefore never enforces older
+//! weights.
 
 pub mod journal;
 mod pauses;
@@ -23,20 +25,20 @@ use serde::{Deserialize, Serialize};
 pub use server_state::ServerStateFile;
 use weightd_core::stored::Stored;
 
-/// The schema that is written.
+/// The schema version that weightd writes.
 const SCHEMA: u32 = 2;
-/// The schema before it, which is read as well: without the number of the snapshot.
-const FORMER_SCHEMA: u32 = 1;
+/// The previous schema version, which weightd still reads. It has no snapshot number.
+const PREVIOUS_SCHEMA: u32 = 1;
 
-/// Whose state it is. State that was accepted under another key means nothing here.
+/// Identifies the owner of a state. A state with another key is not valid here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StateKey {
-    /// Consul's datacenter, if one is configured.
+    /// The configured datacenter of Consul.
     pub datacenter: Option<String>,
-    /// Consul's namespace, if one is configured.
+    /// The configured namespace of Consul.
     pub namespace: Option<String>,
-    /// Consul's partition, if one is configured.
+    /// The configured partition of Consul.
     pub partition: Option<String>,
     /// The root of the keys.
     pub root: String,
@@ -45,8 +47,8 @@ pub struct StateKey {
 }
 
 impl StateKey {
-    /// The name of a file for it, without its ending: the instance, and a checksum of the whole key, so that a return to a
-    /// former root finds what was accepted under it.
+    /// Returns a file name without extension: the name of the instance and a checksum of the whole key. If the root
+    /// changes back to an earlier one, weightd finds its old state again.
     pub fn file_stem(&self) -> String {
         let parts =
             [&self.datacenter, &self.namespace, &self.partition].map(|part| part.as_deref().unwrap_or("").to_owned());
@@ -62,41 +64,41 @@ struct Header {
     schema: u32,
     crc32: u32,
     key: StateKey,
-    /// The number of this snapshot, which the journal refers to.
+    /// The number of this snapshot. The journal refers to it.
     #[serde(default)]
     snapshot: u64,
 }
 
-/// Why a file cannot be used.
+/// The error of a file.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The system does not let it be read.
-    #[error("{path} cannot be read")]
+    /// Reading failed.
+    #[error("cannot read {path}")]
     Read {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// Why.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },
-    /// The system does not let it be written.
-    #[error("{path} cannot be written")]
+    /// Writing failed.
+    #[error("cannot write {path}")]
     Write {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// Why.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },
-    /// It is damaged, or of a schema that this version cannot read. It was put aside.
-    #[error("{path} is {what}; it was renamed to {aside}")]
+    /// The content cannot be used: it is damaged, or has another schema or prefix. The file was renamed.
+    #[error("{path} {problem}; weightd renamed it to {renamed_to}")]
     Unusable {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// What is wrong with it.
-        what: &'static str,
-        /// Its new name.
-        aside: PathBuf,
+        /// The problem, as a clause.
+        problem: &'static str,
+        /// The new path.
+        renamed_to: PathBuf,
     },
 }
 
@@ -107,55 +109,55 @@ pub struct StateFile {
     key: StateKey,
 }
 
-/// What a state file held.
+/// The content of a state file.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
-    /// Its number; 0 where there was no file.
+    /// The snapshot number; 0 if there is no file.
     pub number: u64,
-    /// Its content.
+    /// The stored state.
     pub stored: Stored,
 }
 
 impl StateFile {
-    /// The file for `key` in `folder`.
+    /// Creates it for `key` in `folder`.
     pub fn new(folder: &Path, key: StateKey) -> Self {
         Self { path: folder.join(key.file_stem()).with_extension("state"), key }
     }
 
-    /// Where it is.
+    /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Reads it; empty where there is none.
+    /// Reads the file; empty if it does not exist.
     ///
     /// # Errors
-    /// [`StoreError`]. Then nothing is known, and nothing is enforced before the first good read of Consul.
+    /// [`StoreError`]. The state is then unknown: weightd enforces nothing before the first successful read of Consul.
     pub fn load(&self) -> Result<Snapshot, StoreError> {
         let Some(bytes) = read(&self.path)? else { return Ok(Snapshot::default()) };
-        self.parse(&bytes).map_err(|what| put_aside(&self.path, what))
+        self.parse(&bytes).map_err(|problem| set_aside(&self.path, problem))
     }
 
     fn parse(&self, bytes: &[u8]) -> Result<Snapshot, &'static str> {
         let (header, payload): (Header, _) = split(bytes)?;
-        let schema = if header.schema == FORMER_SCHEMA { FORMER_SCHEMA } else { SCHEMA };
+        let schema = if header.schema == PREVIOUS_SCHEMA { PREVIOUS_SCHEMA } else { SCHEMA };
         check(payload, header.crc32, header.schema, schema)?;
         if header.key != self.key {
-            return Err("of another prefix");
+            return Err("belongs to another prefix");
         }
         let stored = serde_json::from_slice(payload).map_err(|_| DAMAGED)?;
         Ok(Snapshot { number: header.snapshot, stored })
     }
 
-    /// Replaces it in one step: a crash leaves the former content or the new one, never a part.
+    /// Replaces the file atomically: after a crash it has the old content or the new one.
     ///
     /// # Errors
-    /// [`StoreError::Write`]; the former content stays.
+    /// [`StoreError::Write`]; the old content stays.
     pub fn save(&self, snapshot: &Snapshot) -> Result<(), StoreError> {
         self.write(snapshot).map_err(|source| StoreError::Write { path: self.path.clone(), source })
     }
 
-    /// The error of a write that ended in a panic.
+    /// Returns the error for a write that panicked.
     pub fn interrupted(&self, why: &dyn std::fmt::Display) -> StoreError {
         StoreError::Write { path: self.path.clone(), source: io::Error::other(why.to_string()) }
     }
@@ -168,10 +170,10 @@ impl StateFile {
     }
 }
 
-/// Any damage to a file.
-const DAMAGED: &str = "damaged";
+/// The problem of a damaged file.
+const DAMAGED: &str = "is damaged";
 
-/// The content of the file at `path`, if there is one.
+/// Returns the content of the file at `path`; `None` if it does not exist.
 fn read(path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
     match fs::read(path) {
         Ok(bytes) => Ok(Some(bytes)),
@@ -180,33 +182,33 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
     }
 }
 
-/// Splits a file into its header, the first line, and its payload, which is not checked yet.
+/// Splits a file into the header, which is the first line, and the payload. The payload is not checked yet.
 fn split<'b, H: Deserialize<'b>>(bytes: &'b [u8]) -> Result<(H, &'b [u8]), &'static str> {
     let end = bytes.iter().position(|b| *b == b'\n').ok_or(DAMAGED)?;
     let header = serde_json::from_slice(&bytes[..end]).map_err(|_| DAMAGED)?;
     Ok((header, &bytes[end + 1..]))
 }
 
-/// Whether a payload is of the schema that is read, and whole.
-fn check(payload: &[u8], crc32: u32, schema: u32, wanted: u32) -> Result<(), &'static str> {
-    if schema != wanted {
-        return Err("of another schema");
+/// Checks the schema version and the checksum of a payload.
+fn check(payload: &[u8], crc32: u32, schema: u32, expected: u32) -> Result<(), &'static str> {
+    if schema != expected {
+        return Err("has another schema version");
     }
     if crc32 == crc32fast::hash(payload) { Ok(()) } else { Err(DAMAGED) }
 }
 
-/// Renames an unusable file, so that it is kept for people and not read again.
-fn put_aside(path: &Path, what: &'static str) -> StoreError {
-    let mut aside = path.to_owned().into_os_string();
-    aside.push(".corrupt");
-    let aside = PathBuf::from(aside);
-    match fs::rename(path, &aside) {
-        Ok(()) => StoreError::Unusable { path: path.to_owned(), what, aside },
-        Err(source) => StoreError::Write { path: aside, source },
+/// Renames an unusable file: it stays available for an analysis, and weightd does not read it again.
+fn set_aside(path: &Path, problem: &'static str) -> StoreError {
+    let mut renamed_to = path.to_owned().into_os_string();
+    renamed_to.push(".corrupt");
+    let renamed_to = PathBuf::from(renamed_to);
+    match fs::rename(path, &renamed_to) {
+        Ok(()) => StoreError::Unusable { path: path.to_owned(), problem, renamed_to },
+        Err(source) => StoreError::Write { path: renamed_to, source },
     }
 }
 
-/// Writes a header and a payload in one step.
+/// Writes a header and a payload atomically.
 fn replace(path: &Path, header: &[u8], payload: &[u8]) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
@@ -214,7 +216,7 @@ fn replace(path: &Path, header: &[u8], payload: &[u8]) -> io::Result<()> {
     replace_whole(path, &path.with_extension("new"), &[header, b"\n", payload])
 }
 
-/// Replaces the file at `path` in one step, by way of `temporary` beside it.
+/// Replaces the file at `path` atomically, through the file `temporary` in the same directory.
 fn replace_whole(path: &Path, temporary: &Path, parts: &[&[u8]]) -> io::Result<()> {
     let mut file = fs::File::create(temporary)?;
     parts.iter().try_for_each(|part| file.write_all(part))?;
@@ -249,7 +251,7 @@ mod tests {
         }
     }
 
-    fn some() -> Snapshot {
+    fn sample() -> Snapshot {
         let weights = [(ServerName::new("blue").unwrap(), Weight::MAX)].into();
         let desired =
             Desired { weights, force: false, index: 7, by: Some("a".into()), reason: None, at: None, back: None };
@@ -258,33 +260,33 @@ mod tests {
     }
 
     #[test]
-    fn what_was_saved_is_loaded() {
+    fn a_saved_snapshot_is_loaded() {
         let folder = tempfile::tempdir().unwrap();
         let file = StateFile::new(folder.path(), key("a/"));
         assert_eq!(file.load().unwrap(), Snapshot::default());
-        file.save(&some()).unwrap();
-        assert_eq!(file.load().unwrap(), some());
+        file.save(&sample()).unwrap();
+        assert_eq!(file.load().unwrap(), sample());
         let other = StateFile::new(folder.path(), key("b/"));
         assert_eq!(other.load().unwrap(), Snapshot::default(), "another root has another file");
     }
 
     #[test]
-    fn a_file_of_the_former_schema_is_read() {
+    fn a_file_of_the_previous_schema_is_read() {
         let folder = tempfile::tempdir().unwrap();
         let file = StateFile::new(folder.path(), key("a/"));
-        file.save(&some()).unwrap();
+        file.save(&sample()).unwrap();
         let text = fs::read_to_string(file.path()).unwrap();
-        let former = text.replace("\"schema\":2", "\"schema\":1").replace(",\"snapshot\":5", "");
-        assert_ne!(text, former);
-        fs::write(file.path(), former).unwrap();
-        assert_eq!(file.load().unwrap(), Snapshot { number: 0, ..some() });
+        let previous = text.replace("\"schema\":2", "\"schema\":1").replace(",\"snapshot\":5", "");
+        assert_ne!(text, previous);
+        fs::write(file.path(), previous).unwrap();
+        assert_eq!(file.load().unwrap(), Snapshot { number: 0, ..sample() });
     }
 
     #[test]
-    fn any_damage_is_noticed_and_put_aside() {
+    fn any_damage_is_detected_and_the_file_is_renamed() {
         let folder = tempfile::tempdir().unwrap();
         let file = StateFile::new(folder.path(), key("a/"));
-        file.save(&some()).unwrap();
+        file.save(&sample()).unwrap();
         let good = fs::read(file.path()).unwrap();
         let number = good.windows(3).position(|bytes| bytes == b":5}").unwrap() + 1;
         for at in (0..good.len()).filter(|at| *at != number) {
@@ -301,13 +303,13 @@ mod tests {
     }
 
     #[test]
-    fn a_save_that_fails_leaves_the_former_content() {
+    fn a_failed_save_keeps_the_old_content() {
         let folder = tempfile::tempdir().unwrap();
         let file = StateFile::new(folder.path(), key("a/"));
-        file.save(&some()).unwrap();
-        // A folder in place of the temporary file: it cannot be written, whoever asks.
+        file.save(&sample()).unwrap();
+        // A directory at the path of the temporary file makes the write fail for every user.
         fs::create_dir(file.path().with_extension("new")).unwrap();
         assert!(matches!(file.save(&Snapshot::default()), Err(StoreError::Write { .. })));
-        assert_eq!(file.load().unwrap(), some());
+        assert_eq!(file.load().unwrap(), sample());
     }
 }

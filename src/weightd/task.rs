@@ -1,6 +1,6 @@
-//! The task of one HAProxy: carries out the steps of its [`Session`](super::session::Session). I/O, and nothing else.
+//! The task of one HAProxy: executes the steps of its [`Session`](super::session::Session). It does only I/O.
 //!
-//! It is the only writer to its HAProxy. Must never decide what is asked or sent, nor when.
+//! It is the only writer to its HAProxy. Must not decide what to send or when.
 
 use std::{sync::Arc, time::Duration};
 
@@ -31,11 +31,11 @@ pub struct Task {
     feed: watch::Receiver<Feed>,
     timing: watch::Receiver<Timing>,
     saving: Option<Saving>,
-    dialogue: Dialogue,
+    stepper: Stepper,
 }
 
-/// What one step needs beside the instance.
-struct Dialogue {
+/// Executes single steps: everything that a step needs beside the instance.
+struct Stepper {
     journal: Option<SharedJournal>,
     reporter: Reporter,
     pulse: Pulse,
@@ -43,11 +43,11 @@ struct Dialogue {
     reported_at: Moment,
 }
 
-/// How long reporting waits at most while steps follow each other without a pause.
+/// Maximum delay of the reports while steps follow each other without a wait.
 const REPORT_EVERY: Duration = Duration::from_millis(500);
 
 impl Task {
-    /// The task for `instance`. Without `files`, nothing survives a restart.
+    /// Creates the task for `instance`. Without `files`, no state survives a restart.
     pub fn new(
         instance: Arc<Instance>,
         feed: watch::Receiver<Feed>,
@@ -61,16 +61,16 @@ impl Task {
         let saving = files.map(|files| Saving::new(files, Arc::clone(&metrics), &instance.name));
         let journal = saving.as_ref().map(Saving::journal);
         let reporter = Reporter::new(instance.name.clone(), metrics);
-        let dialogue = Dialogue { journal, reporter, pulse, clock, reported_at: clock.now() };
-        Self { instance, writer, feed, timing, saving, dialogue }
+        let stepper = Stepper { journal, reporter, pulse, clock, reported_at: clock.now() };
+        Self { instance, writer, feed, timing, saving, stepper }
     }
 
-    /// Carries out steps until `stop`. Leaving changes nothing in HAProxy.
+    /// Executes steps until `stop`. Stopping changes nothing in HAProxy.
     #[tracing::instrument(skip_all, fields(haproxy = self.instance.name))]
     pub async fn run(mut self, stop: CancellationToken) {
         let instance = Arc::clone(&self.instance);
         let mut saving = self.saving.take();
-        let saves = async {
+        let save = async {
             match &mut saving {
                 Some(saving) => saving.run(&instance).await,
                 None => std::future::pending().await,
@@ -78,9 +78,9 @@ impl Task {
         };
         tokio::select! {
             () = self.steps(&stop) => {}
-            () = saves => {}
+            () = save => {}
         }
-        self.dialogue.report(&self.instance);
+        self.stepper.report(&self.instance);
         if let Some(saving) = &mut saving {
             saving.finish(&self.instance).await;
         }
@@ -89,20 +89,20 @@ impl Task {
     async fn steps(&mut self, stop: &CancellationToken) {
         self.take_feed();
         while !stop.is_cancelled() {
-            // What came while a line was under way; waiting for more is below.
+            // Inputs that arrived during the last exchange; the `select!` below waits for the next ones.
             if self.feed.has_changed().unwrap_or_default() {
                 self.take_feed();
             }
             if self.timing.has_changed().unwrap_or_default() {
                 self.take_timing();
             }
-            let Some(until) = self.dialogue.step(&self.instance, &self.writer).await else { continue };
+            let Some(until) = self.stepper.step(&self.instance, &self.writer).await else { continue };
             tokio::select! {
                 biased;
                 () = stop.cancelled() => {}
                 changed = self.feed.changed() => match changed {
                     Ok(()) => self.take_feed(),
-                    // The watch ends only with the daemon.
+                    // The watch stops only when the daemon stops.
                     Err(_) => stop.cancelled().await,
                 },
                 Ok(()) = self.timing.changed() => self.take_timing(),
@@ -112,12 +112,12 @@ impl Task {
         }
     }
 
-    /// Reconciles everything once with what the feed says now. True if a reading showed all of it as Consul says.
+    /// Reconciles all backends once with the current feed. Returns whether every weight then matches Consul.
     pub async fn once(&mut self) -> bool {
         self.take_feed();
         self.instance.lock().enforce();
         loop {
-            let Some(until) = self.dialogue.step(&self.instance, &self.writer).await else { continue };
+            let Some(until) = self.stepper.step(&self.instance, &self.writer).await else { continue };
             let ended = {
                 let session = self.instance.lock();
                 session.down.is_some() || session.is_settled()
@@ -139,20 +139,20 @@ impl Task {
         match feed {
             Feed::Waiting => {}
             Feed::Unavailable => session.consul_failed(),
-            Feed::State { state, read_at } => session.take(&state, read_at),
+            Feed::State { state, read_at } => session.set_desired(&state, read_at),
         }
     }
 
     fn take_timing(&mut self) {
         let timing = *self.timing.borrow_and_update();
-        self.instance.lock().set_timing(timing, self.dialogue.clock.now());
+        self.instance.lock().set_timing(timing, self.stepper.clock.now());
     }
 }
 
-impl Dialogue {
-    /// Carries out the next step. None if another one follows at once, else the moment to wait for.
+impl Stepper {
+    /// Executes the next step. Returns the moment to wait for, or `None` if another step follows at once.
     async fn step(&mut self, instance: &Instance, writer: &Writer) -> Option<Instant> {
-        // A person who pauses waits for this, and then knows that no command is under way any more.
+        // A pause request waits for this lock, so that no command is in progress when it returns.
         let exchange = instance.exchange.lock().await;
         let (step, unjournaled) = {
             let mut session = instance.lock();
@@ -166,7 +166,7 @@ impl Dialogue {
             Step::Send(line) => writer.send(&line).await,
             Step::Wait(until) => {
                 drop(exchange);
-                // What happened is reported after it went to HAProxy.
+                // Reports come after the exchanges, so that they do not delay them.
                 self.report(instance);
                 return Some(self.clock.instant(until));
             }
@@ -181,7 +181,7 @@ impl Dialogue {
         None
     }
 
-    /// Logs and counts what happened, and wakes the writing of files.
+    /// Reports the events to the log and the metrics, and wakes the file writer.
     fn report(&mut self, instance: &Instance) {
         let (events, unsaved) = {
             let mut session = instance.lock();
@@ -189,7 +189,7 @@ impl Dialogue {
         };
         self.reported_at = self.clock.now();
         self.reporter.report(&events, self.reported_at);
-        if unsaved.memory || unsaved.server_state {
+        if unsaved.state || unsaved.server_state {
             instance.unsaved.notify_one();
         }
     }

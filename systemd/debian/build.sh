@@ -1,11 +1,11 @@
 #!/bin/sh
-# Builds the Debian package, target/debian/weightd_*.deb. What is not in the tree, manual pages and completions, the
-# programs print themselves. The same commit makes the same package.
+# Builds the Debian package, target/debian/weightd_*.deb. The programs print the manual pages and
+# completions, which are not in the source tree. The same commit gives the same package.
 set -eu
 cd "$(dirname "$0")/../.."
 
 cargo=${CARGO:-cargo}
-# Where cargo-deb looks for what it packs; see [package.metadata.deb] in Cargo.toml.
+# cargo-deb packs the binaries from this directory; see [package.metadata.deb] in Cargo.toml.
 programs=${CARGO_TARGET_DIR:-target}/release
 printed=target/package
 tools=target/tools
@@ -13,7 +13,7 @@ version=3.8.0
 
 if [ "$("$tools/bin/cargo-deb" --version 2>/dev/null)" != "cargo-deb $version" ]; then
     echo "deb: installing cargo-deb $version below $tools" >&2
-    # Beside what is built here: with its own dependencies it is nobody's to rebuild.
+    # A separate target directory: its dependencies must not rebuild those of weightd.
     "$cargo" install --quiet --locked --root "$tools" --target-dir "$tools/build" --version "=$version" cargo-deb
     rm -rf "$tools/build"
 fi
@@ -24,7 +24,7 @@ rm -rf "$printed"
 mkdir -p "$printed/man" "$printed/bash" "$printed/zsh" "$printed/fish"
 "$programs/weightd" --man >"$printed/man/weightd.8"
 "$programs/weightctl" man >"$printed/man/weightctl.1"
-# A page for each command that the first one names.
+# One page for each command in the main page.
 sed -n 's/^.*weightctl\\-\([a-z]*\)(1).*$/\1/p' "$printed/man/weightctl.1" | while read -r verb; do
     "$programs/weightctl" man "$verb" >"$printed/man/weightctl-$verb.1"
 done
@@ -32,12 +32,12 @@ for shell in bash zsh fish; do
     "$programs/weightd" --completions "$shell" >"$printed/$shell/weightd"
     "$programs/weightctl" completions "$shell" >"$printed/$shell/weightctl"
 done
-# Whose libraries these are, and under which licences.
+# The licences of all linked crates.
 "$cargo" tree --locked --edges normal --prefix none --no-dedupe --format '{p}	{l}' |
     sed '/^weightd /d; s/ (proc-macro)//' | sort -u | gzip -9n >"$printed/crates.gz"
 
 if [ -z "${SOURCE_DATE_EPOCH:-}" ]; then
-    # Without git, the day of the changelog's last entry.
+    # Without git: the date of the last entry in the changelog.
     SOURCE_DATE_EPOCH=$(git log -1 --format=%ct 2>/dev/null) ||
         SOURCE_DATE_EPOCH=$(date -d "$(sed -n 's/^ -- .*>  //p' systemd/debian/changelog | head -n 1)" +%s)
 fi

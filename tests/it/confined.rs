@@ -228,7 +228,7 @@ async fn weightd_does_all_it_has_to_as_the_unit_confines_it() -> anyhow::Result<
 
     // A reload of weightd.
     weightd.signal(Signal::HUP)?;
-    logs(&weightd, "the configuration was read again and is in force").await?;
+    logs(&weightd, "the new configuration is in force").await?;
     told(&systemd, "RELOADING=1").await?;
     told(&systemd, "WATCHDOG=1").await?;
 

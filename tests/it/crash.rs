@@ -116,5 +116,5 @@ async fn one_change_is_followed_by_no_wait_for_the_disk() -> anyhow::Result<()> 
     put(&consul, "app", 50, 50).await?;
     becomes(&haproxy, "app", 50, 50).await?;
     ensure!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
-    logged(&weightd, 1, &["the state cannot be written to disk"]).await.map(drop)
+    logged(&weightd, 1, &["cannot write the state to disk"]).await.map(drop)
 }

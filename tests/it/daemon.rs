@@ -155,7 +155,7 @@ async fn in_mode_observe_nothing_is_ever_set_and_what_would_be_is_shown() -> any
     let (consul, mut haproxy) = servers(&backend("app", 100, 0)).await?;
     put(&consul, "app", 70, 30).await?;
     let weightd = Settings::new(&consul, &haproxy).set("mode", "observe").set("reconcile.resync", "1s").start().await?;
-    let would = |words: &str| lines(&weightd, &[" INFO", "would set weights", "backend=app", words]).len();
+    let would = |words: &str| lines(&weightd, &[" INFO", "would set these weights", "backend=app", words]).len();
     eventually(SOON, "it is logged", async || {
         ensure!(would("green 0 → 30") == 1, "{}", weightd.log());
         Ok(())
@@ -187,7 +187,7 @@ async fn a_second_weightd_on_the_same_haproxy_leaves_with_75() -> anyhow::Result
     let told = said(&second);
     assert_eq!(code(&second), Some(75), "{told}");
     let pid = weightd.program().pid()?.to_string();
-    assert!(told.contains("already drives") && told.contains(&format!("pid {pid}")), "{told}");
+    assert!(told.contains("already controls") && told.contains(&format!("pid {pid}")), "{told}");
     weightd.program().check()?;
     // A lock file that was left behind is no lock.
     weightd.kill().await?;

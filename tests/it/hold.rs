@@ -231,7 +231,7 @@ async fn a_corrupt_state_file_is_put_aside_and_nothing_is_enforced_before_the_fi
     consul_is(&weightd, "held", Some("unreachable")).await?;
     stays(&haproxy, "app", 0, 100).await?;
     assert!(file.with_extension("state.corrupt").exists());
-    assert!(weightd.logs_contain(&[" WARN", "the state on disk is unusable", "damaged"]), "{}", weightd.log());
+    assert!(weightd.logs_contain(&[" WARN", "cannot use the state on disk", "is damaged"]), "{}", weightd.log());
     consul.start_again().await?;
     put(&consul, "app", 70, 30).await?;
     becomes(&haproxy, "app", 70, 30).await
@@ -256,7 +256,7 @@ async fn it_keeps_running_when_its_state_cannot_be_written_and_writes_it_when_it
         Ok(errors)
     })
     .await?;
-    let told = lines(&weightd, &["cannot be written to disk", "hint="]).len();
+    let told = lines(&weightd, &["cannot write the state to disk", "hint="]).len();
     assert_eq!(told, 1, "it is told once and counted {errors} times");
     assert_eq!(weightd.code("/ready").await?, 200);
     fs::remove_file(&dir)?;

@@ -47,7 +47,7 @@ const PURE: [&str; 20] = [
     "weightd/session/queue.rs",
     "weightd/session/reading.rs",
     "weightd/session/server_state.rs",
-    "weightd/session/taking.rs",
+    "weightd/session/inputs.rs",
 ];
 
 /// A file of the source, and its text without comments and without its tests.

@@ -204,7 +204,7 @@ async fn names_and_times_that_cannot_be_are_refused() -> anyhow::Result<()> {
         (7, "pause --local --for 5m --instance nginx", "haproxy"),
         (0, "resume app --local", "nothing to resume"),
         (0, "pause --local --for 5m", "all backends"),
-        (7, "resume app --local", "weightctl resume --local"),
+        (7, "resume app --local", "run `weightctl resume`"),
     ] {
         let said = ends(&weightd, code, &arguments.split(' ').collect::<Vec<_>>()).await?;
         assert!(said.err.contains(word), "{word} of `{arguments}`: {said:?}");
@@ -280,7 +280,7 @@ async fn only_the_socket_takes_writes_and_only_from_user_and_group() -> anyhow::
         }
         weightd.start_again().await?;
         converged(&weightd).await?;
-        assert!(weightd.logs_contain(&["ERROR", "is in the way", "hint="]), "{}", weightd.log());
+        assert!(weightd.logs_contain(&["ERROR", "exists and is not a socket", "hint="]), "{}", weightd.log());
         weightd.stop().await?;
     }
     assert_eq!(std::fs::read_to_string(&path)?, "precious");
@@ -322,7 +322,7 @@ async fn a_pause_that_cannot_be_written_down_holds_and_says_so() -> anyhow::Resu
     let way = weightd.dir().join("state/pauses.new");
     std::fs::create_dir(&way)?;
     let said = ends(&weightd, 1, &["pause", "--local", "--for", "5m"]).await?;
-    assert!(said.err.contains("it is paused, but") && said.err.contains("state_dir"), "{said:?}");
+    assert!(said.err.contains("the pause is in force, but") && said.err.contains("state_dir"), "{said:?}");
     haproxy.set_weight_by_hand("app", "green", 33).await?;
     left_alone(&haproxy, "app", 100, 33).await?;
     assert_eq!(metric(&weightd, "weightd_state_persist_errors_total", "").await?, 1);

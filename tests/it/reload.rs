@@ -14,8 +14,8 @@ use crate::{
     life::told,
 };
 
-const APPLIED: &str = "the configuration was read again";
-const REFUSED: &str = "the configuration cannot be used; what was in force stays in force";
+const APPLIED: &str = "the new configuration is in force";
+const REFUSED: &str = "cannot use the new configuration; the previous one stays in force";
 
 /// The configuration file as it is, with each of these replaced.
 fn edited(weightd: &Weightd, changes: &[(&str, &str)]) -> anyhow::Result<String> {

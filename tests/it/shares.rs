@@ -67,7 +67,7 @@ async fn what_makes_shares_untrue_is_told_once_in_a_process_and_keeps_nothing_fr
         Ok(())
     })
     .await?;
-    assert!(lines(&weightd, &["no longer so"]).is_empty(), "{}", weightd.log());
+    assert!(lines(&weightd, &["reason no longer applies"]).is_empty(), "{}", weightd.log());
     converged(&weightd).await
 }
 

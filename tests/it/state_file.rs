@@ -267,13 +267,13 @@ async fn a_file_that_cannot_be_written_is_told_once_costs_nothing_and_is_written
         Ok(())
     })
     .await?;
-    let told = lines(&weightd, &[" WARN", "server-state file cannot be written", "missing/server-state", "hint="]);
+    let told = lines(&weightd, &[" WARN", "cannot write the server-state file", "missing/server-state", "hint="]);
     assert_eq!(told.len(), 1, "{}", weightd.log());
     converged(&weightd).await?;
     fs::create_dir(&missing)?;
     eventually(SOON, "it is written", async || {
         ensure!(fs::read_to_string(&file)?.contains("green - 2 0 20 100"));
-        ensure!(weightd.logs_contain(&["server-state file is written again"]));
+        ensure!(weightd.logs_contain(&["writing the server-state file of HAProxy works again"]));
         Ok(())
     })
     .await
@@ -286,7 +286,7 @@ async fn who_only_observes_writes_none() -> anyhow::Result<()> {
     put(&consul, "app", 90, 10).await?;
     let weightd: Weightd = folder.weightd(&consul, &haproxy).set("mode", "observe").start().await?;
     eventually(SOON, "it shows what it would do", async || {
-        ensure!(weightd.logs_contain(&["would set weights"]));
+        ensure!(weightd.logs_contain(&["would set these weights"]));
         Ok(())
     })
     .await?;

@@ -130,7 +130,7 @@ async fn both_programs_speak_mutual_tls() -> anyhow::Result<()> {
     converged(&weightd).await?;
     put(&consul, "app", 70, 30).await?;
     becomes(&haproxy, "app", 70, 30).await?;
-    assert_eq!(lines(&weightd, &["not verified"]).len(), 0);
+    assert_eq!(lines(&weightd, &["does not verify the certificate"]).len(), 0);
     assert!(
         weightd.status().await?["instances"][0]["consul"]["address"].as_str().is_some_and(|a| a.starts_with("https"))
     );
@@ -285,7 +285,7 @@ async fn what_is_not_verified_is_warned_of() -> anyhow::Result<()> {
     let keys = keys.into_iter().chain([("verify", false.into())]);
     let weightd = with_tls(&consul, &haproxy, keys).start().await?;
     becomes(&haproxy, "app", 100, 0).await?;
-    assert_eq!(lines(&weightd, &[" WARN", "Consul's certificate is not verified", "hint="]).len(), 1);
+    assert_eq!(lines(&weightd, &[" WARN", "weightd does not verify the certificate of Consul", "hint="]).len(), 1);
     let mut environment = files.environment(&consul);
     environment.retain(|(name, _)| *name != "CONSUL_CACERT");
     environment.push(("CONSUL_HTTP_SSL_VERIFY", "false".to_owned()));

@@ -87,7 +87,7 @@ async fn haproxy(
     let mut session = survey::session(&clock);
     let documents = state.filter(|_| config.root == *root);
     if let Some(state) = documents {
-        session.take(state, clock.now());
+        session.set_desired(state, clock.now());
     }
     let in_time = timeout(DEADLINE, survey::read(&mut session, &reader, &clock)).await.is_ok();
     let mut findings = process(&session, &config.address, in_time);
@@ -137,7 +137,11 @@ fn process(session: &Session, address: &Address, in_time: bool) -> Vec<Finding> 
     findings.push(if process.level == "admin" {
         Finding::ok("level", "admin")
     } else {
-        Finding::fail("level", format!("the socket's level is {}, setting a weight needs admin", process.level), add)
+        Finding::fail(
+            "level",
+            format!("the socket has level {}, but setting a weight needs level admin", process.level),
+            add,
+        )
     });
     if !in_time {
         let detail = format!("not everything was read within {} s", DEADLINE.as_secs());

@@ -183,7 +183,11 @@ fn of_instance(instance: &InstanceStatus, root: &Root, documents: Option<&Docume
     findings.push(if instance.converged {
         Finding::ok("converged", name.clone())
     } else {
-        Finding::warn("converged", format!("{name}: not every weight is as Consul says"), "weightctl status --local")
+        Finding::warn(
+            "converged",
+            format!("{name}: some weights in HAProxy differ from Consul"),
+            "weightctl status --local",
+        )
     });
     findings
 }

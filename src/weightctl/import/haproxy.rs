@@ -21,7 +21,7 @@ pub(super) async fn read(
     let (reader, clock) = (Reader::new(address.clone()), Clock::start());
     let names = names(&reader).await.map_err(failed)?;
     let mut session = survey::session(&clock);
-    session.want(names.iter().filter(|name| wanted.is_empty() || wanted.contains(name)).cloned());
+    session.also_read(names.iter().filter(|name| wanted.is_empty() || wanted.contains(name)).cloned());
     survey::read(&mut session, &reader, &clock).await;
     if let Some(down) = &session.down {
         return Err(Failure::new(Exit::Failure, down.detail.clone()).hint(down.remedy));

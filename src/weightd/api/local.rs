@@ -1,4 +1,4 @@
-//! The routes of the local socket: the read-only ones, and the few local writes.
+//! The routes of the local socket: the read-only ones, and the local writes.
 
 use std::sync::Arc;
 
@@ -13,53 +13,54 @@ use axum::{
 use serde::{Serialize, de::DeserializeOwned};
 use weightd_core::{model::Escaped, wire::pause::ApiError};
 
-use super::{Shown, serve::Peer};
+use super::{ApiState, serve::Peer};
 use crate::{
     base::chain::Chain,
     weightd::pausing::{PauseError, Pausing},
 };
 
-/// The most bytes of a body.
+/// Maximum size of a request body, in bytes.
 const MAX_BODY: usize = 4 * 1024;
 
-/// The routes.
-pub fn router(shown: Arc<Shown>, pausing: Arc<Pausing>) -> Router {
+/// Returns the routes.
+pub fn router(api_state: Arc<ApiState>, pausing: Arc<Pausing>) -> Router {
     let writes = Router::new()
         .route("/v1/pause", post(pause))
         .route("/v1/resume", post(resume))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(pausing);
-    super::router(shown).merge(writes)
+    super::router(api_state).merge(writes)
 }
 
 type Body = Result<Bytes, BytesRejection>;
 
 async fn pause(State(pausing): State<Arc<Pausing>>, ConnectInfo(peer): ConnectInfo<Peer>, body: Body) -> Response {
     match read(body) {
-        Ok(request) => done(async move { pausing.pause(request, peer.uid).await }).await,
-        Err(refused) => *refused,
+        Ok(request) => run_to_end(async move { pausing.pause(request, peer.uid).await }).await,
+        Err(rejected) => *rejected,
     }
 }
 
 async fn resume(State(pausing): State<Arc<Pausing>>, ConnectInfo(peer): ConnectInfo<Peer>, body: Body) -> Response {
     match read(body) {
-        Ok(request) => done(async move { pausing.resume(request, peer.uid).await }).await,
-        Err(refused) => *refused,
+        Ok(request) => run_to_end(async move { pausing.resume(request, peer.uid).await }).await,
+        Err(rejected) => *rejected,
     }
 }
 
-/// Parses a body, or answers what is wrong with it.
+/// Parses a body, or returns the error response.
 fn read<T: DeserializeOwned>(body: Body) -> Result<T, Box<Response>> {
-    const HINT: &str = "write it as `weightctl pause` and `weightctl resume` do";
-    let body = body.map_err(|refused| Box::new(problem(refused.status(), refused.body_text(), HINT.to_owned())))?;
+    const HINT: &str = "run `weightctl pause` or `weightctl resume`, which send valid requests";
+    let body =
+        body.map_err(|rejected| Box::new(error_response(rejected.status(), rejected.body_text(), HINT.to_owned())))?;
     serde_json::from_slice(&body).map_err(|error| {
         let error = Escaped(&error.to_string()).to_string();
-        Box::new(problem(StatusCode::BAD_REQUEST, error, HINT.to_owned()))
+        Box::new(error_response(StatusCode::BAD_REQUEST, error, HINT.to_owned()))
     })
 }
 
-/// Carries it out to the end, also if the client does not wait for that.
-async fn done<T>(work: impl Future<Output = Result<T, PauseError>> + Send + 'static) -> Response
+/// Runs `work` to its end, even if the client disconnects.
+async fn run_to_end<T>(work: impl Future<Output = Result<T, PauseError>> + Send + 'static) -> Response
 where
     T: Serialize + Send + 'static,
 {
@@ -72,15 +73,17 @@ where
                 PauseError::AllPaused(_) => StatusCode::CONFLICT,
                 PauseError::NotStored { .. } => StatusCode::INTERNAL_SERVER_ERROR,
             };
-            problem(status, Chain(&error).to_string(), error.hint())
+            error_response(status, Chain(&error).to_string(), error.hint())
         }
-        Err(error) => {
-            problem(StatusCode::INTERNAL_SERVER_ERROR, error.to_string(), "see the log of weightd".to_owned())
-        }
+        Err(error) => error_response(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            error.to_string(),
+            "run `journalctl -u weightd` to see the log of weightd".to_owned(),
+        ),
     }
 }
 
-fn problem(status: StatusCode, error: String, hint: String) -> Response {
+fn error_response(status: StatusCode, error: String, hint: String) -> Response {
     json(status, &ApiError { error, hint })
 }
 

@@ -1,7 +1,7 @@
-//! A page that many may ask for and that is built at most a few times a second.
+//! A page that many clients can request and that is built at most a few times per second.
 //!
-//! Every answer is at least as new as its question. Building takes at most a twentieth of the time whoever asks, and a person
-//! waits a second for it at most.
+//! Each answer is built after its request. Builds take at most 1/20 of the time, for any number of clients. A client
+//! waits at most about 1 s for a build.
 
 use std::time::Duration;
 
@@ -11,46 +11,46 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-/// The shortest time between two builds.
-const EVERY: Duration = Duration::from_millis(50);
-/// A build may follow the last one after this multiple of the time that it took.
-const COST: u32 = 20;
+/// Minimum time between two builds.
+const MIN_DELAY: Duration = Duration::from_millis(50);
+/// A build may start after this multiple of the duration of the last build.
+const COST_FACTOR: u32 = 20;
 
-/// Nobody waits longer than this for a build.
-const AT_MOST: Duration = Duration::from_secs(1);
+/// Maximum delay of a build after the last one.
+const MAX_DELAY: Duration = Duration::from_secs(1);
 
-/// The last build of one page.
+/// One page with its last build.
 #[derive(Debug, Default)]
 pub struct Page(Mutex<Option<Built>>);
 
 #[derive(Debug)]
 struct Built {
-    began: Instant,
+    started: Instant,
     ended: Instant,
     bytes: Bytes,
 }
 
 impl Page {
-    /// The page, built after this was called: by `build`, or by another question at the same time. `prepare` comes before,
-    /// and may take its time.
+    /// Returns the page, built after this call started, by `build` or for another request at the same time. `prepare`
+    /// runs before the build and may take long.
     pub async fn get<E>(
         &self,
         prepare: impl Future<Output = ()>,
         build: impl FnOnce() -> Result<String, E>,
     ) -> Result<Bytes, E> {
-        let asked = Instant::now();
+        let requested = Instant::now();
         let mut last = self.0.lock().await;
         if let Some(built) = &*last {
-            if built.began >= asked {
+            if built.started >= requested {
                 return Ok(built.bytes.clone());
             }
-            let took = built.ended - built.began;
-            sleep_until(built.ended + (took * COST).clamp(EVERY, AT_MOST)).await;
+            let took = built.ended - built.started;
+            sleep_until(built.ended + (took * COST_FACTOR).clamp(MIN_DELAY, MAX_DELAY)).await;
         }
         prepare.await;
-        let began = Instant::now();
+        let started = Instant::now();
         let bytes = Bytes::from(build()?);
-        *last = Some(Built { began, ended: Instant::now(), bytes: bytes.clone() });
+        *last = Some(Built { started, ended: Instant::now(), bytes: bytes.clone() });
         Ok(bytes)
     }
 }
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn many_questions_cost_few_builds_and_each_answer_is_newer_than_its_question() {
+    async fn many_requests_share_few_builds_and_each_answer_is_newer_than_its_request() {
         let (page, builds) = (Arc::new(Page::default()), Arc::new(AtomicU32::new(0)));
         let start = Instant::now();
         let mut tasks = tokio::task::JoinSet::new();
@@ -76,14 +76,14 @@ mod tests {
             let (page, builds) = (Arc::clone(&page), Arc::clone(&builds));
             tasks.spawn(async move {
                 tokio::time::sleep(Duration::from_millis(number)).await;
-                let asked = Instant::now();
+                let requested = Instant::now();
                 let build = || {
                     builds.fetch_add(1, Ordering::Relaxed);
                     Ok::<_, Infallible>((Instant::now() - start).as_millis().to_string())
                 };
                 let Ok(bytes) = page.get(async {}, build).await;
                 let at: u64 = std::str::from_utf8(&bytes).unwrap().parse().unwrap();
-                assert!(start + Duration::from_millis(at) >= asked);
+                assert!(start + Duration::from_millis(at) >= requested);
             });
         }
         while let Some(ended) = tasks.join_next().await {

@@ -1,7 +1,8 @@
-//! Serves a router within bounds, so that no local user can use up descriptors, memory or the processor.
+//! Serves a router within limits, so that no local user can exhaust descriptors, memory or CPU time.
 //!
-//! At most [`Limits::connections`] are open. When another one comes, the one that has been idle for longest is closed:
-//! who opens many and sends nothing loses them first, and a request that is under way is never cut off.
+//! At most [`Limits::connections`] are open. A new connection beyond the limit closes the connection that was idle for
+//! the longest time. A client that opens many connections and sends nothing loses them first. A request in progress is
+//! never cut off.
 
 use std::{
     collections::VecDeque,
@@ -28,36 +29,36 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-/// How long a client may take for the head of a request, and stay idle between two.
+/// Time limit for the head of a request, and for the idle time between two requests.
 const HEAD_DEADLINE: Duration = Duration::from_secs(5);
-/// How long a connection lasts at most.
+/// Maximum lifetime of a connection.
 const LIFETIME: Duration = Duration::from_secs(60);
-/// The most bytes of a request's head.
+/// Maximum size of the head of a request, in bytes.
 const MAX_HEAD: usize = 16 * 1024;
-/// The most connections that are accepted in [`WINDOW`]: a flood of them gets 3 % of a core at most.
-const ACCEPTED: usize = 32;
-/// See [`ACCEPTED`].
-const WINDOW: Duration = Duration::from_millis(100);
-/// The pause after a connection could not be accepted, for example because descriptors are used up.
-const AFTER_ERROR: Duration = Duration::from_millis(100);
+/// Maximum number of accepted connections per [`ACCEPT_WINDOW`]: a flood of connections uses at most 3 % of a core.
+const MAX_ACCEPTS: usize = 32;
+/// See [`MAX_ACCEPTS`].
+const ACCEPT_WINDOW: Duration = Duration::from_millis(100);
+/// Delay after a failed accept, for example when no descriptor is free.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
-/// The bounds of a listener.
+/// The limits of a listener.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// The most connections that are open at once.
+    /// Maximum number of open connections.
     pub connections: usize,
 }
 
-/// The other end of a connection, as the kernel says.
+/// The client of a connection, as reported by the kernel.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Peer {
-    /// Its user; none over TCP.
+    /// The user id; `None` over TCP.
     pub uid: Option<u32>,
 }
 
-/// A listener of connections.
+/// A listener for connections.
 pub trait Listen {
-    /// Its connections.
+    /// The type of its connections.
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
 
     /// Waits for the next connection.
@@ -82,14 +83,14 @@ impl Listen for UnixListener {
     }
 }
 
-/// A connection that is open.
+/// An open connection.
 struct Open {
     task: AbortHandle,
-    /// Whether a request is under way.
+    /// Whether a request is in progress.
     busy: Arc<AtomicBool>,
 }
 
-/// Serves `router` until `stop`. Handlers find the [`Peer`] as their connection's info.
+/// Serves `router` until `stop`. Handlers get the [`Peer`] through [`ConnectInfo`].
 pub async fn serve<L: Listen>(listener: L, router: Router, limits: Limits, stop: CancellationToken) {
     let mut tasks = JoinSet::new();
     let mut open: VecDeque<Open> = VecDeque::new();
@@ -97,7 +98,7 @@ pub async fn serve<L: Listen>(listener: L, router: Router, limits: Limits, stop:
     let mut failing = false;
     loop {
         let accept = async {
-            if accepted >= ACCEPTED {
+            if accepted >= MAX_ACCEPTS {
                 sleep_until(window_ends).await;
             }
             listener.accept().await
@@ -110,33 +111,33 @@ pub async fn serve<L: Listen>(listener: L, router: Router, limits: Limits, stop:
         };
         let now = Instant::now();
         if now >= window_ends {
-            (accepted, window_ends) = (0, now + WINDOW);
+            (accepted, window_ends) = (0, now + ACCEPT_WINDOW);
         }
         accepted += 1;
         match connection {
             Ok((stream, peer)) => {
                 failing = false;
                 open.retain(|open| !open.task.is_finished());
-                if open.len() >= limits.connections && !close_one(&mut open) {
-                    // All of them have a request under way; this one may try again.
+                if open.len() >= limits.connections && !close_longest_idle(&mut open) {
+                    // Each of them has a request in progress: drop the new connection; the client can retry.
                     continue;
                 }
                 let busy = Arc::new(AtomicBool::new(false));
-                let task = tasks.spawn(connection_of(stream, router.clone(), peer, Arc::clone(&busy)));
+                let task = tasks.spawn(serve_connection(stream, router.clone(), peer, Arc::clone(&busy)));
                 open.push_back(Open { task, busy });
             }
             Err(error) => {
                 if !std::mem::replace(&mut failing, true) {
-                    warn!(%error, "a connection to the local interface cannot be accepted");
+                    warn!(%error, "cannot accept a connection to the local HTTP interface");
                 }
-                sleep(AFTER_ERROR).await;
+                sleep(ACCEPT_RETRY_DELAY).await;
             }
         }
     }
 }
 
-/// Closes the connection that has been idle for longest. False if there is none.
-fn close_one(open: &mut VecDeque<Open>) -> bool {
+/// Closes the connection that was idle for the longest time. Returns false if no connection is idle.
+fn close_longest_idle(open: &mut VecDeque<Open>) -> bool {
     let idle = open.iter().position(|open| !open.busy.load(Ordering::Relaxed));
     let closed = idle.and_then(|at| open.remove(at));
     if let Some(closed) = &closed {
@@ -145,7 +146,7 @@ fn close_one(open: &mut VecDeque<Open>) -> bool {
     closed.is_some()
 }
 
-async fn connection_of(
+async fn serve_connection(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     router: Router,
     peer: Peer,
@@ -166,6 +167,6 @@ async fn connection_of(
         .header_read_timeout(HEAD_DEADLINE)
         .max_buf_size(MAX_HEAD)
         .serve_connection(TokioIo::new(stream), service);
-    // A client that breaks off, or takes too long, needs no answer and no line in the log.
+    // An aborted or slow connection needs neither an answer nor a log line.
     let _ = timeout(LIFETIME, connection).await;
 }

@@ -1,6 +1,6 @@
-//! The Unix socket of the local writes: who may open the file may write, and nobody else.
+//! The Unix socket for local writes. The mode of its file controls who can connect.
 //!
-//! Must never remove what is not a socket, never one that another weightd listens on, and never follow a link.
+//! Must not remove a file that is not a socket or a socket that another weightd listens on, and must not follow a link.
 
 use std::{
     fs::{self, Permissions},
@@ -14,60 +14,60 @@ use tokio::net::UnixListener;
 
 use crate::weightd::lock::{Lock, LockError};
 
-/// For weightd's user and its group.
+/// Access for the user and the group of weightd.
 const MODE: u32 = 0o660;
-/// How many may wait to be answered.
+/// Maximum number of connections that wait for an accept.
 const BACKLOG: i32 = 64;
 
-/// Why there is no local socket.
+/// The error of creating the local socket.
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
-    /// Another weightd has it.
+    /// Another weightd uses this socket.
     #[error(transparent)]
     Lock(#[from] LockError),
-    /// Something else lies there.
-    #[error("{} is in the way: it is not a socket", .0.display())]
+    /// The path exists and is not a socket.
+    #[error("{} exists and is not a socket", .0.display())]
     NotASocket(PathBuf),
-    /// The system refuses.
-    #[error("cannot listen at {}", .path.display())]
+    /// A system call failed.
+    #[error("cannot listen on {}", .path.display())]
     Io {
-        /// Where.
+        /// The path of the socket.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },
 }
 
 impl SocketError {
-    /// What to do about it.
+    /// Returns how to fix the error.
     pub fn hint(&self) -> &'static str {
         match self {
-            Self::Lock(_) => "give each weightd of this machine a `socket` of its own in [api]",
-            Self::NotASocket(_) => "move it away, or write another `socket` in [api], and restart weightd",
-            Self::Io { .. } => "see whether weightd may write to the directory of `socket` in [api]",
+            Self::Lock(_) => "set a different `socket` in [api] for each weightd on this machine",
+            Self::NotASocket(_) => "move the file away or set another `socket` in [api], then restart weightd",
+            Self::Io { .. } => "check that weightd can write to the directory of `socket` in [api]",
         }
     }
 }
 
-/// The file of a socket that this weightd listens on; removed when dropped.
+/// The file of the socket that this weightd listens on. Dropping it removes the file.
 #[derive(Debug)]
 pub struct SocketFile {
     path: PathBuf,
-    /// Device and inode: what lies there later may be another's.
+    /// Device and inode of the file, so that the file of another weightd is never removed.
     identity: Option<(u64, u64)>,
-    /// Held for as long as the file is ours. It lies beside the socket: one socket, one lock.
+    /// Held as long as the file exists. The lock file is in the directory of the socket: one socket, one lock.
     _lock: Lock,
 }
 
-/// Listens at `path`, for weightd's user and group. What a weightd that crashed left there is replaced.
+/// Listens at `path`, for the user and the group of weightd. Replaces a socket that a crashed weightd left behind.
 ///
 /// # Errors
-/// [`SocketError`]; then nothing was changed.
+/// [`SocketError`]; nothing changed.
 pub fn listen(path: &Path) -> Result<(UnixListener, SocketFile), SocketError> {
     let lock = Lock::take(path.parent().unwrap_or(Path::new("/")), &path.display().to_string())?;
     let failed = |source| SocketError::Io { path: path.to_owned(), source };
-    // Under the lock no living weightd listens there.
+    // This weightd holds the lock, so that no other weightd listens here.
     match fs::symlink_metadata(path) {
         Ok(found) if found.file_type().is_socket() => fs::remove_file(path).map_err(failed)?,
         Ok(_) => return Err(SocketError::NotASocket(path.to_owned())),
@@ -79,7 +79,7 @@ pub fn listen(path: &Path) -> Result<(UnixListener, SocketFile), SocketError> {
         socket.bind(&SockAddr::unix(path)?)?;
         let identity = identity(path);
         let file = SocketFile { path: path.to_owned(), identity, _lock: lock };
-        // Nobody can connect before it listens, so the mode that it was made with never counts.
+        // No client can connect before `listen`, so that the initial mode is never in effect.
         fs::set_permissions(path, Permissions::from_mode(MODE))?;
         socket.listen(BACKLOG)?;
         socket.set_nonblocking(true)?;
@@ -95,7 +95,7 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
 impl Drop for SocketFile {
     fn drop(&mut self) {
         if self.identity.is_some() && identity(&self.path) == self.identity {
-            // If it stays it is replaced by the next weightd.
+            // The next weightd replaces a remaining file.
             let _ = fs::remove_file(&self.path);
         }
     }
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn it_is_for_user_and_group_and_gone_when_dropped() {
+    async fn the_socket_is_for_user_and_group_and_is_removed_when_dropped() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("run/weightd.sock");
         let (_listener, file) = listen(&path).unwrap();
@@ -119,30 +119,30 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_stale_one_is_replaced_and_a_living_one_is_not() {
+    async fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("weightd.sock");
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         assert!(path.exists());
-        let living = listen(&path).unwrap();
+        let live = listen(&path).unwrap();
         assert!(matches!(listen(&path), Err(SocketError::Lock(LockError::Held { .. }))));
         UnixStream::connect(&path).unwrap();
-        // Another's, which took its place, is not removed.
+        // A socket of another program at this path is not removed.
         fs::remove_file(&path).unwrap();
         let _other = std::os::unix::net::UnixListener::bind(&path).unwrap();
-        drop(living);
+        drop(live);
         assert!(path.exists());
     }
 
     #[tokio::test]
-    async fn what_is_not_a_socket_stays() {
+    async fn a_file_that_is_not_a_socket_is_kept() {
         let folder = tempfile::tempdir().unwrap();
         let (path, target) = (folder.path().join("weightd.sock"), folder.path().join("target"));
         fs::write(&path, "precious").unwrap();
         assert!(matches!(listen(&path), Err(SocketError::NotASocket(_))));
         assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
         fs::remove_file(&path).unwrap();
-        // Also a link to a socket, and one to nothing.
+        // A link is rejected too, whether its target exists or not.
         symlink(&target, &path).unwrap();
         assert!(matches!(listen(&path), Err(SocketError::NotASocket(_))));
         drop(std::os::unix::net::UnixListener::bind(&target).unwrap());

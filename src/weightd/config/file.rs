@@ -1,4 +1,4 @@
-//! The shape of the file, and nothing of its meaning: every key optional, none unknown.
+//! The structure of the configuration file, before validation. All keys are optional; unknown keys are errors.
 
 use secrecy::SecretString;
 use serde::Deserialize;
@@ -6,7 +6,7 @@ use toml::Spanned;
 
 use crate::base::config::Text as DurationText;
 
-/// A value that may be there, with its place.
+/// An optional value with its position in the file.
 pub(super) type Value<T> = Option<Spanned<T>>;
 
 #[derive(Default, Deserialize)]

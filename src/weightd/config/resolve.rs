@@ -1,4 +1,4 @@
-//! From the shape of the file to its meaning: defaults, ranges, and what the environment says instead.
+//! Validates the file: applies defaults, ranges and environment variables.
 
 use std::{collections::HashSet, fmt::Display, net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
 
@@ -26,13 +26,13 @@ const STATE_DIR: &str = "/var/lib/weightd";
 const RUN_DIR: &str = "/run/weightd";
 const INSTANCE_NAME: &str = "haproxy";
 const API: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9110);
-/// What switches the API or the local socket off.
-const API_OFF: &str = "off";
-/// The name of the local socket below the run directory.
+/// The value that turns off the API or the local socket.
+const OFF: &str = "off";
+/// The name of the local socket in the run directory.
 const SOCKET: &str = "weightd.sock";
 
 const WAIT: Duration = Duration::from_secs(55);
-/// Consul itself takes no more than 10 minutes, and a short wait is a poll.
+/// Consul accepts at most 10 minutes. A shorter wait than 10 s would be polling.
 const WAIT_RANGE: RangeInclusive<Duration> = Duration::from_secs(10)..=Duration::from_secs(600);
 const RESYNC: Duration = Duration::from_secs(10);
 const RESYNC_RANGE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
@@ -51,7 +51,7 @@ pub(super) fn resolve(file: File, place: &Place<'_>, env: &Env<'_>) -> Result<Co
     let wait = place.duration("consul.wait", wait, &WAIT_RANGE)?.unwrap_or(WAIT);
     let token = place.secret("consul.token", token, TokenSource::value)?;
     let token_file = place.read("consul.token_file", token_file, absolute)?.map(TokenSource::File);
-    let said = consul::Layer {
+    let configured = consul::Layer {
         address: place.read("consul.address", address, str::parse)?,
         token: token_file.or(token),
         auth: place.secret("consul.auth", auth, settings::auth)?,
@@ -63,7 +63,7 @@ pub(super) fn resolve(file: File, place: &Place<'_>, env: &Env<'_>) -> Result<Co
     let consul = consul::Layer::default()
         .over_env(env)
         .map_err(|error| ConfigError::Environment { variable: error.variable, what: error.problem.to_string() })?
-        .over(said)
+        .over(configured)
         .settings()
         .map_err(|error| ConfigError::Contradiction { section: "consul", what: error.to_string() })?;
 
@@ -77,8 +77,8 @@ pub(super) fn resolve(file: File, place: &Place<'_>, env: &Env<'_>) -> Result<Co
         process_poll: place
             .duration("reconcile.process_poll", reconcile.process_poll, &PROCESS_POLL_RANGE)?
             .unwrap_or(PROCESS_POLL),
-        api: place.read("api.listen", api.listen, |text| listen(text, api.allow_remote))?.unwrap_or(Some(API)),
-        socket: place.read("api.socket", api.socket, socket)?.unwrap_or_else(|| Some(run_dir.join(SOCKET))),
+        api: place.read("api.listen", api.listen, |text| listen_address(text, api.allow_remote))?.unwrap_or(Some(API)),
+        socket: place.read("api.socket", api.socket, socket_path)?.unwrap_or_else(|| Some(run_dir.join(SOCKET))),
         log: resolve_log(log, place, env)?,
         haproxy: instances(haproxy, &root, place)?,
         root,
@@ -101,7 +101,7 @@ fn resolve_tls(tls: file::Tls, place: &Place<'_>) -> Result<consul::TlsLayer, Co
 }
 
 impl Place<'_> {
-    /// What `read` makes of the value, if there is one.
+    /// Converts a value with `read`, if it is set.
     fn read<T, E: Display>(
         &self,
         key: &str,
@@ -113,7 +113,7 @@ impl Place<'_> {
             .transpose()
     }
 
-    /// As [`Place::read`], for a secret: `E` must not show it.
+    /// Like [`Place::read`], for a secret. `E` must not show the secret.
     fn secret<T, E: Display>(
         &self,
         key: &str,
@@ -146,7 +146,7 @@ fn name(text: &str, max: usize) -> Result<String, InvalidSegment> {
     Ok(text.to_owned())
 }
 
-/// The machine's host name, as the kernel has it. Asked, and not read from /proc/sys, which a hardened unit hides.
+/// Returns the host name of this machine. It comes from the kernel and not from /proc/sys, which a hardened unit hides.
 fn host_name() -> Result<String, ConfigError> {
     let system = rustix::system::uname();
     name(&system.nodename().to_string_lossy(), Config::MAX_NODE)
@@ -158,10 +158,10 @@ fn absolute(text: &str) -> Result<PathBuf, &'static str> {
         return Err("the path contains a control character; remove it");
     }
     let path = PathBuf::from(text);
-    if path.is_absolute() { Ok(path) } else { Err("the path is relative; write it from the root") }
+    if path.is_absolute() { Ok(path) } else { Err("the path is relative; write an absolute path") }
 }
 
-/// A directory that systemd may have made for us: its variable beats the file.
+/// Returns a directory that systemd may have created. The variable of systemd overrides the file.
 fn directory(
     place: &Place<'_>,
     key: &str,
@@ -170,39 +170,39 @@ fn directory(
     variable: &'static str,
     default: &str,
 ) -> Result<PathBuf, ConfigError> {
-    let said = place.read(key, value, absolute)?;
+    let configured = place.read(key, value, absolute)?;
     let Some(directories) = env(variable).filter(|directories| !directories.is_empty()) else {
-        return Ok(said.unwrap_or_else(|| PathBuf::from(default)));
+        return Ok(configured.unwrap_or_else(|| PathBuf::from(default)));
     };
-    // systemd lists all of the unit's directories, with colons between them.
+    // systemd separates the directories of a unit with colons.
     let first = directories.split(':').next().unwrap_or_default();
     absolute(first).map_err(|what| ConfigError::Environment { variable, what: what.to_owned() })
 }
 
-fn listen(text: &str, allow_remote: bool) -> Result<Option<SocketAddr>, &'static str> {
-    if text == API_OFF {
+fn listen_address(text: &str, allow_remote: bool) -> Result<Option<SocketAddr>, &'static str> {
+    if text == OFF {
         return Ok(None);
     }
     let address: SocketAddr =
-        text.parse().map_err(|_| r#"not an IP address with a port; write one such as "127.0.0.1:9110", or "off""#)?;
+        text.parse().map_err(|_| r#"not an IP address with a port; write for example "127.0.0.1:9110", or "off""#)?;
     if !allow_remote && !address.ip().to_canonical().is_loopback() {
-        return Err("other machines could reach it there; write a loopback address, or set allow_remote = true");
+        return Err("other machines can reach this address; write a loopback address, or set allow_remote = true");
     }
     Ok(Some(address))
 }
 
-fn socket(text: &str) -> Result<Option<PathBuf>, &'static str> {
-    if text == API_OFF { Ok(None) } else { absolute(text).map(Some) }
+fn socket_path(text: &str) -> Result<Option<PathBuf>, &'static str> {
+    if text == OFF { Ok(None) } else { absolute(text).map(Some) }
 }
 
 fn resolve_log(log: file::Log, place: &Place<'_>, env: &Env<'_>) -> Result<Log, ConfigError> {
     const VARIABLE: &str = "WEIGHTD_LOG";
-    let said = place.read("log.level", log.level, str::parse)?;
+    let configured = place.read("log.level", log.level, str::parse)?;
     let set = env(VARIABLE).filter(|value| !value.is_empty()).map(|value| value.parse()).transpose();
     let set =
         set.map_err(|error: InvalidFilter| ConfigError::Environment { variable: VARIABLE, what: error.to_string() })?;
     Ok(Log {
-        level: set.or(said).unwrap_or_default(),
+        level: set.or(configured).unwrap_or_default(),
         format: place.read("log.format", log.format, str::parse)?.unwrap_or_default(),
     })
 }
@@ -221,30 +221,32 @@ fn instances(
     let mut instances = Vec::with_capacity(sections.len());
     for section in sections {
         let whole = section.span();
-        let file::Haproxy { name: said_name, address, allow_remote, root: own_root, state_file } = section.into_inner();
+        let file::Haproxy { name: configured_name, address, allow_remote, root: own_root, state_file } =
+            section.into_inner();
         let span_of = |value: &Value<String>| value.as_ref().map_or_else(|| whole.clone(), Spanned::span);
-        let (name_span, address_span, file_span) = (span_of(&said_name), span_of(&address), span_of(&state_file));
+        let (name_span, address_span, file_span) = (span_of(&configured_name), span_of(&address), span_of(&state_file));
 
         let name = place
-            .read("haproxy.name", said_name, |text| name(text, HaproxyConfig::MAX_NAME))?
+            .read("haproxy.name", configured_name, |text| name(text, HaproxyConfig::MAX_NAME))?
             .unwrap_or_else(|| INSTANCE_NAME.to_owned());
         let address = place
-            .read("haproxy.address", address, |text| at(text, allow_remote))?
+            .read("haproxy.address", address, |text| runtime_api(text, allow_remote))?
             .unwrap_or_else(|| haproxy::Address::Unix(PathBuf::from(DEFAULT_SOCKET)));
         let root = place.read("haproxy.root", own_root, str::parse)?.unwrap_or_else(|| root.clone());
 
         let state_file = place.read("haproxy.state_file", state_file, absolute)?;
 
         if !names.insert(name.clone()) {
-            let what = format!("two instances are called `{name}`; give each [[haproxy]] its own name");
+            let what = format!("two instances have the name `{name}`; give each [[haproxy]] its own name");
             return Err(place.invalid_value("haproxy.name", name_span, what));
         }
         if !addresses.insert(address.clone()) {
-            let what = format!("two instances are at {address}; one HAProxy has one [[haproxy]]");
+            let what =
+                format!("two instances have the address {address}; write one [[haproxy]] section for each HAProxy");
             return Err(place.invalid_value("haproxy.address", address_span, what));
         }
         if let Some(file) = state_file.as_ref().filter(|file| !files.insert((*file).clone())) {
-            let what = format!("two instances have {}; give each [[haproxy]] its own file", file.display());
+            let what = format!("two instances write the file {}; give each [[haproxy]] its own file", file.display());
             return Err(place.invalid_value("haproxy.state_file", file_span, what));
         }
         instances.push(HaproxyConfig { name, address, root, state_file });
@@ -252,7 +254,7 @@ fn instances(
     Ok(instances)
 }
 
-fn at(text: &str, allow_remote: bool) -> Result<haproxy::Address, String> {
+fn runtime_api(text: &str, allow_remote: bool) -> Result<haproxy::Address, String> {
     let address: haproxy::Address = text.parse().map_err(|error: InvalidAddress| error.to_string())?;
     if !allow_remote && !address.is_loopback() {
         return Err(format!(

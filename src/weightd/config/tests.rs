@@ -18,13 +18,13 @@ fn parse(text: &str) -> Config {
     parse_with(text, &[]).unwrap_or_else(|e| panic!("{e}\n{text}"))
 }
 
-/// The message about `text`.
-fn refused(text: &str) -> String {
+/// Returns the error message for `text`.
+fn message(text: &str) -> String {
     parse_with(text, &[]).expect_err(text).to_string()
 }
 
 #[test]
-fn an_empty_file_means_the_defaults() {
+fn an_empty_file_gives_the_defaults() {
     let config = parse("");
     assert_eq!(config.mode, Mode::Enforce);
     assert_eq!(config.node, std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap().trim());
@@ -47,12 +47,12 @@ fn an_empty_file_means_the_defaults() {
 }
 
 #[test]
-fn the_printed_default_is_the_default_and_shows_every_key() {
+fn the_printed_default_equals_the_defaults_and_shows_every_key() {
     let printed = Config::default_toml();
     assert_eq!(parse(&printed), parse(""));
 
-    // With its commented keys set it is still valid, and then no key is missing: a key that is left out is
-    // one that the table of an error's known keys has and the file has not.
+    // With its commented keys enabled, the file is still valid and complete. A key is missing if the error for an
+    // unknown key lists it and the file does not have it.
     let full: String = printed
         .lines()
         .map(|line| match line.strip_prefix("# ") {
@@ -62,7 +62,7 @@ fn the_printed_default_is_the_default_and_shows_every_key() {
             _ => format!("{line}\n"),
         })
         .collect();
-    // An address without TLS and settings for it contradict each other.
+    // TLS settings need an address with TLS.
     let full = full.replace("http://127.0.0.1:8500", "https://127.0.0.1:8501");
     let config = parse(&full);
     assert_eq!((config.node.as_str(), config.haproxy[0].root.as_str()), ("lb-1", "weightd-edge/"));
@@ -76,9 +76,9 @@ fn the_printed_default_is_the_default_and_shows_every_key() {
         ])
     {
         let header = section.map(|name| format!("[{name}]\n")).unwrap_or_default();
-        let message = refused(&format!("{header}zzzzzzzz = 1"));
+        let unknown = message(&format!("{header}zzzzzzzz = 1"));
         let known: Vec<_> =
-            message.split_once("write one of ").unwrap().1.split(", ").map(|key| key.trim_matches('`')).collect();
+            unknown.split_once("write one of ").unwrap().1.split(", ").map(|key| key.trim_matches('`')).collect();
         for key in known {
             assert!(keys.contains_key(key), "the printed default lacks `{key}` in {section:?}");
         }
@@ -86,7 +86,7 @@ fn the_printed_default_is_the_default_and_shows_every_key() {
 }
 
 #[test]
-fn everything_can_be_set() {
+fn every_key_can_be_set() {
     let config = parse(
         r#"
         mode = "observe"
@@ -145,7 +145,7 @@ fn everything_can_be_set() {
 }
 
 #[test]
-fn the_environment_beats_the_file() {
+fn the_environment_overrides_the_file() {
     let text = "state_dir = \"/s\"\n[consul]\naddress = \"file:1\"\ntoken_file = \"/file\"\nnamespace = \"file\"\npartition = \"file\"\n[log]\nlevel = \"warn\"";
     let variables = [
         ("CONSUL_HTTP_ADDR", "env:1"),
@@ -167,7 +167,7 @@ fn the_environment_beats_the_file() {
 }
 
 #[test]
-fn tls_is_what_the_section_says_unless_the_environment_does() {
+fn tls_variables_override_the_tls_section() {
     let text = "[consul]\naddress = \"https://h:8501\"\n[consul.tls]\nca_file = \"/ca\"\nca_path = \"/dir\"\nclient_cert = \"/cert\"\nclient_key = \"/key\"\nserver_name = \"n.example\"";
     let expected = consul::Tls {
         ca: Some(Ca::File("/ca".into())),
@@ -195,80 +195,80 @@ fn tls_is_what_the_section_says_unless_the_environment_does() {
 }
 
 #[test]
-fn tls_that_cannot_be_says_why_and_what_to_do() {
-    assert_snapshot!(refused("[consul.tls]\nca_file = \"/ca\""), @"[consul]: TLS is configured, but http://127.0.0.1:8500 is not encrypted; write https:// or set CONSUL_HTTP_SSL=true, or remove the keys of [consul.tls] and CONSUL_CACERT, CONSUL_CAPATH, CONSUL_CLIENT_CERT, CONSUL_CLIENT_KEY, CONSUL_TLS_SERVER_NAME and CONSUL_HTTP_SSL_VERIFY");
-    assert_snapshot!(refused("[consul]\naddress = \"https://h\"\n[consul.tls]\nclient_cert = \"/c\""), @"[consul]: a client certificate needs its key, and a key needs its certificate; set client_cert and client_key in [consul.tls], or CONSUL_CLIENT_CERT and CONSUL_CLIENT_KEY, or none of them");
-    assert_snapshot!(refused("[consul.tls]\nca_file = \"ca\""), @"/etc/weightd/weightd.toml:2: `consul.tls.ca_file`: the path is relative; write it from the root");
-    assert_snapshot!(refused("[consul.tls]\nserver_name = \"10.0.0.1\""), @"/etc/weightd/weightd.toml:2: `consul.tls.server_name`: not a host name; write one such as server.dc1.consul");
-    assert_snapshot!(refused("[consul.tls]\nca_fil = \"/ca\""), @"/etc/weightd/weightd.toml:2: unknown key `ca_fil` in [consul.tls]; did you mean `ca_file`?");
-    assert_snapshot!(refused("[consul.tls]\nverify = \"no\""), @"/etc/weightd/weightd.toml:2: `consul.tls.verify`: found text in quotes, expected true or false");
+fn an_invalid_tls_setting_names_the_cause_and_the_fix() {
+    assert_snapshot!(message("[consul.tls]\nca_file = \"/ca\""), @"[consul]: TLS is configured, but http://127.0.0.1:8500 is not encrypted; write https:// or set CONSUL_HTTP_SSL=true, or remove the keys of [consul.tls] and CONSUL_CACERT, CONSUL_CAPATH, CONSUL_CLIENT_CERT, CONSUL_CLIENT_KEY, CONSUL_TLS_SERVER_NAME and CONSUL_HTTP_SSL_VERIFY");
+    assert_snapshot!(message("[consul]\naddress = \"https://h\"\n[consul.tls]\nclient_cert = \"/c\""), @"[consul]: a client certificate needs its key, and a key needs its certificate; set client_cert and client_key in [consul.tls], or CONSUL_CLIENT_CERT and CONSUL_CLIENT_KEY, or none of them");
+    assert_snapshot!(message("[consul.tls]\nca_file = \"ca\""), @"/etc/weightd/weightd.toml:2: `consul.tls.ca_file`: the path is relative; write an absolute path");
+    assert_snapshot!(message("[consul.tls]\nserver_name = \"10.0.0.1\""), @"/etc/weightd/weightd.toml:2: `consul.tls.server_name`: not a host name; write one such as server.dc1.consul");
+    assert_snapshot!(message("[consul.tls]\nca_fil = \"/ca\""), @"/etc/weightd/weightd.toml:2: unknown key `ca_fil` in [consul.tls]; did you mean `ca_file`?");
+    assert_snapshot!(message("[consul.tls]\nverify = \"no\""), @"/etc/weightd/weightd.toml:2: `consul.tls.verify`: found text in quotes, expected true or false");
 }
 
 #[test]
-fn a_token_file_beats_a_token() {
+fn a_token_file_overrides_a_token() {
     let config = parse("[consul]\ntoken = \"abc\"\ntoken_file = \"/t\"");
     assert_eq!(config.consul.token, consul::TokenSource::File("/t".into()));
 }
 
 #[test]
-fn an_unknown_key_is_named_with_the_nearest_known_one() {
-    assert_snapshot!(refused("mode = \"enforce\"\n\n[reconcile]\nresinc = \"10s\""), @"/etc/weightd/weightd.toml:4: unknown key `resinc` in [reconcile]; did you mean `resync`?");
-    assert_snapshot!(refused("mdoe = \"enforce\""), @"/etc/weightd/weightd.toml:1: unknown key `mdoe`; did you mean `mode`?");
-    assert_snapshot!(refused("[reconcile]\nx = 1"), @"/etc/weightd/weightd.toml:2: unknown key `x` in [reconcile]; write one of `resync`, `process_poll`");
-    assert_snapshot!(refused("[[haproxy]]\n[[haproxy]]\nadress = \"/a\""), @"/etc/weightd/weightd.toml:3: unknown key `adress` in [[haproxy]]; did you mean `address`?");
-    assert_snapshot!(refused("[consol]\naddress = \"/a\""), @"/etc/weightd/weightd.toml:1: unknown key `consol`; did you mean `consul`?");
-    assert_snapshot!(refused("\"a\\u001b[31m\" = 1"), @r"/etc/weightd/weightd.toml:1: unknown key `a\u{1b}[31m`; write one of `mode`, `node`, `state_dir`, `run_dir`, `consul`, `reconcile`, `api`, `log`, `haproxy`");
+fn an_unknown_key_is_reported_with_the_nearest_known_key() {
+    assert_snapshot!(message("mode = \"enforce\"\n\n[reconcile]\nresinc = \"10s\""), @"/etc/weightd/weightd.toml:4: unknown key `resinc` in [reconcile]; did you mean `resync`?");
+    assert_snapshot!(message("mdoe = \"enforce\""), @"/etc/weightd/weightd.toml:1: unknown key `mdoe`; did you mean `mode`?");
+    assert_snapshot!(message("[reconcile]\nx = 1"), @"/etc/weightd/weightd.toml:2: unknown key `x` in [reconcile]; write one of `resync`, `process_poll`");
+    assert_snapshot!(message("[[haproxy]]\n[[haproxy]]\nadress = \"/a\""), @"/etc/weightd/weightd.toml:3: unknown key `adress` in [[haproxy]]; did you mean `address`?");
+    assert_snapshot!(message("[consol]\naddress = \"/a\""), @"/etc/weightd/weightd.toml:1: unknown key `consol`; did you mean `consul`?");
+    assert_snapshot!(message("\"a\\u001b[31m\" = 1"), @r"/etc/weightd/weightd.toml:1: unknown key `a\u{1b}[31m`; write one of `mode`, `node`, `state_dir`, `run_dir`, `consul`, `reconcile`, `api`, `log`, `haproxy`");
 }
 
 #[test]
-fn a_value_of_the_wrong_type_says_what_was_expected() {
-    assert_snapshot!(refused("\nmode = 1"), @"/etc/weightd/weightd.toml:2: `mode`: found a number, expected text in quotes");
-    assert_snapshot!(refused("[reconcile]\nresync = 10"), @r#"/etc/weightd/weightd.toml:2: `reconcile.resync`: `10` has no unit; write a duration such as "10s", "200ms" or "1m30s""#);
-    assert_snapshot!(refused("[reconcile]\nresync = 1.5"), @r#"/etc/weightd/weightd.toml:2: `reconcile.resync`: `1.5` has no unit; write a duration such as "10s", "200ms" or "1m30s""#);
-    assert_snapshot!(refused("[reconcile]\nresync = true"), @r#"/etc/weightd/weightd.toml:2: `reconcile.resync`: found true or false, expected a duration such as "10s""#);
-    assert_snapshot!(refused("[reconcile]\nresync = \"10\""), @r#"/etc/weightd/weightd.toml:2: `reconcile.resync`: `10` has no unit; write a duration such as "10s", "200ms" or "1m30s""#);
-    assert_snapshot!(refused("[api]\nallow_remote = \"yes\""), @"/etc/weightd/weightd.toml:2: `api.allow_remote`: found text in quotes, expected true or false");
-    assert_snapshot!(refused("consul = 1"), @"/etc/weightd/weightd.toml:1: `consul`: found a number, expected a section");
-    assert_snapshot!(refused("[haproxy]\nname = \"a\""), @"/etc/weightd/weightd.toml:1: `haproxy`: found a table or a date, expected a list; write [[haproxy]] above each instance");
-    assert_snapshot!(refused("mode = enforce"), @"/etc/weightd/weightd.toml:1: string values must be quoted, expected literal string");
-    assert_snapshot!(refused("mode = \"observe\"\nmode = \"enforce\""), @"/etc/weightd/weightd.toml:2: duplicate key; keep one of them");
-    assert_snapshot!(refused("[consul\n"), @"/etc/weightd/weightd.toml:1: unclosed table, expected `]`");
+fn a_value_of_the_wrong_type_names_the_expected_type() {
+    assert_snapshot!(message("\nmode = 1"), @"/etc/weightd/weightd.toml:2: `mode`: found a number, expected text in quotes");
+    assert_snapshot!(message("[reconcile]\nresync = 10"), @r#"/etc/weightd/weightd.toml:2: `reconcile.resync`: `10` has no unit; write a duration such as "10s", "200ms" or "1m30s""#);
+    assert_snapshot!(message("[reconcile]\nresync = 1.5"), @r#"/etc/weightd/weightd.toml:2: `reconcile.resync`: `1.5` has no unit; write a duration such as "10s", "200ms" or "1m30s""#);
+    assert_snapshot!(message("[reconcile]\nresync = true"), @r#"/etc/weightd/weightd.toml:2: `reconcile.resync`: found true or false, expected a duration such as "10s""#);
+    assert_snapshot!(message("[reconcile]\nresync = \"10\""), @r#"/etc/weightd/weightd.toml:2: `reconcile.resync`: `10` has no unit; write a duration such as "10s", "200ms" or "1m30s""#);
+    assert_snapshot!(message("[api]\nallow_remote = \"yes\""), @"/etc/weightd/weightd.toml:2: `api.allow_remote`: found text in quotes, expected true or false");
+    assert_snapshot!(message("consul = 1"), @"/etc/weightd/weightd.toml:1: `consul`: found a number, expected a section");
+    assert_snapshot!(message("[haproxy]\nname = \"a\""), @"/etc/weightd/weightd.toml:1: `haproxy`: found a table or a date, expected a list; write [[haproxy]] above each instance");
+    assert_snapshot!(message("mode = enforce"), @"/etc/weightd/weightd.toml:1: string values must be quoted, expected literal string");
+    assert_snapshot!(message("mode = \"observe\"\nmode = \"enforce\""), @"/etc/weightd/weightd.toml:2: duplicate key; keep one of them");
+    assert_snapshot!(message("[consul\n"), @"/etc/weightd/weightd.toml:1: unclosed table, expected `]`");
 }
 
 #[test]
-fn a_value_that_cannot_be_says_why_and_what_to_do() {
-    assert_snapshot!(refused("mode = \"enforced\""), @"/etc/weightd/weightd.toml:1: `mode`: `enforced` is not known; did you mean `enforce`?");
-    assert_snapshot!(refused("node = \"a b\""), @"/etc/weightd/weightd.toml:1: `node`: `a b` contains ` `; write a name of A-Z a-z 0-9 _ . -");
-    assert_snapshot!(refused("state_dir = \"var\""), @"/etc/weightd/weightd.toml:1: `state_dir`: the path is relative; write it from the root");
-    assert_snapshot!(refused("[consul]\nroot = \"/weightd\""), @"/etc/weightd/weightd.toml:2: `consul.root`: the root starts with a slash, but Consul's keys do not; remove the slash");
-    assert_snapshot!(refused("[consul]\nroot = \"a/../b\""), @"/etc/weightd/weightd.toml:2: `consul.root`: the root has an invalid segment: `.` and `..` are not valid names; write a name of A-Z a-z 0-9 _ . -");
-    assert_snapshot!(refused("[consul]\nwait = \"5s\""), @"/etc/weightd/weightd.toml:2: `consul.wait`: 5s is out of range; write a duration from 10s to 10m");
-    assert_snapshot!(refused("[consul]\ntoken_file = \"\""), @"/etc/weightd/weightd.toml:2: `consul.token_file`: the path is relative; write it from the root");
-    assert_snapshot!(refused("[consul]\ndatacenter = \"\""), @"/etc/weightd/weightd.toml:2: `consul.datacenter`: not a valid name: it is empty; write a name of A-Z a-z 0-9 _ . -");
-    assert_snapshot!(refused("[reconcile]\nprocess_poll = \"0s\""), @"/etc/weightd/weightd.toml:2: `reconcile.process_poll`: 0s is out of range; write a duration from 50ms to 10s");
-    assert_snapshot!(refused("[api]\nlisten = \"0.0.0.0:9110\""), @"/etc/weightd/weightd.toml:2: `api.listen`: other machines could reach it there; write a loopback address, or set allow_remote = true");
-    assert_snapshot!(refused("[api]\nlisten = \"\""), @r#"/etc/weightd/weightd.toml:2: `api.listen`: not an IP address with a port; write one such as "127.0.0.1:9110", or "off""#);
-    assert_snapshot!(refused("[log]\nlevel = \"inof\""), @"/etc/weightd/weightd.toml:2: `log.level`: the level `inof` is not known; did you mean `info`?");
-    assert_snapshot!(refused("[log]\nformat = \"logfmt\""), @"/etc/weightd/weightd.toml:2: `log.format`: `logfmt` is not known; write one of `auto`, `text`, `journal`, `json`");
-    assert_snapshot!(refused("[[haproxy]]\naddress = \"haproxy:9999\""), @"/etc/weightd/weightd.toml:2: `haproxy.address`: not an address of HAProxy's runtime API; write unix:/path, abns@name or tcp:host:port");
-    assert_snapshot!(refused("[[haproxy]]\naddress = \"tcp:10.0.0.1:9999\""), @"/etc/weightd/weightd.toml:2: `haproxy.address`: tcp:10.0.0.1:9999 may be on another machine, and the runtime API has neither password nor encryption; use a Unix socket, or set allow_remote = true for this instance");
-    assert_snapshot!(refused("[[haproxy]]\n[[haproxy]]\naddress = \"/a\""), @"/etc/weightd/weightd.toml:2: `haproxy.name`: two instances are called `haproxy`; give each [[haproxy]] its own name");
-    assert_snapshot!(refused("[[haproxy]]\nstate_file = \"server-state\""), @"/etc/weightd/weightd.toml:2: `haproxy.state_file`: the path is relative; write it from the root");
-    assert_snapshot!(refused("[[haproxy]]\nname = \"a\"\nstate_file = \"/s\"\n[[haproxy]]\nname = \"b\"\naddress = \"/b\"\nstate_file = \"/s\""), @"/etc/weightd/weightd.toml:7: `haproxy.state_file`: two instances have /s; give each [[haproxy]] its own file");
-    assert_snapshot!(refused("[[haproxy]]\nname = \"a\"\n[[haproxy]]\nname = \"b\"\naddress = \"unix:///run//haproxy/admin.sock\""), @"/etc/weightd/weightd.toml:5: `haproxy.address`: two instances are at unix:/run/haproxy/admin.sock; one HAProxy has one [[haproxy]]");
+fn an_invalid_value_names_the_cause_and_the_fix() {
+    assert_snapshot!(message("mode = \"enforced\""), @"/etc/weightd/weightd.toml:1: `mode`: `enforced` is not known; did you mean `enforce`?");
+    assert_snapshot!(message("node = \"a b\""), @"/etc/weightd/weightd.toml:1: `node`: `a b` contains ` `; write a name of A-Z a-z 0-9 _ . -");
+    assert_snapshot!(message("state_dir = \"var\""), @"/etc/weightd/weightd.toml:1: `state_dir`: the path is relative; write an absolute path");
+    assert_snapshot!(message("[consul]\nroot = \"/weightd\""), @"/etc/weightd/weightd.toml:2: `consul.root`: the root starts with a slash, but Consul's keys do not; remove the slash");
+    assert_snapshot!(message("[consul]\nroot = \"a/../b\""), @"/etc/weightd/weightd.toml:2: `consul.root`: the root has an invalid segment: `.` and `..` are not valid names; write a name of A-Z a-z 0-9 _ . -");
+    assert_snapshot!(message("[consul]\nwait = \"5s\""), @"/etc/weightd/weightd.toml:2: `consul.wait`: 5s is out of range; write a duration from 10s to 10m");
+    assert_snapshot!(message("[consul]\ntoken_file = \"\""), @"/etc/weightd/weightd.toml:2: `consul.token_file`: the path is relative; write an absolute path");
+    assert_snapshot!(message("[consul]\ndatacenter = \"\""), @"/etc/weightd/weightd.toml:2: `consul.datacenter`: not a valid name: it is empty; write a name of A-Z a-z 0-9 _ . -");
+    assert_snapshot!(message("[reconcile]\nprocess_poll = \"0s\""), @"/etc/weightd/weightd.toml:2: `reconcile.process_poll`: 0s is out of range; write a duration from 50ms to 10s");
+    assert_snapshot!(message("[api]\nlisten = \"0.0.0.0:9110\""), @"/etc/weightd/weightd.toml:2: `api.listen`: other machines can reach this address; write a loopback address, or set allow_remote = true");
+    assert_snapshot!(message("[api]\nlisten = \"\""), @r#"/etc/weightd/weightd.toml:2: `api.listen`: not an IP address with a port; write for example "127.0.0.1:9110", or "off""#);
+    assert_snapshot!(message("[log]\nlevel = \"inof\""), @"/etc/weightd/weightd.toml:2: `log.level`: the level `inof` is not known; did you mean `info`?");
+    assert_snapshot!(message("[log]\nformat = \"logfmt\""), @"/etc/weightd/weightd.toml:2: `log.format`: `logfmt` is not known; write one of `auto`, `text`, `journal`, `json`");
+    assert_snapshot!(message("[[haproxy]]\naddress = \"haproxy:9999\""), @"/etc/weightd/weightd.toml:2: `haproxy.address`: not an address of HAProxy's runtime API; write unix:/path, abns@name or tcp:host:port");
+    assert_snapshot!(message("[[haproxy]]\naddress = \"tcp:10.0.0.1:9999\""), @"/etc/weightd/weightd.toml:2: `haproxy.address`: tcp:10.0.0.1:9999 may be on another machine, and the runtime API has neither password nor encryption; use a Unix socket, or set allow_remote = true for this instance");
+    assert_snapshot!(message("[[haproxy]]\n[[haproxy]]\naddress = \"/a\""), @"/etc/weightd/weightd.toml:2: `haproxy.name`: two instances have the name `haproxy`; give each [[haproxy]] its own name");
+    assert_snapshot!(message("[[haproxy]]\nstate_file = \"server-state\""), @"/etc/weightd/weightd.toml:2: `haproxy.state_file`: the path is relative; write an absolute path");
+    assert_snapshot!(message("[[haproxy]]\nname = \"a\"\nstate_file = \"/s\"\n[[haproxy]]\nname = \"b\"\naddress = \"/b\"\nstate_file = \"/s\""), @"/etc/weightd/weightd.toml:7: `haproxy.state_file`: two instances write the file /s; give each [[haproxy]] its own file");
+    assert_snapshot!(message("[[haproxy]]\nname = \"a\"\n[[haproxy]]\nname = \"b\"\naddress = \"unix:///run//haproxy/admin.sock\""), @"/etc/weightd/weightd.toml:5: `haproxy.address`: two instances have the address unix:/run/haproxy/admin.sock; write one [[haproxy]] section for each HAProxy");
 }
 
 #[test]
-fn the_environments_mistakes_name_the_variable() {
-    let refused = |variables: &[(&str, &str)]| parse_with("", variables).unwrap_err().to_string();
-    assert_snapshot!(refused(&[("CONSUL_HTTP_SSL", "yes")]), @"environment variable CONSUL_HTTP_SSL: neither true nor false; write true or false");
-    assert_snapshot!(refused(&[("CONSUL_NAMESPACE", "a/b")]), @"environment variable CONSUL_NAMESPACE: not a valid name: `a/b` contains `/`; write a name of A-Z a-z 0-9 _ . -");
-    assert_snapshot!(refused(&[("STATE_DIRECTORY", "weightd")]), @"environment variable STATE_DIRECTORY: the path is relative; write it from the root");
-    assert_snapshot!(refused(&[("WEIGHTD_LOG", "loud")]), @"environment variable WEIGHTD_LOG: the level `loud` is not known; write one of `error`, `warn`, `info`, `debug`, `trace`, `off`");
+fn an_invalid_variable_is_named() {
+    let message = |variables: &[(&str, &str)]| parse_with("", variables).unwrap_err().to_string();
+    assert_snapshot!(message(&[("CONSUL_HTTP_SSL", "yes")]), @"environment variable CONSUL_HTTP_SSL: neither true nor false; write true or false");
+    assert_snapshot!(message(&[("CONSUL_NAMESPACE", "a/b")]), @"environment variable CONSUL_NAMESPACE: not a valid name: `a/b` contains `/`; write a name of A-Z a-z 0-9 _ . -");
+    assert_snapshot!(message(&[("STATE_DIRECTORY", "weightd")]), @"environment variable STATE_DIRECTORY: the path is relative; write an absolute path");
+    assert_snapshot!(message(&[("WEIGHTD_LOG", "loud")]), @"environment variable WEIGHTD_LOG: the level `loud` is not known; write one of `error`, `warn`, `info`, `debug`, `trace`, `off`");
 }
 
 #[test]
-fn secrets_show_neither_in_errors_nor_in_debug() {
+fn errors_and_debug_output_hide_secrets() {
     let wrong = [
         "[consul]\ntoken = [\"hunter2\"]",
         "[consul]\ntoken = \"hunter2",
@@ -291,7 +291,7 @@ fn secrets_show_neither_in_errors_nor_in_debug() {
 }
 
 #[test]
-fn a_file_that_was_asked_for_must_exist() {
+fn an_explicit_path_must_exist() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("weightd.toml");
     assert!(matches!(Config::load(Some(&path), &env(&[])), Err(ConfigError::Read { .. })));
@@ -305,12 +305,12 @@ fn a_file_that_was_asked_for_must_exist() {
 }
 
 #[test]
-fn what_needs_a_restart_is_named() {
+fn keys_that_need_a_restart_are_named() {
     let running = parse("");
     assert_eq!(running.needs_restart(&running), Vec::<&str>::new());
-    let soon = "[consul]\ntoken = \"abc\"\nauth = \"u:p\"\n[log]\nlevel = \"debug\"\n[reconcile]\nresync = \"1s\"\nprocess_poll = \"1s\"";
-    assert_eq!(running.needs_restart(&parse(soon)), Vec::<&str>::new());
-    let later = "mode = \"observe\"\nnode = \"n\"\nstate_dir = \"/s\"\nrun_dir = \"/r\"\n[consul]\naddress = \"h:1\"\ndatacenter = \"d\"\nnamespace = \"n\"\npartition = \"p\"\nroot = \"r/\"\nwait = \"10s\"\n[api]\nlisten = \"off\"\n[log]\nformat = \"json\"\n[[haproxy]]\nname = \"a\"";
+    let at_runtime = "[consul]\ntoken = \"abc\"\nauth = \"u:p\"\n[log]\nlevel = \"debug\"\n[reconcile]\nresync = \"1s\"\nprocess_poll = \"1s\"";
+    assert_eq!(running.needs_restart(&parse(at_runtime)), Vec::<&str>::new());
+    let after_restart = "mode = \"observe\"\nnode = \"n\"\nstate_dir = \"/s\"\nrun_dir = \"/r\"\n[consul]\naddress = \"h:1\"\ndatacenter = \"d\"\nnamespace = \"n\"\npartition = \"p\"\nroot = \"r/\"\nwait = \"10s\"\n[api]\nlisten = \"off\"\n[log]\nformat = \"json\"\n[[haproxy]]\nname = \"a\"";
     let keys = [
         "mode",
         "node",
@@ -326,6 +326,6 @@ fn what_needs_a_restart_is_named() {
         "log.format",
         "haproxy",
     ];
-    assert_eq!(running.needs_restart(&parse(later)), keys);
+    assert_eq!(running.needs_restart(&parse(after_restart)), keys);
     assert_eq!(running.needs_restart(&parse("[[haproxy]]\nroot = \"r/\"")), ["haproxy.root"]);
 }

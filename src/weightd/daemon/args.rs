@@ -3,32 +3,32 @@ use std::path::PathBuf;
 use clap::Parser;
 use clap_complete::Shell;
 
-/// Keeps HAProxy's server weights what Consul KV says, through the runtime API, without reloads
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
+/// Keeps the server weights in HAProxy in step with Consul KV, through the runtime API, without reloads
+#[expect(clippy::struct_excessive_bools, reason = "each field is one command-line flag")]
 #[derive(Debug, Parser)]
 #[command(name = "weightd", version = crate::VERSION, after_help = AFTER_HELP)]
 pub(super) struct Args {
-    /// The configuration file; without it /etc/weightd/weightd.toml if there is one
+    /// Configuration file [default: /etc/weightd/weightd.toml if it exists]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
-    /// Check the configuration and exit; a token's file that cannot be read is a warning
+    /// Check the configuration and exit; an unreadable token file is only a warning
     #[arg(long)]
     pub check: bool,
 
-    /// Reconcile once and exit: 0 if everything is as Consul says, else 3
+    /// Reconcile once and exit: 0 if every weight matches Consul, else 3
     #[arg(long)]
     pub once: bool,
 
-    /// Show what would be set and set nothing; takes no lock, stores and serves nothing
+    /// Log the weights that would be set, but set none; takes no lock, stores and serves nothing
     #[arg(long)]
     pub dry_run: bool,
 
-    /// Print a configuration with every key, its default and its meaning, and exit
+    /// Print a configuration file with all keys, their defaults and explanations, and exit
     #[arg(long)]
     pub print_default_config: bool,
 
-    /// Print the script that completes this command line in a shell, and exit
+    /// Print the completion script for a shell and exit
     #[arg(long, value_name = "SHELL", hide = true)]
     pub completions: Option<Shell>,
 
@@ -38,9 +38,9 @@ pub(super) struct Args {
 }
 
 const AFTER_HELP: &str = "\
-Consul's own environment variables are honoured (CONSUL_HTTP_ADDR, CONSUL_HTTP_TOKEN_FILE, CONSUL_CACERT, …);
-WEIGHTD_LOG sets the log's level. The environment beats the file.
+weightd reads the environment variables of Consul (CONSUL_HTTP_ADDR, CONSUL_HTTP_TOKEN_FILE, CONSUL_CACERT, …).
+WEIGHTD_LOG sets the log level. Environment variables override the configuration file.
 
-SIGHUP reads the configuration, the token and the certificates again. Stopping weightd changes nothing in HAProxy.
+SIGHUP reloads the configuration, the token and the certificates. Stopping weightd changes nothing in HAProxy.
 
-Exit codes: 0 ok, 1 failure, 3 not converged (--once), 64 bad configuration, 75 already running";
+Exit codes: 0 success, 1 failure, 3 not converged (--once), 64 invalid configuration, 75 already running";

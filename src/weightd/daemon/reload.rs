@@ -1,7 +1,7 @@
-//! SIGHUP: reads the configuration again, and changes what can be changed while weightd runs.
+//! Handles SIGHUP: reads the configuration again, and applies the changes that need no restart.
 //!
-//! Must never leave half of a configuration in force: a broken file, or one that names a token or a certificate that cannot
-//! be read, changes nothing. Must never abandon a blocked query.
+//! Must not apply a configuration in part. If the file is invalid, or a token or certificate cannot be read, nothing
+//! changes. Must not abort a blocking query.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -15,11 +15,11 @@ use crate::{
     weightd::{config::Config, metrics::Metrics, session::Timing},
 };
 
-/// What is needed to change a running weightd.
+/// The parts of a running weightd that a reload changes.
 pub(super) struct Reloader {
-    /// The path of the configuration, if one was given.
+    /// The path of the configuration file, if `--config` was given.
     pub(super) path: Option<PathBuf>,
-    /// What is in force, which may be older than what was last read.
+    /// The configuration in force. It can be older than the file.
     pub(super) config: Config,
     pub(super) log: telemetry::Handle,
     pub(super) client: Arc<Client>,
@@ -27,7 +27,7 @@ pub(super) struct Reloader {
     pub(super) metrics: Arc<Metrics>,
 }
 
-/// Why nothing was changed.
+/// The error of a reload; nothing changed.
 #[derive(Debug, thiserror::Error)]
 enum ReloadError {
     #[error(transparent)]
@@ -39,42 +39,43 @@ enum ReloadError {
 impl ReloadError {
     fn remedy(&self) -> &'static str {
         match self {
-            Self::Config(_) => "fix the file, check it with `weightd --check`, and reload again",
+            Self::Config(_) => "fix the file, run `weightd --check`, then reload again",
             Self::Consul(error) => error.remedy(),
         }
     }
 }
 
 impl Reloader {
-    /// Reads everything again. Reports it to systemd, in the log and in the metrics.
+    /// Reloads the configuration. Reports the result to systemd, the log and the metrics.
     pub(super) fn reload(&mut self) {
         systemd::notify_reloading();
-        let done = self.read_again();
-        self.metrics.reloaded(done.is_ok());
-        match done {
-            Ok(waiting) if waiting.is_empty() => info!("the configuration was read again and is in force"),
-            Ok(waiting) => warn!(
-                keys = waiting.join(", "),
-                hint = "restart weightd at a convenient time; HAProxy keeps its weights meanwhile",
-                "the configuration was read again; some of its changes need a restart"
+        let result = self.apply();
+        self.metrics.reloaded(result.is_ok());
+        match result {
+            Ok(need_restart) if need_restart.is_empty() => info!("the new configuration is in force"),
+            Ok(need_restart) => warn!(
+                keys = need_restart.join(", "),
+                hint = "restart weightd; HAProxy keeps its weights during the restart",
+                "the new configuration is in force, but some changes need a restart"
             ),
             Err(error) => error!(
                 error = %Chain(&error),
                 hint = error.remedy(),
-                "the configuration cannot be used; what was in force stays in force"
+                "cannot use the new configuration; the previous one stays in force"
             ),
         }
         systemd::notify(&[NotifyState::Ready]);
     }
 
-    /// Puts what was read in force, and returns the keys that need a restart.
-    fn read_again(&mut self) -> Result<Vec<&'static str>, ReloadError> {
+    /// Applies the configuration. Returns the changed keys that need a restart.
+    fn apply(&mut self) -> Result<Vec<&'static str>, ReloadError> {
         let read = Config::load(self.path.as_deref(), &|name| std::env::var(name).ok())?;
-        let waiting = self.config.needs_restart(&read);
-        // A token belongs to the Consul at its address, and so does a CA: with another address they wait as well.
+        let need_restart = self.config.needs_restart(&read);
+        // A token and a CA belong to one Consul address. If the address changes, they need the restart as well.
         let consul = if read.consul.address == self.config.consul.address { &read.consul } else { &self.config.consul };
         let access = Access::of(consul);
-        // The only step that can fail comes first. It reads token and certificates anew, changed or not.
+        // The only step that can fail comes first. It reads the token and the certificates even if their paths did not
+        // change.
         self.client.replace(access.clone())?;
         Access { token: self.config.consul.token, auth: self.config.consul.auth, tls: self.config.consul.tls } = access;
         super::warn_if_unverified(&self.config.consul);
@@ -83,6 +84,6 @@ impl Reloader {
         (self.config.resync, self.config.process_poll) = (read.resync, read.process_poll);
         let timing = Timing { resync: read.resync, process_poll: read.process_poll };
         self.timing.send_if_modified(|now| std::mem::replace(now, timing) != timing);
-        Ok(waiting)
+        Ok(need_restart)
     }
 }

@@ -1,4 +1,4 @@
-//! Sending weights: the plans of a batch, stage by stage, each read back before the next.
+//! Sends the plans of a batch, stage by stage. Each stage is read back before the next one is sent.
 
 use std::sync::Arc;
 
@@ -11,22 +11,22 @@ use weightd_core::{
 };
 
 use super::{
-    Dialogue, SOON, Session,
+    Phase, REREAD_DELAY, Session,
     exchange::{self, WriteExchanges, WriteFrame},
 };
 use crate::haproxy::{Answer, reply};
 
-/// The most stages that follow each other at once: the two of a plan, and as many again if HAProxy was reloaded in
-/// between. Further reverts wait for the next reading, to avoid a write race.
+/// Maximum number of consecutive stages: two for a plan, and two more if HAProxy was reloaded in between. Further
+/// reverts wait for the next reading, to avoid a write race.
 const MAX_STAGES: usize = 4;
 
-/// Plans that are being carried out, stage by stage.
+/// Plans in progress.
 #[derive(Debug)]
 pub(super) struct Applying {
     pub(super) plans: Vec<(BackendName, Cause, Plan)>,
-    /// What HAProxy answered to a weight of each plan that it did not take.
+    /// For each plan, the error of a weight that HAProxy rejected.
     pub(super) set_errors: Vec<Option<SetError>>,
-    /// The stages that follow.
+    /// The next stages, in the order of their read-backs.
     pub(super) next: Vec<(BackendName, Cause, Plan)>,
     pub(super) stages: usize,
     pub(super) lines: WriteExchanges,
@@ -34,10 +34,10 @@ pub(super) struct Applying {
 }
 
 impl Applying {
-    /// Whether anything that is still to be sent goes to a backend of which this is true.
-    pub(super) fn covers(&self, backend: impl Fn(&BackendName) -> bool) -> bool {
-        let still = if self.lines.is_empty() { &self.next } else { &self.plans };
-        still.iter().any(|(name, ..)| backend(name))
+    /// Whether a stage that is not sent yet is for a backend that `matches`.
+    pub(super) fn has_pending(&self, matches: impl Fn(&BackendName) -> bool) -> bool {
+        let pending = if self.lines.is_empty() { &self.next } else { &self.plans };
+        pending.iter().any(|(name, ..)| matches(name))
     }
 
     pub(super) fn new(plans: Vec<(BackendName, Cause, Plan)>, stages: usize) -> Self {
@@ -47,7 +47,7 @@ impl Applying {
 }
 
 impl Session {
-    pub(super) fn stage_answered(&mut self, mut applying: Applying, answer: &Answer, now: Moment) {
+    pub(super) fn take_stage_answer(&mut self, mut applying: Applying, answer: &Answer, now: Moment) {
         for (text, frame) in answer.frames().zip(std::mem::take(&mut applying.frames)) {
             match frame {
                 WriteFrame::Set(number) => {
@@ -64,36 +64,36 @@ impl Session {
                 }
             }
         }
-        self.dialogue = Dialogue::Applying(applying);
+        self.phase = Phase::Applying(applying);
     }
 
-    /// A pause began between two lines: nothing more of this is sent. Everything is read again, and decided by what holds
-    /// then.
-    pub(super) fn abandon(&mut self, applying: Applying) {
+    /// Discards the rest of the plans because a pause started between two lines. The backends are read and decided
+    /// again.
+    pub(super) fn abort(&mut self, applying: Applying) {
         let names = applying.plans.into_iter().chain(applying.next).map(|(name, ..)| name);
         for name in names {
-            self.queue.urgent(name);
+            self.queue.push_urgent(name);
         }
     }
 
-    /// All lines of a stage were answered: the next one follows, if there is one.
-    pub(super) fn stage_ended(&mut self, applying: Applying, now: Moment) {
+    /// Starts the next stage after the last answer of a stage, or ends the batch.
+    pub(super) fn finish_stage(&mut self, applying: Applying, now: Moment) {
         if !applying.next.is_empty() && applying.stages < MAX_STAGES {
-            self.dialogue = Dialogue::Applying(Applying::new(applying.next, applying.stages + 1));
+            self.phase = Phase::Applying(Applying::new(applying.next, applying.stages + 1));
         } else {
             self.backoff.reset();
             self.recover(now);
         }
     }
 
-    /// Decides what to send to backends that were just read, or that need no reading, and begins to send it.
+    /// Decides the plans of backends that were just read or that need no reading, and starts to send them.
     pub(super) fn decide(&mut self, batch: &[BackendName], now: Moment) {
         let plans = self.plans(batch, now);
         if plans.is_empty() {
             self.backoff.reset();
             self.recover(now);
         } else {
-            self.dialogue = Dialogue::Applying(Applying::new(plans, 1));
+            self.phase = Phase::Applying(Applying::new(plans, 1));
         }
     }
 
@@ -112,10 +112,10 @@ impl Session {
             let decided = backend.decide(name, now);
             let awaits_health = backend.awaits_health();
             if before != (backend.accepted.clone(), backend.not_accepted.is_some()) {
-                self.stored_form_changed(name);
+                self.mark_changed(name);
             }
             if awaits_health {
-                self.queue.soon(name, now + SOON);
+                self.queue.push_delayed(name, now + REREAD_DELAY);
             }
             let Some(backend) = self.backends.get_mut(name) else { continue };
             match decided {
@@ -136,8 +136,7 @@ impl Session {
         plans
     }
 
-    /// Takes note of what HAProxy answered to one stage; the read-back is in place. Returns the next stage if it may
-    /// follow.
+    /// Records the result of one stage after its read-back. Returns the next stage if it may be sent.
     pub(super) fn applied(
         &mut self,
         name: &BackendName,
@@ -164,7 +163,7 @@ impl Session {
             }));
         }
         if cause == Cause::Drift {
-            self.queue.soon(name, now + SOON);
+            self.queue.push_delayed(name, now + REREAD_DELAY);
         }
         if next.is_none() {
             self.report(name);

@@ -1,4 +1,4 @@
-//! Whether HAProxy can be used: which process answers, what its socket permits, and what happens when it fails.
+//! Tracks whether HAProxy can be used: the process that answers, the level of its socket, and failures.
 
 use weightd_core::{
     caveats,
@@ -7,7 +7,7 @@ use weightd_core::{
 };
 
 use super::{
-    Dialogue, Session,
+    Phase, Session,
     process::{Identity, Process},
 };
 use crate::{
@@ -15,25 +15,25 @@ use crate::{
     haproxy::{Answer, ExchangeError, Info, reply},
 };
 
-/// Why HAProxy cannot be used.
+/// A state in which HAProxy cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Down {
-    /// A short word.
+    /// The reason code.
     pub reason: &'static str,
-    /// A sentence.
+    /// The explanation, one sentence.
     pub detail: String,
-    /// What to do about it.
+    /// How to fix it.
     pub remedy: &'static str,
-    /// Since when.
+    /// When it started.
     pub since: Moment,
-    /// Whether it has answered since: work that succeeds ends this.
-    pub trying: bool,
+    /// Whether HAProxy answered again. The state ends after the next successful reading or write.
+    pub answered_since: bool,
 }
 
 impl Session {
-    /// Whether the answer to a question which process answers permits to go on.
-    pub(super) fn met(&mut self, info: &Info, now: Moment) -> bool {
-        match self.processes.meet(info, now) {
+    /// Identifies the process from an answer to `show info`. Returns whether the session may continue with it.
+    pub(super) fn identify_process(&mut self, info: &Info, now: Moment) -> bool {
+        match self.processes.identify(info, now) {
             Identity::Same => self.is_usable_process(now),
             Identity::New => {
                 self.events.push(Event::Process { pid: info.pid, version: info.version.clone(), uptime: info.uptime });
@@ -41,7 +41,7 @@ impl Session {
                 for backend in self.backends.values_mut() {
                     backend.new_process();
                 }
-                // These are reported once per process.
+                // The log has these reasons once per process.
                 for reasons in self.reported.values_mut() {
                     reasons.retain(|reason| !caveats::WORDS.contains(&&*reason.reason));
                 }
@@ -55,8 +55,8 @@ impl Session {
             Identity::Alternating => {
                 self.unusable(
                     "two_processes",
-                    "two HAProxy processes answer in turn at this address, each with its own weights".to_owned(),
-                    "end the one that is left over, such as a former process that was not stopped, or give each its own socket",
+                    "two HAProxy processes answer alternately at this address, and each has its own weights".to_owned(),
+                    "stop the process that should not run, such as an old one that a restart left behind, or give each process its own socket",
                     now,
                 );
                 false
@@ -64,7 +64,7 @@ impl Session {
         }
     }
 
-    /// Whether weights can be set in the process that answers.
+    /// Whether weightd can set weights in the current process.
     pub(super) fn is_usable_process(&mut self, now: Moment) -> bool {
         let Some(process) = &self.processes.current else { return true };
         let Some((reason, detail, remedy)) = unusable(process, self.observe_only) else { return true };
@@ -72,18 +72,18 @@ impl Session {
         false
     }
 
-    pub(super) fn polled(&mut self, answer: &Answer, now: Moment) {
+    pub(super) fn take_info(&mut self, answer: &Answer, now: Moment) {
         match reply::info(answer.frames().next().unwrap_or_default()) {
             Ok(info) => {
-                let same = self.met(&info, now);
+                let same = self.identify_process(&info, now);
                 let current = self.processes.current.as_ref();
                 let new = current.is_some_and(|process| process.level.is_empty());
                 if let Some(down) = &mut self.down
                     && (same || new)
-                    && !down.trying
+                    && !down.answered_since
                 {
-                    // HAProxy was away: a change of it may have been missed.
-                    down.trying = true;
+                    // HAProxy may have changed while it did not answer.
+                    down.answered_since = true;
                     self.read_all_now();
                 }
                 if same {
@@ -94,7 +94,7 @@ impl Session {
         }
     }
 
-    pub(super) fn greeted(&mut self, answer: &Answer, now: Moment) {
+    pub(super) fn take_process_details(&mut self, answer: &Answer, now: Moment) {
         let mut frames = answer.frames();
         let level = frames.next().unwrap_or_default().trim().to_owned();
         self.stick_tables = reply::stick_tables(frames.next().unwrap_or_default());
@@ -106,36 +106,36 @@ impl Session {
         }
     }
 
-    /// No usable answer: nothing is known about what of the line ran.
-    pub(super) fn failed(&mut self, dialogue: Dialogue, error: &ExchangeError, now: Moment) {
+    /// Handles an exchange without a usable answer. Any command of the line may have run or not.
+    pub(super) fn exchange_failed(&mut self, phase: Phase, error: &ExchangeError, now: Moment) {
         if matches!(error, ExchangeError::TooLarge(_) | ExchangeError::Timeout(..)) {
             self.queue.answered(false);
         }
-        match dialogue {
-            Dialogue::Reading { batch, .. } => self.put_back(batch),
-            // What ran is unknown; everything is read again once HAProxy answers.
-            Dialogue::Applying(_) | Dialogue::Idle | Dialogue::Polling | Dialogue::Greeting => {}
+        match phase {
+            Phase::Reading { batch, .. } => self.requeue(batch),
+            // `take_info` starts a reading of all backends when HAProxy answers again.
+            Phase::Applying(_) | Phase::Idle | Phase::Polling | Phase::Probing => {}
         }
         self.unusable(error.reason(), Chain(error).to_string(), error.remedy(), now);
     }
 
     pub(super) fn not_haproxy(&mut self, bad: &reply::BadReply, now: Moment) {
-        const REMEDY: &str = "check that `address` in [[haproxy]] is a `stats socket` of HAProxy and not its master socket or another program";
-        self.unusable("not_haproxy", format!("the answer is not HAProxy's: {bad}"), REMEDY, now);
+        const REMEDY: &str = "set `address` in [[haproxy]] to a `stats socket` of HAProxy; neither the master socket nor the socket of another program works";
+        self.unusable("not_haproxy", format!("the answer is not from HAProxy: {bad}"), REMEDY, now);
     }
 
-    /// Takes note of why HAProxy cannot be used; reports it once.
+    /// Records why HAProxy cannot be used, and reports each reason once.
     pub(super) fn unusable(&mut self, reason: &'static str, detail: String, remedy: &'static str, now: Moment) {
         *self.errors.entry(reason).or_default() += 1;
         if self.down.as_ref().is_none_or(|down| down.reason != reason) {
             self.events.push(Event::Down { reason, detail: detail.clone(), remedy });
         }
         let since = self.down.as_ref().map_or(now, |down| down.since);
-        self.down = Some(Down { reason, detail, remedy, since, trying: false });
+        self.down = Some(Down { reason, detail, remedy, since, answered_since: false });
         self.poll_at = now + self.backoff.next();
     }
 
-    /// HAProxy is up again once it answers and nothing urgent is left.
+    /// Ends the `Down` state if no urgent work is left.
     pub(super) fn recover(&mut self, now: Moment) {
         if self.queue.has_urgent() {
             return;
@@ -147,19 +147,19 @@ impl Session {
     }
 }
 
-/// Why weights cannot be set in a process that answers: a word, a sentence, what to do.
+/// Why weightd cannot set weights in this process: reason code, explanation, fix. `None` if it can.
 fn unusable(process: &Process, observe_only: bool) -> Option<(&'static str, String, &'static str)> {
     if process.processes > 1 {
         return Some((
             "nbproc",
-            format!("HAProxy runs {} processes, and a socket belongs to one of them only", process.processes),
-            "use `nbthread` in place of `nbproc` in haproxy.cfg",
+            format!("HAProxy runs {} processes, but a socket reaches only one of them", process.processes),
+            "replace `nbproc` with `nbthread` in haproxy.cfg",
         ));
     }
     (!matches!(process.level.as_str(), "admin" | "") && !observe_only).then(|| {
         (
             "not_admin",
-            format!("the socket's level is {}, setting a weight needs admin", Escaped(&process.level)),
+            format!("the socket has level {}, but setting a weight needs level admin", Escaped(&process.level)),
             "add `level admin` to the `stats socket` line in haproxy.cfg and reload HAProxy",
         )
     })

@@ -1,4 +1,4 @@
-//! Which commands share a line, and what each frame of the answer is. No I/O.
+//! Groups commands into lines, and names the expected frames of each answer. No I/O.
 
 use std::collections::VecDeque;
 
@@ -10,28 +10,29 @@ use weightd_core::{
 
 use crate::haproxy::{Query, ReadLine, SetWeight, WriteLine};
 
-/// What to read of HAProxy for a batch.
+/// The queries of one round.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reads {
-    /// Backends that servers of the batch track: read first, whether managed or not.
+    /// Backends with servers that servers of the batch track. They come first, whether managed or not.
     pub tracked: Vec<BackendName>,
-    /// The batch.
-    pub wanted: Vec<Wanted>,
+    /// The backends of the batch.
+    pub backends: Vec<BackendRead>,
 }
 
-/// A backend to read.
+/// One backend to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wanted {
+pub struct BackendRead {
     /// The backend.
     pub backend: BackendName,
-    /// Its id in this process, if its roles are to be read: once per process, after its servers.
+    /// The id of the backend in this process if the query is for its roles; `None` if it is for its servers. Roles are
+    /// read once per process, after the servers.
     pub roles: Option<u32>,
 }
 
-/// What a frame of the answer to a [`ReadLine`] is.
+/// The content of one frame in the answer to a [`ReadLine`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReadFrame {
-    /// Of `show info`.
+    /// The answer to `show info`.
     Info,
     /// The roles of this backend.
     Roles(BackendName),
@@ -39,43 +40,43 @@ pub enum ReadFrame {
     Servers(BackendName),
 }
 
-/// What a frame of the answer to a [`WriteLine`] is.
+/// The content of one frame in the answer to a [`WriteLine`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WriteFrame {
-    /// The result of a weight of the plan with this number.
+    /// The result of one `set server` command of the plan with this number.
     Set(usize),
-    /// The servers of the backend of the plan with this number: its read-back.
+    /// The read-back of the plan with this number: the servers of its backend.
     ReadBack(usize),
 }
 
-/// A line and what its frames will be.
+/// A line and the expected frames of its answer.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Exchange<L, F> {
-    /// What is sent.
+    /// The line to send.
     pub line: L,
-    /// What comes back, in order.
+    /// The expected frames, in order.
     pub frames: Vec<F>,
 }
 
 /// Lines of reads.
 pub type ReadExchanges = VecDeque<Exchange<ReadLine, ReadFrame>>;
-/// Lines of weights.
+/// Lines that set weights.
 pub type WriteExchanges = VecDeque<Exchange<WriteLine, WriteFrame>>;
 
-/// The lines for these reads. Each begins with the question which process answers; then come the backends that are
-/// tracked, then the roles or the servers of the batch.
+/// Returns the lines for these queries. Each line starts with `show info`, to identify the process. The tracked
+/// backends follow, then the roles or the servers of the batch.
 pub fn reads(reads: &Reads) -> ReadExchanges {
     let tracked = reads.tracked.iter().map(|name| (Query::ShowServersState(name), ReadFrame::Servers(name.clone())));
-    let wanted = reads.wanted.iter().map(|Wanted { backend, roles }| match *roles {
+    let backends = reads.backends.iter().map(|BackendRead { backend, roles }| match *roles {
         Some(id) => (Query::ShowStat(id), ReadFrame::Roles(backend.clone())),
         None => (Query::ShowServersState(backend), ReadFrame::Servers(backend.clone())),
     });
     let mut lines = ReadExchanges::new();
-    for (query, frame) in tracked.chain(wanted) {
+    for (query, frame) in tracked.chain(backends) {
         let fits = lines.back_mut().is_some_and(|open| open.line.try_push(query));
         if !fits {
             let mut line = ReadLine::of([Query::ShowInfo]);
-            // Two names at their longest are far below the size of a line.
+            // Two names of maximum length are far shorter than a line.
             let fits = line.try_push(query);
             debug_assert!(fits, "a line takes one command beside `show info`");
             lines.push_back(Exchange { line, frames: vec![ReadFrame::Info] });
@@ -87,8 +88,8 @@ pub fn reads(reads: &Reads) -> ReadExchanges {
     lines
 }
 
-/// The lines for the first stage of each plan with its read-back. A stage is on one line where it fits. A stage that does
-/// not fit holds only raises or only decreases, and may be spread over several lines.
+/// Returns the lines for the first stage of each plan, with the read-back. A stage is on one line if it fits. A longer
+/// stage contains only raises or only decreases, so that it can be split over several lines.
 pub fn writes(plans: &[(BackendName, Cause, Plan)]) -> WriteExchanges {
     let mut lines = WriteExchanges::new();
     for (number, (backend, _, plan)) in plans.iter().enumerate() {
@@ -108,7 +109,7 @@ pub fn writes(plans: &[(BackendName, Cause, Plan)]) -> WriteExchanges {
     lines
 }
 
-/// Adds commands to the last line, or to a new one. False if they do not fit a line of their own.
+/// Adds commands to the last line or to a new one. Returns false if they do not fit on one line.
 fn push(
     lines: &mut WriteExchanges,
     frames: impl IntoIterator<Item = WriteFrame>,
@@ -179,14 +180,16 @@ mod tests {
     }
 
     #[test]
-    fn each_line_of_reads_begins_with_the_process() {
-        let wanted =
-            vec![Wanted { backend: backend("a"), roles: Some(3) }, Wanted { backend: backend("b"), roles: None }];
-        let exchanges = reads(&Reads { tracked: vec![backend("t")], wanted });
+    fn each_line_of_queries_starts_with_show_info() {
+        let backends = vec![
+            BackendRead { backend: backend("a"), roles: Some(3) },
+            BackendRead { backend: backend("b"), roles: None },
+        ];
+        let exchanges = reads(&Reads { tracked: vec![backend("t")], backends });
         let wire = exchanges[0].line.line().wire();
         assert_eq!(wire, "show info;show servers state t;show stat 3 6 -1;show servers state b\n");
-        let wanted = (0..500).map(|n| Wanted { backend: backend(&format!("backend-{n}")), roles: None });
-        let exchanges = reads(&Reads { tracked: Vec::new(), wanted: wanted.collect() });
+        let backends = (0..500).map(|n| BackendRead { backend: backend(&format!("backend-{n}")), roles: None });
+        let exchanges = reads(&Reads { tracked: Vec::new(), backends: backends.collect() });
         assert!(exchanges.len() > 1);
         for Exchange { line, frames } in &exchanges {
             let wire = line.line().wire();

@@ -1,8 +1,8 @@
-//! Where a pause begins and ends.
+//! Starts and ends pauses.
 //!
-//! A paused backend is read like any other, and what Consul says about it is kept as desired. But nothing is decided: no
-//! document is accepted, nothing is sent, no drift is counted. When the pause ends, the backend is read at once, and only
-//! then, by what holds at that moment, it is decided whether the last document is accepted and what is sent.
+//! weightd still reads a paused backend and keeps the latest document of Consul as desired. But it accepts no document,
+//! sends no command and counts no drift. When the pause ends, weightd reads the backend at once. It then decides from
+//! that reading whether to accept the latest document and what to send.
 
 use std::collections::BTreeMap;
 
@@ -15,49 +15,49 @@ use weightd_core::{
 use super::Session;
 
 impl Session {
-    /// From now on nothing is sent to the backends of `scope`. A stage that is under way is the last one.
+    /// Pauses `scope`: weightd sends nothing more to its backends. A line that was already sent is the last one.
     pub fn pause(&mut self, scope: &Scope, pause: Pause, now: Moment) {
         let lasts = pause.until.since(now);
         self.events.push(Event::Paused { scope: scope.clone(), pause: pause.clone(), lasts });
         self.pauses.start(scope.clone(), pause);
         self.unsaved.server_state = true;
-        for name in self.covered(scope) {
+        for name in self.backends_in(scope) {
             self.report(&name);
         }
     }
 
-    /// Ends the pause of `scope`; with [`Scope::All`] every pause. Returns how many that were.
+    /// Ends the pause of `scope`; with [`Scope::All`], all pauses. Returns how many pauses ended.
     pub fn resume(&mut self, scope: &Scope, ended: &Ended) -> usize {
         let lifted = self.pauses.lift(scope);
         self.resumed(&lifted, ended);
         lifted.len()
     }
 
-    /// Ends the pauses whose time is over.
+    /// Ends the expired pauses.
     pub(super) fn expire(&mut self, now: Moment) {
         if self.pauses.next_end().is_some_and(|end| end <= now) {
-            let over = self.pauses.expire(now);
-            self.resumed(&over, &Ended::Expired);
+            let expired = self.pauses.expire(now);
+            self.resumed(&expired, &Ended::Expired);
         }
     }
 
     fn resumed(&mut self, pauses: &BTreeMap<Scope, Pause>, ended: &Ended) {
         for (scope, pause) in pauses {
             self.events.push(Event::Resumed { scope: scope.clone(), pause: pause.clone(), ended: ended.clone() });
-            for name in self.covered(scope) {
+            for name in self.backends_in(scope) {
                 if self.pauses.of(&name).is_none()
                     && let Some(backend) = self.backends.get_mut(&name)
                     && backend.managed()
                 {
                     backend.resumed();
-                    self.queue.urgent(name.clone());
+                    self.queue.push_urgent(name.clone());
                 }
                 self.report(&name);
             }
         }
     }
 
-    fn covered(&self, scope: &Scope) -> Vec<BackendName> {
+    fn backends_in(&self, scope: &Scope) -> Vec<BackendName> {
         match scope {
             Scope::All => self.backends.keys().cloned().collect(),
             Scope::Backend(name) => {

@@ -1,7 +1,8 @@
-//! Which HAProxy process answers. No I/O, no clock.
+//! Identifies the HAProxy process that answers. No I/O, no clock.
 //!
-//! Every reload brings a new process at the same address. While the old one ends it may still answer, and then it says
-//! that it is stopping. Two processes that both stay and answer in turn are an error that no reading can be trusted after.
+//! Each reload starts a new process at the same address. The old process can still answer while it stops, and then
+//! reports that it is stopping. Two processes that keep answering alternately are an error: no reading is reliable
+//! then.
 
 use std::time::Duration;
 
@@ -9,69 +10,69 @@ use weightd_core::model::Moment;
 
 use crate::haproxy::Info;
 
-/// A former process that comes back this often within [`WINDOW`] means that two processes share one address.
-const TURNS: usize = 3;
-/// See [`TURNS`].
-const WINDOW: Duration = Duration::from_secs(60);
-/// A process that answers this often without a break is the only one that is left.
-const ALONE: usize = 20;
+/// Two processes share one address if the previous process answers again this often within [`ALTERNATION_WINDOW`].
+const MAX_ALTERNATIONS: usize = 3;
+/// See [`MAX_ALTERNATIONS`].
+const ALTERNATION_WINDOW: Duration = Duration::from_secs(60);
+/// After this many consecutive answers, a process is considered the only one.
+const SOLE_ANSWERS: usize = 20;
 
-/// The HAProxy process that answers.
+/// One HAProxy process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Process {
-    /// Its Pid.
+    /// The process id.
     pub pid: u32,
-    /// Its uptime when it last answered, in seconds.
+    /// Uptime at the last answer, in seconds.
     pub uptime: u64,
-    /// Its version.
+    /// The HAProxy version.
     pub version: String,
-    /// What its socket permits: `admin` is needed. Empty until it was asked.
+    /// The level of the socket; weightd needs `admin`. Empty before the answer to `show cli level`.
     pub level: String,
-    /// How many processes share the configuration: 1, except with `nbproc`.
+    /// Number of processes of this HAProxy: 1, more with `nbproc`.
     pub processes: u32,
 }
 
 impl Process {
-    /// Whether an answer comes from it. A HAProxy that got no processor time for long corrects its clock, which may look
-    /// like a new process: reading everything once more is harmless, missing a new process is not.
+    /// Whether an answer comes from this process. A HAProxy without CPU time for long corrects its clock and can look
+    /// like a new process. That costs one more reading; a missed new process would leave wrong weights.
     fn answers(&self, info: &Info) -> bool {
         self.pid == info.pid && self.uptime <= info.uptime
     }
 }
 
-/// What an answer of `show info` says about the process.
+/// The process that an answer to `show info` comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Identity {
-    /// It is the known one.
+    /// The current process.
     Same,
-    /// It is a new one: all weights are the configured ones again.
+    /// A new process: all weights are the configured ones.
     New,
-    /// It is an old one that is about to end after a reload: its answers do not count.
+    /// An old process that stops after a reload. Its answers are ignored.
     Old,
-    /// Two processes answer in turn at the same address.
+    /// Two processes answer alternately at the same address.
     Alternating,
 }
 
-/// The processes that have answered.
+/// The processes that answered.
 #[derive(Debug, Default)]
 pub struct Processes {
-    /// The one that answers now.
+    /// The current process.
     pub current: Option<Process>,
-    /// How many have answered since weightd started.
+    /// Number of processes that answered since weightd started.
     pub seen: u64,
-    /// The one that was replaced last.
-    former: Option<Process>,
-    /// When it answered again after the current one had answered, the last [`TURNS`] times.
-    turns: Vec<Moment>,
-    /// Whether the last answer came from the former one.
-    former_answered: bool,
-    /// How often the same one answered without a break.
-    in_a_row: usize,
+    /// The process before the current one.
+    previous: Option<Process>,
+    /// When the previous process answered after the current one, the last [`MAX_ALTERNATIONS`] times.
+    alternations: Vec<Moment>,
+    /// Whether the last answer came from the previous process.
+    previous_answered: bool,
+    /// Number of consecutive answers from the same process.
+    consecutive: usize,
 }
 
 impl Processes {
-    /// Finds out which process an answer comes from.
-    pub fn meet(&mut self, info: &Info, now: Moment) -> Identity {
+    /// Identifies the process that an answer comes from.
+    pub fn identify(&mut self, info: &Info, now: Moment) -> Identity {
         if info.stopping {
             return Identity::Old;
         }
@@ -81,18 +82,18 @@ impl Processes {
         };
         if answered(&mut self.current) {
             self.count(false, now);
-            return if self.alternate(now) { Identity::Alternating } else { Identity::Same };
+            return if self.is_alternating(now) { Identity::Alternating } else { Identity::Same };
         }
-        if answered(&mut self.former) {
+        if answered(&mut self.previous) {
             self.count(true, now);
-            if self.in_a_row < ALONE {
-                return if self.alternate(now) { Identity::Alternating } else { Identity::Old };
+            if self.consecutive < SOLE_ANSWERS {
+                return if self.is_alternating(now) { Identity::Alternating } else { Identity::Old };
             }
         }
-        self.turns.clear();
-        (self.former_answered, self.in_a_row) = (false, 0);
+        self.alternations.clear();
+        (self.previous_answered, self.consecutive) = (false, 0);
         self.seen += 1;
-        self.former = self.current.replace(Process {
+        self.previous = self.current.replace(Process {
             pid: info.pid,
             uptime: info.uptime,
             version: info.version.clone(),
@@ -102,26 +103,27 @@ impl Processes {
         Identity::New
     }
 
-    /// Counts an answer of the current or the former process.
-    fn count(&mut self, former: bool, now: Moment) {
-        if self.former_answered == former {
-            self.in_a_row += 1;
+    /// Counts an answer of the current or the previous process.
+    fn count(&mut self, previous: bool, now: Moment) {
+        if self.previous_answered == previous {
+            self.consecutive += 1;
         } else {
-            self.in_a_row = 1;
+            self.consecutive = 1;
         }
-        if former && !self.former_answered {
-            self.turns.push(now);
-            self.turns.drain(..self.turns.len().saturating_sub(TURNS));
+        if previous && !self.previous_answered {
+            self.alternations.push(now);
+            self.alternations.drain(..self.alternations.len().saturating_sub(MAX_ALTERNATIONS));
         }
-        self.former_answered = former;
-        if self.in_a_row >= ALONE {
-            self.turns.clear();
+        self.previous_answered = previous;
+        if self.consecutive >= SOLE_ANSWERS {
+            self.alternations.clear();
         }
     }
 
-    /// Whether two processes took turns until a moment ago.
-    fn alternate(&self, now: Moment) -> bool {
-        self.turns.len() >= TURNS && self.turns.iter().all(|at| now.since(*at) <= WINDOW)
+    /// Whether two processes answered alternately within the last [`ALTERNATION_WINDOW`].
+    fn is_alternating(&self, now: Moment) -> bool {
+        self.alternations.len() >= MAX_ALTERNATIONS
+            && self.alternations.iter().all(|at| now.since(*at) <= ALTERNATION_WINDOW)
     }
 }
 
@@ -140,39 +142,39 @@ mod tests {
     #[test]
     fn a_process_is_its_pid_and_an_uptime_that_does_not_go_back() {
         let mut processes = Processes::default();
-        assert_eq!(processes.meet(&info(7, 5), at(0)), Identity::New);
-        assert_eq!(processes.meet(&info(7, 5), at(0)), Identity::Same);
-        assert_eq!(processes.meet(&info(7, 6), at(1)), Identity::Same);
-        assert_eq!(processes.meet(&info(8, 0), at(2)), Identity::New);
-        assert_eq!(processes.meet(&Info { stopping: true, ..info(7, 8) }, at(2)), Identity::Old);
-        assert_eq!(processes.meet(&info(8, 1), at(3)), Identity::Same);
-        // In a container the Pid is always the same.
-        assert_eq!(processes.meet(&info(8, 0), at(4)), Identity::New);
+        assert_eq!(processes.identify(&info(7, 5), at(0)), Identity::New);
+        assert_eq!(processes.identify(&info(7, 5), at(0)), Identity::Same);
+        assert_eq!(processes.identify(&info(7, 6), at(1)), Identity::Same);
+        assert_eq!(processes.identify(&info(8, 0), at(2)), Identity::New);
+        assert_eq!(processes.identify(&Info { stopping: true, ..info(7, 8) }, at(2)), Identity::Old);
+        assert_eq!(processes.identify(&info(8, 1), at(3)), Identity::Same);
+        // In a container, each process has the same process id.
+        assert_eq!(processes.identify(&info(8, 0), at(4)), Identity::New);
         assert_eq!(processes.seen, 3);
     }
 
     #[test]
-    fn two_processes_that_take_turns_are_noticed_and_so_is_the_end_of_it() {
+    fn alternating_processes_are_detected_until_one_of_them_is_gone() {
         let mut processes = Processes::default();
-        let mut met = Vec::new();
+        let mut identities = Vec::new();
         for turn in 0..12 {
-            met.push(processes.meet(&info(7 + turn % 2, 100), at(u64::from(turn))));
+            identities.push(processes.identify(&info(7 + turn % 2, 100), at(u64::from(turn))));
         }
-        let new = met.iter().filter(|identity| **identity == Identity::New).count();
-        assert_eq!(new, 2, "none is taken for new again and again: {met:?}");
-        assert_eq!(met.last(), Some(&Identity::Alternating), "{met:?}");
-        let alone: Vec<_> = (0..ALONE).map(|_| processes.meet(&info(8, 100), at(12))).collect();
-        assert_eq!(alone[0], Identity::Alternating);
-        assert_eq!(alone.last(), Some(&Identity::Same), "the other one is gone: {alone:?}");
+        let new = identities.iter().filter(|identity| **identity == Identity::New).count();
+        assert_eq!(new, 2, "each process is new only once: {identities:?}");
+        assert_eq!(identities.last(), Some(&Identity::Alternating), "{identities:?}");
+        let sole: Vec<_> = (0..SOLE_ANSWERS).map(|_| processes.identify(&info(8, 100), at(12))).collect();
+        assert_eq!(sole[0], Identity::Alternating);
+        assert_eq!(sole.last(), Some(&Identity::Same), "the other one is gone: {sole:?}");
     }
 
     #[test]
-    fn a_former_process_that_stays_is_the_one_that_counts() {
+    fn a_previous_process_that_keeps_answering_becomes_the_current_one() {
         let mut processes = Processes::default();
-        processes.meet(&info(7, 5), at(0));
-        processes.meet(&info(8, 0), at(1));
-        let met: Vec<_> = (0..ALONE).map(|_| processes.meet(&info(7, 9), at(2))).collect();
-        assert!(met[..ALONE - 1].iter().all(|identity| *identity == Identity::Old), "{met:?}");
-        assert_eq!(met[ALONE - 1], Identity::New);
+        processes.identify(&info(7, 5), at(0));
+        processes.identify(&info(8, 0), at(1));
+        let identities: Vec<_> = (0..SOLE_ANSWERS).map(|_| processes.identify(&info(7, 9), at(2))).collect();
+        assert!(identities[..SOLE_ANSWERS - 1].iter().all(|identity| *identity == Identity::Old), "{identities:?}");
+        assert_eq!(identities[SOLE_ANSWERS - 1], Identity::New);
     }
 }

@@ -1,6 +1,6 @@
-//! Reading backends: which question comes next, and what an answer says.
+//! Reads backends: chooses the next query and evaluates the answers.
 //!
-//! Must never decide what a weight should be.
+//! Must not decide the value of a weight.
 
 use std::collections::BTreeSet;
 
@@ -11,41 +11,41 @@ use weightd_core::{
 };
 
 use super::{
-    Dialogue, Session, Urgency,
-    exchange::{self, ReadFrame, Reads, Wanted},
+    Phase, Session, Urgency,
+    exchange::{self, BackendRead, ReadFrame, Reads},
 };
 use crate::haproxy::{
     BadReply,
     reply::{self, ServersState},
 };
 
-/// In a new process the first round of reads brings ids, the second roles, the third the health of what is tracked.
+/// In a new process, round 1 reads the ids, round 2 the roles, round 3 the health of tracked servers.
 const ROUNDS: usize = 3;
 
 impl Session {
-    /// The backends that are decided now without a reading; see
+    /// Returns the backends that are decided now without a reading; see
     /// [`Backend::needs_no_reading`](weightd_core::backend::Backend::needs_no_reading). The others become urgent.
     pub(super) fn next_direct(&mut self, now: Moment) -> Vec<BackendName> {
         let mut direct = Vec::new();
         while direct.len() < self.queue.batch_size()
             && let Some(name) = self.queue.next_direct()
         {
-            let needs_none = !self.observe_only
+            let needs_no_reading_now = !self.observe_only
                 && self.pauses.of(&name).is_none()
                 && self.backends.get(&name).is_some_and(|backend| backend.needs_no_reading(&name, now));
-            if needs_none {
+            if needs_no_reading_now {
                 direct.push(name);
             } else {
-                self.queue.urgent(name);
+                self.queue.push_urgent(name);
             }
         }
         self.queue.in_progress(direct.len());
         direct
     }
 
-    /// Begins to read a batch.
-    pub(super) fn begin_reading(&mut self, urgency: Urgency, mut batch: Vec<BackendName>) {
-        batch.retain(|name| self.backends.get(name).is_some_and(|backend| self.is_read(name, backend)));
+    /// Starts to read a batch.
+    pub(super) fn start_reading(&mut self, urgency: Urgency, mut batch: Vec<BackendName>) {
+        batch.retain(|name| self.backends.get(name).is_some_and(|backend| self.should_read(name, backend)));
         for name in &batch {
             if let Some(backend) = self.backends.get_mut(name) {
                 backend.start_reading();
@@ -55,33 +55,33 @@ impl Session {
         if !batch.is_empty() {
             let reads = self.reads(&batch);
             let lines = exchange::reads(&reads);
-            self.dialogue = Dialogue::Reading { batch, reads, round: 1, lines, frames: Vec::new() };
+            self.phase = Phase::Reading { batch, reads, round: 1, lines, frames: Vec::new() };
         }
     }
 
-    /// All lines of a round were answered: another round follows, or the batch is decided.
-    pub(super) fn round_ended(&mut self, batch: Vec<BackendName>, reads: &Reads, round: usize, now: Moment) {
+    /// Starts the next round after the last answer of a round, or decides the batch.
+    pub(super) fn finish_round(&mut self, batch: Vec<BackendName>, reads: &Reads, round: usize, now: Moment) {
         let next = self.reads(&batch);
-        let complete = next.tracked == reads.tracked && next.wanted.iter().all(|wanted| wanted.roles.is_none());
+        let complete = next.tracked == reads.tracked && next.backends.iter().all(|read| read.roles.is_none());
         if complete || round >= ROUNDS {
             return self.decide(&batch, now);
         }
         let lines = exchange::reads(&next);
-        self.dialogue = Dialogue::Reading { batch, reads: next, round: round + 1, lines, frames: Vec::new() };
+        self.phase = Phase::Reading { batch, reads: next, round: round + 1, lines, frames: Vec::new() };
     }
 
-    /// The batch was not read: it is still to be read.
-    pub(super) fn put_back(&mut self, batch: Vec<BackendName>) {
+    /// Queues a batch again that was not read.
+    pub(super) fn requeue(&mut self, batch: Vec<BackendName>) {
         self.queue.in_progress(0);
         for name in batch {
-            self.queue.urgent(name);
+            self.queue.push_urgent(name);
         }
     }
 
-    /// What to read for `batch`, as far as is known: ids come with the first read of a process, and the servers that
-    /// others track with the roles.
+    /// Returns the queries for `batch`, as far as they are known. The ids come with the first reading in a process, and
+    /// the tracked servers with the roles.
     fn reads(&self, batch: &[BackendName]) -> Reads {
-        let wanted = batch.iter().map(|name| Wanted {
+        let backends = batch.iter().map(|name| BackendRead {
             backend: name.clone(),
             roles: self.backends.get(name).filter(|b| b.roles.is_none()).and_then(|b| b.id),
         });
@@ -90,14 +90,14 @@ impl Session {
             .filter_map(|name| self.backends.get(name)?.roles.as_ref())
             .flat_map(|roles| roles.servers.values().filter_map(|role| Some(&role.tracked.as_ref()?.0)))
             .collect();
-        Reads { wanted: wanted.collect(), tracked: tracked.into_iter().cloned().collect() }
+        Reads { backends: backends.collect(), tracked: tracked.into_iter().cloned().collect() }
     }
 
-    /// Takes one frame of a reading. False if the rest of the answer does not count.
+    /// Evaluates one frame of a reading. Returns false if the rest of the answer must be ignored.
     pub(super) fn take_read(&mut self, frame: &ReadFrame, text: &str, now: Moment) -> bool {
         match frame {
             ReadFrame::Info => match reply::info(text) {
-                Ok(info) => return self.met(&info, now),
+                Ok(info) => return self.identify_process(&info, now),
                 Err(bad) => {
                     self.not_haproxy(&bad, now);
                     return false;
@@ -112,8 +112,8 @@ impl Session {
         true
     }
 
-    /// Takes the roles of a backend in this process; none where it is disabled. The servers that this reading brought are
-    /// interpreted with them.
+    /// Stores the roles of a backend in this process; `None` if HAProxy reports the backend as disabled. Then evaluates
+    /// the servers that waited for the roles.
     fn take_roles(&mut self, name: &BackendName, roles: Option<Roles>) {
         let Some(backend) = self.backends.get_mut(name) else { return };
         let stick_table = self.stick_tables.contains(name);
@@ -123,8 +123,8 @@ impl Session {
         }
     }
 
-    /// Takes what HAProxy says about the servers of a backend. It waits for the roles where those are not known yet. An
-    /// answer that cannot be parsed, or that is about another backend, concerns that backend only.
+    /// Evaluates the servers of a backend. They wait in `raw_state` until the roles are known. An answer that cannot be
+    /// parsed, or that names another backend, affects this backend only.
     pub(super) fn observe(&mut self, name: &BackendName, text: &str, now: Moment) {
         let rows = match reply::servers_state(text) {
             Ok(ServersState::Servers(rows)) if rows.iter().all(|row| row.backend == name.as_str()) => rows,
@@ -147,7 +147,7 @@ impl Session {
             return;
         };
         let id = rows.first().map(|row| row.backend_id);
-        if id.is_some() && backend.roles.is_none() && self.is_read(name, backend) {
+        if id.is_some() && backend.roles.is_none() && self.should_read(name, backend) {
             if let Some(backend) = self.backends.get_mut(name) {
                 backend.id = id;
                 backend.raw_state = Some((text.to_owned(), now));
@@ -165,14 +165,14 @@ impl Session {
         }
     }
 
-    /// Takes note that HAProxy's answer about a backend cannot be parsed.
+    /// Records that the answer about a backend cannot be parsed.
     fn unreadable(&mut self, name: &BackendName, bad: &BadReply) {
         if let Some(backend) = self.backends.get_mut(name) {
             backend.unreadable(bad.to_string());
         }
     }
 
-    /// The health of any server that was read.
+    /// Returns the health of a server from the last reading.
     fn health(&self, backend: &BackendName, server: &ServerName) -> Option<Health> {
         let observed = self.backends.get(backend).map(|b| &b.observed).filter(|o| !o.servers.is_empty());
         Some(observed.or_else(|| self.tracked.get(backend))?.server(server)?.health)

@@ -1,8 +1,9 @@
-//! What a new HAProxy process starts with: the rows of its server-state file.
+//! Builds the rows of the server-state file, which a new HAProxy process loads.
 //!
-//! There is a row for each server that an accepted document names, in a backend that this HAProxy has. Its weight is the
-//! accepted one, unless something forbids setting it now: a pause, a weight that HAProxy rejected, a guard of the plan.
-//! Then it is the weight that HAProxy has, so that a reload brings nothing that weightd would not have set.
+//! The file has one row for each server that an accepted document names, in backends that this HAProxy has. The row
+//! contains the accepted weight. If weightd must not set that weight now, the row contains the weight that HAProxy has,
+//! so that a reload sets nothing that weightd would not set. The causes are a pause, a weight that HAProxy rejected,
+//! and a guard of the plan.
 
 use weightd_core::{
     backend::{Backend, KeyState, Matched},
@@ -13,12 +14,13 @@ use super::Session;
 use crate::haproxy::state_file::{Row, render};
 
 impl Session {
-    /// The file, if its content is known. It is not known before everything was read in this process, nor where nothing is
-    /// managed although nothing was released: that is what a lost memory looks like.
+    /// Returns the content of the file; `None` if it is unknown. It is unknown until all backends were read in this
+    /// process. It is also unknown if no backend is managed although none was released, because then the state of
+    /// weightd was probably lost.
     pub fn server_state(&self) -> Option<String> {
         let known = self.enforcing && self.processes.current.is_some() && self.queue.is_settled();
-        let meant = self.backends.values().any(|b| b.managed() || matches!(b.key, KeyState::Released));
-        (known && meant).then(|| render(self.backends.iter().flat_map(|(name, backend)| self.rows(name, backend))))
+        let intended = self.backends.values().any(|b| b.managed() || matches!(b.key, KeyState::Released));
+        (known && intended).then(|| render(self.backends.iter().flat_map(|(name, backend)| self.rows(name, backend))))
     }
 
     fn rows<'a>(&self, name: &'a BackendName, backend: &'a Backend) -> impl Iterator<Item = Row<'a>> {
@@ -29,7 +31,7 @@ impl Session {
             servers.iter().filter(|server| !server.slot).filter_map(move |server| {
                 let accepted = *accepted.weights.get(&server.name)?;
                 Some(Row {
-                    // In a process that was not read yet it is unknown, and HAProxy goes by the name.
+                    // Unknown before the first reading in a process; HAProxy then uses the name.
                     backend_id: backend.id.unwrap_or_default(),
                     backend: name,
                     server_id: server.id,

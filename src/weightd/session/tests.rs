@@ -1,4 +1,4 @@
-//! The whole session beside a model of HAProxy.
+//! Tests of the whole session with a model of HAProxy.
 
 use std::time::Duration;
 
@@ -8,8 +8,8 @@ use super::Timing;
 pub(super) mod rig;
 
 #[test]
-fn a_shorter_resync_is_in_force_at_once() {
-    // So many servers that a pass by cost takes longer than the resync that is set.
+fn a_shorter_resync_applies_at_once() {
+    // With this many servers, the cost limit makes a pass longer than the new resync.
     let servers: Vec<_> = (0..400).map(|n| (format!("s{n}"), 1)).collect();
     let servers: Vec<_> = servers.iter().map(|(server, weight)| (server.as_str(), *weight)).collect();
     let names: Vec<_> = (0..15).map(|n| format!("app{n}")).collect();

@@ -1,12 +1,13 @@
-//! The journal of one instance: what changed since the state file was written.
+//! The journal of one instance: the changes since the last write of the state file.
 //!
-//! It lies in `run_dir`, which is memory on most systems, so that a write takes microseconds and a disk that hangs stops
-//! nothing. It has to survive the end of weightd, not that of the machine: after that, HAProxy starts anew as well.
+//! The journal is in `run_dir`, which is in memory on most systems. A write takes microseconds there, and a disk that
+//! hangs does not block it. The journal must survive the end of weightd, but not a reboot: HAProxy restarts with the
+//! machine as well.
 //!
 //! ```text
-//! {"schema":1,"key":{…},"base":4}          what follows was changed after snapshot 4
+//! {"schema":1,"key":{…},"base":4}          the next lines changed after snapshot 4
 //! 1a2b3c4d {"backend":"app","stored":{…}}
-//! 5e6f7a8b {"snapshot":5}                  what follows was changed after snapshot 5, which may be on disk by now
+//! 5e6f7a8b {"snapshot":5}                  the next lines changed after snapshot 5, which may be on disk already
 //! 9c0d1e2f {"backend":"app","stored":null}
 //! ```
 
@@ -26,9 +27,10 @@ use weightd_core::{
 
 use super::{StateKey, StoreError, read, split};
 
-/// The schema that is written and read.
+/// The schema version.
 const SCHEMA: u32 = 1;
-/// Above this size the journal is rewritten with what is in force: it grows while the state file cannot be written.
+/// Maximum size in bytes. A larger journal is rewritten with only the current state. It grows while the state file
+/// cannot be written.
 const MAX_BYTES: u64 = 4 * 1024 * 1024;
 
 /// The first line.
@@ -40,13 +42,13 @@ struct Header {
     base: u64,
 }
 
-/// A line after it.
+/// Any line after the first one.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 enum Record {
-    /// A backend has another stored form; none if it is not managed any more.
+    /// A backend has a new stored form; `None` if it is no longer managed.
     Backend { backend: BackendName, stored: Option<StoredBackend> },
-    /// A snapshot of everything before this line is being written to the state file.
+    /// The write of a snapshot with all lines before this one started.
     Snapshot { snapshot: u64 },
 }
 
@@ -55,55 +57,55 @@ enum Record {
 pub struct Journal {
     path: PathBuf,
     key: StateKey,
-    /// Open once it was written.
+    /// The open file; `None` before the first write.
     file: Option<File>,
-    /// The last snapshot that was begun.
+    /// The number of the last started snapshot.
     snapshot: u64,
     bytes: u64,
 }
 
 impl Journal {
-    /// The journal for `key` in `folder`. Nothing is read or written yet.
+    /// Creates the journal for `key` in `folder`. It reads and writes nothing.
     pub fn new(folder: &Path, key: StateKey) -> Self {
         Self { path: folder.join(key.file_stem()).with_extension("journal"), key, file: None, snapshot: 0, bytes: 0 }
     }
 
-    /// Where it is.
+    /// Returns the path of the journal.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Applies what changed after snapshot `number`, which is in `stored`. The journal goes on from there.
+    /// Applies the changes after snapshot `number` to `stored`, and starts a new journal with them.
     ///
-    /// A journal that belongs to another snapshot is out of date, and is ignored; so is a line that is not whole, and all
-    /// after it: weightd was killed while it wrote it, before it sent anything.
+    /// A journal of another snapshot is out of date and is ignored. An incomplete line and all lines after it are
+    /// ignored: weightd was killed during that write, before it sent a command.
     ///
     /// # Errors
-    /// [`StoreError`] if the journal cannot be read or begun.
+    /// [`StoreError`] if the journal cannot be read or written.
     pub fn replay(&mut self, number: u64, stored: &mut Stored) -> Result<(), StoreError> {
         self.snapshot = number;
         let bytes = read(&self.path)?.unwrap_or_default();
-        let after = self.after(&bytes, number);
-        for (backend, changed) in &after {
+        let replayed = self.changes_after(&bytes, number);
+        for (backend, changed) in &replayed {
             match changed {
                 Some(changed) => drop(stored.backends.insert(backend.clone(), changed.clone())),
                 None => drop(stored.backends.remove(backend)),
             }
         }
-        let written = self.rewrite(after).map_err(|source| self.failed(source));
-        // What was replayed is not in the state file yet.
+        let written = self.rewrite(replayed).map_err(|source| self.failed(source));
+        // The state file does not have the replayed changes yet.
         written.map(drop)
     }
 
-    /// The last stored form of each backend that changed after snapshot `number`.
-    fn after(&self, bytes: &[u8], number: u64) -> BTreeMap<BackendName, Option<StoredBackend>> {
+    /// Returns the last stored form of each backend that changed after snapshot `number`.
+    fn changes_after(&self, bytes: &[u8], number: u64) -> BTreeMap<BackendName, Option<StoredBackend>> {
         let mut changed = BTreeMap::new();
         let Ok((header, lines)) = split::<Header>(bytes) else { return changed };
         if header.schema != SCHEMA || header.key != self.key {
             return changed;
         }
         let mut follows = header.base == number;
-        for record in lines.split_inclusive(|byte| *byte == b'\n').map_while(parse) {
+        for record in lines.split_inclusive(|byte| *byte == b'\n').map_while(parse_record) {
             match record {
                 Record::Snapshot { snapshot } if snapshot == number => {
                     follows = true;
@@ -119,10 +121,10 @@ impl Journal {
         changed
     }
 
-    /// Adds what changed. When this returns, a weightd that is killed finds it again.
+    /// Appends changes. After it returns, a weightd that is killed finds them at its next start.
     ///
     /// # Errors
-    /// [`StoreError::Write`]; then it is only in the next state file.
+    /// [`StoreError::Write`]; the changes are then only in the next state file.
     pub fn append(
         &mut self,
         changed: impl IntoIterator<Item = (BackendName, Option<StoredBackend>)>,
@@ -131,26 +133,26 @@ impl Journal {
         self.write(records).map_err(|source| self.failed(source))
     }
 
-    /// A snapshot of all that was added until now is about to be written to the state file. Returns its number.
+    /// Marks the start of the write of a snapshot with all changes so far. Returns its number.
     ///
     /// # Errors
     /// [`StoreError::Write`].
-    pub fn begin_snapshot(&mut self) -> Result<u64, StoreError> {
+    pub fn start_snapshot(&mut self) -> Result<u64, StoreError> {
         self.snapshot += 1;
         let snapshot = self.snapshot;
         self.write([Record::Snapshot { snapshot }]).map_err(|source| self.failed(source))?;
         Ok(snapshot)
     }
 
-    /// Whether it has grown so large that [`Journal::restart`] is due.
+    /// Whether the journal is so large that it needs a [`Journal::restart`].
     pub fn is_too_large(&self) -> bool {
         self.bytes > MAX_BYTES
     }
 
-    /// Begins anew after the last snapshot was written, with what changed since it began: all of `stored`, or nothing.
+    /// Truncates the journal. `stored` becomes its content; use `None` if the last snapshot has all changes.
     ///
     /// # Errors
-    /// [`StoreError::Write`]; the former journal stays, and is still right.
+    /// [`StoreError::Write`]; the old journal stays valid.
     pub fn restart(&mut self, stored: Option<Stored>) -> Result<(), StoreError> {
         let stored = stored.map(|stored| stored.backends).unwrap_or_default();
         let all = stored.into_iter().map(|(backend, stored)| (backend, Some(stored)));
@@ -162,7 +164,7 @@ impl Journal {
         let mut text = serde_json::to_vec(&header)?;
         text.push(b'\n');
         for (backend, stored) in changed {
-            line(&mut text, &Record::Backend { backend, stored })?;
+            append_record(&mut text, &Record::Backend { backend, stored })?;
         }
         if let Some(folder) = self.path.parent() {
             fs::create_dir_all(folder)?;
@@ -179,10 +181,10 @@ impl Journal {
     fn write(&mut self, records: impl IntoIterator<Item = Record>) -> io::Result<()> {
         let mut text = Vec::new();
         for record in records {
-            line(&mut text, &record)?;
+            append_record(&mut text, &record)?;
         }
-        let file = self.file.as_mut().ok_or_else(|| io::Error::other("it was never begun"))?;
-        // One write: it is whole, or the process was killed before it sent anything.
+        let file = self.file.as_mut().ok_or_else(|| io::Error::other("the journal was not opened"))?;
+        // One system call: the write is complete, or the process was killed before it sent a command.
         file.write_all(&text)?;
         self.bytes += text.len() as u64;
         Ok(())
@@ -193,8 +195,8 @@ impl Journal {
     }
 }
 
-/// Appends a record: its checksum, and its JSON.
-fn line(text: &mut Vec<u8>, record: &Record) -> io::Result<()> {
+/// Appends one line for a record: checksum and JSON.
+fn append_record(text: &mut Vec<u8>, record: &Record) -> io::Result<()> {
     let at = text.len();
     text.extend_from_slice(b"00000000 ");
     serde_json::to_writer(&mut *text, record)?;
@@ -204,12 +206,12 @@ fn line(text: &mut Vec<u8>, record: &Record) -> io::Result<()> {
     Ok(())
 }
 
-/// A record, if its line is whole.
-fn parse(line: &[u8]) -> Option<Record> {
+/// Parses a line; `None` if it is incomplete or damaged.
+fn parse_record(line: &[u8]) -> Option<Record> {
     let line = line.strip_suffix(b"\n")?;
     let (sum, json) = line.split_at_checked(9)?;
-    let whole = sum == format!("{:08x} ", crc32fast::hash(json)).as_bytes();
-    if whole { serde_json::from_slice(json).ok() } else { None }
+    let complete = sum == format!("{:08x} ", crc32fast::hash(json)).as_bytes();
+    if complete { serde_json::from_slice(json).ok() } else { None }
 }
 
 #[cfg(test)]
@@ -234,79 +236,79 @@ mod tests {
         (BackendName::new(backend).unwrap(), Some(stored))
     }
 
-    fn gone(backend: &str) -> (BackendName, Option<StoredBackend>) {
+    fn removed(backend: &str) -> (BackendName, Option<StoredBackend>) {
         (BackendName::new(backend).unwrap(), None)
     }
 
-    /// The indexes of what a start finds that read snapshot `number`, which is empty.
-    fn found(folder: &Path, root: &str, number: u64) -> Vec<(String, u64)> {
+    /// Returns backend and index of all changes that a start finds, with an empty snapshot `number`.
+    fn find(folder: &Path, root: &str, number: u64) -> Vec<(String, u64)> {
         let mut stored = Stored::default();
         Journal::new(folder, key(root)).replay(number, &mut stored).unwrap();
         let index = |stored: StoredBackend| stored.accepted.map_or(0, |accepted| accepted.index);
         stored.backends.into_iter().map(|(name, stored)| (name.to_string(), index(stored))).collect()
     }
 
-    fn begun(folder: &Path) -> Journal {
+    fn started(folder: &Path) -> Journal {
         let mut journal = Journal::new(folder, key("a/"));
         journal.replay(0, &mut Stored::default()).unwrap();
         journal
     }
 
     #[test]
-    fn a_start_finds_the_last_of_each_backend_and_again() {
+    fn each_start_finds_the_last_change_of_each_backend() {
         let folder = tempfile::tempdir().unwrap();
-        let mut journal = begun(folder.path());
+        let mut journal = started(folder.path());
         journal.append([change("app", 1), change("other", 2)]).unwrap();
-        journal.append([change("app", 3), gone("other"), change("third", 4)]).unwrap();
+        journal.append([change("app", 3), removed("other"), change("third", 4)]).unwrap();
         for _ in 0..2 {
-            assert_eq!(found(folder.path(), "a/", 0), [("app".to_owned(), 3), ("third".to_owned(), 4)]);
+            assert_eq!(find(folder.path(), "a/", 0), [("app".to_owned(), 3), ("third".to_owned(), 4)]);
         }
-        assert_eq!(found(folder.path(), "b/", 0), [], "another root's is another");
+        assert_eq!(find(folder.path(), "b/", 0), [], "another root has its own journal");
     }
 
     #[test]
-    fn it_belongs_to_the_snapshot_on_disk_whether_the_newest_or_the_one_before() {
+    fn the_journal_fits_the_newest_snapshot_and_the_one_before() {
         let folder = tempfile::tempdir().unwrap();
-        let mut journal = begun(folder.path());
+        let mut journal = started(folder.path());
         journal.append([change("app", 1)]).unwrap();
-        assert_eq!(journal.begin_snapshot().unwrap(), 1);
+        assert_eq!(journal.start_snapshot().unwrap(), 1);
         journal.append([change("other", 2)]).unwrap();
         let bytes = fs::read(journal.path()).unwrap();
         let with = |number| {
             fs::write(journal.path(), &bytes).unwrap();
-            found(folder.path(), "a/", number)
+            find(folder.path(), "a/", number)
         };
         assert_eq!(with(0), [("app".to_owned(), 1), ("other".to_owned(), 2)], "the snapshot was not written");
-        assert_eq!(with(1), [("other".to_owned(), 2)], "it was");
-        assert_eq!(with(7), [], "of another life");
+        assert_eq!(with(1), [("other".to_owned(), 2)], "the snapshot was written");
+        assert_eq!(with(7), [], "a journal of an unrelated snapshot");
         journal.restart(None).unwrap();
-        assert_eq!(found(folder.path(), "a/", 1), []);
+        assert_eq!(find(folder.path(), "a/", 1), []);
     }
 
     #[test]
-    fn a_line_that_is_not_whole_ends_it() {
+    fn an_incomplete_or_damaged_line_ends_the_replay() {
         let folder = tempfile::tempdir().unwrap();
-        let mut journal = begun(folder.path());
+        let mut journal = started(folder.path());
         journal.append([change("app", 1)]).unwrap();
-        let whole = fs::read(journal.path()).unwrap();
+        let complete = fs::read(journal.path()).unwrap();
         journal.append([change("app", 2)]).unwrap();
         let bytes = fs::read(journal.path()).unwrap();
-        for end in whole.len()..bytes.len() {
+        for end in complete.len()..bytes.len() {
             fs::write(journal.path(), &bytes[..end]).unwrap();
-            assert_eq!(found(folder.path(), "a/", 0), [("app".to_owned(), 1)], "cut at {end}");
+            assert_eq!(find(folder.path(), "a/", 0), [("app".to_owned(), 1)], "cut at {end}");
         }
-        for at in whole.len()..bytes.len() {
+        for at in complete.len()..bytes.len() {
             let mut bad = bytes.clone();
             bad[at] ^= 0x10;
             fs::write(journal.path(), &bad).unwrap();
-            assert_eq!(found(folder.path(), "a/", 0), [("app".to_owned(), 1)], "byte {at}");
+            assert_eq!(find(folder.path(), "a/", 0), [("app".to_owned(), 1)], "byte {at}");
         }
     }
 
     #[test]
-    fn it_does_not_grow_without_end() {
+    fn a_restart_bounds_the_size() {
         let folder = tempfile::tempdir().unwrap();
-        let mut journal = begun(folder.path());
+        let mut journal = started(folder.path());
         let mut changes = 0;
         while !journal.is_too_large() {
             changes += 1;
@@ -316,6 +318,6 @@ mod tests {
         journal.restart(Some(Stored { backends: [(backend, stored.unwrap())].into() })).unwrap();
         assert!(!journal.is_too_large() && fs::metadata(journal.path()).unwrap().len() < 1000);
         journal.append([change("other", 9)]).unwrap();
-        assert_eq!(found(folder.path(), "a/", 0), [("app".to_owned(), changes), ("other".to_owned(), 9)]);
+        assert_eq!(find(folder.path(), "a/", 0), [("app".to_owned(), changes), ("other".to_owned(), 9)]);
     }
 }

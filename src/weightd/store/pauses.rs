@@ -1,4 +1,4 @@
-//! The pauses of a node: one small file beside the state, so that a restart of weightd does not end them.
+//! The file of the pauses of a node, in the state directory, so that pauses survive a restart of weightd.
 
 use std::{
     io,
@@ -8,33 +8,33 @@ use std::{
 use serde::{Deserialize, Serialize};
 use weightd_core::model::BackendName;
 
-use super::{DAMAGED, StoreError, check, put_aside, read, replace, split};
+use super::{DAMAGED, StoreError, check, read, replace, set_aside, split};
 
-/// The schema written and read.
+/// The schema version.
 const SCHEMA: u32 = 1;
-/// The name of the file. The name of a state file has another ending.
+/// The file name. It differs from the names of state files, which have another extension.
 const FILE: &str = "pauses.json";
 
-/// One pause. Its end is wall-clock time, because nothing else survives a reboot.
+/// One pause. Its end is wall-clock time, because no other clock survives a reboot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StoredPause {
     /// The name of the HAProxy instance.
     pub instance: String,
-    /// The backend; all of them if there is none.
+    /// The backend; `None` means all backends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backend: Option<BackendName>,
-    /// When it ends, in seconds since 1970.
+    /// End of the pause, in seconds since 1970.
     pub until: i64,
-    /// How many seconds were left when this was written. It never lasts longer, whatever the wall clock does.
+    /// Remaining seconds at the time of the write. The pause never lasts longer, even if the wall clock jumps.
     pub left_seconds: u64,
-    /// Why.
+    /// The reason given by the operator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Who, as the person says.
+    /// The name given by the operator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
-    /// Who, as the kernel says.
+    /// The user id reported by the kernel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uid: Option<u32>,
 }
@@ -47,41 +47,41 @@ struct Header {
     crc32: u32,
 }
 
-/// The file.
+/// The file of the pauses.
 #[derive(Debug, Clone)]
 pub struct PauseFile {
     path: PathBuf,
 }
 
 impl PauseFile {
-    /// The file in `folder`.
+    /// Creates it for `folder`.
     pub fn new(folder: &Path) -> Self {
         Self { path: folder.join(FILE) }
     }
 
-    /// Where it is.
+    /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Reads it; empty where there is none.
+    /// Reads the file; empty if it does not exist.
     ///
     /// # Errors
-    /// [`StoreError`]. Then nothing is paused.
+    /// [`StoreError`]; nothing is then paused.
     pub fn load(&self) -> Result<Vec<StoredPause>, StoreError> {
         let Some(bytes) = read(&self.path)? else { return Ok(Vec::new()) };
-        parse(&bytes).map_err(|what| put_aside(&self.path, what))
+        parse(&bytes).map_err(|problem| set_aside(&self.path, problem))
     }
 
-    /// Replaces it in one step.
+    /// Replaces the file atomically.
     ///
     /// # Errors
-    /// [`StoreError::Write`]; the former content stays.
+    /// [`StoreError::Write`]; the old content stays.
     pub fn save(&self, pauses: &[StoredPause]) -> Result<(), StoreError> {
         self.write(pauses).map_err(|source| StoreError::Write { path: self.path.clone(), source })
     }
 
-    /// The error of a write that ended in a panic.
+    /// Returns the error for a write that panicked.
     pub fn interrupted(&self, why: &dyn std::fmt::Display) -> StoreError {
         StoreError::Write { path: self.path.clone(), source: io::Error::other(why.to_string()) }
     }
@@ -105,7 +105,7 @@ mod tests {
 
     use super::*;
 
-    fn some() -> Vec<StoredPause> {
+    fn sample() -> Vec<StoredPause> {
         let pause = StoredPause {
             instance: "edge".into(),
             backend: Some(BackendName::new("app").unwrap()),
@@ -119,21 +119,21 @@ mod tests {
     }
 
     #[test]
-    fn what_was_saved_is_loaded() {
+    fn saved_pauses_are_loaded() {
         let folder = tempfile::tempdir().unwrap();
         let store = PauseFile::new(&folder.path().join("state"));
         assert_eq!(store.load().unwrap(), []);
-        store.save(&some()).unwrap();
-        assert_eq!(store.load().unwrap(), some());
+        store.save(&sample()).unwrap();
+        assert_eq!(store.load().unwrap(), sample());
         store.save(&[]).unwrap();
         assert_eq!(store.load().unwrap(), []);
     }
 
     #[test]
-    fn any_damage_is_noticed_and_put_aside() {
+    fn any_damage_is_detected_and_the_file_is_renamed() {
         let folder = tempfile::tempdir().unwrap();
         let store = PauseFile::new(folder.path());
-        store.save(&some()).unwrap();
+        store.save(&sample()).unwrap();
         let good = fs::read(store.path()).unwrap();
         for at in 0..good.len() {
             let mut bad = good.clone();
@@ -149,12 +149,12 @@ mod tests {
     }
 
     #[test]
-    fn a_save_that_fails_leaves_the_former_content() {
+    fn a_failed_save_keeps_the_old_content() {
         let folder = tempfile::tempdir().unwrap();
         let store = PauseFile::new(folder.path());
-        store.save(&some()).unwrap();
+        store.save(&sample()).unwrap();
         fs::create_dir(store.path().with_extension("new")).unwrap();
-        assert!(matches!(store.save(&some()[..1]), Err(StoreError::Write { .. })));
-        assert_eq!(store.load().unwrap(), some());
+        assert!(matches!(store.save(&sample()[..1]), Err(StoreError::Write { .. })));
+        assert_eq!(store.load().unwrap(), sample());
     }
 }

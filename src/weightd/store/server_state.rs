@@ -1,4 +1,4 @@
-//! Writes HAProxy's server-state file. Its content comes from [`crate::haproxy::state_file`].
+//! Writes the server-state file of HAProxy. [`crate::haproxy::state_file`] creates its content.
 
 use std::{
     fs, io,
@@ -8,42 +8,43 @@ use std::{
 
 use super::{StoreError, replace_whole};
 
-/// HAProxy may read it, as any user, and only weightd writes it. It has no more than `show servers state`.
+/// Every user may read the file, because HAProxy can run as any user. Only weightd writes it. It has no more data than
+/// `show servers state`.
 const MODE: u32 = 0o644;
 
-/// The file of one instance.
+/// The server-state file of one instance.
 #[derive(Debug, Clone)]
 pub struct ServerStateFile {
     path: PathBuf,
     temporary: PathBuf,
-    /// Holds the Pid of the process that the file was last written for.
+    /// The file with the id of the HAProxy process that the last write was for.
     process: PathBuf,
 }
 
 impl ServerStateFile {
-    /// The file at `path`. Its folder must exist: weightd makes no folder outside its own directories. `process` is where
-    /// it is remembered, over a restart of weightd, for which HAProxy process it was written.
+    /// Creates it for `path`. The directory must exist: weightd creates no directory outside its own ones. The file
+    /// `process` stores the id of the HAProxy process over restarts of weightd.
     pub fn new(path: PathBuf, process: PathBuf) -> Self {
         let mut temporary = path.clone().into_os_string();
         temporary.push(".new");
         Self { path, temporary: temporary.into(), process }
     }
 
-    /// Where it is.
+    /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Replaces it in one step, for the HAProxy process `pid`, unless it has this content already.
+    /// Replaces the file atomically for the HAProxy process `pid`, unless the content is unchanged.
     ///
-    /// A file that was written for this process and is missing now was removed by a person, who wants HAProxy to start
-    /// without it, for example because a port was edited. It stays away until the next process.
+    /// If the file was written for this process and is missing now, an operator removed it. HAProxy should then start
+    /// without it, for example after an edit of a port. The file stays absent until the next process.
     ///
     /// # Errors
-    /// [`StoreError::Write`]; the former content stays.
+    /// [`StoreError::Write`]; the old content stays.
     pub fn save(&self, text: &str, pid: u32) -> Result<(), StoreError> {
         let failed = |path: &Path, source| StoreError::Write { path: path.to_owned(), source };
-        // To compare costs a read that mostly comes from memory.
+        // This read is cheap, because the file is normally in the page cache.
         match fs::read(&self.path) {
             Ok(bytes) if bytes == text.as_bytes() => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound && self.was_written_for(pid) => return Ok(()),
@@ -74,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_replaced_whole_readable_for_all_and_only_where_it_differs() {
+    fn the_file_is_replaced_atomically_only_if_it_differs_and_all_users_can_read_it() {
         let folder = tempfile::tempdir().unwrap();
         let file = file(&folder);
         file.save("one\n", 7).unwrap();
@@ -90,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_a_person_removed_stays_away_until_the_next_process() {
+    fn a_file_that_an_operator_removed_stays_absent_until_the_next_process() {
         let folder = tempfile::tempdir().unwrap();
         file(&folder).save("one\n", 7).unwrap();
         fs::remove_file(file(&folder).path()).unwrap();

@@ -131,7 +131,7 @@ impl World {
             })
             .collect();
         let state = self.decoder.decode(&entries).expect("keys below the prefix, in base64");
-        self.session.take(&state, self.now);
+        self.session.set_desired(&state, self.now);
         match state.backends.get(&self.name) {
             Some(Published::Valid(Instruction::Weights(desired) | Instruction::Leaves(desired))) => {
                 Some(Arc::clone(desired))

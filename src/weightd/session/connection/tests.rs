@@ -21,7 +21,7 @@ fn socket() -> Address {
     "unix:/run/haproxy/admin.sock".parse().unwrap()
 }
 
-/// What lies on disk: `app` with these weights.
+/// A stored state: `app` with these weights.
 fn stored(weights: [u64; 2]) -> Stored {
     let weight = |server: &str, weight| (ServerName::new(server).unwrap(), Weight::new(weight).unwrap());
     let weights = [weight("blue", weights[0]), weight("green", weights[1])].into();
@@ -31,7 +31,7 @@ fn stored(weights: [u64; 2]) -> Stored {
 }
 
 #[test]
-fn what_is_on_disk_is_enforced_once_consul_is_late_and_not_before() {
+fn stored_weights_are_enforced_only_when_consul_is_late_or_fails() {
     let mut rig = Rig::with(app([1, 1]), stored([90, 10]), false);
     rig.pass(FIRST_READ * 99 / 100);
     assert_eq!(rig.weights(), [1, 1]);
@@ -43,48 +43,48 @@ fn what_is_on_disk_is_enforced_once_consul_is_late_and_not_before() {
     let mut rig = Rig::with(app([1, 1]), stored([90, 10]), false);
     rig.session.consul_failed();
     rig.run();
-    assert_eq!(rig.weights(), [90, 10], "a read that failed is waited for no longer");
+    assert_eq!(rig.weights(), [90, 10], "a failed read ends the wait");
 
-    // What Consul says in time counts, and what lies on disk is not set first.
+    // If Consul answers in time, its weights are set and the stored ones are not.
     let mut rig = Rig::with(app([1, 1]), stored([90, 10]), false);
     rig.pass(FIRST_READ / 2);
-    rig.say(&[("app", &document(&[("blue", 50), ("green", 50)]))]);
+    rig.publish(&[("app", &document(&[("blue", 50), ("green", 50)]))]);
     rig.run();
     assert_eq!(rig.weights(), [50, 50]);
     assert!(!rig.haproxy.heard("weight 90"));
 }
 
 #[test]
-fn a_haproxy_that_is_away_is_asked_at_most_twice_a_second_and_at_once_when_it_is_back() {
+fn an_unreachable_haproxy_is_retried_at_most_twice_per_second_and_reconciled_when_it_answers() {
     let mut rig = Rig::settled(app([90, 10]), &[("app", &document(&[("blue", 90), ("green", 10)]))]);
     rig.pass(Duration::from_millis(1100));
-    let began = rig.now;
+    let start = rig.now;
     let mut asked = Vec::new();
-    while rig.now.since(began) < Duration::from_secs(60) {
+    while rig.now.since(start) < Duration::from_secs(60) {
         match rig.session.next(rig.now) {
             Step::Wait(until) => rig.now = until,
             Step::Ask(_) => {
                 asked.push(rig.now);
                 rig.session.answer(Err(ExchangeError::Refused(socket())), rig.now);
             }
-            Step::Send(line) => panic!("sent while it is away: {}", line.line().wire()),
+            Step::Send(line) => panic!("sent while HAProxy does not answer: {}", line.line().wire()),
         }
     }
     let pauses: Vec<Duration> = asked.windows(2).map(|pair| pair[1].since(pair[0])).collect();
-    assert!((100..=700).contains(&pauses.len()), "{} questions in a minute", pauses.len());
+    assert!((100..=700).contains(&pauses.len()), "{} queries in a minute", pauses.len());
     let (least, most) = (pauses.iter().min().unwrap(), pauses.iter().max().unwrap());
     assert!(*least >= Duration::from_millis(50) && *most <= Duration::from_millis(600), "{least:?} to {most:?}");
     assert!(!rig.session.converged());
-    // It comes back as another process, with other weights.
+    // It returns as a new process with other weights.
     rig.haproxy.reload();
-    rig.hand_edit("blue", 1);
+    rig.manual_edit("blue", 1);
     rig.pass(Duration::from_secs(1));
     assert_eq!(rig.weights(), [90, 10]);
     assert!(rig.events.iter().any(|event| matches!(event, Event::Up { .. })));
 }
 
 #[test]
-fn a_pass_never_waits_longer_than_the_resync() {
+fn the_interval_of_passes_never_exceeds_the_resync() {
     let mut rig = Rig::settled(app([90, 10]), &[("app", &document(&[("blue", 90), ("green", 10)]))]);
     for _ in 0..20 {
         let read = rig.backend("app").observed_at.unwrap();

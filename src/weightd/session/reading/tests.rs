@@ -13,22 +13,22 @@ fn both(weights: [u16; 2]) -> String {
     document(&[("blue", weights[0]), ("green", weights[1])])
 }
 
-/// A HAProxy that has these weights, as Consul says.
+/// A HAProxy with these weights, which match Consul.
 fn settled(weights: [u16; 2]) -> Rig {
     Rig::settled(app(weights), &[("app", &both(weights))])
 }
 
-/// The kinds of lines so far: a question, or one that sets weights.
+/// The kinds of the lines so far: a query or a line that sets weights.
 fn kinds(rig: &Rig) -> Vec<&'static str> {
     rig.haproxy.lines.iter().map(|line| if line.starts_with("set ") { "set" } else { "ask" }).collect()
 }
 
 #[test]
-fn a_document_without_a_zero_on_a_backend_that_is_as_accepted_needs_no_reading_before_it() {
+fn a_document_without_a_zero_for_an_unchanged_backend_needs_no_reading() {
     let mut rig = settled([90, 10]);
-    // Its read-back is the reading: what somebody else changed meanwhile is found by it.
-    rig.hand_edit("blue", 7);
-    rig.say(&[("app", &both([90, 20]))]);
+    // The read-back replaces the reading and detects changes by other programs.
+    rig.manual_edit("blue", 7);
+    rig.publish(&[("app", &both([90, 20]))]);
     assert!(!rig.session.converged(), "nothing was sent yet");
     rig.run();
     assert_eq!(rig.haproxy.lines[0], "set server app/green weight 20;show servers state app");
@@ -38,57 +38,57 @@ fn a_document_without_a_zero_on_a_backend_that_is_as_accepted_needs_no_reading_b
 }
 
 #[test]
-fn whatever_else_may_depend_on_the_present_state_is_read_first() {
+fn every_other_change_is_preceded_by_a_reading() {
     let first_line = |what: &str, mut rig: Rig, weights: [u16; 2]| {
         rig.haproxy.lines.clear();
-        rig.say(&[("app", &both(weights))]);
+        rig.publish(&[("app", &both(weights))]);
         rig.run();
         assert!(kinds(&rig).first().is_none_or(|kind| *kind == "ask"), "{what}: {:?}", rig.haproxy.lines);
     };
     let without_zero = [50, 50];
     first_line("a server goes to 0", settled([90, 10]), [0, 100]);
     first_line("a server stays at 0", settled([100, 0]), [50, 0]);
-    first_line("nothing is to be sent, so that nothing would be read back", settled([90, 10]), [90, 10]);
+    first_line("there is no weight to send and so no read-back", settled([90, 10]), [90, 10]);
     first_line("it was never read", Rig::new(app([90, 10])), without_zero);
 
     let mut rig = settled([90, 10]);
     rig.haproxy.server("app", "blue").op_state = 0;
     rig.haproxy.server("app", "green").op_state = 0;
     rig.pass_seconds(2);
-    first_line("nothing of it is usable", rig, without_zero);
+    first_line("no server is usable", rig, without_zero);
 
     let mut rig = settled([90, 10]);
     rig.pause(None, 60);
-    rig.say(&[("app", &both(without_zero))]);
+    rig.publish(&[("app", &both(without_zero))]);
     rig.run();
     assert!(!rig.haproxy.heard("set "), "it is paused");
 
     let mut rig = Rig::with(app([90, 10]), weightd_core::stored::Stored::default(), true);
-    rig.say(&[("app", &both([90, 10]))]);
+    rig.publish(&[("app", &both([90, 10]))]);
     rig.run();
-    rig.say(&[("app", &both(without_zero))]);
+    rig.publish(&[("app", &both(without_zero))]);
     rig.run();
-    assert!(!rig.haproxy.heard("set "), "it only observes");
+    assert!(!rig.haproxy.heard("set "), "the mode is observe");
     assert_eq!(rig.backend("app").observe_plan.as_ref().unwrap().to_string(), "green 10 → 50, blue 90 → 50");
 }
 
 #[test]
-fn a_process_that_was_not_noticed_yet_gets_all_weights_all_the_same() {
+fn an_undetected_new_process_still_gets_all_weights() {
     let mut rig = Rig::new(app([1, 1]));
-    rig.say(&[("app", &both([90, 10]))]);
+    rig.publish(&[("app", &both([90, 10]))]);
     rig.run();
     rig.haproxy.reload();
-    rig.say(&[("app", &both([90, 11]))]);
+    rig.publish(&[("app", &both([90, 11]))]);
     rig.run();
     assert_eq!(rig.weights(), [90, 11]);
     assert_eq!(rig.haproxy.violations, Vec::<String>::new());
 }
 
 #[test]
-fn an_old_reading_is_no_base_for_a_change() {
+fn an_old_reading_is_repeated_before_a_change() {
     let mut rig = settled([90, 10]);
     rig.now = rig.now + Duration::from_secs(60);
-    rig.say(&[("app", &both([50, 50]))]);
+    rig.publish(&[("app", &both([50, 50]))]);
     rig.run();
     assert_eq!(rig.weights(), [50, 50]);
     let set = kinds(&rig).iter().position(|kind| *kind == "set").unwrap();
@@ -96,21 +96,21 @@ fn an_old_reading_is_no_base_for_a_change() {
 }
 
 #[test]
-fn what_is_being_read_is_not_converged_before_it_is_decided() {
+fn a_backend_is_not_converged_between_its_reading_and_its_decision() {
     let mut rig = Rig::new(app([10, 10]));
-    rig.say(&[("app", &both([10, 10]))]);
+    rig.publish(&[("app", &both([10, 10]))]);
     while !rig.session.converged() {
         let waits = rig.step();
-        assert!(waits.is_none() || rig.session.converged(), "it needs no time");
+        assert!(waits.is_none() || rig.session.converged(), "it converges without a wait");
     }
     rig.run();
-    rig.say(&[("app", &both([10, 0]))]);
+    rig.publish(&[("app", &both([10, 0]))]);
     assert!(!rig.session.converged());
     while rig.step().is_none() {
         assert_eq!(rig.session.converged(), rig.weights() == [10, 0]);
     }
     assert!(rig.session.converged());
-    // A routine reading has nothing new to decide.
+    // A routine reading brings no new decision.
     rig.now = rig.now + Duration::from_secs(1);
     while rig.step().is_none() {
         assert!(rig.session.converged());
@@ -118,28 +118,28 @@ fn what_is_being_read_is_not_converged_before_it_is_decided() {
 }
 
 #[test]
-fn the_servers_of_a_reading_wait_for_the_roles_and_for_no_other_reading() {
+fn the_servers_of_a_reading_wait_for_the_roles_without_a_second_reading() {
     let mut haproxy = app([100, 0]);
     haproxy.server("app", "green").backup = true;
     let mut rig = Rig::new(haproxy);
-    rig.say(&[("app", &both([0, 100]))]);
+    rig.publish(&[("app", &both([0, 100]))]);
     rig.run();
     let asked: Vec<_> = rig.haproxy.lines.iter().filter(|line| line.contains("servers state")).collect();
     assert_eq!(asked.len(), 1, "{asked:?}");
-    assert!(rig.backend("app").guarded().is_some(), "a backup takes no part in it");
+    assert!(rig.backend("app").guarded().is_some(), "a backup does not count as usable");
     assert_eq!(rig.weights(), [100, 0]);
 }
 
 #[test]
-fn where_the_roles_did_not_come_the_next_reading_begins_with_the_servers_again() {
+fn after_a_failed_query_for_roles_the_next_reading_starts_with_the_servers() {
     let mut rig = Rig::new(app([100, 0]));
-    rig.say(&[("app", &both([50, 100]))]);
+    rig.publish(&[("app", &both([50, 100]))]);
     while !rig.haproxy.heard("servers state") {
         rig.step();
     }
     let address: crate::haproxy::Address = "unix:/run/haproxy/admin.sock".parse().unwrap();
     rig.fail(ExchangeError::Busy(address));
-    rig.hand_edit("blue", 30);
+    rig.manual_edit("blue", 30);
     rig.pass_seconds(1);
     assert_eq!(rig.weights(), [50, 100]);
     let mut changes = rig.changes();
@@ -148,19 +148,19 @@ fn where_the_roles_did_not_come_the_next_reading_begins_with_the_servers_again()
 }
 
 #[test]
-fn a_hand_edit_is_corrected_with_the_next_routine_pass() {
+fn a_manual_edit_is_corrected_in_the_next_routine_pass() {
     let mut rig = settled([90, 10]);
     rig.pass_seconds(5);
-    rig.hand_edit("green", 77);
+    rig.manual_edit("green", 77);
     rig.pass_seconds(2);
     assert_eq!(rig.weights(), [90, 10]);
     assert_eq!(rig.changes(), [("green 10".to_owned(), Cause::Drift)]);
 }
 
 #[test]
-fn a_backend_that_somebody_else_changed_is_read_again_a_second_later_whatever_the_pass_takes() {
+fn a_backend_with_drift_is_read_again_after_a_second_even_if_the_pass_is_longer() {
     let mut haproxy = app([90, 10]);
-    // So many servers that a pass takes far longer.
+    // With this many servers, a pass takes far longer than one second.
     let servers: Vec<_> = (0..600).map(|n| (format!("s{n}"), 1)).collect();
     let servers: Vec<_> = servers.iter().map(|(server, weight)| (server.as_str(), *weight)).collect();
     let many: Vec<_> = (0..12).map(|n| format!("other{n}")).collect();
@@ -171,18 +171,18 @@ fn a_backend_that_somebody_else_changed_is_read_again_a_second_later_whatever_th
     keys.push(("app".to_owned(), both([90, 10])));
     let keys: Vec<_> = keys.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
     let mut rig = Rig::settled(haproxy, &keys);
-    rig.hand_edit("green", 77);
+    rig.manual_edit("green", 77);
     while rig.weights() != [90, 10] {
         rig.pass(Duration::from_millis(100));
         assert!(rig.now.since(weightd_core::model::Moment::default()) < Duration::from_secs(30));
     }
-    rig.hand_edit("green", 78);
+    rig.manual_edit("green", 78);
     rig.pass(Duration::from_millis(1200));
     assert_eq!(rig.weights(), [90, 10], "it was read again soon");
 }
 
 #[test]
-fn a_server_that_is_added_is_no_drift_and_contends_with_nobody() {
+fn an_added_server_is_neither_drift_nor_contention() {
     let mut rig = Rig::settled(app([90, 10]), &[("app", &document(&[("blue", 90), ("green", 10), ("red", 5)]))]);
     rig.haproxy.add_server("app", "red", 1);
     for round in 0..6 {
@@ -195,14 +195,14 @@ fn a_server_that_is_added_is_no_drift_and_contends_with_nobody() {
     assert_eq!(rig.backend("app").drift_corrections, 0);
     assert!(!rig.backend("app").contention.contended());
     assert!(rig.changes().iter().all(|(_, cause)| *cause == Cause::NewServer), "{:?}", rig.changes());
-    // Somebody's hand on it is drift as ever.
-    rig.hand_edit("red", 200);
+    // A manual change of it is still drift.
+    rig.manual_edit("red", 200);
     rig.pass_seconds(2);
     assert_eq!(rig.backend("app").drift_corrections, 1);
 }
 
 #[test]
-fn a_server_that_is_deleted_is_not_shown_any_more() {
+fn a_deleted_server_is_not_in_the_status() {
     let mut rig = settled([90, 10]);
     rig.haproxy.remove_server("app", "green");
     rig.pass_seconds(2);
@@ -212,7 +212,7 @@ fn a_server_that_is_deleted_is_not_shown_any_more() {
 }
 
 #[test]
-fn a_refresh_reads_what_is_old_and_nothing_else() {
+fn a_refresh_reads_only_outdated_backends() {
     let mut rig = settled([90, 10]);
     let asked = rig.now + Duration::from_millis(800);
     rig.pass(Duration::from_millis(800));

@@ -2,7 +2,7 @@ use weightd_core::observed::SetError;
 
 use super::super::tests::rig::{Model, Rig, name};
 
-/// A HAProxy whose backends `app` and `other` have these servers.
+/// A HAProxy with these servers in the backends `app` and `other`.
 fn haproxy(servers: &[(&str, u16)]) -> Model {
     let mut model = Model::with("app", "roundrobin", servers).and("other", "roundrobin", servers);
     for backend in ["app", "other"] {
@@ -17,7 +17,7 @@ fn rig(servers: &[(&str, u16)]) -> Rig {
     Rig::new(haproxy(servers))
 }
 
-/// The rows, as `backend server weight initial`.
+/// Returns the rows as `backend server weight initial`; `None` if there is no content.
 fn rows(rig: &Rig) -> Option<Vec<String>> {
     let row = |line: &str| {
         let fields: Vec<&str> = line.split(' ').collect();
@@ -31,13 +31,13 @@ fn none() -> Vec<String> {
 }
 
 #[test]
-fn it_has_what_is_accepted_of_the_servers_that_are_named_and_exist() {
+fn the_file_has_the_accepted_weights_of_named_servers_that_exist() {
     let mut rig = rig(&[("blue", 100), ("green", 0), ("other", 3)]);
-    rig.say(&[("app", r#"{"weights":{"blue":90,"green":10,"red":5}}"#)]);
+    rig.publish(&[("app", r#"{"weights":{"blue":90,"green":10,"red":5}}"#)]);
     assert_eq!(rows(&rig), None, "nothing is known before the first reading");
     rig.run();
     assert_eq!(rows(&rig).unwrap(), ["app blue 90 7", "app green 10 7"]);
-    // In a new process it stays as it was until that was read.
+    // A new process changes nothing until it was read.
     rig.haproxy.reload();
     rig.session.read_all_now();
     while rig.session.is_settled() {
@@ -46,40 +46,40 @@ fn it_has_what_is_accepted_of_the_servers_that_are_named_and_exist() {
     assert_eq!(rows(&rig), None);
     rig.run();
     assert_eq!(rows(&rig).unwrap(), ["app blue 90 7", "app green 10 7"]);
-    // A key that vanished is no instruction.
-    rig.say(&[]);
+    // A removed key is not an instruction.
+    rig.publish(&[]);
     assert_eq!(rows(&rig).unwrap().len(), 2);
 }
 
 #[test]
-fn what_the_guards_keep_back_is_not_in_it() {
+fn a_guarded_change_is_not_in_the_file() {
     let mut rig = rig(&[("blue", 100), ("green", 0)]);
     rig.haproxy.server("app", "green").op_state = 0;
-    rig.say(&[("app", r#"{"weights":{"blue":100,"green":0}}"#)]);
+    rig.publish(&[("app", r#"{"weights":{"blue":100,"green":0}}"#)]);
     rig.run();
-    rig.say(&[("app", r#"{"weights":{"blue":0,"green":100}}"#)]);
+    rig.publish(&[("app", r#"{"weights":{"blue":0,"green":100}}"#)]);
     rig.run();
     assert_eq!(rows(&rig).unwrap(), ["app blue 100 7", "app green 0 7"]);
 }
 
 #[test]
-fn where_something_forbids_setting_it_has_what_haproxy_has() {
+fn the_file_has_the_weights_of_haproxy_while_weightd_must_not_set_them() {
     const SHIFT: [(&str, &str); 1] = [("app", r#"{"weights":{"blue":0,"green":100}}"#)];
     let servers = [("blue", 100), ("green", 3)];
 
     let mut paused = rig(&servers);
     paused.pause(None, 60);
-    paused.say(&SHIFT);
+    paused.publish(&SHIFT);
     paused.run();
-    assert_eq!(rows(&paused).unwrap(), none(), "nothing was ever accepted here");
+    assert_eq!(rows(&paused).unwrap(), none(), "no document was accepted yet");
 
     let mut paused = rig(&servers);
-    paused.say(&SHIFT);
+    paused.publish(&SHIFT);
     paused.run();
     assert_eq!(rows(&paused).unwrap(), ["app blue 0 7", "app green 100 7"]);
     paused.pause(None, 60);
-    paused.hand_edit("blue", 100);
-    paused.hand_edit("green", 3);
+    paused.manual_edit("blue", 100);
+    paused.manual_edit("green", 3);
     paused.pass_seconds(2);
     assert_eq!(rows(&paused).unwrap(), ["app blue 100 7", "app green 3 7"], "a person set it");
 
@@ -87,16 +87,16 @@ fn where_something_forbids_setting_it_has_what_haproxy_has() {
     for server in ["blue", "green"] {
         rejected.haproxy.server("app", server).quirk = Some(("Proxy is disabled.\n", false));
     }
-    rejected.say(&SHIFT);
+    rejected.publish(&SHIFT);
     rejected.run();
     assert_eq!(rejected.session.backends[&name("app")].set_error, Some(SetError::Disabled));
     assert_eq!(rows(&rejected).unwrap(), ["app blue 100 7", "app green 3 7"], "HAProxy rejects it");
 
     let mut unusable = rig(&servers);
-    unusable.say(&SHIFT);
+    unusable.publish(&SHIFT);
     unusable.run();
     for (server, weight) in [("blue", 100), ("green", 3)] {
-        unusable.hand_edit(server, weight);
+        unusable.manual_edit(server, weight);
         unusable.haproxy.server("app", server).op_state = 0;
     }
     unusable.pass_seconds(2);
@@ -105,16 +105,16 @@ fn where_something_forbids_setting_it_has_what_haproxy_has() {
 }
 
 #[test]
-fn what_is_released_leaves_it_and_a_memory_that_was_lost_writes_nothing() {
+fn a_release_removes_the_rows_and_a_lost_state_writes_no_file() {
     let mut rig = rig(&[("blue", 100)]);
-    rig.say(&[]);
+    rig.publish(&[]);
     rig.run();
-    assert_eq!(rows(&rig), None, "Consul never said anything: the file that exists may be all there is");
-    rig.say(&[("app", r#"{"weights":{"blue":90}}"#), ("other", r#"{"weights":{"blue":1}}"#)]);
+    assert_eq!(rows(&rig), None, "no document was ever read: the existing file must stay");
+    rig.publish(&[("app", r#"{"weights":{"blue":90}}"#), ("other", r#"{"weights":{"blue":1}}"#)]);
     rig.run();
-    rig.say(&[("app", r#"{"release":true}"#), ("other", r#"{"weights":{"blue":1}}"#)]);
+    rig.publish(&[("app", r#"{"release":true}"#), ("other", r#"{"weights":{"blue":1}}"#)]);
     rig.run();
     assert_eq!(rows(&rig).unwrap(), ["other blue 1 7"]);
-    rig.say(&[("app", r#"{"release":true}"#), ("other", r#"{"release":true}"#)]);
+    rig.publish(&[("app", r#"{"release":true}"#), ("other", r#"{"release":true}"#)]);
     assert_eq!(rows(&rig).unwrap(), none());
 }

@@ -1,4 +1,4 @@
-//! A session beside a HAProxy and a Consul that are models, and a clock that a test moves.
+//! A session with models of HAProxy and Consul, and a clock that the test moves.
 
 use std::time::Duration;
 
@@ -15,16 +15,16 @@ use weightd_core::{
 use super::super::{Session, Step, Timing};
 use crate::haproxy::{Answer, ExchangeError};
 
-#[expect(unreachable_pub, reason = "the tests of the whole daemon use it as a module of their own")]
+#[expect(unreachable_pub, reason = "the integration tests include this module as well")]
 #[path = "../../../../tests/it/fakes/model.rs"]
 pub(crate) mod model;
 
 pub(crate) use model::Model;
 
-/// What is asked and sent without a pause between: far more than any test needs.
-const MANY: usize = 10_000;
+/// Maximum number of consecutive steps without a wait: far more than any test needs.
+const MAX_STEPS: usize = 10_000;
 
-/// A session and its world.
+/// A session with its models and its clock.
 pub(crate) struct Rig {
     pub(crate) session: Session,
     pub(crate) haproxy: Model,
@@ -36,12 +36,12 @@ pub(crate) struct Rig {
 }
 
 impl Rig {
-    /// A session in mode enforce that has read nothing yet.
+    /// Creates a session in mode enforce without any reading.
     pub(crate) fn new(haproxy: Model) -> Self {
         Self::with(haproxy, Stored::default(), false)
     }
 
-    /// A session that remembers something.
+    /// Creates a session with a stored state.
     pub(crate) fn with(haproxy: Model, stored: Stored, observe_only: bool) -> Self {
         let timing = Timing { resync: Duration::from_secs(10), process_poll: Duration::from_secs(1) };
         let session = Session::new(stored, observe_only, timing, Moment::default());
@@ -49,10 +49,10 @@ impl Rig {
         Self { session, haproxy, now: Moment::default(), events: Vec::new(), decoder, index: 0 }
     }
 
-    /// One whose HAProxy is as Consul says, and which has read that.
+    /// Creates a session that converged: all weights of HAProxy match Consul.
     pub(crate) fn settled(haproxy: Model, documents: &[(&str, &str)]) -> Self {
         let mut rig = Self::new(haproxy);
-        rig.say(documents);
+        rig.publish(documents);
         rig.run();
         assert!(rig.session.converged());
         rig.haproxy.lines.clear();
@@ -60,8 +60,8 @@ impl Rig {
         rig
     }
 
-    /// Consul has these keys below the prefix, with a new index each, and no other.
-    pub(crate) fn say(&mut self, keys: &[(&str, &str)]) {
+    /// Replaces all keys below the prefix in Consul. Each publish has a new index.
+    pub(crate) fn publish(&mut self, keys: &[(&str, &str)]) {
         self.index += 1;
         let entry = |(key, value): &(&str, &str)| Entry {
             key: format!("w/{key}").into(),
@@ -70,10 +70,10 @@ impl Rig {
         };
         let entries: Vec<_> = keys.iter().map(entry).collect();
         let state = self.decoder.decode(&entries).unwrap();
-        self.session.take(&state, self.now);
+        self.session.set_desired(&state, self.now);
     }
 
-    /// Carries out one step. None if another one follows at once.
+    /// Executes one step. Returns the moment to wait for, or `None` if another step follows at once.
     pub(crate) fn step(&mut self) -> Option<Moment> {
         let step = self.session.next(self.now);
         let (wire, commands) = match &step {
@@ -87,12 +87,12 @@ impl Rig {
         None
     }
 
-    /// Carries out steps until the session waits, without any time passing.
+    /// Executes steps until the session waits. No time passes.
     pub(crate) fn run(&mut self) {
         self.run_until(self.now);
     }
 
-    /// Carries out steps while this much time passes.
+    /// Executes steps while this much time passes.
     pub(crate) fn pass(&mut self, time: Duration) {
         self.run_until(self.now + time);
     }
@@ -111,7 +111,7 @@ impl Rig {
                 Some(_) | None => at_once += 1,
             }
             assert!(
-                at_once < MANY,
+                at_once < MAX_STEPS,
                 "the session never waits: {:?}",
                 self.haproxy.lines.iter().rev().take(5).collect::<Vec<_>>()
             );
@@ -120,40 +120,40 @@ impl Rig {
         self.events.extend(self.session.take_events());
     }
 
-    /// No answer comes to the next line.
+    /// Fails the next line with `error`.
     pub(crate) fn fail(&mut self, error: ExchangeError) {
-        assert!(!matches!(self.session.next(self.now), Step::Wait(_)), "there is a line to fail");
+        assert!(!matches!(self.session.next(self.now), Step::Wait(_)), "the session sends no line");
         self.session.answer(Err(error), self.now);
         self.events.extend(self.session.take_events());
     }
 
-    /// A person sets a weight.
-    pub(crate) fn hand_edit(&mut self, server: &str, weight: u16) {
+    /// Sets a weight in HAProxy as an operator would.
+    pub(crate) fn manual_edit(&mut self, server: &str, weight: u16) {
         self.haproxy.server("app", server).weight = weight;
     }
 
-    /// Pauses one backend, or all.
+    /// Pauses one backend, or all backends.
     pub(crate) fn pause(&mut self, backend: Option<&str>, seconds: u64) {
         let until = self.now + Duration::from_secs(seconds);
         self.session.pause(&scope(backend), Pause { until, ..Pause::default() }, self.now);
     }
 
-    /// Resumes one backend, or all.
+    /// Resumes one backend, or all backends.
     pub(crate) fn resume(&mut self, backend: Option<&str>) -> usize {
         self.session.resume(&scope(backend), &Ended::Lifted { by: None, uid: None })
     }
 
-    /// A backend as the session knows it.
+    /// Returns a backend of the session.
     pub(crate) fn backend(&self, backend: &str) -> &weightd_core::backend::Backend {
         &self.session.backends[&name(backend)]
     }
 
-    /// The weights that HAProxy has in `app`.
+    /// Returns the weights of `app` in HAProxy.
     pub(crate) fn weights(&self) -> Vec<u16> {
         self.haproxy.weights("app")
     }
 
-    /// The weights that were set, as `server weight`, and why.
+    /// Returns the weights that were set, as `server weight`, and their causes.
     pub(crate) fn changes(&self) -> Vec<(String, Cause)> {
         let changed = |event: &Event| match event {
             Event::Changed { change, cause, .. } => Some((format!("{} {}", change.server, change.to), *cause)),
@@ -162,24 +162,24 @@ impl Rig {
         self.events.iter().filter_map(changed).collect()
     }
 
-    /// What the reasons of `app` are.
+    /// Returns the reason codes of `app`.
     pub(crate) fn reasons(&self) -> Vec<String> {
         let reasons = weightd_core::diagnosis::reasons(self.backend("app"), self.session.pauses.of(&name("app")));
         reasons.into_iter().map(|reason| reason.reason.into_owned()).collect()
     }
 }
 
-/// The name of a backend.
+/// Returns the name of a backend.
 pub(crate) fn name(backend: &str) -> BackendName {
     BackendName::new(backend).unwrap()
 }
 
-/// One backend, or all.
+/// Returns the scope of one backend, or of all backends.
 pub(crate) fn scope(backend: Option<&str>) -> Scope {
     Scope::of(backend.map(name).as_ref())
 }
 
-/// A document with these weights.
+/// Returns a document with these weights.
 pub(crate) fn document(weights: &[(&str, u16)]) -> String {
     let weight = |(server, weight): &(&str, u16)| {
         assert!(Weight::new(u64::from(*weight)).is_ok());

@@ -1,6 +1,6 @@
-//! What comes in beside HAProxy's answers: what Consul says, and requests for a reading.
+//! Inputs other than the answers of HAProxy: the state of Consul, and requests for a reading.
 //!
-//! Must never decide what a weight should be, and must never turn what is absent into an instruction.
+//! Must not decide the value of a weight, and must not treat an absent key as an instruction.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,10 +14,10 @@ use weightd_core::{
 use super::Session;
 
 impl Session {
-    /// Takes what Consul says, read at this moment. Only the backends with something new are decided at once.
-    pub fn take(&mut self, state: &Arc<DesiredState>, read_at: Moment) {
+    /// Stores the state of Consul that was read at `read_at`. Only backends with a change are decided at once.
+    pub fn set_desired(&mut self, state: &Arc<DesiredState>, read_at: Moment) {
         let before = self.desired.replace(Arc::clone(state));
-        // Both are ordered by name, and what did not change is the same object: one step for each.
+        // Both maps are ordered by name, and an unchanged document is the same object: one step for each backend.
         let mut before = before.iter().flat_map(|before| &before.backends).peekable();
         for (name, published) in &state.backends {
             while before.next_if(|(earlier, _)| *earlier < name).is_some() {}
@@ -28,20 +28,21 @@ impl Session {
             let pending = backend.accepted != backend.desired;
             let changed = backend.update_key(Some(published), read_at);
             let stops_no_server = backend.desired.as_ref().is_some_and(|desired| desired.stops_no_server());
-            // A new document is in Consul until it is accepted. What the disk has of an earlier one, or of a backend that is
-            // released, must not come back.
+            // A new document stays in Consul until it is accepted, so that only these need a new stored form: a pending
+            // document that was replaced, and the old document of a released backend. The next start must not enforce
+            // those.
             if pending || !backend.managed() {
-                self.stored_form_changed(name);
+                self.mark_changed(name);
             }
-            self.unsaved.memory = true;
+            self.unsaved.state = true;
             if changed && stops_no_server {
-                self.queue.direct(name.clone());
+                self.queue.push_direct(name.clone());
             } else if changed {
-                self.queue.urgent(name.clone());
+                self.queue.push_urgent(name.clone());
             }
             self.report(name);
         }
-        // Also for what was released.
+        // Released backends change the file as well.
         self.unsaved.server_state = true;
         let mut found = state.backends.keys().peekable();
         let vanished = self.backends.keys().filter(|name| {
@@ -54,10 +55,10 @@ impl Session {
             backend.update_key(None, read_at);
             let managed = backend.managed();
             if withdrawn {
-                self.stored_form_changed(&name);
+                self.mark_changed(&name);
             }
             self.report(&name);
-            if !managed && !self.wanted.contains(&name) {
+            if !managed && !self.also_read.contains(&name) {
                 self.backends.remove(&name);
                 self.reported.remove(&name);
             }
@@ -67,7 +68,7 @@ impl Session {
         }
     }
 
-    /// Consul's first read failed: the weights on disk are enforced.
+    /// Enforces the weights on disk because the first read of Consul failed.
     pub fn consul_failed(&mut self) {
         if !self.enforcing {
             self.events.push(Event::EnforcingFromDisk { failed: true });
@@ -75,45 +76,45 @@ impl Session {
         }
     }
 
-    /// From now on what is accepted is enforced, whether or not Consul has answered.
+    /// Starts to enforce the accepted weights, with or without an answer of Consul.
     pub fn enforce(&mut self) {
         self.enforcing = true;
         self.read_all_now();
     }
 
-    /// Reads these backends as well, whether or not they are managed.
-    pub fn want(&mut self, names: impl IntoIterator<Item = BackendName>) {
+    /// Adds backends that are read although no document manages them.
+    pub fn also_read(&mut self, names: impl IntoIterator<Item = BackendName>) {
         for name in names {
             self.backends.entry(name.clone()).or_default();
-            self.queue.urgent(name.clone());
-            self.wanted.insert(name);
+            self.queue.push_urgent(name.clone());
+            self.also_read.insert(name);
         }
     }
 
-    /// HAProxy, or its servers, may be different from before: everything is read as soon as possible.
+    /// Queues all backends for an urgent reading, because HAProxy or its servers may have changed.
     pub(super) fn read_all_now(&mut self) {
         for backend in self.backends.values_mut() {
             backend.interrupted();
         }
-        self.queue.only_urgent(self.read_with().map(|(name, _)| name.clone()).collect());
+        self.queue.only_urgent(self.routine_backends().map(|(name, _)| name.clone()).collect());
     }
 
-    /// Reads every backend that HAProxy has and whose last reading is older than `age`, as fast as HAProxy's traffic permits.
+    /// Starts a fast pass over all existing backends with a last reading older than `age`.
     pub fn refresh(&mut self, age: Duration, now: Moment) {
         let old = |backend: &Backend| backend.observed_at.is_none_or(|at| now.since(at) > age);
-        let names: Vec<_> = self.present().filter(|(_, b)| old(b)).map(|(name, _)| name.clone()).collect();
+        let names: Vec<_> = self.existing_backends().filter(|(_, b)| old(b)).map(|(name, _)| name.clone()).collect();
         if !names.is_empty() {
-            self.queue.hurry(names, now);
+            self.queue.start_fast_pass(names, now);
         }
     }
 
-    /// Whether the last reading of every backend that HAProxy has was at most `age` old at `asked`.
+    /// Whether the last reading of every existing backend was at most `age` old at `asked`.
     pub fn read_within(&self, age: Duration, asked: Moment) -> bool {
-        self.present().all(|(_, backend)| backend.observed_at.is_some_and(|at| asked.since(at) <= age))
+        self.existing_backends().all(|(_, backend)| backend.observed_at.is_some_and(|at| asked.since(at) <= age))
     }
 
-    /// The backends that are read and that HAProxy has, as far as is known.
-    fn present(&self) -> impl Iterator<Item = (&BackendName, &Backend)> {
-        self.read_with().filter(|(_, backend)| backend.matched != Matched::No)
+    /// The backends of the routine pass that HAProxy has, as far as is known.
+    fn existing_backends(&self) -> impl Iterator<Item = (&BackendName, &Backend)> {
+        self.routine_backends().filter(|(_, backend)| backend.matched != Matched::No)
     }
 }
