@@ -168,7 +168,7 @@ fn backends(session: &Session) -> Vec<Finding> {
     }
     for (name, backend) in managed() {
         if backend.roles.as_ref().is_some_and(Roles::known_static) {
-            let detail = format!("{name}: with `balance static-rr`, HAProxy accepts no new weights while it runs");
+            let detail = format!("{name}: `balance static-rr` accepts no new weights while HAProxy runs");
             let hint =
                 format!("`balance roundrobin` in `backend {name}` of haproxy.cfg, and `systemctl reload haproxy`");
             findings.push(Finding::fail("algorithm", detail, hint));

@@ -180,7 +180,7 @@ pub(super) fn of_haproxy(backends: &BTreeMap<BackendName, HaproxyBackend>) -> Ca
             }
             Some(roles) if roles.known_static() => Skipped::nothing(
                 backend,
-                "with `balance static-rr`, HAProxy accepts no new weights while it runs",
+                "`balance static-rr` accepts no new weights while HAProxy runs",
                 "use `balance roundrobin`, reload HAProxy, then import the backend by its name",
             ),
             Some(roles) => {

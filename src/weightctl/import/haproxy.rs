@@ -49,7 +49,7 @@ async fn names(reader: &Reader) -> Result<BTreeSet<BackendName>, ExchangeError> 
 fn failed(error: ExchangeError) -> Failure {
     let hint = match &error {
         ExchangeError::NoSocket(_) | ExchangeError::NotASocket(_) | ExchangeError::Refused(_) => {
-            "check that HAProxy runs, and compare the path with `stats socket` in haproxy.cfg".to_owned()
+            "check that HAProxy runs, and that this is the path of `stats socket` in haproxy.cfg".to_owned()
         }
         ExchangeError::Permission(Address::Unix(path)) => {
             format!("run the command with sudo: this user may not open {}", path.display())

@@ -88,7 +88,7 @@ fn a_backend_that_weightd_cannot_manage_is_skipped_without_a_failure() {
     insta::assert_snapshot!(sentences(&source.skipped).join("\n"), @r"
     not imported: empty: the backend has no servers; no action is necessary
     not imported: off: the backend is disabled; import it by its name after you enable it
-    not imported: static: with `balance static-rr`, HAProxy accepts no new weights while it runs; use `balance roundrobin`, reload HAProxy, then import the backend by its name
+    not imported: static: `balance static-rr` accepts no new weights while HAProxy runs; use `balance roundrobin`, reload HAProxy, then import the backend by its name
     ");
 }
 
