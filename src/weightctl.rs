@@ -1,10 +1,10 @@
-//! weightctl: what people and pipelines use to look at weights and to change them.
+//! weightctl: the command-line tool that shows and changes weights, for people and pipelines.
 //!
-//! Talks to Consul with the user's own token, so that it works from a laptop and when no weightd runs; with
-//! `--local` to the weightd of this host. Data goes to stdout, talk to stderr, and nothing else than
-//! [`Exit`]'s numbers comes out at the end. What a command would change is worked out without I/O
-//! ([`crate::documents::edit`]), shown before anybody is asked, and written only if nobody else was faster. Must never
-//! change what it did not show, and must never talk to HAProxy but to look, in `check` and `import`.
+//! It talks to Consul with the user's own token, so it works from a laptop and without a running weightd. The verbs
+//! of this host talk to its weightd. Data goes to stdout, messages to stderr. The exit code is one of [`Exit`].
+//! [`crate::documents::edit`] computes a change without I/O. A command shows the change, asks, and writes it only if no
+//! other writer changed the backend meanwhile. It must never write a change that it did not show. Only `check` and
+//! `import` connect to HAProxy, and they only read.
 
 mod change;
 mod check;
@@ -44,32 +44,33 @@ use self::{
 };
 use crate::consul::Env;
 
-/// Runs the command that `args` are, and says how it ended.
+/// Runs the command line `args` and returns its exit code. `env` reads a variable of the environment.
 pub async fn run(args: impl Iterator<Item = OsString>, env: &Env<'_>) -> ExitCode {
     let args: Vec<_> = args.collect();
-    if let Some(words) = complete::asked(&args) {
+    if let Some(words) = complete::requested(&args) {
         return complete::run(words, env).into();
     }
     let mut command = cli::command();
     let parsed = command.try_get_matches_from_mut(args).and_then(|matches| Cli::from_arg_matches(&matches));
     let cli = match parsed {
         Ok(cli) => cli,
-        Err(answer) => return output::usage(&cli::explain(answer)).into(),
+        Err(error) => return output::usage(&cli::explain(error)).into(),
     };
-    let done = tokio::select! {
-        // A command that has an answer of its own to Ctrl-C gives that.
+    let result = tokio::select! {
+        // The command first: some commands handle Ctrl-C themselves.
         biased;
-        done = dispatch(&cli, env) => done,
+        result = dispatch(&cli, env) => result,
         _ = ctrl_c() => Err(Failure::new(Exit::Interrupted, "interrupted")),
     };
-    done.unwrap_or_else(|failure| {
-        // That the reader of stdout has gone is nothing to talk about.
-        if failure.exit != Exit::Ok {
-            output::failure(&failure);
-        }
-        failure.exit
-    })
-    .into()
+    result
+        .unwrap_or_else(|failure| {
+            // With `Exit::Ok`, the reader of stdout closed the pipe. That is no error.
+            if failure.exit != Exit::Ok {
+                output::failure(&failure);
+            }
+            failure.exit
+        })
+        .into()
 }
 
 async fn dispatch(cli: &Cli, env: &Env<'_>) -> Result<Exit, Failure> {

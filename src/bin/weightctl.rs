@@ -1,8 +1,8 @@
-//! Looks at weights and changes them; see [`weightd::weightctl`].
+//! Shows and changes weights; see [`weightd::weightctl`].
 
 use std::{env, process::ExitCode};
 
-// One thread is plenty for one request after another.
+// The requests are sequential: one thread is enough.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     weightd::weightctl::run(env::args_os(), &|name| env::var(name).ok()).await

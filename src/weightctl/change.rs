@@ -51,18 +51,18 @@ impl Flags {
         if self.yes || self.dry_run || output::can_ask() {
             return Ok(());
         }
-        Err(Failure::new(Exit::Usage, "there is no terminal to ask on")
-            .hint("add --yes to write without a question, or --dry-run to show what would change"))
+        Err(Failure::new(Exit::Usage, "cannot ask: stdin or stderr is no terminal")
+            .hint("add --yes to write without a question, or --dry-run to show the change"))
     }
 
-    /// Who changes it, why and when.
+    /// The change's author, reason, time and permissions. `env` supplies the author if there is no `--by`.
     pub(super) fn intent(&self, force: bool, create: bool, env: &Env<'_>) -> Intent {
         let by = self.by.clone().or_else(|| user(env)).unwrap_or_else(|| "unknown".to_owned());
         Intent { by, reason: self.reason.clone(), at: now(), force, create }
     }
 }
 
-/// The user who runs this process.
+/// The user: `SUDO_USER`, else `USER`, else `uid` and the user id of this process.
 pub(super) fn user(env: &Env<'_>) -> Option<String> {
     ["SUDO_USER", "USER"]
         .into_iter()
@@ -70,7 +70,7 @@ pub(super) fn user(env: &Env<'_>) -> Option<String> {
         .or_else(|| Some(format!("uid {}", std::fs::metadata("/proc/self").ok()?.uid())))
 }
 
-/// Now, to the second.
+/// The current time, RFC 3339 in UTC, in whole seconds.
 fn now() -> String {
     let now = Timestamp::now();
     Timestamp::from_second(now.as_second()).unwrap_or(now).to_string()
@@ -82,10 +82,10 @@ fn now() -> String {
 /// {
 ///   "backend": "app1",
 ///   "changed": true,      whether "after" differs from "before"
-///   "dry_run": false,     if true, nothing was written
-///   "index": 43,          ModifyIndex of what was read back; null if nothing was written
-///   "before": {…},        as `get BACKEND` shows a backend; null if there was no key
-///   "after": {…}          the same
+///   "dry_run": false,     true if nothing was written because of --dry-run
+///   "index": 43,          ModifyIndex of the backend; null if --dry-run prevented a write
+///   "before": {…},        in the format of `get BACKEND`; null if there was no key
+///   "after": {…}          in the same format
 /// }
 /// ```
 #[derive(Debug, Serialize)]
@@ -130,16 +130,16 @@ pub(super) async fn carry_out(
 ) -> Result<Exit, Failure> {
     let outcome = Outcome::of(backend, edit, flags);
     if !outcome.changed {
-        output::say(&format!("nothing to change: {backend} {}", edit.after.summary()));
+        output::message(&format!("nothing to change: {backend} {}", edit.after.summary()));
         format.json(&outcome)?;
         return Ok(Exit::Ok);
     }
-    output::say(preview(backend, edit).trim_end());
+    output::message(preview(backend, edit).trim_end());
     if let Some(serving) = serving {
         serving.notes();
     }
     if flags.dry_run {
-        output::say("dry run: nothing was written");
+        output::message("dry run: nothing was written");
         format.json(&outcome)?;
         return Ok(Exit::Ok);
     }
@@ -155,18 +155,18 @@ pub(super) async fn write(documents: &Documents, backend: &BackendName, edit: &E
         biased;
         written = documents.write(backend, &edit.write) => written?,
         _ = ctrl_c() => {
-            return Err(Failure::new(Exit::Interrupted, "interrupted while writing, so it may have been written")
+            return Err(Failure::new(Exit::Interrupted, "interrupted during the write; Consul may have the change")
                 .hint(format!("`weightctl get {backend}` shows what is in Consul")));
         }
     };
     match written {
         Written::Yes { index } => {
-            output::say(&format!("written: {backend} {}, index {index}", edit.after.summary()));
+            output::message(&format!("written: {backend} {}, index {index}", edit.after.summary()));
             Ok(index)
         }
         Written::Conflict => Err(changed_by_another(documents, backend, "nothing was written").await),
         Written::Superseded => {
-            let what = "Consul accepted the write, but has other content now";
+            let what = "Consul accepted the write, but another write replaced it";
             Err(changed_by_another(documents, backend, what).await)
         }
     }
@@ -183,14 +183,15 @@ async fn changed_by_another(documents: &Documents, backend: &BackendName, what: 
             format!("it is now {}{detail}{separator}{origin}", view.summary())
         }
         Ok(None) => "it has no key now".to_owned(),
-        Err(_) => "its present content cannot be read".to_owned(),
+        Err(_) => "its current content cannot be read".to_owned(),
     };
-    Failure::new(Exit::Conflict, format!("`{backend}` was changed meanwhile by another writer: {what}; {now}"))
-        .hint(format!("`weightctl get {backend}` shows it; run the command again if it is still right"))
+    Failure::new(Exit::Conflict, format!("another writer changed `{backend}` meanwhile: {what}; {now}")).hint(format!(
+        "`weightctl get {backend}` shows the backend; run the command again if the change is still correct"
+    ))
 }
 
-/// Asks on the terminal, unless --yes is given. The question names the Consul that is written to. Every answer
-/// except yes is no, and ends the command.
+/// Asks on the terminal, unless --yes is given. The question names the address of Consul. Every answer except `y` and
+/// `yes` cancels the command.
 pub(super) async fn confirm(documents: &Documents, flags: &Flags) -> Result<(), Failure> {
     if flags.yes {
         return Ok(());
@@ -206,7 +207,7 @@ pub(super) async fn confirm(documents: &Documents, flags: &Flags) -> Result<(), 
 async fn answered_with_yes(question: &str) -> Result<bool, Failure> {
     output::ask(question);
     let (answer, answered) = oneshot::channel();
-    // The read of a line cannot be interrupted: do not wait for this thread.
+    // A blocking read cannot be interrupted: on Ctrl-C this thread is abandoned.
     thread::spawn(move || {
         let mut line = String::new();
         let _ = answer.send(io::stdin().read_line(&mut line).map(|_| line));
@@ -214,14 +215,14 @@ async fn answered_with_yes(question: &str) -> Result<bool, Failure> {
     tokio::select! {
         biased;
         _ = ctrl_c() => {
-            output::say("");
+            output::message("");
             Err(Failure::new(Exit::Interrupted, "interrupted; nothing was written"))
         }
         line = answered => {
             let line = line.unwrap_or_else(|_| Ok(String::new()));
             let line = line.map_err(|error| Failure::caused(Exit::Failure, error).context("cannot read the answer"))?;
             if !line.ends_with('\n') {
-                output::say("");
+                output::message("");
             }
             Ok(matches!(line.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
         }
@@ -233,7 +234,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_user_behind_sudo_is_the_one_who_changed_it() {
+    fn the_author_is_the_user_who_ran_sudo() {
         let env = |set: &'static [(&str, &str)]| {
             move |name: &str| set.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
         };
@@ -243,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn the_time_is_utc_to_the_second() {
+    fn the_time_is_utc_in_whole_seconds() {
         let now = now();
         assert_eq!(now.len(), "2026-11-21T10:00:00Z".len(), "{now}");
         assert!(now.ends_with('Z'));

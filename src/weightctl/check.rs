@@ -1,7 +1,7 @@
-//! Checks everything that a shift depends on. Every failure comes with the command that fixes it.
+//! Checks everything that a change of weights depends on. Every failure comes with the command that fixes it.
 //!
-//! Owns the list of checks and their order. Changes nothing in Consul or HAProxy: it reads HAProxy with weightd's own
-//! session and a client that can only read ([`crate::weightd::survey`]).
+//! This module defines the list of checks and their order. It changes nothing in Consul or HAProxy: it reads HAProxy
+//! with weightd's own session and a read-only client ([`crate::weightd::survey`]).
 
 mod consul;
 mod finding;
@@ -16,10 +16,10 @@ use self::finding::Report;
 use super::{Exit, context::Context, failure::Failure};
 use crate::haproxy;
 
-/// Find what is wrong, with the command that fixes it
+/// Find problems, each with the command that fixes it
 ///
-/// Checks Consul, the rights of your token and every document; on a host with HAProxy also each HAProxy in weightd's
-/// configuration, and weightd itself. Changes nothing. Ends with 0 if nothing failed, else with 1.
+/// Checks Consul, the rights of your token and every document. On a host with HAProxy, also checks each HAProxy in
+/// weightd's configuration, and weightd itself. Changes nothing. Exits with 0 if no check fails, else with 1.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The configuration of this host's weightd
@@ -41,11 +41,11 @@ pub(super) struct Args {
 #[derive(Debug, Clone)]
 struct Documents {
     state: Arc<DesiredState>,
-    /// Whether these are all documents.
+    /// Whether the token can read every document.
     complete: bool,
 }
 
-/// In JSON a [`Report`].
+/// Runs the checks. The JSON output is a [`Report`].
 pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Failure> {
     let consul = consul::check(context, args.read_only).await?;
     let mut sections = vec![consul.section];

@@ -1,4 +1,4 @@
-//! The command line: verbs, global options, and how a mistake in them is reported.
+//! The definition of the command line: verbs, global options, and the error text for a wrong verb.
 
 use std::path::PathBuf;
 
@@ -18,15 +18,15 @@ Examples:
   weightctl set app1 blue=90 green=10 --create     start to manage a backend
   weightctl set app1 blue=50 green=50 -m 'half'    show the change, ask, write
   weightctl set app1 blue=100 green=0 --yes        go back, without a question
-  weightctl status --local                         does the HAProxy of this host have it?
-  weightctl check                                  find what is wrong, and the command that fixes it
+  weightctl status --local                         compare this host's HAProxy with Consul
+  weightctl check                                  find problems and the commands to fix them
   weightctl pause app1 --for 30m                   this host: weightd sets no weight of app1
   weightctl resume                                 this host: end every pause now
   weightctl release app1                           stop managing it; HAProxy keeps its weights
   weightctl import --from-haproxy /run/haproxy/admin.sock
                                                    start with the weights that HAProxy has now
 
-weightctl reads the variables of Consul's own programs: CONSUL_HTTP_ADDR, CONSUL_HTTP_TOKEN,
+weightctl reads the environment variables of the Consul CLI: CONSUL_HTTP_ADDR, CONSUL_HTTP_TOKEN,
 CONSUL_HTTP_TOKEN_FILE, CONSUL_HTTP_AUTH, CONSUL_NAMESPACE and CONSUL_PARTITION; for TLS
 CONSUL_HTTP_SSL, CONSUL_HTTP_SSL_VERIFY, CONSUL_CACERT, CONSUL_CAPATH, CONSUL_CLIENT_CERT,
 CONSUL_CLIENT_KEY and CONSUL_TLS_SERVER_NAME. An option overrides its variable.
@@ -136,14 +136,14 @@ pub(super) fn explain(mut error: clap::Error) -> clap::Error {
     error.remove(ContextKind::Suggested);
     if !typo.is_empty() {
         error.insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(typo));
-    } else if let Some(meant) = other_word(&verb) {
+    } else if let Some(meant) = equivalent(&verb) {
         error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![meant.into()]));
     }
     error
 }
 
-/// What to use instead of a word that another program has for something similar.
-fn other_word(verb: &str) -> Option<&'static str> {
+/// The suggestion for a verb that other programs use for a similar action.
+fn equivalent(verb: &str) -> Option<&'static str> {
     match verb {
         "delete" | "remove" | "rm" | "unset" => {
             Some("weightctl deletes nothing; `weightctl release --help` stops managing a backend and keeps its weights")
@@ -152,10 +152,10 @@ fn other_word(verb: &str) -> Option<&'static str> {
         "ls" => Some("`weightctl list` lists the backends"),
         "drain" | "shift" | "weight" | "update" => Some("`weightctl set BACKEND SERVER=WEIGHT …` changes weights"),
         "rollback" | "undo" | "back" => Some(
-            "`weightctl set BACKEND SERVER=WEIGHT …` writes the former weights; `weightctl get BACKEND` shows the present ones",
+            "`weightctl set BACKEND SERVER=WEIGHT …` writes the previous weights; `weightctl get BACKEND` shows the current ones",
         ),
         "freeze" | "stop" | "hold" => Some("`weightctl pause --help` stops weightd on this host for a time"),
-        "doctor" | "diagnose" | "verify" => Some("`weightctl check` finds what is wrong"),
+        "doctor" | "diagnose" | "verify" => Some("`weightctl check` finds problems"),
         _ => None,
     }
 }
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn the_command_line_is_sound() {
+    fn the_definition_of_the_command_line_is_valid() {
         Cli::command().debug_assert();
     }
 
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn the_help_is_what_was_agreed_on() {
+    fn the_help_equals_the_snapshots() {
         insta::assert_snapshot!("help", help(&[]));
         insta::assert_snapshot!("help-set", help(&["set"]));
         insta::assert_snapshot!("help-check", help(&["check"]));

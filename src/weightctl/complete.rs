@@ -1,7 +1,7 @@
-//! What Tab offers: commands and options as they are defined, backends and servers as Consul has them.
+//! Shell completion: commands and options from the command line's definition, backends and servers from Consul.
 //!
-//! Nobody asked for it in words, so that it must never say anything, never fail, and never keep anybody waiting:
-//! what is not there within [`PATIENCE`] is left out.
+//! The shell runs it on each Tab. It must never print a message, never fail, and never block: it omits every candidate
+//! that is not available within [`DEADLINE`].
 
 use std::{
     env,
@@ -25,59 +25,59 @@ use crate::{
     },
 };
 
-/// The command that the shells' scripts call, with the words behind `weightctl` up to the cursor. It is none of the
-/// command line's own: that would find fault with what is not written yet.
+/// The first argument of a completion request. The shell scripts pass the words after `weightctl` up to the cursor
+/// behind it. It is not a verb of [`Cli`]: the parser would reject an unfinished line.
 const VERB: &str = "__complete";
 
-/// How long Consul may take, so that it is within 300 ms with all that a shell does around it.
-const PATIENCE: Duration = Duration::from_millis(200);
+/// Time limit for Consul. With the shell's own work, a completion takes at most 300 ms.
+const DEADLINE: Duration = Duration::from_millis(200);
 
-/// The words to complete, if these arguments ask for it.
-pub(super) fn asked(args: &[OsString]) -> Option<&[OsString]> {
+/// The words to complete, if `args` are a completion request.
+pub(super) fn requested(args: &[OsString]) -> Option<&[OsString]> {
     match args {
         [_, verb, words @ ..] if verb == VERB => Some(words),
         _ => None,
     }
 }
 
-/// Prints what the last word could become, one a line, with a tab in front of what is known about it.
+/// Prints the candidates for the last of `words`, one per line: the word, a tab, its description.
 pub(super) fn run(words: &[OsString], env: &Env<'_>) -> Exit {
     let Some((current, before)) = words.split_last() else { return Exit::Ok };
     let line = [OsString::from("weightctl")].into_iter().chain(words.iter().cloned()).collect();
     let mut command = with_consul(&Line::read(before, current, env));
-    // It fails where nothing can be said, so that nothing is.
-    let mut offers =
+    // An error means that there is no candidate.
+    let mut candidates =
         engine::complete(&mut command, line, words.len(), env::current_dir().ok().as_deref()).unwrap_or_default();
-    // Among backends and servers all the options would be noise to whoever did not begin one.
+    // Offer options only after a `-`: they would hide the backends and servers.
     if !current.as_encoded_bytes().starts_with(b"-") {
-        offers.retain(|offer| !offer.get_value().as_encoded_bytes().starts_with(b"-"));
+        candidates.retain(|candidate| !candidate.get_value().as_encoded_bytes().starts_with(b"-"));
     }
-    match output::print(&offers.iter().filter_map(offered).collect::<String>()) {
+    match output::print(&candidates.iter().filter_map(output_line).collect::<String>()) {
         Ok(()) => Exit::Ok,
         Err(failure) => failure.exit,
     }
 }
 
-/// None where it cannot be written down, or would act on the terminal: the name of a file.
-fn offered(offer: &CompletionCandidate) -> Option<String> {
-    let value = offer.get_value().to_str().filter(|value| !value.contains(char::is_control))?;
-    let help = offer.get_help().map(ToString::to_string).unwrap_or_default();
+/// The output line of a candidate; none if its value is not UTF-8 or has a control character, such as in a file name.
+fn output_line(candidate: &CompletionCandidate) -> Option<String> {
+    let value = candidate.get_value().to_str().filter(|value| !value.contains(char::is_control))?;
+    let help = candidate.get_help().map(ToString::to_string).unwrap_or_default();
     Some(format!("{value}\t{}\n", help.lines().next().unwrap_or_default()))
 }
 
-/// What the line so far says about what may come next.
+/// The parts of the unfinished command line that determine the candidates.
 struct Line {
-    /// None where the settings are unusable, or something else is wrong with the line.
+    /// None if the line or the settings are invalid.
     documents: Option<Arc<Documents>>,
     backend: Option<BackendName>,
-    /// The servers that have a weight already, and the one that is getting its own.
+    /// The servers with a `=` on the line, including the word at the cursor.
     named: Vec<String>,
 }
 
 impl Line {
     fn read(before: &[OsString], current: &OsStr, env: &Env<'_>) -> Self {
         let words = [OsStr::new("weightctl")].into_iter().chain(before.iter().map(OsString::as_os_str));
-        // The line is not at its end, so that much of it is missing.
+        // The line is unfinished: ignore the errors about missing arguments.
         let matches = Cli::command().ignore_errors(true).try_get_matches_from(words).unwrap_or_default();
         let verb = matches.subcommand().map(|(_, verb)| verb);
         let weights = verb.and_then(|verb| verb.try_get_raw("weights").ok().flatten()).into_iter().flatten();
@@ -90,13 +90,13 @@ impl Line {
     }
 }
 
-/// The documents in Consul, as a command on that line would see them.
+/// The documents in Consul, with the settings that a command on this line would use.
 fn documents(matches: &ArgMatches, env: &Env<'_>) -> Option<Documents> {
     let global = Global::from_arg_matches(matches).ok()?;
     Context::silent(&global, env).documents_silently()
 }
 
-/// The command line, with backends and servers wherever it takes them.
+/// The definition of the command line, with candidates for backends and servers.
 fn with_consul(line: &Line) -> Command {
     Cli::command().mut_subcommands(|verb| {
         verb.mut_args(|arg| match (arg.get_id().as_str(), line.documents.clone()) {
@@ -114,14 +114,14 @@ fn with_consul(line: &Line) -> Command {
 }
 
 fn backends(documents: &Arc<Documents>) -> Vec<CompletionCandidate> {
-    let offer = |stored: &Stored| {
+    let candidate = |stored: &Stored| {
         CompletionCandidate::new(stored.backend.as_str()).help(Some(View::of(stored).summary().into()))
     };
-    ask(documents, None).iter().map(offer).collect()
+    query(documents, None).iter().map(candidate).collect()
 }
 
 fn servers(documents: &Arc<Documents>, backend: &BackendName, named: &[String]) -> Vec<CompletionCandidate> {
-    let weights = ask(documents, Some(backend.clone())).first().and_then(|stored| View::of(stored).weights);
+    let weights = query(documents, Some(backend.clone())).first().and_then(|stored| View::of(stored).weights);
     let others =
         weights.into_iter().flatten().filter(|(server, _)| !named.iter().any(|named| named == server.as_str()));
     others
@@ -131,11 +131,11 @@ fn servers(documents: &Arc<Documents>, backend: &BackendName, named: &[String]) 
         .collect()
 }
 
-/// What Consul says about one backend, or all; nothing where it does not say it at once.
-fn ask(documents: &Arc<Documents>, backend: Option<BackendName>) -> Vec<Stored> {
+/// One backend in Consul, or all; empty if Consul does not answer within [`DEADLINE`].
+fn query(documents: &Arc<Documents>, backend: Option<BackendName>) -> Vec<Stored> {
     let documents = Arc::clone(documents);
-    let (tell, told) = mpsc::channel();
-    // A thread that is left behind: looking up a name and reading a token cannot be broken off.
+    let (sender, receiver) = mpsc::channel();
+    // A thread that may outlive this function: name resolution and the read of a token file cannot be cancelled.
     thread::spawn(move || {
         let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
         let answer = runtime.block_on(async {
@@ -144,8 +144,8 @@ fn ask(documents: &Arc<Documents>, backend: Option<BackendName>) -> Vec<Stored> 
                 None => documents.all().await.map(|everything| everything.backends),
             }
         });
-        // An answer that comes too late is nobody's.
-        let _ = tell.send(answer.unwrap_or_default());
+        // After the deadline the receiver is gone.
+        let _ = sender.send(answer.unwrap_or_default());
     });
-    told.recv_timeout(PATIENCE).unwrap_or_default()
+    receiver.recv_timeout(DEADLINE).unwrap_or_default()
 }

@@ -3,20 +3,21 @@ use clap::ValueEnum;
 use super::{Exit, failure::Failure, output};
 
 const WHERE: &str = "\
-Try it in the shell that is open:
+To try it in the current shell:
   source <(weightctl completions bash)
   source <(weightctl completions zsh)
   weightctl completions fish | source
 
-To stay, it goes where the shell looks for it:
+To install it, write it to the folder that the shell reads:
   bash  ~/.local/share/bash-completion/completions/weightctl
   zsh   a file _weightctl in a folder of $fpath
   fish  ~/.config/fish/completions/weightctl.fish
 
-Backends and servers are asked of Consul, as every command asks it: by the flags on the line and
-CONSUL_HTTP_ADDR, CONSUL_HTTP_TOKEN and so on. Where it does not answer at once none are offered.";
+Backends and servers come from Consul, with the options on the line and the variables that every
+command uses, such as CONSUL_HTTP_ADDR and CONSUL_HTTP_TOKEN. If Consul does not answer within
+200 ms, no backend or server is offered.";
 
-/// Print what makes Tab work in a shell, with backends and servers as Consul has them
+/// Print the completion script for a shell; it completes backends and servers from Consul
 #[derive(Debug, clap::Args)]
 #[command(hide = true, after_long_help = WHERE)]
 pub(super) struct Args {
@@ -24,7 +25,7 @@ pub(super) struct Args {
     shell: Shell,
 }
 
-/// A shell that can be taught.
+/// A shell with a completion script.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Shell {
     Bash,

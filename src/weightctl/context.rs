@@ -1,4 +1,4 @@
-//! What a command works with: its global options, the environment, and this host's defaults.
+//! The context of a command: its global options, the environment, and this host's defaults.
 
 use std::cell::OnceCell;
 
@@ -17,12 +17,12 @@ use crate::{
     documents::Documents,
 };
 
-/// What a command works with.
+/// The context of a command.
 pub(super) struct Context<'a> {
     global: &'a Global,
-    /// The environment.
+    /// Reads a variable of the environment.
     pub(super) env: &'a Env<'a>,
-    /// How data is printed.
+    /// The format of the data on stdout.
     pub(super) format: Format,
     host: OnceCell<Host>,
 }
@@ -33,10 +33,10 @@ impl<'a> Context<'a> {
         Self { global, env, format: global.output, host: OnceCell::new() }
     }
 
-    /// The same, but nothing is reported about this host's configuration.
+    /// The same as [`Self::new`], but never reports an invalid configuration of this host.
     pub(super) fn silent(global: &'a Global, env: &'a Env<'a>) -> Self {
         let context = Self::new(global, env);
-        // It was empty until now.
+        // Always succeeds: the cell is new.
         let _ = context.host.set(Host::read_silently(env));
         context
     }
@@ -56,7 +56,7 @@ impl<'a> Context<'a> {
         Ok(Documents::new(self.client()?, &self.root()))
     }
 
-    /// The documents in Consul, without a word about what is wrong.
+    /// The same as [`Self::documents`], but none instead of an error or a note.
     pub(super) fn documents_silently(&self) -> Option<Documents> {
         Some(Documents::new(Client::new(self.settings().ok()?).ok()?, &self.root()))
     }
@@ -65,12 +65,14 @@ impl<'a> Context<'a> {
     pub(super) fn client(&self) -> Result<Client, Failure> {
         let settings = self.settings()?;
         if settings.address.is_tls() && !settings.tls.verify {
-            output::note("CONSUL_HTTP_SSL_VERIFY=false: any server that answers gets the token and is trusted");
+            output::note(
+                "CONSUL_HTTP_SSL_VERIFY=false: weightctl trusts any server at this address and sends it the token",
+            );
         }
         Client::new(settings).map_err(|error| failed(error, ""))
     }
 
-    /// How to reach Consul: flags beat the environment, which beats this host's weightd, which beats the defaults.
+    /// The settings of the Consul client. Priority: options, environment, weightd's configuration on this host, defaults.
     pub(super) fn settings(&self) -> Result<Settings, Failure> {
         let global = self.global;
         let flags = Layer {
@@ -83,8 +85,8 @@ impl<'a> Context<'a> {
             tls: TlsLayer::default(),
         };
         let usage = |error| Failure::caused(Exit::Usage, error);
-        let said = flags.over_env(self.env).map_err(usage)?;
-        let below = self.host().consul(said.address.is_some());
-        said.over(below).settings().map_err(|error| Failure::caused(Exit::Usage, error))
+        let given = flags.over_env(self.env).map_err(usage)?;
+        let below = self.host().consul(given.address.is_some());
+        given.over(below).settings().map_err(|error| Failure::caused(Exit::Usage, error))
     }
 }

@@ -1,33 +1,33 @@
 use std::{fmt::Write as _, process::ExitCode};
 
-/// How weightctl ends. The numbers are promised: scripts may test for them.
+/// The exit codes of weightctl. The numbers are stable: scripts can test for them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
-    /// It was done, or there was nothing to do.
+    /// Done, or nothing to do.
     Ok = 0,
-    /// It failed for a reason that has no number of its own.
+    /// A failure without a number of its own.
     Failure = 1,
-    /// Wrong use: an argument, a variable of the environment, or no terminal to ask on.
+    /// Wrong use: an argument, an environment variable, or no terminal for the question.
     Usage = 2,
-    /// A HAProxy does not have the weights, or did not have them in time.
+    /// A HAProxy does not have the weights, or did not have them within the time limit.
     NotConverged = 3,
-    /// Consul denies it to this token.
+    /// Consul denies the request to this token.
     Denied = 4,
-    /// Somebody else changed the backend between the read and the write; nothing was written.
+    /// Another writer changed the backend between the read and the write; nothing was written.
     Conflict = 5,
     /// Consul cannot be reached or has no leader.
     Unreachable = 6,
-    /// Refused by validation or a guard; nothing was written.
+    /// Refused by validation or a guard; nothing was written for the refused backend or key.
     Refused = 7,
-    /// What was compared differs.
+    /// A comparison found a difference.
     Different = 8,
     /// Ctrl-C.
     Interrupted = 130,
 }
 
 impl Exit {
-    /// All of them, in the order of their numbers.
+    /// All exit codes, in ascending order.
     pub const ALL: [Self; 10] = [
         Self::Ok,
         Self::Failure,
@@ -46,23 +46,23 @@ impl Exit {
         self as u8
     }
 
-    /// What it means, as the help says it.
+    /// The meaning, for the help text.
     pub const fn meaning(self) -> &'static str {
         match self {
             Self::Ok => "done, or nothing to do",
             Self::Failure => "failed for a reason that is not listed here",
-            Self::Usage => "wrong use: an argument, a variable, or no terminal to ask on",
-            Self::NotConverged => "a HAProxy does not have the weights, or not in time",
-            Self::Denied => "Consul denies it to this token",
-            Self::Conflict => "somebody else changed the backend meanwhile; nothing was written",
+            Self::Usage => "wrong use: an argument, an environment variable, or no terminal for the question",
+            Self::NotConverged => "a HAProxy does not have the weights, or not within the time limit",
+            Self::Denied => "Consul denies the request to this token",
+            Self::Conflict => "another writer changed the backend meanwhile; nothing was written",
             Self::Unreachable => "Consul cannot be reached or has no leader",
-            Self::Refused => "refused by validation or a guard; nothing of it was written",
-            Self::Different => "what was compared differs",
+            Self::Refused => "refused by validation or a guard; what was refused was not written",
+            Self::Different => "a comparison found a difference",
             Self::Interrupted => "interrupted (Ctrl-C)",
         }
     }
 
-    /// The section of the long help that lists them.
+    /// The section `Exit codes` of the long help.
     pub(super) fn help() -> String {
         let mut text = "Exit codes:".to_owned();
         for exit in Self::ALL {

@@ -16,17 +16,17 @@ use crate::documents::{
 
 /// Show weights and shares: of one backend, or of all
 ///
-/// A share is the part of the new traffic that a server gets. If this host's weightd follows the backend, it counts the
-/// servers that take traffic on its HAProxy. Else it counts all servers in the document, which is right if all are up
-/// and none is a backup.
+/// A share is the part of the new traffic that a server gets. If this host's weightd follows the backend, shares count
+/// the servers that take traffic on its HAProxy. Else shares count all servers in the document; they are correct if all
+/// are up and none is a backup server.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The backend; all of them if it is left out
+    /// The backend; without it all backends
     #[arg(value_parser = BackendName::new)]
     backend: Option<BackendName>,
 }
 
-/// In JSON: of one backend, a [`View`]; of all, an [`Overview`].
+/// The JSON output is a [`View`] for one backend, an [`Overview`] for all.
 pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Failure> {
     let documents = context.documents()?;
     match &args.backend {
@@ -38,7 +38,7 @@ pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Fail
 async fn one(backend: &BackendName, documents: &Documents, context: &Context<'_>) -> Result<Exit, Failure> {
     let (stored, serving) = tokio::join!(documents.backend(backend), serving::of(context, backend));
     let Some(stored) = stored? else {
-        return Err(no_such(documents, backend, "`weightctl list` shows those that exist").await);
+        return Err(no_such(documents, backend, "`weightctl list` shows the backends that exist").await);
     };
     let mut view = View::of(&stored);
     if let Some(serving) = &serving {
@@ -62,7 +62,7 @@ async fn all(documents: &Documents, format: Format) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
-/// A line for each server, those of one backend together.
+/// One line per server, sorted by backend.
 fn table(views: &[View]) -> String {
     if views.is_empty() {
         return String::new();
@@ -90,7 +90,7 @@ fn table(views: &[View]) -> String {
         };
         let mut origin = [by, at, reason];
         for (server, weight) in weights {
-            // Who, when and why stand once for each backend.
+            // Only the first line of a backend shows author, time and reason.
             let [by, at, reason] = std::mem::take(&mut origin);
             let share = view.share(server).into();
             table.row([backend(), server.as_str().into(), weight.to_string().into(), share, by, at, reason]);
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_shown_as_nothing() {
+    fn without_backends_the_table_is_empty() {
         assert_eq!(shown(&[]), "");
     }
 }

@@ -1,6 +1,6 @@
-//! Defaults from the configuration of this host's weightd, so that weightctl asks the same Consul for the same root.
+//! Defaults from the configuration of this host's weightd: weightctl uses the same Consul and the same root.
 //!
-//! Never takes a token or a key from it: weightctl acts as the person who runs it.
+//! It never uses a token or a private key of weightd: weightctl has the rights of the user who runs it.
 
 use std::path::{Path, PathBuf};
 
@@ -13,11 +13,11 @@ use crate::{
     weightd::config::{Config, DEFAULT_PATH},
 };
 
-/// The variable that names another configuration.
+/// The environment variable with the path of the configuration.
 const VARIABLE: &str = "WEIGHTD_CONFIG";
-/// Where weightd's API is where nothing else is configured.
+/// The address of weightd's API if this host has no configuration.
 const API: &str = "http://127.0.0.1:9110";
-/// Where weightd's socket is where nothing else is configured.
+/// The path of weightd's socket if this host has no configuration.
 const SOCKET: &str = "/run/weightd/weightd.sock";
 
 /// The defaults of this host.
@@ -27,25 +27,26 @@ pub(super) struct Host {
 }
 
 impl Host {
-    /// Reads the configuration of this host's weightd, if this user may. A file that cannot be used is reported.
+    /// Reads the configuration of this host's weightd. Reports an invalid file. Without a readable file there are no
+    /// defaults.
     pub(super) fn read(env: &Env<'_>) -> Self {
         match Self::load(env) {
             Ok(host) => host,
             Err(error) => {
-                output::note(&format!("weightd's configuration is not used: {}", Chain(&error)));
+                output::note(&format!("weightctl does not use weightd's configuration: {}", Chain(&error)));
                 Self::default()
             }
         }
     }
 
-    /// The same without a report.
+    /// The same without a report of an invalid file.
     pub(super) fn read_silently(env: &Env<'_>) -> Self {
         Self::load(env).unwrap_or_default()
     }
 
     fn load(env: &Env<'_>) -> Result<Self, ConfigError> {
         let path = path(env);
-        // The environment of this process is not weightd's.
+        // Without the environment: this process does not have weightd's.
         match Config::load(Some(&path), &|_| None) {
             Ok(config) => Ok(Self { config: Some(config) }),
             Err(ConfigError::Read { .. }) => Ok(Self::default()),
@@ -53,21 +54,21 @@ impl Host {
         }
     }
 
-    /// How weightd reaches Consul, as far as the user says nothing else. `address` says whether the user names one: then the
-    /// certificates for another one do not apply.
-    pub(super) fn consul(&self, address: bool) -> Layer {
+    /// weightd's settings for Consul. With `own_address`, the user sets another address: then weightd's address and CA
+    /// do not apply.
+    pub(super) fn consul(&self, own_address: bool) -> Layer {
         let Some(config) = &self.config else { return Layer::default() };
         let consul = &config.consul;
         let tls =
             TlsLayer { ca: consul.tls.ca.clone(), server_name: consul.tls.server_name.clone(), ..TlsLayer::default() };
         Layer {
-            address: (!address).then(|| consul.address.clone()),
+            address: (!own_address).then(|| consul.address.clone()),
             token: None,
             auth: None,
             datacenter: consul.datacenter.clone(),
             namespace: consul.namespace.clone(),
             partition: consul.partition.clone(),
-            tls: if address || !consul.address.is_tls() { TlsLayer::default() } else { tls },
+            tls: if own_address || !consul.address.is_tls() { TlsLayer::default() } else { tls },
         }
     }
 
@@ -76,7 +77,7 @@ impl Host {
         self.config.as_ref().map(|config| config.root.clone()).unwrap_or_default()
     }
 
-    /// Where weightd's API is; none where it is off.
+    /// The URL of weightd's API; none if the API is off.
     pub(super) fn api(&self) -> Option<String> {
         match &self.config {
             Some(config) => config.api.map(|address| format!("http://{address}")),
@@ -84,7 +85,7 @@ impl Host {
         }
     }
 
-    /// Where weightd's socket is; none where it is off.
+    /// The path of weightd's socket; none if the socket is off.
     pub(super) fn socket(&self) -> Option<PathBuf> {
         match &self.config {
             Some(config) => config.socket.clone(),
@@ -93,7 +94,7 @@ impl Host {
     }
 }
 
-/// Where the configuration of this host's weightd is.
+/// The path of the configuration of this host's weightd.
 pub(super) fn path(env: &Env<'_>) -> PathBuf {
     env(VARIABLE).filter(|path| !path.is_empty()).map_or_else(|| Path::new(DEFAULT_PATH).to_owned(), PathBuf::from)
 }

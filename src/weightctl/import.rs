@@ -1,7 +1,7 @@
-//! What is there today becomes documents: from a HAProxy that runs, or from keys that some template reads.
+//! Creates documents from the weights of a running HAProxy, or from the keys that a template reads.
 //!
-//! Owns how it is shown, agreed to and written; what is a document and what is left is decided in [`decide`]. Must never
-//! change HAProxy, and never the keys it imports from: whoever used them until now goes on with them.
+//! This module shows the documents, asks, and writes them; [`decide`] decides which documents are written. It must
+//! never change HAProxy or the keys that it imports from: other programs continue to use those keys.
 
 mod decide;
 mod haproxy;
@@ -15,7 +15,7 @@ use weightd_core::{
     reasons,
 };
 
-use self::decide::{Candidates, Decision, Due, Left};
+use self::decide::{Candidates, Decision, NextChange, Skipped};
 use super::{
     Exit,
     change::{Flags, Outcome, confirm, write},
@@ -31,19 +31,19 @@ use crate::{
 
 const EXAMPLES: &str = "\
 Examples:
-  weightctl import --from-haproxy /run/haproxy/admin.sock --dry-run    shows it, writes nothing
-  weightctl import --from-haproxy /run/haproxy/admin.sock              shows it, asks, writes
-  weightctl import app1 --from-haproxy /run/haproxy/admin.sock --yes   one backend
-  weightctl import --from-kv traffic                                   keys as traffic/app1/blue
+  weightctl import --from-haproxy /run/haproxy/admin.sock --dry-run    show the change only
+  weightctl import --from-haproxy /run/haproxy/admin.sock              show the change, ask, write
+  weightctl import app1 --from-haproxy /run/haproxy/admin.sock --yes   one backend, no question
+  weightctl import --from-kv traffic                                   keys like traffic/app1/blue
 
-Exit codes: 4 denied, 5 somebody else changed a backend meanwhile, 6 Consul unreachable, 7 something
-was refused, 130 Ctrl-C. `weightctl --help` lists all.";
+Exit codes: 4 denied, 5 changed by another writer meanwhile, 6 Consul unreachable, 7 refused,
+130 Ctrl-C. `weightctl --help` lists all.";
 
-/// Begin with what is there today: write a document for each backend
+/// Write documents from the current weights of a HAProxy or of other keys
 ///
-/// Takes the weights that a HAProxy has now, or those of keys that a template reads. Shows the documents and asks,
-/// unless --yes is given. HAProxy is only looked at, and the keys stay as they are. A backend that has something
-/// else in Consul already is left as it is, unless --replace is given. May be repeated.
+/// Reads the weights of a running HAProxy, or of the keys that a template reads. Shows the documents and asks, unless
+/// --yes is given. Changes nothing in HAProxy and none of those keys. Skips a backend that has other content in
+/// Consul, unless --replace is given. You can run it again at any time.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(super) struct Args {
@@ -52,47 +52,46 @@ pub(super) struct Args {
     backends: Vec<BackendName>,
     #[command(flatten)]
     from: From,
-    /// Also write over what a backend has in Consul already; servers that are not found keep their weight there
+    /// Also replace the content that a backend has in Consul; a server that is not imported keeps its weight there
     #[arg(long)]
     replace: bool,
     #[command(flatten)]
     flags: Flags,
 }
 
-/// Where from.
+/// The source of the weights.
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
 struct From {
-    /// From the HAProxy whose runtime API is here, such as /run/haproxy/admin.sock. Level operator is
-    /// enough
+    /// From the HAProxy with this runtime API, such as /run/haproxy/admin.sock; level operator is enough
     #[arg(long, value_name = "SOCKET")]
     from_haproxy: Option<Address>,
-    /// From the keys PREFIX/BACKEND/SERVER, each of them a plain number
+    /// From the keys PREFIX/BACKEND/SERVER, each value a plain number
     #[arg(long, value_name = "PREFIX")]
     from_kv: Option<Root>,
 }
 
-/// What an import did. In JSON:
+/// The result of an import. In JSON:
 ///
 /// ```json
 /// {
-///   "dry_run": false,      if true, nothing was written
-///   "imported": [{…}…],    each as `set` prints what it changed; "changed" is false for what was there already
+///   "dry_run": false,      true if nothing was written because of --dry-run
+///   "imported": [{…}…],    each in the format of `set`; "changed" is false if Consul already had these weights
 ///   "left": [{"backend", "key", "reason", "remedy"}…],        what was not imported; backend or key may be null
-///   "next": [{"backend", "server", "from", "to"}…],           what weightd will set on this HAProxy; null from keys
-///   "unmanaged": ["app9"…]                                    what HAProxy has without a document; null from keys
+///   "next": [{"backend", "server", "from", "to"}…],           what weightd will set in HAProxy; null with --from-kv
+///   "unmanaged": ["app9"…]                                    backends without a document; null with --from-kv
 /// }
 /// ```
 #[derive(Debug, Serialize)]
 struct Import<'a> {
     dry_run: bool,
     imported: Vec<Outcome<'a>>,
-    left: &'a [Left],
-    next: Option<Vec<Due>>,
+    left: &'a [Skipped],
+    next: Option<Vec<NextChange>>,
     unmanaged: Option<Vec<BackendName>>,
 }
 
-/// In JSON an [`Import`].
+/// Imports. The JSON output is an [`Import`].
 pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Failure> {
     args.flags.check()?;
     let documents = context.documents()?;
@@ -102,19 +101,19 @@ pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Fail
     for found in candidates.found.iter().filter(|found| args.wants(&found.backend)) {
         stored.extend(documents.backend(&found.backend).await?.map(|stored| (found.backend.clone(), stored)));
     }
-    // Something comes into being wherever there is nothing.
+    // `create`: an import may write a backend without a key.
     let intent = args.flags.intent(false, true, context.env);
     let decision = decide::decide(candidates, &args.backends, &stored, documents.prefix(), args.replace, &intent);
     show(&decision);
-    if !args.backends.is_empty() && !decision.left.is_empty() {
-        return Err(args.from.refused(decision.left.len(), "nothing was written"));
+    if !args.backends.is_empty() && !decision.skipped.is_empty() {
+        return Err(args.from.refused(decision.skipped.len(), "nothing was written"));
     }
 
-    let mut outcomes: Vec<_> = decision.same.iter().map(|(b, edit)| Outcome::of(b, edit, &args.flags)).collect();
+    let mut outcomes: Vec<_> = decision.unchanged.iter().map(|(b, edit)| Outcome::of(b, edit, &args.flags)).collect();
     if decision.writes.is_empty() {
-        output::say("nothing to write");
+        output::message("nothing to write");
     } else if args.flags.dry_run {
-        output::say("dry run: nothing was written");
+        output::message("dry run: nothing was written");
         outcomes.extend(decision.writes.iter().map(|(b, edit)| Outcome::of(b, edit, &args.flags)));
     } else {
         confirm(&documents, &args.flags).await?;
@@ -122,15 +121,16 @@ pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Fail
     }
     let next = args.from.next(&decision, &args.flags).await?;
     let unmanaged = args.from.unmanaged(names, &decision, &documents).await?;
-    let (dry_run, left) = (args.flags.dry_run, &decision.left[..]);
+    let (dry_run, left) = (args.flags.dry_run, &decision.skipped[..]);
     context.format.json(&Import { dry_run, imported: outcomes, left, next, unmanaged })?;
-    match decision.left.iter().filter(|left| left.refused).count() {
+    match decision.skipped.iter().filter(|skipped| skipped.refused).count() {
         0 => Ok(Exit::Ok),
-        refused => Err(args.from.refused(refused, "Consul has of them what it had")),
+        refused => Err(args.from.refused(refused, "they are unchanged in Consul")),
     }
 }
 
-/// Writes one after the other. What was written before one that fails stays: it is what HAProxy has, or what was asked for.
+/// Writes the backends one after the other and stops at the first failure. The earlier writes stay: each is correct by
+/// itself.
 async fn written<'a>(
     documents: &Documents,
     writes: &'a [(BackendName, Edit)],
@@ -140,29 +140,29 @@ async fn written<'a>(
     for (backend, edit) in writes {
         let index = write(documents, backend, edit).await.map_err(|failure| match outcomes.len() {
             0 => failure,
-            done => failure.context(format!("{done} of {} backends were written before", writes.len())),
+            done => failure.context(format!("stopped after the write of {done} of {} backends", writes.len())),
         })?;
         outcomes.push(Outcome::of(backend, edit, flags).written(index));
     }
     Ok(outcomes)
 }
 
-/// Everything that was decided, before anybody is asked.
+/// Prints the decision. Runs before the question.
 fn show(decision: &Decision) {
     for (backend, edit) in &decision.writes {
-        output::say(preview(backend, edit).trim_end());
+        output::message(preview(backend, edit).trim_end());
     }
-    if !decision.same.is_empty() {
-        let names = reasons::list(decision.same.iter().map(|(backend, _)| backend.as_str()));
-        output::say(&format!("in Consul already, just so: {names}"));
+    if !decision.unchanged.is_empty() {
+        let names = reasons::list(decision.unchanged.iter().map(|(backend, _)| backend.as_str()));
+        output::message(&format!("unchanged, already in Consul: {names}"));
     }
     for (detail, backends) in &decision.caveats {
         output::note(&format!("{}: {detail}", reasons::list(backends.iter().map(BackendName::as_str))));
     }
-    decision.left.iter().for_each(|left| output::note(&left.sentence()));
+    decision.skipped.iter().for_each(|skipped| output::note(&skipped.sentence()));
 }
 
-/// A number and its noun.
+/// `count` with `noun`, in the plural unless `count` is 1.
 fn counted(count: usize, noun: &str) -> String {
     if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
@@ -186,39 +186,41 @@ impl From {
         if filtered {
             output::note(&format!("Consul hides keys below {prefix} that this token may not read"));
         }
-        if candidates.found.is_empty() && candidates.left.is_empty() {
+        if candidates.found.is_empty() && candidates.skipped.is_empty() {
             let message = format!("there is no key below {}", Escaped(&prefix));
-            return Err(
-                Failure::new(Exit::Failure, message).hint("`consul kv get -keys` shows which prefixes there are")
-            );
+            return Err(Failure::new(Exit::Failure, message).hint("`consul kv get -keys` lists the prefixes"));
         }
         Ok(candidates)
     }
 
-    /// Says what weightd does next with what Consul says now. HAProxy is read again: it may have changed meanwhile.
-    async fn next(&self, decision: &Decision, flags: &Flags) -> Result<Option<Vec<Due>>, Failure> {
+    /// Prints and returns the weights that weightd will set in HAProxy. Reads HAProxy again: it may have changed.
+    async fn next(&self, decision: &Decision, flags: &Flags) -> Result<Option<Vec<NextChange>>, Failure> {
         let Some(address) = &self.from_haproxy else {
-            output::say("what weightd would change, on each host with HAProxy: `weightd --once --dry-run`");
+            output::message(
+                "to see what weightd would change, run on each host with HAProxy: `weightd --once --dry-run`",
+            );
             return Ok(None);
         };
-        if decision.says.is_empty() {
+        if decision.in_consul.is_empty() {
             return Ok(Some(Vec::new()));
         }
-        let backends: Vec<_> = decision.says.keys().cloned().collect();
+        let backends: Vec<_> = decision.in_consul.keys().cloned().collect();
         let now = haproxy::read(address, &backends).await;
-        let now = now.map_err(|failure| failure.context("cannot tell what weightd does next"))?;
-        let due = decide::due(&decision.says, &now);
-        let would = if flags.dry_run { "would have" } else { "has" };
-        if due.is_empty() {
-            output::say(&format!("weightd {would} nothing to do: HAProxy is as these documents say"));
+        let now = now.map_err(|failure| failure.context("cannot determine what weightd does next"))?;
+        let changes = decide::next_changes(&decision.in_consul, &now);
+        let (has, sets) = if flags.dry_run { ("would have", "would set") } else { ("has", "will set") };
+        if changes.is_empty() {
+            output::message(&format!("weightd {has} nothing to do: HAProxy has the weights of these documents"));
         }
-        for Due { backend, server, from, to } in &due {
-            output::note(&format!("weightd {would} to set {backend}/{server} from {from} to {to}, as Consul says"));
+        for NextChange { backend, server, from, to } in &changes {
+            output::note(&format!(
+                "weightd {sets} {backend}/{server} from {from} to {to}: the document in Consul has {to}"
+            ));
         }
-        Ok(Some(due))
+        Ok(Some(changes))
     }
 
-    /// Says what HAProxy has that has no document, now or once this is written.
+    /// Prints and returns the backends of HAProxy that have no document, neither in Consul nor in this import.
     async fn unmanaged(
         &self,
         mut names: BTreeSet<BackendName>,
@@ -228,14 +230,14 @@ impl From {
         if self.from_haproxy.is_none() {
             return Ok(None);
         }
-        names.retain(|name| !decision.says.contains_key(name));
+        names.retain(|name| !decision.in_consul.contains_key(name));
         let everything = documents.all().await?;
         for stored in &everything.backends {
             names.remove(&stored.backend);
         }
         if !names.is_empty() {
             let list = reasons::list(names.iter().map(BackendName::as_str));
-            output::say(&format!("HAProxy has {} without a document: {list}", counted(names.len(), "backend")));
+            output::message(&format!("HAProxy has {} without a document: {list}", counted(names.len(), "backend")));
         }
         Ok(Some(names.into_iter().collect()))
     }
@@ -247,9 +249,9 @@ impl From {
             (1, None) => "1 key was".to_owned(),
             (_, None) => format!("{count} keys were"),
         };
-        let failure = Failure::new(Exit::Refused, format!("{subject} not imported, see the notes; {written}"));
+        let failure = Failure::new(Exit::Refused, format!("{subject} not imported, see the notes above; {written}"));
         failure.hint(match self.from_haproxy {
-            Some(_) => "name the backends to import, or do what the notes say",
+            Some(_) => "correct them as the notes describe, or name only the other backends",
             None => {
                 "correct the keys, or import from HAProxy: `weightctl import --from-haproxy /run/haproxy/admin.sock`"
             }

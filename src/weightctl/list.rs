@@ -21,21 +21,21 @@ pub(super) struct Args {
     backends: Vec<BackendName>,
 }
 
-/// In JSON an [`Overview`], the same as of `get`.
+/// Lists the backends. The JSON output is an [`Overview`], as from `get`.
 pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Failure> {
     let documents = context.documents()?;
     let everything = documents.all().await?;
     let mut overview = Overview::of(&everything);
     for backend in &args.backends {
         if !overview.backends.iter().any(|view| view.backend == *backend) {
-            return Err(no_such(&documents, backend, "`weightctl list` shows those that exist").await);
+            return Err(no_such(&documents, backend, "`weightctl list` shows the backends that exist").await);
         }
     }
     let all = args.backends.is_empty();
     overview.backends.retain(|view| all || args.backends.contains(&view.backend));
     context.format.data(&overview, table)?;
     if context.format == Format::Table {
-        output::say(&summary(&overview));
+        output::message(&summary(&overview));
     }
     if all {
         overview.notes(documents.prefix(), everything.filtered).iter().for_each(|note| output::note(note));
@@ -43,7 +43,7 @@ pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Fail
     Ok(Exit::Ok)
 }
 
-/// How many backends there are, by state.
+/// The number of backends, and the number in each unusual state.
 fn summary(overview: &Overview) -> String {
     let count = |state| overview.backends.iter().filter(|view| view.state == state).count();
     let others = [(count(State::Released), "released"), (count(State::Rejected), "rejected")];

@@ -14,19 +14,19 @@ use weightd_core::{model::Escaped, wire::pause::ApiError};
 use super::{Exit, change, context::Context, failure::Failure};
 use crate::{base::chain::RootCause, consul::Env};
 
-/// The variable that names the socket.
+/// The environment variable with the path of the socket.
 const SOCKET: &str = "WEIGHTD_SOCKET";
-/// How long weightd may take. It waits for commands that were sent to HAProxy, and for the disk.
+/// Time limit for weightd's answer. weightd waits for commands that it sent to HAProxy, and for the disk.
 const DEADLINE: Duration = Duration::from_secs(15);
-/// The most bytes of its answer.
+/// Maximum size of the answer in bytes.
 const MAX_RESPONSE: usize = 64 * 1024;
 
 /// Options of the verbs that act on this host.
 #[derive(Debug, clap::Args)]
 pub(super) struct Local {
-    /// Accepted for clarity: this verb always acts on this host, and never on the fleet
+    /// For clarity only: this verb always acts on this host, never on the fleet
     #[arg(long = "local")]
-    _here: bool,
+    _explicit: bool,
     /// Only the HAProxy with this name in weightd's configuration
     #[arg(long, value_name = "NAME")]
     pub(super) instance: Option<String>,
@@ -46,9 +46,9 @@ pub(super) struct Local {
     socket: Option<PathBuf>,
 }
 
-/// Why weightd did not do what it was asked.
+/// The error of a request to weightd's socket.
 #[derive(Debug, thiserror::Error)]
-enum NotDone {
+enum RequestError {
     #[error("no weightd listens at {}", Escaped(.0))]
     NotRunning(String),
     #[error("this user may not open {}", Escaped(.0))]
@@ -61,21 +61,21 @@ enum NotDone {
     },
     #[error("{text}", text = Escaped(.error.error.as_str()))]
     Refused { status: StatusCode, error: ApiError },
-    #[error("{} answered {status}, and is not weightd's socket", Escaped(.socket))]
-    Stranger { socket: String, status: StatusCode },
+    #[error("{} answered {status}: it is not weightd's socket", Escaped(.socket))]
+    NotWeightd { socket: String, status: StatusCode },
 }
 
-impl NotDone {
+impl RequestError {
     fn failure(self) -> Failure {
         let hint = match &self {
             Self::NotRunning(_) => {
-                "check `systemctl status weightd`; --socket or WEIGHTD_SOCKET must be `socket` in [api] of its configuration"
+                "check `systemctl status weightd`; --socket or WEIGHTD_SOCKET must equal `socket` in [api] of its configuration"
                     .to_owned()
             }
-            Self::Denied(_) => "run it with sudo".to_owned(),
+            Self::Denied(_) => "run the command with sudo".to_owned(),
             Self::NoAnswer { .. } => "check `weightctl status --local` and `journalctl -u weightd`".to_owned(),
             Self::Refused { error, .. } => Escaped(&error.hint).to_string(),
-            Self::Stranger { .. } => "check that --socket or WEIGHTD_SOCKET is weightd's socket".to_owned(),
+            Self::NotWeightd { .. } => "check that --socket or WEIGHTD_SOCKET is weightd's socket".to_owned(),
         };
         let exit = match &self {
             Self::Refused { status, .. } if status.is_client_error() => Exit::Refused,
@@ -91,7 +91,7 @@ impl Local {
         self.by.clone().or_else(|| change::user(env))
     }
 
-    /// Sends `body` to `path` of weightd's API, and returns its answer.
+    /// Sends `body` as JSON to `path` of weightd's API, and returns the answer.
     pub(super) async fn post<T: DeserializeOwned>(
         &self,
         context: &Context<'_>,
@@ -103,13 +103,13 @@ impl Local {
         let Some(socket) = self.socket.clone().or_else(named).or_else(|| context.host().socket()) else {
             let message = "the socket of this host's weightd is off";
             return Err(Failure::new(Exit::Failure, message)
-                .hint("set `socket` in [api] of its configuration, and restart weightd"));
+                .hint("set `socket` in [api] of its configuration, then restart weightd"));
         };
-        exchange(&socket, path, body).await.map_err(NotDone::failure)
+        exchange(&socket, path, body).await.map_err(RequestError::failure)
     }
 }
 
-async fn exchange<T: DeserializeOwned>(socket: &Path, path: &str, body: Vec<u8>) -> Result<T, NotDone> {
+async fn exchange<T: DeserializeOwned>(socket: &Path, path: &str, body: Vec<u8>) -> Result<T, RequestError> {
     let failed = |source| failed(socket, source);
     let shown = || socket.display().to_string();
     let client = reqwest::Client::builder()
@@ -125,30 +125,32 @@ async fn exchange<T: DeserializeOwned>(socket: &Path, path: &str, body: Vec<u8>)
     let mut answer = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(failed)? {
         if answer.len() + chunk.len() > MAX_RESPONSE {
-            return Err(NotDone::Stranger { socket: shown(), status });
+            return Err(RequestError::NotWeightd { socket: shown(), status });
         }
         answer.extend_from_slice(&chunk);
     }
     if status.is_success() {
-        return serde_json::from_slice(&answer).map_err(|_| NotDone::Stranger { socket: shown(), status });
+        return serde_json::from_slice(&answer).map_err(|_| RequestError::NotWeightd { socket: shown(), status });
     }
     match serde_json::from_slice(&answer) {
-        Ok(error) => Err(NotDone::Refused { status, error }),
-        Err(_) => Err(NotDone::Stranger { socket: shown(), status }),
+        Ok(error) => Err(RequestError::Refused { status, error }),
+        Err(_) => Err(RequestError::NotWeightd { socket: shown(), status }),
     }
 }
 
-fn failed(socket: &Path, source: reqwest::Error) -> NotDone {
+fn failed(socket: &Path, source: reqwest::Error) -> RequestError {
     let socket = socket.display().to_string();
     let mut cause: Option<&(dyn Error + 'static)> = Some(&source);
     while let Some(error) = cause {
         match error.downcast_ref::<io::Error>().map(io::Error::kind) {
-            Some(io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => return NotDone::NotRunning(socket),
-            Some(io::ErrorKind::PermissionDenied) => return NotDone::Denied(socket),
+            Some(io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+                return RequestError::NotRunning(socket);
+            }
+            Some(io::ErrorKind::PermissionDenied) => return RequestError::Denied(socket),
             _ => cause = error.source(),
         }
     }
-    NotDone::NoAnswer { socket, source: RootCause(source.without_url()) }
+    RequestError::NoAnswer { socket, source: RootCause(source.without_url()) }
 }
 
 /// The names of instances, separated by commas.

@@ -8,7 +8,7 @@ use crate::{base::manual, weightctl::cli::Cli};
 #[derive(Debug, clap::Args)]
 #[command(hide = true)]
 pub(super) struct Args {
-    /// The command that it is about; else all of weightctl
+    /// The command; without it weightctl as a whole
     verb: Option<String>,
 }
 
@@ -19,7 +19,7 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
 
 fn page(verb: Option<&str>) -> Result<String, Failure> {
     let mut cli = Cli::command().disable_help_subcommand(true);
-    // Gives each command its full name and the global options.
+    // Adds the full name and the global options to each command.
     cli.build();
     let command = match verb {
         None => cli,
@@ -36,7 +36,7 @@ fn no_such(verb: &str, cli: &clap::Command) -> Failure {
     let verbs = cli.get_subcommands().filter(|command| !command.is_hide_set()).map(clap::Command::get_name);
     failure.hint(match nearest(verb, verbs) {
         Some(near) => format!("did you mean `weightctl man {near}`?"),
-        None => "`weightctl --help` lists them".to_owned(),
+        None => "`weightctl --help` lists the commands".to_owned(),
     })
 }
 
@@ -45,18 +45,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_command_has_a_page_and_the_first_one_names_it() {
-        let first = page(None).unwrap();
+    fn each_command_has_a_page_and_the_main_page_names_it() {
+        let main = page(None).unwrap();
         let cli = Cli::command();
         for verb in cli.get_subcommands().filter(|verb| !verb.is_hide_set()).map(clap::Command::get_name) {
-            assert!(first.contains(&format!("weightctl\\-{verb}(1)")), "{verb}");
+            assert!(main.contains(&format!("weightctl\\-{verb}(1)")), "{verb}");
             let page = page(Some(verb)).unwrap();
             assert!(page.contains(&format!(".TH weightctl-{verb} 1")) && page.contains("http\\-addr"), "{page}");
         }
     }
 
     #[test]
-    fn a_command_that_is_not_there_is_guessed() {
+    fn an_unknown_command_gets_a_suggestion() {
         let failure = page(Some("sett")).unwrap_err();
         assert_eq!((failure.exit, failure.hint.as_deref()), (Exit::Usage, Some("did you mean `weightctl man set`?")));
     }

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::{Exit, failure::Failure, table::Tone};
 
-/// How data is printed.
+/// The format of data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Format {
     /// For people.
@@ -20,7 +20,7 @@ pub(super) enum Format {
 }
 
 impl Format {
-    /// Prints data: `value` as JSON, or the table that `table` makes of it.
+    /// Prints data: `value` as JSON, or the text of `table(value)`.
     pub(super) fn data<T: Serialize>(self, value: &T, table: impl FnOnce(&T) -> String) -> Result<(), Failure> {
         match self {
             Self::Table => print(&table(value)),
@@ -28,7 +28,7 @@ impl Format {
         }
     }
 
-    /// Prints `value` with `-o json`; prints nothing in a table, where the messages on stderr are all there is.
+    /// Prints `value` with `-o json`. Prints nothing with `-o table`: the messages on stderr contain the result.
     pub(super) fn json<T: Serialize>(self, value: &T) -> Result<(), Failure> {
         match self {
             Self::Table => Ok(()),
@@ -41,27 +41,27 @@ impl Format {
 
 /// Prints JSON text as data.
 fn json(text: &str) -> Result<(), Failure> {
-    print(&(harmless(text) + "\n"))
+    print(&(escape_controls(text) + "\n"))
 }
 
-/// Whether a person can read a question and answer it.
+/// Whether stdin and stderr are terminals, so that a person can answer a question.
 pub(super) fn can_ask() -> bool {
     io::stdin().is_terminal() && io::stderr().is_terminal()
 }
 
 /// Prints a message.
-pub(super) fn say(text: &str) {
-    talk(&format!("{text}\n"));
+pub(super) fn message(text: &str) {
+    print_stderr(&format!("{text}\n"));
 }
 
-/// Prints a message with the mark `note:`.
+/// Prints a message with the prefix `note:`.
 pub(super) fn note(text: &str) {
-    talk(&format!("{} {text}\n", Tone::Warn.paint("note:")));
+    print_stderr(&format!("{} {text}\n", Tone::Warn.paint("note:")));
 }
 
 /// Prints a question and leaves the cursor after it.
 pub(super) fn ask(question: &str) {
-    talk(&format!("{question} "));
+    print_stderr(&format!("{question} "));
 }
 
 /// Prints an error, its causes and its hint.
@@ -70,14 +70,14 @@ pub(super) fn failure(failure: &Failure) {
     if let Some(hint) = &failure.hint {
         let _ = writeln!(text, "{} {hint}", Tone::Strong.paint("hint:"));
     }
-    talk(&text);
+    print_stderr(&text);
 }
 
-/// Prints help, or the mistake in the command line.
-pub(super) fn usage(answer: &clap::Error) -> Exit {
-    let text = answer.render().ansi().to_string();
-    if answer.use_stderr() {
-        talk(&text);
+/// Prints the help to stdout, or the error in the command line to stderr.
+pub(super) fn usage(error: &clap::Error) -> Exit {
+    let text = error.render().ansi().to_string();
+    if error.use_stderr() {
+        print_stderr(&text);
         Exit::Usage
     } else {
         match print(&text) {
@@ -87,7 +87,7 @@ pub(super) fn usage(answer: &clap::Error) -> Exit {
     }
 }
 
-/// Prints data. A closed pipe ends the command with 0.
+/// Prints data. If the reader closed the pipe, the command ends with exit code 0.
 pub(super) fn print(text: &str) -> Result<(), Failure> {
     let mut stdout = anstream::stdout().lock();
     stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(|error| {
@@ -96,23 +96,23 @@ pub(super) fn print(text: &str) -> Result<(), Failure> {
     })
 }
 
-/// Prints to stderr. There is no place to report a failure of that.
-fn talk(text: &str) {
+/// Prints to stderr. A failure is ignored: there is no place to report it.
+fn print_stderr(text: &str) {
     let mut stderr = anstream::stderr().lock();
     let _ = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush());
 }
 
-/// The same JSON with each character that a terminal would interpret written as `\u....`. Such characters occur
-/// only in strings: JSON's own line ends and blanks are ASCII.
-fn harmless(json: &str) -> String {
+/// Replaces each character that a terminal would interpret by `\u....`. The JSON value stays the same: such characters
+/// occur only in strings, because JSON's own line ends and blanks are ASCII.
+fn escape_controls(json: &str) -> String {
     let mut text = String::with_capacity(json.len());
     for c in json.chars() {
-        let acts = match c {
+        let interpreted = match c {
             '\n' => false,
             '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => true,
             _ => c.is_control(),
         };
-        if acts {
+        if interpreted {
             let _ = write!(text, "\\u{:04x}", u32::from(c));
         } else {
             text.push(c);
@@ -129,12 +129,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn harmless_json_means_the_same(text in "(\\PC|[\u{0}-\u{9f}\u{2020}-\u{2070}])*") {
+        fn escaped_json_has_the_same_value(text in "(\\PC|[\u{0}-\u{9f}\u{2020}-\u{2070}])*") {
             let json = serde_json::to_string_pretty(&[&text]).unwrap();
-            let harmless = harmless(&json);
-            let back: Vec<String> = serde_json::from_str(&harmless).unwrap();
+            let escaped = escape_controls(&json);
+            let back: Vec<String> = serde_json::from_str(&escaped).unwrap();
             prop_assert_eq!(&back[0], &text);
-            let clean = harmless.chars().all(|c| c == '\n' || !c.is_control());
+            let clean = escaped.chars().all(|c| c == '\n' || !c.is_control());
             prop_assert!(clean);
         }
     }

@@ -11,32 +11,35 @@ use crate::documents::{
     view::{State, View},
 };
 
-/// A change, as it is shown before anybody is asked.
+/// The text of a change for the question: weights and shares before and after, and every other effect.
 pub(super) fn preview(backend: &BackendName, edit: &Edit) -> String {
-    let mut text =
-        format!("{}  {}\n", Tone::Strong.paint(backend.as_str()), Tone::Faint.paint(&was(edit.before.as_ref())));
+    let mut text = format!(
+        "{}  {}\n",
+        Tone::Strong.paint(backend.as_str()),
+        Tone::Faint.paint(&state_before(edit.before.as_ref()))
+    );
     if let Some(weights) = &edit.after.weights {
         text.push_str(&rows(edit.before.as_ref(), &edit.after, weights));
     }
-    let mut line = |words: &str| {
-        let _ = writeln!(text, "  {words}");
+    let mut line = |content: &str| {
+        let _ = writeln!(text, "  {content}");
     };
     if edit.after.state == State::Released {
-        line("released: weightd stops managing it, HAProxy keeps the weights it has");
+        line("released: weightd stops managing the backend; HAProxy keeps its weights");
     }
     let before = edit.before.as_ref();
     if let Some(rejected) = before.and_then(|view| view.rejected.as_ref()) {
-        line(&format!("replaces a document that is rejected: {}", Escaped(&rejected.reason)));
+        line(&format!("replaces a rejected document: {}", Escaped(&rejected.reason)));
     }
     if before.is_some_and(|view| view.state == State::Released) {
-        line("released so far: weightd manages it again");
+        line("released before: weightd manages the backend again");
     }
     if before.is_some_and(|view| view.layout != edit.after.layout) {
-        line("the leaves become one document");
+        line("one document replaces the leaves");
     }
     match (before.is_some_and(|view| view.force), edit.after.force) {
-        (false, true) => line("force: it may pass the guards, also where nobody is left to answer"),
-        (true, false) => line("no force any more: the guards hold again"),
+        (false, true) => line("force: this change passes the guards, even if no server answers"),
+        (true, false) => line("no force: the guards apply again"),
         (true, true) | (false, false) => {}
     }
     if let Some(reason) = &edit.after.reason {
@@ -45,8 +48,8 @@ pub(super) fn preview(backend: &BackendName, edit: &Edit) -> String {
     text
 }
 
-/// What there was, on one line.
-fn was(before: Option<&View>) -> String {
+/// The state before the change, on one line.
+fn state_before(before: Option<&View>) -> String {
     let Some(view) = before else { return "new".to_owned() };
     let index = view.index.unwrap_or_default();
     let origin = view.origin();
@@ -58,22 +61,22 @@ fn was(before: Option<&View>) -> String {
     }
 }
 
-/// Each server: its weight and its share, before and after.
+/// One row per server: weight and share, before and after.
 fn rows(before: Option<&View>, edited: &View, after: &Weights) -> String {
     let mut table = Table::new([("SERVER", Align::Left), ("WEIGHT", Align::Left), ("SHARE", Align::Left)]);
-    let width = |weights: &Weights| weights.values().map(|w| w.to_string().len()).max().unwrap_or_default();
+    let width_of = |weights: &Weights| weights.values().map(|w| w.to_string().len()).max().unwrap_or_default();
     let weights_before = before.and_then(|view| view.weights.as_ref());
-    let (wide, wide_after) = (weights_before.map_or(1, width), width(after));
+    let (width_before, width_after) = (weights_before.map_or(1, width_of), width_of(after));
     for (server, weight) in after {
-        let was = before.and_then(|view| Some((view.weights.as_ref()?.get(server)?, view)));
-        let tone = if was.is_some_and(|(was, _)| was == weight) { Tone::Plain } else { Tone::Strong };
+        let old = before.and_then(|view| Some((view.weights.as_ref()?.get(server)?, view)));
+        let tone = if old.is_some_and(|(old, _)| old == weight) { Tone::Plain } else { Tone::Strong };
         let share = edited.share(server);
         let (from, share_from) =
-            was.map_or_else(|| ("-".to_owned(), "-".to_owned()), |(was, view)| (was.to_string(), view.share(server)));
+            old.map_or_else(|| ("-".to_owned(), "-".to_owned()), |(old, view)| (old.to_string(), view.share(server)));
         let weights = if from == weight.to_string() {
-            format!("{from:>wide$}")
+            format!("{from:>width_before$}")
         } else {
-            format!("{from:>wide$} → {weight:>wide_after$}")
+            format!("{from:>width_before$} → {weight:>width_after$}")
         };
         let shares = if share_from == share { share } else { format!("{share_from} → {share}") };
         table.row([Cell::new(server.as_str(), tone), Cell::new(weights, tone), Cell::new(shares, tone)]);
@@ -134,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_else_changes_is_said() {
+    fn every_other_effect_of_a_change_is_shown() {
         insta::assert_snapshot!(shown(&[], &[("blue", 1), ("green", 0)], false), @r"
         app1  new
           SERVER  WEIGHT  SHARE
@@ -147,39 +150,39 @@ mod tests {
           SERVER  WEIGHT  SHARE
           blue    9 → 0   90% → -
           green   1 → 0   10% → -
-          the leaves become one document
-          force: it may pass the guards, also where nobody is left to answer
+          one document replaces the leaves
+          force: this change passes the guards, even if no server answers
           reason: 50 % canary
         ");
         insta::assert_snapshot!(shown(&[("app1", r#"{"weights":{"blue":0},"force":true}"#)], &[("blue", 1)], false), @r"
         app1  index 1
           SERVER  WEIGHT  SHARE
           blue    0 → 1   - → 100%
-          no force any more: the guards hold again
+          no force: the guards apply again
           reason: 50 % canary
         ");
         insta::assert_snapshot!(shown(&[("app1", "50%")], &[("blue", 1)], false), @r"
         app1  rejected, index 1
           SERVER  WEIGHT  SHARE
           blue    - → 1   - → 100%
-          replaces a document that is rejected: the document is malformed: invalid type: integer `50`, expected a JSON object at line 1 column 2
+          replaces a rejected document: the document is malformed: invalid type: integer `50`, expected a JSON object at line 1 column 2
           reason: 50 % canary
         ");
         insta::assert_snapshot!(shown(&[("app1", r#"{"release":true,"by":"alice"}"#)], &[("blue", 1)], false), @r"
         app1  released, index 1, by alice
           SERVER  WEIGHT  SHARE
           blue    - → 1   - → 100%
-          released so far: weightd manages it again
+          released before: weightd manages the backend again
           reason: 50 % canary
         ");
     }
 
     #[test]
-    fn a_release_says_what_it_means() {
+    fn a_release_shows_its_effect() {
         insta::assert_snapshot!(shown(&[("app1/blue", "9"), ("app1/green", "1")], &[], false), @r"
         app1  index 2
-          released: weightd stops managing it, HAProxy keeps the weights it has
-          the leaves become one document
+          released: weightd stops managing the backend; HAProxy keeps its weights
+          one document replaces the leaves
           reason: 50 % canary
         ");
     }

@@ -1,4 +1,4 @@
-//! Exit code, message and hint for an error of Consul or a rejected edit.
+//! Converts an error of Consul and a rejected edit into exit code, message and hint.
 
 use weightd_core::model::{BackendName, nearest};
 
@@ -15,14 +15,14 @@ impl From<DocumentsError> for Failure {
             DocumentsError::Read { rule, source, .. } | DocumentsError::Write { rule, source, .. } => {
                 failed(source, &rule).context(context)
             }
-            DocumentsError::UnknownResult { backend, source, .. } => {
-                failed(source, "").context(context).hint(format!("`weightctl get {backend}` shows what is there"))
-            }
+            DocumentsError::UnknownResult { backend, source, .. } => failed(source, "")
+                .context(context)
+                .hint(format!("`weightctl get {backend}` shows the content in Consul")),
         }
     }
 }
 
-/// A rejected edit, with a hint.
+/// The failure for a rejected edit.
 pub(super) async fn refused(documents: &Documents, refusal: EditError) -> Failure {
     let hint = refusal.hint(documents.prefix());
     match refusal {
@@ -31,10 +31,10 @@ pub(super) async fn refused(documents: &Documents, refusal: EditError) -> Failur
     }
 }
 
-/// The backend does not exist; suggests one with a similar name.
+/// The failure for a backend that does not exist. Suggests a similar name, else gives the hint `otherwise`.
 pub(super) async fn no_such(documents: &Documents, backend: &BackendName, otherwise: &str) -> Failure {
     let failure = Failure::caused(Exit::Refused, EditError::NoSuchBackend(backend.clone()));
-    // Without the list there is no suggestion, and the error stays the same.
+    // If the list cannot be read, there is no suggestion.
     let everything = documents.all().await.unwrap_or_default();
     let names = everything.backends.iter().map(|stored| stored.backend.as_str());
     failure.hint(match nearest(backend.as_str(), names) {
@@ -43,16 +43,18 @@ pub(super) async fn no_such(documents: &Documents, backend: &BackendName, otherw
     })
 }
 
-/// An error of Consul. `rule` is the ACL rule that the token needs.
+/// The failure for an error of Consul. `rule` is the ACL rule that the request needs.
 pub(super) fn failed(error: ConsulError, rule: &str) -> Failure {
     let (exit, hint) = match &error {
-        ConsulError::Unreachable { .. } | ConsulError::Timeout(_) => {
-            (Exit::Unreachable, "check that the Consul agent runs, and --http-addr or CONSUL_HTTP_ADDR".to_owned())
-        }
+        ConsulError::Unreachable { .. } | ConsulError::Timeout(_) => (
+            Exit::Unreachable,
+            "check that the Consul agent runs, and that --http-addr or CONSUL_HTTP_ADDR is its address".to_owned(),
+        ),
         ConsulError::Closed(_) | ConsulError::RateLimited { .. } => (Exit::Unreachable, error.remedy().to_owned()),
-        ConsulError::Unavailable(..) | ConsulError::NoLeader => {
-            (Exit::Unreachable, "check `consul operator raft list-peers -stale`, and try again".to_owned())
-        }
+        ConsulError::Unavailable(..) | ConsulError::NoLeader => (
+            Exit::Unreachable,
+            "check the Consul servers with `consul operator raft list-peers -stale`, then try again".to_owned(),
+        ),
         ConsulError::Denied(_) => (
             Exit::Denied,
             format!("the token needs {rule}; check --token-file, CONSUL_HTTP_TOKEN_FILE and CONSUL_HTTP_TOKEN"),
@@ -83,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_consul_answers_decides_the_exit_code() {
+    fn the_error_of_consul_determines_the_exit_code() {
         let exit = |error| failed(error, "key \"k\" { policy = \"write\" }").exit;
         let address = || crate::consul::Address::default();
         assert_eq!(exit(ConsulError::NoLeader), Exit::Unreachable);

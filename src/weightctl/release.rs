@@ -11,22 +11,22 @@ use crate::documents::edit;
 
 /// Stop managing a backend; HAProxy keeps the weights it has
 ///
-/// Writes a document that releases the backend. Leaves are replaced by it. A backend whose key is gone,
-/// so that HAProxy is held at its last weights (orphaned), is released with --create. To manage a backend again, name every server in
+/// Writes a document that releases the backend; it also replaces leaves. Use --create if the backend is orphaned: its key
+/// was deleted from Consul and weightd keeps its last weights. To manage a backend again, name every server in
 /// `weightctl set BACKEND … --create`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The backend
     #[arg(value_parser = BackendName::new)]
     backend: BackendName,
-    /// Also if Consul has no key of the backend, or one that is rejected
+    /// Allow a backend without a key in Consul or with a rejected document
     #[arg(long)]
     create: bool,
     #[command(flatten)]
     flags: Flags,
 }
 
-/// In JSON an [`Outcome`](super::change::Outcome).
+/// Releases the backend. The JSON output is an [`Outcome`](super::change::Outcome).
 pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Failure> {
     args.flags.check()?;
     let documents = context.documents()?;

@@ -13,17 +13,17 @@ use super::{
 
 /// End pauses of the weightd of this host, of one backend or of all
 ///
-/// weightd corrects every difference from the documents at once.
+/// weightd immediately corrects every difference from the documents.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The backend; without it every pause ends
+    /// The backend; without it all pauses
     #[arg(value_parser = BackendName::new)]
     backend: Option<BackendName>,
     #[command(flatten)]
     local: Local,
 }
 
-/// In JSON a [`ResumeAnswer`].
+/// Resumes. The JSON output is a [`ResumeAnswer`].
 pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Failure> {
     let request = ResumeRequest {
         backend: args.backend.clone(),
@@ -33,7 +33,7 @@ pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Fail
     let answer: ResumeAnswer = args.local.post(context, "/v1/resume", &request).await?;
     let subject = answer.backend.as_ref().map_or_else(|| "all backends".to_owned(), ToString::to_string);
     let instances = names(&answer.instances);
-    output::say(&match answer.lifted {
+    output::message(&match answer.lifted {
         0 => format!("nothing to resume: no pause of {subject} on {instances}"),
         _ => format!("resumed: {subject} on {instances}; weightd sets the weights again"),
     });

@@ -1,7 +1,7 @@
-//! Which servers take traffic on this host's HAProxy, so that shares count those.
+//! The servers that take traffic on this host's HAProxy. Shares count only these.
 //!
-//! This host's weightd knows it. Where none runs, shares are those of the weights, which is right if every server that the
-//! document names is up and none is a backup server.
+//! This host's weightd reports them. Without a weightd, shares count all servers of the document. They are correct if
+//! every server is up and none is a backup server.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -14,22 +14,22 @@ use weightd_core::{
 
 use super::{context::Context, output, status};
 
-/// How long weightd may take: it answers within milliseconds.
-const PATIENCE: Duration = Duration::from_millis(800);
+/// Time limit for weightd, which answers within milliseconds.
+const DEADLINE: Duration = Duration::from_millis(800);
 
-/// What this host's weightd says about a backend.
+/// A backend on this host's HAProxy, as reported by this host's weightd.
 pub(super) struct Serving {
-    /// The servers that take traffic when their weight is above 0.
+    /// The servers that take traffic if their weight is above 0.
     pub(super) active: BTreeSet<ServerName>,
-    /// Why shares are not exactly what the weights say.
+    /// Why shares differ from the weights.
     notes: Vec<String>,
 }
 
-/// Who serves a backend on this host; none if no weightd of this host follows it and has read it.
+/// The serving servers of a backend on this host; none if no weightd of this host follows the backend and has read it.
 pub(super) async fn of(context: &Context<'_>, backend: &BackendName) -> Option<Serving> {
     let api = status::address(context)?;
-    // Whatever keeps weightd from answering, the command goes on without it.
-    let status = timeout(PATIENCE, status::read(&api)).await.ok()?.ok()?;
+    // An error of weightd is ignored: the command works without it.
+    let status = timeout(DEADLINE, status::read(&api)).await.ok()?.ok()?;
     let root = context.root().to_string();
     let backends = status.instances.iter().filter(|instance| instance.root == root).flat_map(|i| &i.backends);
     let found = backends.filter(|status| status.backend.as_ref() == Some(backend)).find(|status| was_read(status))?;
@@ -46,7 +46,7 @@ fn was_read(status: &BackendStatus) -> bool {
 }
 
 impl Serving {
-    /// Says why shares are not exactly what the weights say.
+    /// Prints why shares differ from the weights.
     pub(super) fn notes(&self) {
         self.notes.iter().for_each(|note| output::note(note));
     }

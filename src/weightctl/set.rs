@@ -18,11 +18,11 @@ use crate::documents::edit;
 const EXAMPLES: &str = "\
 Examples:
   weightctl set app1 blue=90 green=10                   show the change and ask
-  weightctl set app1 blue=75 green=25 -m '25 %' --yes   no question; keep the reason
+  weightctl set app1 blue=75 green=25 -m '25 %' --yes   no question; store a reason
   weightctl set app1 green=0 --yes                      blue keeps its weight
   weightctl set app1 blue=50 green=50 --dry-run         show the change, write nothing
   weightctl set app2 blue=100 green=0 --create          start to manage app2
-  weightctl set app1 blue=0 green=0 --force             no server answers; only with --force
+  weightctl set app1 blue=0 green=0 --force             no server answers; needs --force
 
 Exit codes: 4 denied, 5 changed by another writer meanwhile, 6 Consul unreachable, 7 refused,
 130 Ctrl-C. `weightctl --help` lists all.";
@@ -30,7 +30,7 @@ Exit codes: 4 denied, 5 changed by another writer meanwhile, 6 Consul unreachabl
 /// Change weights; a server that is not named keeps its weight
 ///
 /// Shows the change and asks, unless --yes is given. Writes nothing if another writer changes the backend meanwhile.
-/// Every HAProxy follows at once.
+/// Every HAProxy gets the new weights at once.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(super) struct Args {
@@ -58,7 +58,7 @@ struct Assignment {
     weight: Weight,
 }
 
-/// Why a text is not `SERVER=WEIGHT`.
+/// The error for a text that is not `SERVER=WEIGHT`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 enum InvalidAssignment {
     #[error("write it as SERVER=WEIGHT, such as blue=90")]
@@ -87,7 +87,7 @@ impl FromStr for Assignment {
     }
 }
 
-/// Why a text is not the name of a backend.
+/// The error for a text that is not the name of a backend.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 enum InvalidBackend {
     #[error("the backend comes first: `weightctl set BACKEND {0}`")]
@@ -103,14 +103,14 @@ fn backend(text: &str) -> Result<BackendName, InvalidBackend> {
     })
 }
 
-/// A weight without the white space that JSON would allow around it.
+/// Parses a weight. Rejects white space, which [`Weight::parse`] accepts.
 fn plain(text: &str) -> Result<Weight, InvalidWeight> {
     if text.contains(char::is_whitespace) { Err(InvalidWeight) } else { Weight::parse(text) }
 }
 
 impl Args {
-    /// The weights on the command line, each server once.
-    fn asked(&self) -> Result<Weights, Failure> {
+    /// The weights on the command line. Fails if a server occurs twice.
+    fn weights(&self) -> Result<Weights, Failure> {
         let mut asked = Weights::new();
         for Assignment { server, weight } in &self.weights {
             if let Some(first) = asked.insert(server.clone(), *weight) {
@@ -122,9 +122,9 @@ impl Args {
     }
 }
 
-/// In JSON an [`Outcome`](super::change::Outcome).
+/// Changes weights. The JSON output is an [`Outcome`](super::change::Outcome).
 pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Failure> {
-    let asked = args.asked()?;
+    let asked = args.weights()?;
     args.flags.check()?;
     let documents = context.documents()?;
     let (stored, serving) = tokio::join!(documents.backend(&args.backend), serving::of(context, &args.backend));
@@ -147,9 +147,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_assignment_is_read_strictly() {
-        let read: Assignment = "blue:1=256".parse().unwrap();
-        assert_eq!((read.server.as_str(), read.weight), ("blue:1", Weight::MAX));
+    fn an_assignment_is_parsed_strictly() {
+        let parsed: Assignment = "blue:1=256".parse().unwrap();
+        assert_eq!((parsed.server.as_str(), parsed.weight), ("blue:1", Weight::MAX));
         for text in [
             "blue", "blue=", "=5", "blue=257", "blue=-1", "blue=50%", "blue=+5", "blue=007", "b;c=1", "b=1=2", "b= 5",
             "b=5 ", "b=5\n", ".=5", "..=5",
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn the_two_usual_slips_get_the_command_that_was_meant() {
+    fn the_two_usual_mistakes_get_the_correct_command() {
         let joined = "blue=90,green=10".parse::<Assignment>().unwrap_err();
         assert_eq!(joined.to_string(), "separate servers by a space: `blue=90 green=10`");
         assert_eq!(

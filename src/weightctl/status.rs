@@ -17,19 +17,19 @@ use super::{
 };
 use crate::{base::chain::RootCause, consul::tls::without_trust};
 
-/// The variable with the address of weightd's API.
+/// The environment variable with the address of weightd's API.
 const API: &str = "WEIGHTD_API";
-/// How long weightd may take to answer.
+/// Time limit for weightd's answer.
 const DEADLINE: Duration = Duration::from_secs(5);
-/// The most bytes of its answer.
+/// Maximum size of the answer in bytes.
 const MAX_RESPONSE: usize = 64 * 1024 * 1024;
 
 /// Show the weights that the HAProxy of this host has, and whether they equal those in Consul
 ///
 /// For each server: the weight in Consul (desired), the weight that passed the guards (accepted), the weight in HAProxy
-/// (observed), and its share of the new traffic. weightd reads HAProxy and Consul for each status. Ends with 0 if every
-/// weight equals the one in Consul, else with 3; also with 3 while Consul does not answer, because its present content
-/// is not known then.
+/// (observed), and its share of the new traffic. weightd reads HAProxy and Consul for each status. Exits with 0 if
+/// every weight equals the one in Consul, else with 3. Also exits with 3 if Consul does not answer: then its current
+/// content is unknown.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The status of this host
@@ -45,7 +45,7 @@ pub(super) struct Args {
     api: Option<Url>,
 }
 
-/// Why a text is not the URL of a weightd.
+/// The error for a text that is not the URL of a weightd.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("write it as http://127.0.0.1:9110")]
 struct InvalidUrl;
@@ -57,7 +57,7 @@ fn url(text: &str) -> Result<Url, InvalidUrl> {
     if plain { Ok(url) } else { Err(InvalidUrl) }
 }
 
-/// Why there is no status.
+/// The error of a status request.
 #[derive(Debug, thiserror::Error)]
 enum NoStatus {
     #[error("weightd at {api} cannot be reached")]
@@ -81,9 +81,9 @@ enum NoStatus {
 impl NoStatus {
     fn hint(&self) -> &'static str {
         match self {
-            Self::Unreachable { .. } => "check `systemctl status weightd`, and `listen` in its configuration",
+            Self::Unreachable { .. } => "check `systemctl status weightd`, and `listen` in [api] of its configuration",
             Self::Refused { .. } | Self::TooLarge(_) | Self::NotStatus { .. } => {
-                "check that --api or WEIGHTD_API is `listen` in weightd's configuration"
+                "check that --api or WEIGHTD_API equals `listen` in [api] of weightd's configuration"
             }
         }
     }
@@ -91,12 +91,13 @@ impl NoStatus {
 
 /// Maximum age of Consul's last answer for exit code 0, in seconds. weightd asks Consul for each status, so an older
 /// answer means that Consul does not answer.
-const PROOF: f64 = 2.5;
+const MAX_CONSUL_AGE: f64 = 2.5;
 
-/// In JSON the [`Status`] with every field that weightd sends, also those of a newer version.
+/// Shows the status. The JSON output is the [`Status`] with every field that weightd sends, also unknown fields of a
+/// newer version.
 pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Failure> {
     if !args.local {
-        let message = "only the status of this host is available, not that of the fleet";
+        let message = "only the status of this host is available, not the status of the fleet";
         return Err(Failure::new(Exit::Usage, message).hint("use `weightctl status --local`"));
     }
     let api = match (&args.api, address(context)) {
@@ -104,7 +105,7 @@ pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Fail
         (None, Some(api)) => url(&api).map_err(|error| Failure::caused(Exit::Usage, error).context(api))?,
         (None, None) => {
             let failure = Failure::new(Exit::Failure, "the HTTP API of this host's weightd is off");
-            return Err(failure.hint("set `listen` in [api] of its configuration, and restart weightd"));
+            return Err(failure.hint("set `listen` in [api] of its configuration, then restart weightd"));
         }
     };
     let (text, status) = fetch(&api).await.map_err(failed)?;
@@ -128,8 +129,8 @@ fn is_converged(status: &Status) -> bool {
     !status.instances.is_empty()
         && status.instances.iter().all(|instance| {
             let consul = &instance.consul;
-            let proved = consul.last_read_age_seconds.is_some_and(|age| age <= PROOF);
-            instance.converged && consul.state == LinkState::Following && proved
+            let current = consul.last_read_age_seconds.is_some_and(|age| age <= MAX_CONSUL_AGE);
+            instance.converged && consul.state == LinkState::Following && current
         })
 }
 
@@ -178,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_converged_only_if_every_instance_is_and_consul_has_just_answered() {
+    fn a_status_is_converged_only_if_every_instance_is_and_consul_answered_recently() {
         let converged = |instances: &str| {
             is_converged(&serde_json::from_str::<Status>(&format!(r#"{{"instances":[{instances}]}}"#)).unwrap())
         };
@@ -186,17 +187,17 @@ mod tests {
             format!(r#"{{"converged":{converged},"consul":{{"state":"{state}","last_read_age_seconds":{age}}}}}"#)
         };
         let good = instance(true, "following", "0.1");
-        assert!(!converged(""), "without a HAProxy nothing is");
+        assert!(!converged(""), "no HAProxy");
         assert!(converged(&good) && converged(&format!("{good},{good}")));
         assert!(!converged(&format!("{good},{}", instance(false, "following", "0.1"))));
         assert!(!converged(&instance(true, "held", "0.1")));
-        assert!(!converged(&instance(true, "following", "4")), "a later write is not known");
+        assert!(!converged(&instance(true, "following", "4")), "a later write may be missing");
         assert!(!converged(&instance(true, "following", "null")));
         assert!(!converged(&instance(true, "a_new_word", "0.1")));
     }
 
     #[test]
-    fn the_address_of_weightd_is_plain_http() {
+    fn the_address_of_weightd_uses_plain_http() {
         assert_eq!(url("127.0.0.1:9110").unwrap().as_str(), "http://127.0.0.1:9110/");
         assert_eq!(url("http://[::1]:9110/").unwrap().as_str(), "http://[::1]:9110/");
         for text in ["", "https://h", "http://u:p@h", "unix:///x", "http://"] {

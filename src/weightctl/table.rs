@@ -1,25 +1,25 @@
 use anstyle::{AnsiColor, Style};
 
-/// What something is, shown by colour as well; never by colour alone.
+/// The importance of a text, shown as a colour. A colour never carries information by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Tone {
-    /// Nothing of note.
+    /// Normal.
     #[default]
     Plain,
-    /// Of less interest.
+    /// Less important.
     Faint,
-    /// Stands out.
+    /// Emphasized.
     Strong,
-    /// As it should be.
+    /// Correct.
     Good,
-    /// Not yet, or not by itself.
+    /// Pending, or needs attention.
     Warn,
-    /// Wrong.
+    /// Failed.
     Bad,
 }
 
 impl Tone {
-    /// How a terminal shows it.
+    /// The style in a terminal.
     pub(super) const fn style(self) -> Style {
         match self {
             Self::Plain => Style::new(),
@@ -50,7 +50,7 @@ impl Cell {
         Self { text: text.into(), tone }
     }
 
-    /// Adds words. The tone stays, unless there was nothing.
+    /// Appends `text` after a comma. Uses `tone` only if the cell is empty.
     pub(super) fn append(&mut self, text: &str, tone: Tone) {
         if self.text.is_empty() {
             self.tone = tone;
@@ -67,16 +67,16 @@ impl<T: Into<String>> From<T> for Cell {
     }
 }
 
-/// How a column is aligned.
+/// The alignment of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Align {
-    /// Words.
+    /// For words.
     Left,
-    /// Numbers.
+    /// For numbers.
     Right,
 }
 
-/// A table: a header, then one line a row, its columns two blanks apart.
+/// A table: a header line, then one line per row. Two blanks separate the columns.
 #[derive(Debug)]
 pub(super) struct Table<const N: usize> {
     align: [Align; N],
@@ -97,7 +97,7 @@ impl<const N: usize> Table<N> {
         self.rows.push(cells);
     }
 
-    /// The text, each line behind `indent`.
+    /// The text. Each line starts with `indent`, which is blanks.
     pub(super) fn render(&self, indent: &str) -> String {
         let mut widths = [0; N];
         for row in &self.rows {
@@ -108,18 +108,18 @@ impl<const N: usize> Table<N> {
         let mut text = String::new();
         for row in &self.rows {
             let mut line = String::new();
-            // Blanks that are due before the next cell that holds something: no line ends in blanks.
-            let mut due = indent.chars().count();
+            // The blanks before the next cell with text. Pending blanks are dropped at the end: no line ends in blanks.
+            let mut pending = indent.chars().count();
             for ((cell, align), width) in row.iter().zip(self.align).zip(widths) {
                 let padding = width - cell.text.chars().count();
                 let (before, after) = if align == Align::Right { (padding, 0) } else { (0, padding) };
                 if cell.text.is_empty() {
-                    due += width + 2;
+                    pending += width + 2;
                     continue;
                 }
-                line.extend(std::iter::repeat_n(' ', due + before));
+                line.extend(std::iter::repeat_n(' ', pending + before));
                 line.push_str(&cell.tone.paint(&cell.text));
-                due = after + 2;
+                pending = after + 2;
             }
             text.push_str(&line);
             text.push('\n');

@@ -407,7 +407,7 @@ async fn a_weightd_whose_token_may_not_read_is_named_and_mended_by_the_hint() ->
     let (mut weightd, user) = beside_weightd(&consul, settings).await?;
     // Consul shows it an empty prefix, and does not say why.
     consul_is(&weightd, "following", None).await?;
-    let hint = user.fails("follows", "its token may not read weightd/weights/").await?;
+    let hint = user.fails("follows", "weightd's token may not read weightd/weights/").await?;
     consul.http().set_policy("node", &code(&hint, 0)?).await?;
     assert_eq!(code(&hint, 1)?, "sudo systemctl reload weightd");
     weightd.program().signal(Signal::HUP)?;
@@ -438,8 +438,8 @@ async fn a_broken_configuration_is_named_by_its_line_and_by_the_command_of_the_h
     let good = fs::read_to_string(&path)?;
     fs::write(&path, format!("nodee = \"lb1\"\n{good}"))?;
     let hint = user.fails("configuration", "nodee").await?;
-    let (command, _) = hint.split_once(", and").context(hint.clone())?;
-    let output = user.types(command).await?;
+    let command = code(&hint, 0)?;
+    let output = user.types(&command).await?;
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.code() == Some(64) && said.contains(":1:"), "{output:?}");
     let Some(meant) = said.split('`').find(|word| *word == "node") else { bail!("no suggestion: {said}") };
@@ -458,7 +458,7 @@ async fn a_state_file_that_is_not_there_is_named_and_found_once_weightd_writes_i
     becomes(&haproxy, "app", 70, 30).await?;
     let hint = user.fails("state file", "states/servers").await?;
     // On a machine without that user and group: the folder for who runs weightd here.
-    let command = hint.split(", and").next().context(hint.clone())?;
+    let command = hint.split(';').next().context(hint.clone())?;
     let command = command.replace("sudo ", "").replace("-o weightd -g haproxy ", "");
     assert!(user.types(&command).await?.status.success(), "{command}");
     crate::harness::eventually(PATIENCE, "weightd writes it", async || {

@@ -112,7 +112,7 @@ async fn what_a_haproxy_has_becomes_documents_and_weightd_has_nothing_to_do() ->
 
     let keys = everything(&consul, "weightd/").await?;
     let again = import(&consul, 0, &[&["app1", "app2"], &from[..], &["--yes", "-o", "json"]].concat()).await?;
-    assert!(again.err.contains("in Consul already, just so: app1, app2"), "{again:?}");
+    assert!(again.err.contains("unchanged, already in Consul: app1, app2"), "{again:?}");
     assert_eq!(everything(&consul, "weightd/").await?, keys, "nothing is written twice");
     assert_eq!(weights(&haproxy).await?, before, "HAProxy is only looked at");
     Ok(())
@@ -125,7 +125,7 @@ async fn what_somebody_decided_stays_unless_replace_is_given() -> anyhow::Result
     let address = haproxy.address();
     let from = ["--from-haproxy", address.as_str(), "--yes"];
     let said = import(&consul, 7, &[&from[..], &["-o", "json"]].concat()).await?;
-    assert!(said.err.contains("Consul says something else already: blue=20 green=80, by bob"), "{said:?}");
+    assert!(said.err.contains("Consul has other content: blue=20 green=80, by bob"), "{said:?}");
     assert_eq!(document(&consul, "app1").await?, json!({"blue": 20, "green": 80}));
     assert_eq!(document(&consul, "app2").await?, json!({"blue": 50, "green": 50}), "the other one is imported");
     // What bob's document makes of this HAProxy is said.
@@ -243,7 +243,9 @@ async fn a_socket_of_level_operator_is_enough_and_one_of_level_user_is_noted() -
                 stats socket \"${ADMIN_SOCKET}.user\" mode 600 level user\n\
                 backend static\n    balance static-rr\n    server blue 127.0.0.1:9 weight 5\n";
     let (consul, haproxy) = servers(body).await?;
-    for (level, left, words) in [("operator", 1, "takes no weights"), ("user", 0, "use a socket of level operator")] {
+    for (level, left, words) in
+        [("operator", 1, "accepts no new weights"), ("user", 0, "use a socket of level operator")]
+    {
         let address = format!("{}.{level}", haproxy.address());
         let said = import(&consul, 0, &["--from-haproxy", &address, "--dry-run", "-o", "json"]).await?;
         let json: Value = serde_json::from_str(&said.out)?;
@@ -281,8 +283,8 @@ async fn what_would_have_an_effect_later_is_left_out_and_said() -> anyhow::Resul
     assert_eq!(imported, ["app1"], "{}", said.err);
     assert_eq!(json["unmanaged"], json!(["down", "maint", "owned"]), "{json}");
     for words in [
-        "down: weightd would accept it not now",
-        "maint: weightd would accept it not now",
+        "down: weightd would not accept the document now",
+        "maint: weightd would not accept the document now",
         "owned: an agent-check sets the weight of blue",
         "app1: weights that were set at runtime differ from haproxy.cfg",
         "HAProxy has 3 backends without a document: down, maint, owned",

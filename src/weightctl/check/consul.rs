@@ -1,6 +1,6 @@
 //! Checks Consul: the leader, the token, its rights, and every document.
 //!
-//! A hint grants the narrowest rule: reading for a token that reads, one backend for a token that writes.
+//! A hint grants the narrowest rule: read for a token that reads, write of one backend for a token that writes.
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,38 +22,38 @@ use crate::{
     weightctl::{context::Context, failure::Failure, refusals::failed},
 };
 
-/// How many invalid keys are shown one by one.
+/// Maximum number of invalid keys in the report.
 const SHOWN: usize = 20;
-/// Who can run the command in the hint.
-const MANAGERS: &str = "the managers of Consul's tokens can change that";
-/// A name that no backend has, to ask for rights on backends without a document.
+/// The right that the command in the hint needs.
+const NEEDS_ACL_WRITE: &str = "the command in the hint needs a token with `acl = \"write\"`";
+/// A name that no backend has. The rights on it are the rights on backends without a document.
 const NO_BACKEND: &str = "-weightctl-check-";
 
-/// The result for Consul.
+/// The result of the Consul checks.
 pub(super) struct Checked {
     pub(super) section: Section,
-    /// The documents; none if they could not be read.
+    /// The documents; none if the read failed.
     pub(super) state: Option<Arc<DesiredState>>,
-    /// Whether the token may read every document.
+    /// Whether the token can read every document.
     pub(super) complete: bool,
 }
 
-/// Checks Consul.
-pub(super) async fn check(context: &Context<'_>, reads_only: bool) -> Result<Checked, Failure> {
+/// Checks Consul. `read_only` omits the check of the write rights.
+pub(super) async fn check(context: &Context<'_>, read_only: bool) -> Result<Checked, Failure> {
     let (client, root) = (Arc::new(context.client()?), context.root());
     let name = format!("{}, root {root}", client.address());
-    let mut checks = Checks { client, root, reads_only, findings: Vec::new(), accessor: None, complete: false };
+    let mut checks = Checks { client, root, read_only, findings: Vec::new(), accessor: None, complete: false };
     let state = checks.all().await;
     let complete = checks.complete;
     Ok(Checked { section: Section { part: "consul", name, findings: checks.findings }, state, complete })
 }
 
-/// The documents, read as weightd reads them: what is too large or invalid for it is so here.
+/// The documents, read with weightd's own code: the same limits and the same validation apply.
 pub(super) struct Documents {
     pub(super) state: Arc<DesiredState>,
-    /// Whether ACLs hid keys.
+    /// Whether ACLs hide keys from this token.
     filtered: bool,
-    /// Whether there is no key.
+    /// Whether Consul returned no key.
     empty: bool,
 }
 
@@ -73,11 +73,11 @@ pub(super) async fn documents(client: &Arc<Client>, root: &Root) -> Result<Docum
 struct Checks {
     client: Arc<Client>,
     root: Root,
-    reads_only: bool,
+    read_only: bool,
     findings: Vec<Finding>,
     /// The token's accessor, if Consul knows the token.
     accessor: Option<String>,
-    /// Whether the token may read every document.
+    /// Whether the token can read every document.
     complete: bool,
 }
 
@@ -88,7 +88,7 @@ impl Checks {
         }
         self.token().await;
         let state = self.documents().await;
-        if !self.reads_only {
+        if !self.read_only {
             self.write(state.as_deref()).await;
         }
         if let Some(state) = &state {
@@ -97,11 +97,11 @@ impl Checks {
         state
     }
 
-    /// An error that ends the check of Consul.
+    /// Adds a failure for `error`.
     fn failed(&mut self, check: &'static str, error: ConsulError) {
-        let away = matches!(error, ConsulError::Unreachable { .. });
+        let unreachable = matches!(error, ConsulError::Unreachable { .. });
         let failure = failed(error, "");
-        let hint = if away {
+        let hint = if unreachable {
             "sudo systemctl start consul; if Consul runs elsewhere: export CONSUL_HTTP_ADDR=HOST:PORT".to_owned()
         } else {
             failure.hint.unwrap_or_default()
@@ -116,11 +116,11 @@ impl Checks {
                 true
             }
             Ok(None) => {
-                let detail = "Consul answers, but has no leader: nothing can be read or written";
+                let detail = "Consul has no leader: reads and writes fail";
                 self.findings.push(Finding::fail(
                     "leader",
                     detail,
-                    "start those that `consul operator raft list-peers -stale` names and that are down",
+                    "start the Consul servers that are down; `consul operator raft list-peers -stale` lists all servers",
                 ));
                 false
             }
@@ -133,7 +133,7 @@ impl Checks {
 
     async fn token(&mut self) {
         match self.client.identity().await {
-            Ok(Identity::NoAcls) => self.findings.push(Finding::ok("token", "this Consul has no ACLs")),
+            Ok(Identity::NoAcls) => self.findings.push(Finding::ok("token", "ACLs are disabled in this Consul")),
             Ok(Identity::Known { accessor, policies }) => {
                 let policies = if policies.is_empty() { "none".to_owned() } else { policies.join(", ") };
                 self.findings.push(Finding::ok("token", format!("accessor {accessor}, policies: {policies}")));
@@ -145,19 +145,21 @@ impl Checks {
                         "Consul does not know this token: it was deleted, has expired, or belongs to another Consul";
                     self.findings.push(Finding::fail("token", detail, self.grant("read", &self.read_rule())));
                 } else {
-                    self.findings.push(Finding::ok("token", "none is given: the rights of the anonymous token apply"));
+                    self.findings
+                        .push(Finding::ok("token", "no token is set: the rights of the anonymous token apply"));
                 }
             }
             Err(error) => self.failed("token", error),
         }
     }
 
-    /// The rule to read all documents.
+    /// The ACL rule that allows to read all documents.
     fn read_rule(&self) -> String {
         format!("key_prefix \"{}\" {{ policy = \"read\" }}", self.root.weights_prefix())
     }
 
-    /// The command with which a manager of tokens adds `rules` to this token, or makes a token with them.
+    /// The command that adds `rules` to this token, or creates a token with them. It needs a token with
+    /// `acl = "write"`.
     fn grant(&self, policy: &str, rules: &str) -> String {
         let create = |name: &str| format!("consul acl policy create -name {name} -rules '{rules}'");
         if let Some(accessor) = &self.accessor {
@@ -175,7 +177,7 @@ impl Checks {
         let prefix = self.root.weights_prefix();
         let answer = async {
             let documents = documents(&self.client, &self.root).await?;
-            // A listing leaves out the keys that the token may not read; only the read of one key is denied.
+            // A list omits the keys that the token may not read. Only the read of a single key returns a denial.
             match self.client.may_read(&format!("{prefix}{NO_BACKEND}")).await {
                 Ok(()) => Ok((documents, true)),
                 Err(ConsulError::Denied(_)) if !documents.empty => Ok((documents, false)),
@@ -188,9 +190,9 @@ impl Checks {
                 self.findings.push(if self.complete {
                     Finding::ok("read", format!("this token may read {prefix}"))
                 } else {
-                    // A team's token: enough for its own backends.
+                    // The token of a team: it covers the team's own backends.
                     let names = list(state.backends.keys().map(BackendName::as_str));
-                    Finding::ok("read", format!("this token may read {names}, and not every key below {prefix}"))
+                    Finding::ok("read", format!("this token may read {names}, but not every key below {prefix}"))
                 });
                 if empty {
                     let hint = self.elsewhere().await;
@@ -203,7 +205,7 @@ impl Checks {
                 Some(state)
             }
             Err(ConsulError::Denied(_)) => {
-                let detail = format!("this token may not read {prefix}; {MANAGERS}");
+                let detail = format!("this token may not read {prefix}; {NEEDS_ACL_WRITE}");
                 self.findings.push(Finding::fail("read", detail, self.grant("read", &self.read_rule())));
                 None
             }
@@ -214,11 +216,11 @@ impl Checks {
         }
     }
 
-    /// The hint if there is no key: the root that has documents, else how to write the first one.
+    /// The hint if there is no key: another root that has documents, else the command that writes the first document.
     async fn elsewhere(&self) -> String {
-        let begin = "weightctl set BACKEND SERVER=WEIGHT … --create".to_owned();
-        // A token may lack the right to see other keys.
-        let Ok(segments) = self.client.first_segments().await else { return begin };
+        let create = "weightctl set BACKEND SERVER=WEIGHT … --create".to_owned();
+        // The token may not be allowed to list other keys.
+        let Ok(segments) = self.client.first_segments().await else { return create };
         for root in segments.iter().filter(|segment| segment.ends_with('/')).filter_map(|s| s.parse::<Root>().ok()) {
             let prefix = root.weights_prefix();
             let found = self.client.list(&prefix, None).await.is_ok_and(|l| l.entries().is_ok_and(|e| !e.is_empty()));
@@ -226,7 +228,7 @@ impl Checks {
                 return format!("export WEIGHTD_ROOT={root}");
             }
         }
-        begin
+        create
     }
 
     async fn write(&mut self, state: Option<&DesiredState>) {
@@ -244,13 +246,17 @@ impl Checks {
                 let own: Vec<_> = own.collect();
                 self.findings.push(if own.is_empty() {
                     let detail = format!(
-                        "this token may write no backend below {prefix}: right for a node or a reader; {MANAGERS}, for one backend:"
+                        "this token may write no backend below {prefix}; a node or a reader needs no more; \
+                         the hint adds one backend; {NEEDS_ACL_WRITE}"
                     );
                     let backend = names.first().map_or("BACKEND", |name| name.as_str());
                     let rule = format!("key \"{prefix}{backend}\" {{ policy = \"write\" }}");
                     Finding::warn("write", detail, self.grant("write", &rule))
                 } else {
-                    Finding::ok("write", format!("`set` and `release` may write {} and no other", own.join(", ")))
+                    Finding::ok(
+                        "write",
+                        format!("`set` and `release` may write {} and no other backend", own.join(", ")),
+                    )
                 });
             }
             Err(error) => self.failed("write", error),
@@ -265,9 +271,9 @@ impl Checks {
         let all: Vec<&Arc<Rejected>> = rejected.chain(&state.stray).collect();
         for rejected in all.iter().take(SHOWN) {
             let Rejected { key, reason, .. } = &***rejected;
-            // Deleting the key moves no weight: the accepted document stays in force.
-            let hint = format!("{}; or `consul kv delete {}`, and write it again", reason.remedy(), quoted(key));
-            let detail = format!("{key}: {reason}; what was accepted before stays in force");
+            // Deleting the key changes no weight: the last accepted document stays in force.
+            let hint = format!("{}; or `consul kv delete {}`, then write it again", reason.remedy(), quoted(key));
+            let detail = format!("{key}: {reason}; the weights that were accepted last stay in force");
             self.findings.push(Finding::fail("document", detail, hint));
         }
         let left_out = all.len().saturating_sub(SHOWN) + state.stray_total.saturating_sub(state.stray.len());
@@ -281,7 +287,7 @@ impl Checks {
     }
 }
 
-/// A key, quoted for a shell.
+/// `key`, quoted for a shell if necessary.
 fn quoted(key: &str) -> String {
     if key.chars().all(|c| c.is_ascii_alphanumeric() || "_./:-".contains(c)) {
         key.to_owned()

@@ -1,4 +1,4 @@
-//! The findings of a check, and how they are shown. Pure.
+//! The findings of the checks, and their text for people. Pure.
 
 use std::{borrow::Cow, fmt::Write as _};
 
@@ -10,26 +10,26 @@ use crate::weightctl::table::Tone;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum CheckResult {
-    /// It is right.
+    /// Correct.
     Ok,
-    /// It works, and somebody should know.
+    /// Works, but an operator should know about it.
     Warn,
-    /// It does not work.
+    /// Does not work.
     Fail,
-    /// It could not be checked, or is not on this host.
+    /// Not checked, or not present on this host.
     Skip,
 }
 
 /// One check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct Finding {
-    /// What, in a word or two; stable.
+    /// The name of the check, one or two words; stable.
     pub(super) check: Cow<'static, str>,
-    /// Its result.
+    /// The result.
     pub(super) verdict: CheckResult,
-    /// What was found.
+    /// What the check found.
     pub(super) detail: String,
-    /// What to do about it, ready to be pasted where possible.
+    /// What to do about it: a command that can be pasted, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) hint: Option<String>,
 }
@@ -47,7 +47,7 @@ impl Finding {
         Self::new(check, CheckResult::Skip, detail)
     }
 
-    /// Adds a command that improves what was found.
+    /// Replaces the hint.
     pub(super) fn with_hint(self, hint: Option<String>) -> Self {
         Self { hint, ..self }
     }
@@ -69,23 +69,23 @@ impl Finding {
     }
 }
 
-/// The findings about one part.
+/// The findings about one part of the system.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct Section {
     /// `consul`, `haproxy` or `weightd`.
     pub(super) part: &'static str,
-    /// Which one.
+    /// The address or the name of the part; may be empty.
     pub(super) name: String,
-    /// Each depends on those before it.
+    /// In order: a check may depend on the ones before it.
     pub(super) findings: Vec<Finding>,
 }
 
 /// All findings. The JSON of `weightctl check`; stable.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct Report {
-    /// Whether nothing failed.
+    /// True if no check failed.
     pub(super) ok: bool,
-    /// One for each part.
+    /// One section for each part.
     pub(super) sections: Vec<Section>,
 }
 
@@ -95,7 +95,7 @@ impl Report {
         Self { ok: !sections.iter().any(failed), sections }
     }
 
-    /// For people: the result is a word and a colour.
+    /// The report for people. A word and a colour show each result.
     pub(super) fn table(&self) -> String {
         let findings = || self.sections.iter().flat_map(|section| &section.findings);
         let width = findings().map(|finding| finding.check.len()).max().unwrap_or_default();
@@ -120,18 +120,19 @@ impl Report {
         let count = |verdict| findings().filter(|finding| finding.verdict == verdict).count();
         let (failed, warned) = (count(CheckResult::Fail), count(CheckResult::Warn));
         let warnings = if warned == 1 { "1 warning".to_owned() } else { format!("{warned} warnings") };
-        let sum = match (failed, warned) {
-            (0, 0) => Tone::Good.paint("nothing is wrong"),
+        let summary = match (failed, warned) {
+            (0, 0) => Tone::Good.paint("no problem found"),
             (0, _) => format!("nothing failed; {warnings}"),
             (failed, 0) => Tone::Bad.paint(&format!("{failed} failed")),
             (failed, _) => format!("{}; {warnings}", Tone::Bad.paint(&format!("{failed} failed"))),
         };
-        let _ = writeln!(text, "\n{sum}");
+        let _ = writeln!(text, "\n{summary}");
         text
     }
 }
 
-/// Text with pieces from outside, whole: a command stays one that can be pasted, and nothing in it moves a cursor.
+/// Escapes control characters in a text from outside. Keeps its full length, quotes and backslashes: a command in it
+/// can be pasted.
 fn shown(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
@@ -166,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_shown_for_people_and_for_programs() {
+    fn a_report_has_a_table_and_a_json_form() {
         insta::assert_snapshot!(anstream::adapter::strip_str(&report().table()), @r"
         consul http://127.0.0.1:8500, root weightd/
           ok    leader      127.0.0.1:8300
@@ -189,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hint_is_shown_whole_and_as_it_has_to_be_pasted() {
+    fn a_hint_is_not_shortened_and_can_be_pasted() {
         let hint = format!("sed -n 's/\\(.*\\)/\\1/p' {}", "x".repeat(300));
         let report = Report::of(vec![Section {
             part: "consul",
@@ -202,11 +203,11 @@ mod tests {
     }
 
     #[test]
-    fn only_a_failure_is_one() {
+    fn a_warning_is_no_failure() {
         assert!(!report().ok);
         let mut sections = report().sections;
         sections.remove(0);
         assert!(Report::of(sections).ok);
-        assert!(Report::of(Vec::new()).table().contains("nothing is wrong"));
+        assert!(Report::of(Vec::new()).table().contains("no problem found"));
     }
 }

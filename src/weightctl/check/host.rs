@@ -1,4 +1,4 @@
-//! This host: weightd's configuration, each HAProxy that it names, and weightd itself.
+//! Checks this host: weightd's configuration, each HAProxy in it, and weightd itself.
 
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
@@ -29,12 +29,12 @@ use crate::{
     },
 };
 
-/// The line of haproxy.cfg that makes a socket as weightd needs it.
+/// The options of `stats socket` in haproxy.cfg that weightd needs.
 const SOCKET_LINE: &str = "mode 660 group haproxy level admin expose-fd listeners";
-/// How long all reads of a HAProxy may take.
+/// Time limit for all reads of one HAProxy together.
 const DEADLINE: Duration = Duration::from_secs(8);
 
-/// Checks this host. `documents` are those in Consul, if they can be read.
+/// Checks this host. `documents` are the documents in Consul; none if the read failed.
 pub(super) async fn check(
     args: &Args,
     context: &Context<'_>,
@@ -55,33 +55,33 @@ pub(super) async fn check(
     let path = args.config.clone().unwrap_or_else(|| path(context.env));
     let named = args.config.is_some();
     if !(named || path.exists() || Path::new(DEFAULT_SOCKET).exists()) {
-        let detail = format!("neither {} nor {DEFAULT_SOCKET} exists: this is not a host with HAProxy", path.display());
+        let detail = format!("neither {} nor {DEFAULT_SOCKET} exists: this host has no HAProxy", path.display());
         return vec![Section { part: "host", name: String::new(), findings: vec![Finding::skip("haproxy", detail)] }];
     }
     let config = match Config::load((named || path.exists()).then_some(path.as_path()), context.env) {
         Ok(config) => config,
         Err(error) => {
-            let hint = format!("weightd --check --config {}, and correct what it names", path.display());
+            let hint = format!("`weightd --check --config {}` names the setting; correct it", path.display());
             let findings = vec![Finding::fail("configuration", Chain(&error).to_string(), hint)];
             return vec![Section { part: "weightd", name: String::new(), findings }];
         }
     };
     let mut sections = Vec::new();
-    // Only one HAProxy can be the last section of the file, to which the hint appends.
-    let offer = (config.haproxy.len() == 1 && path.exists()).then(|| state_file_commands(&path, &config.state_dir));
+    // The hint appends to the last section of the file. That is the correct section only if there is one HAProxy.
+    let setup = (config.haproxy.len() == 1 && path.exists()).then(|| state_file_commands(&path, &config.state_dir));
     for config in &config.haproxy {
-        sections.push(haproxy(config, &root, state, offer.clone()).await);
+        sections.push(haproxy(config, &root, state, setup.clone()).await);
     }
     sections.push(weightd::check(config.api, context, documents, client).await);
     sections
 }
 
-/// Checks one HAProxy, read as weightd reads it.
+/// Checks one HAProxy. Reads it with weightd's own session. `setup` configures a server-state file.
 async fn haproxy(
     config: &HaproxyConfig,
     root: &Root,
     state: Option<&Arc<DesiredState>>,
-    offer: Option<String>,
+    setup: Option<String>,
 ) -> Section {
     let (reader, clock) = (Reader::new(config.address.clone()), Clock::start());
     let mut session = survey::session(&clock);
@@ -102,11 +102,11 @@ async fn haproxy(
             vec![Finding::skip("backends", detail)]
         });
     }
-    findings.push(state_file(config, offer));
+    findings.push(state_file(config, setup));
     Section { part: "haproxy", name: format!("{} at {}", config.name, config.address), findings }
 }
 
-/// Whether HAProxy answers, and lets weights be set.
+/// Checks that HAProxy answers, and that its socket allows to set weights.
 fn process(session: &Session, address: &Address, in_time: bool) -> Vec<Finding> {
     let line = match address {
         Address::Unix(path) => format!("stats socket {} {SOCKET_LINE}", path.display()),
@@ -117,7 +117,7 @@ fn process(session: &Session, address: &Address, in_time: bool) -> Vec<Finding> 
     if let Some(down) = &session.down {
         let hint = match (down.reason, address) {
             ("no_socket" | "refused", _) => format!("systemctl start haproxy; if it runs: {add}"),
-            // A group gives a person more than one check needs, and the group may be root's.
+            // Not "add this user to the group": that grants more than a check needs, and the group may be root.
             ("permission_denied", _) => "sudo weightctl check; weightd itself needs the group of the socket, \
                                          `group haproxy` in haproxy.cfg"
                 .to_owned(),
@@ -126,7 +126,7 @@ fn process(session: &Session, address: &Address, in_time: bool) -> Vec<Finding> 
         return vec![Finding::fail("socket", down.detail.clone(), hint)];
     }
     let Some(process) = &session.processes.current else {
-        let detail = "HAProxy accepts the connection and does not answer";
+        let detail = "HAProxy accepts connections but does not answer";
         return vec![Finding::fail(
             "socket",
             detail,
@@ -144,13 +144,13 @@ fn process(session: &Session, address: &Address, in_time: bool) -> Vec<Finding> 
         )
     });
     if !in_time {
-        let detail = format!("not everything was read within {} s", DEADLINE.as_secs());
+        let detail = format!("the read of HAProxy did not finish within {} s", DEADLINE.as_secs());
         findings.push(Finding::warn("backends", detail, "check the load of HAProxy and of this machine"));
     }
     findings
 }
 
-/// Which documents apply to this HAProxy, and every reason why a weight may not have its effect.
+/// Reports which documents apply to this HAProxy, and every reason why a weight may have no effect.
 fn backends(session: &Session) -> Vec<Finding> {
     let mut findings = Vec::new();
     let managed = || session.backends.iter().filter(|(_, backend)| backend.managed());
@@ -168,7 +168,7 @@ fn backends(session: &Session) -> Vec<Finding> {
     }
     for (name, backend) in managed() {
         if backend.roles.as_ref().is_some_and(Roles::known_static) {
-            let detail = format!("{name}: `balance static-rr` takes no weights while HAProxy runs");
+            let detail = format!("{name}: `balance static-rr` accepts no new weights while HAProxy runs");
             let hint =
                 format!("`balance roundrobin` in `backend {name}` of haproxy.cfg, and `systemctl reload haproxy`");
             findings.push(Finding::fail("algorithm", detail, hint));
@@ -176,7 +176,7 @@ fn backends(session: &Session) -> Vec<Finding> {
         for Reason { reason, detail, remedy, severity } in diagnosis::reasons(backend, None) {
             let detail = format!("{name}: {detail}");
             match severity {
-                // That a document names more than this HAProxy has is normal in a fleet, and was said above.
+                // A document with more servers than this HAProxy has is normal in a fleet, and reported above.
                 Severity::Normal => {}
                 Severity::Info | Severity::Warning => findings.push(Finding::warn(reason, detail, remedy)),
                 Severity::Error => findings.push(Finding::fail(reason, detail, remedy)),
@@ -186,7 +186,7 @@ fn backends(session: &Session) -> Vec<Finding> {
     findings
 }
 
-/// The commands that make weightd write a server-state file, and HAProxy load it when it starts.
+/// The commands after which weightd writes a server-state file and HAProxy loads it when it starts.
 fn state_file_commands(config: &Path, state_dir: &Path) -> String {
     let file = state_dir.join("server-state");
     let file = file.display();
@@ -199,12 +199,12 @@ fn state_file_commands(config: &Path, state_dir: &Path) -> String {
     )
 }
 
-/// Whether the server-state file exists that HAProxy loads when it starts. `offer` is the command that configures one.
-fn state_file(config: &HaproxyConfig, offer: Option<String>) -> Finding {
+/// Checks the server-state file that HAProxy loads when it starts. `setup` is the command that configures one.
+fn state_file(config: &HaproxyConfig, setup: Option<String>) -> Finding {
     let Some(path) = &config.state_file else {
         let detail =
-            "not configured: after a reload HAProxy has its configured weights until weightd has corrected them";
-        return Finding::skip("state file", detail).with_hint(offer);
+            "not configured: after a reload, HAProxy has the weights of haproxy.cfg until weightd corrects them";
+        return Finding::skip("state file", detail).with_hint(setup);
     };
     let shown = path.display();
     match fs::read_to_string(path) {
@@ -214,7 +214,7 @@ fn state_file(config: &HaproxyConfig, offer: Option<String>) -> Finding {
         Ok(_) => Finding::fail("state file", format!("{shown} is not a server-state file"), format!("rm {shown}")),
         Err(error) => {
             let folder = path.parent().unwrap_or(path).display();
-            let hint = format!("sudo install -d -o weightd -g haproxy {folder}, and see `journalctl -u weightd`");
+            let hint = format!("sudo install -d -o weightd -g haproxy {folder}; weightd's log: journalctl -u weightd");
             Finding::fail("state file", format!("{shown} cannot be read: {error}"), hint)
         }
     }

@@ -1,4 +1,4 @@
-//! Checks the weightd of this host: that it runs, and that it follows the documents that weightctl writes.
+//! Checks the weightd of this host: it runs, and it follows the documents that weightctl writes.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -19,15 +19,15 @@ use crate::{
     weightctl::{context::Context, status},
 };
 
-/// How long a difference must last before it is reported: a document may change while both read.
+/// Minimum duration of a difference in the report. A shorter one may be a document that changed between both reads.
 const LASTING: Duration = Duration::from_secs(2);
-/// What to do where weightd and weightctl read different documents.
+/// The hint if weightd and weightctl read different documents.
 const SAME_CONSUL: &str = "compare `address` and `datacenter` in [consul] of weightd's configuration with --http-addr and --datacenter; \
-                           if both are right, check that weightd's token may read these keys";
-/// Between two comparisons.
-const AGAIN: Duration = Duration::from_millis(250);
+                           if both are correct, check that weightd's token may read these keys";
+/// Interval between two comparisons.
+const INTERVAL: Duration = Duration::from_millis(250);
 
-/// Checks the weightd with its API at `api`. `documents` are those that weightctl reads.
+/// Checks the weightd with the API address `api`. `documents` are the documents that weightctl reads.
 pub(super) async fn check(
     api: Option<SocketAddr>,
     context: &Context<'_>,
@@ -36,13 +36,16 @@ pub(super) async fn check(
 ) -> Section {
     let section = |name, findings| Section { part: "weightd", name, findings };
     let Some(address) = api else {
-        return section(String::new(), vec![Finding::skip("runs", "its HTTP API is off, `listen` in [api]")]);
+        return section(
+            String::new(),
+            vec![Finding::skip("runs", "the HTTP API of weightd is off (`listen` in [api])")],
+        );
     };
     let name = format!("http://{address}");
     let mut report = match status::read(&name).await {
         Ok(report) => report,
         Err(failure) => {
-            let hint = "sudo systemctl start weightd; if it does not stay: journalctl -u weightd -n 50";
+            let hint = "sudo systemctl start weightd; if it stops again: journalctl -u weightd -n 50";
             return section(name, vec![Finding::fail("runs", format!("{:#}", failure.error), hint)]);
         }
     };
@@ -51,8 +54,8 @@ pub(super) async fn check(
     let client = Arc::new(client);
     let until = Instant::now() + LASTING;
     while documents.as_ref().is_some_and(|documents| differ(&report, &root, documents)) && Instant::now() < until {
-        sleep(AGAIN).await;
-        // If this read fails, the earlier one stays.
+        sleep(INTERVAL).await;
+        // If this read fails, keep the earlier result.
         if let (Ok(now), Some(documents)) = (consul::documents(&client, &root).await, &mut documents) {
             documents.state = now.state;
         }
@@ -71,26 +74,26 @@ pub(super) async fn check(
     section(name, findings)
 }
 
-/// Whether weightd and weightctl have read different documents.
+/// Whether weightd and weightctl read different documents.
 fn differ(report: &Status, root: &Root, documents: &Documents) -> bool {
     let same_root = report.instances.iter().filter(|instance| instance.root == root.to_string());
     same_root.filter(|i| i.consul.state == LinkState::Following).any(|i| !differences(i, documents).is_empty())
 }
 
-/// The backends whose document is not the same for weightd as for weightctl.
+/// The backends for which weightd and weightctl have different documents.
 fn differences<'a>(instance: &'a InstanceStatus, Documents { state, complete }: &'a Documents) -> Vec<&'a str> {
     let theirs = |name: &BackendName| instance.backends.iter().find(|backend| backend.backend.as_ref() == Some(name));
     let mut names: Vec<&str> = Vec::new();
     for (name, published) in &state.backends {
         let same = match published {
-            // What weightd has of a rejected key is the last valid document.
+            // For a rejected key, weightd keeps the last valid document.
             Published::Rejected(_) => true,
             Published::Valid(Instruction::Release { .. }) => {
                 theirs(name).is_none_or(|backend| backend.state == BackendState::Released)
             }
             Published::Valid(Instruction::Weights(ours) | Instruction::Leaves(ours)) => {
                 theirs(name).is_some_and(|backend| {
-                    // A leaf that is gone from Consul stays in force for weightd.
+                    // weightd keeps the weight of a leaf that was deleted from Consul.
                     backend.orphaned || backend.desired.as_ref() == Some(&**ours)
                 })
             }
@@ -99,7 +102,7 @@ fn differences<'a>(instance: &'a InstanceStatus, Documents { state, complete }: 
             names.push(name.as_str());
         }
     }
-    // Documents that weightd follows and weightctl does not find; a team's token does not see all of them.
+    // Documents that only weightd finds. A team's token cannot read all documents: then there is nothing to compare.
     for backend in instance.backends.iter().filter(|_| *complete) {
         let Some(name) = &backend.backend else { continue };
         if backend.desired.is_some() && !backend.orphaned && !state.backends.contains_key(name) {
@@ -109,7 +112,7 @@ fn differences<'a>(instance: &'a InstanceStatus, Documents { state, complete }: 
     names
 }
 
-/// Whether weightd follows the root and the datacenter that weightctl uses.
+/// Checks that weightd follows the root and the datacenter that weightctl uses.
 fn same_place(report: &Status, root: &Root, context: &Context<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut roots: Vec<&str> = report.instances.iter().map(|instance| instance.root.as_str()).collect();
@@ -117,7 +120,7 @@ fn same_place(report: &Status, root: &Root, context: &Context<'_>) -> Vec<Findin
     roots.dedup();
     if !roots.is_empty() && !roots.contains(&root.to_string().as_str()) {
         let detail = format!(
-            "weightctl uses root {root}, and weightd follows {}: what `set` writes does not reach this HAProxy",
+            "weightctl uses root {root}, but weightd follows {}: `set` has no effect on this HAProxy",
             list(roots.iter().copied())
         );
         findings.push(Finding::fail("root", detail, format!("export WEIGHTD_ROOT={}", roots[0])));
@@ -127,7 +130,7 @@ fn same_place(report: &Status, root: &Root, context: &Context<'_>) -> Vec<Findin
         && ours != theirs
     {
         let detail = format!(
-            "weightctl uses datacenter {ours}, and weightd follows {theirs}: what `set` writes does not reach this HAProxy"
+            "weightctl uses datacenter {ours}, but weightd follows {theirs}: `set` has no effect on this HAProxy"
         );
         findings.push(Finding::fail("datacenter", detail, format!("use --datacenter {theirs}")));
     }
@@ -149,17 +152,18 @@ fn of_instance(instance: &InstanceStatus, root: &Root, documents: Option<&Docume
         let prefix = root.weights_prefix();
         let (theirs, ours) = (&consul.address, client.address().to_string());
         if *theirs == ours {
-            let detail = format!("{name}: finds no document where you find some: its token may not read {prefix}");
+            let detail =
+                format!("{name}: weightd finds no document but weightctl does: weightd's token may not read {prefix}");
             let rule = format!("key_prefix \"{prefix}\" {{ policy = \"read\" }}");
-            let hint = format!("give weightd's token `{rule}`, and `sudo systemctl reload weightd`");
+            let hint = format!("add `{rule}` to a policy of weightd's token, then run `sudo systemctl reload weightd`");
             Finding::fail("follows", detail, hint)
         } else {
-            let detail = format!("{name}: weightd finds no document at {theirs}, and you find some at {ours}");
+            let detail = format!("{name}: weightd finds no document at {theirs}; weightctl finds documents at {ours}");
             Finding::fail("follows", detail, SAME_CONSUL)
         }
     } else if !differences.is_empty() {
         let detail = format!(
-            "{name}: weightd at {} has not read what you read at {}: {}",
+            "{name}: weightd (Consul at {}) and weightctl (Consul at {}) read different documents: {}",
             consul.address,
             client.address(),
             list(differences.into_iter())
@@ -171,7 +175,7 @@ fn of_instance(instance: &InstanceStatus, root: &Root, documents: Option<&Docume
             LinkState::Starting => "starting",
             LinkState::Held | LinkState::Unknown => "unknown",
         };
-        let same = if documents.is_some() { ", with the same documents as here" } else { "" };
+        let same = if documents.is_some() { ", the same documents as weightctl" } else { "" };
         Finding::ok("follows", format!("{name}: {word}{same}"))
     });
     findings.push(if haproxy.state == ProcessState::Down {

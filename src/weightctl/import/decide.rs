@@ -1,4 +1,4 @@
-//! What is imported, what is left, and what weightd makes of it. Pure.
+//! Decides what an import writes and skips, and computes what weightd does with the result. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,42 +19,42 @@ use crate::documents::{
     view::View,
 };
 
-/// HAProxy's own connections to its workers, which 2.2 lists like a backend.
+/// The proxy for HAProxy's connections to its workers. HAProxy 2.2 lists it like a backend.
 const MASTER: &str = "MASTER";
 
-/// What HAProxy does not show to a socket of level user.
-const NO_ALGORITHM: &str = "HAProxy does not show this socket the algorithm, so it is not known whether the backend takes weights; \
+/// The caveat if the socket has level user: HAProxy omits the algorithm from its answer.
+const NO_ALGORITHM: &str = "HAProxy does not show the algorithm to this socket, so weightctl cannot check whether the backend supports weights; \
                       use a socket of level operator or admin";
 
-/// What is true of weights that were set at runtime.
+/// The caveat if weights were set at runtime.
 const CHANGED: &str =
-    "weights that were set at runtime differ from haproxy.cfg; after the import they stay over reloads";
+    "weights that were set at runtime differ from haproxy.cfg; after the import, weightd keeps them over reloads";
 
-/// A backend that a HAProxy has.
+/// A backend of a HAProxy.
 #[derive(Debug, Default)]
 pub(super) struct HaproxyBackend {
-    /// Its servers.
+    /// The servers.
     pub(super) observed: Observed,
-    /// Its roles.
+    /// The roles; none if HAProxy did not report them.
     pub(super) roles: Option<Roles>,
-    /// Why HAProxy's answer about it could not be parsed.
+    /// The parse error of HAProxy's answer.
     pub(super) unreadable: Option<String>,
 }
 
-/// What there is to import.
+/// The input of an import.
 #[derive(Debug, Default)]
 pub(super) struct Candidates {
-    /// Backends with weights that a document can hold.
+    /// Backends with weights that fit in a document.
     pub(super) found: Vec<Candidate>,
-    /// What no document can hold.
-    pub(super) left: Vec<Left>,
+    /// Backends and keys that cannot become a document.
+    pub(super) skipped: Vec<Skipped>,
 }
 
 impl Candidates {
-    /// Every backend that there is, whether it can be imported or not.
+    /// Every backend of the source, also those that cannot be imported.
     pub(super) fn backends(&self) -> BTreeSet<BackendName> {
-        let left = self.left.iter().filter_map(|left| left.backend.clone());
-        self.found.iter().map(|found| found.backend.clone()).chain(left).collect()
+        let skipped = self.skipped.iter().filter_map(|skipped| skipped.backend.clone());
+        self.found.iter().map(|found| found.backend.clone()).chain(skipped).collect()
     }
 }
 
@@ -63,76 +63,76 @@ impl Candidates {
 pub(super) struct Candidate {
     pub(super) backend: BackendName,
     pub(super) weights: Weights,
-    /// The servers that take traffic when their weight is above 0, where a HAProxy says that.
+    /// The servers that take traffic if their weight is above 0; none if the source is not a HAProxy.
     pub(super) active: Option<BTreeSet<ServerName>>,
-    /// Why a share is not what its weight says there, each as a sentence.
+    /// Why shares differ from the weights there, one sentence each.
     pub(super) caveats: Vec<String>,
-    /// Why it is not written although Consul has nothing of it.
-    pub(super) hold: Option<Hold>,
+    /// Why the candidate is not written even if Consul has no document.
+    pub(super) exclusion: Option<Exclusion>,
 }
 
 /// Why a candidate is not written.
 #[derive(Debug)]
-pub(super) enum Hold {
-    /// A guard of weightd: the document would be accepted later, at a moment that nobody expects.
+pub(super) enum Exclusion {
+    /// A guard of weightd rejects the document now. weightd would accept it later, at an unexpected time.
     Guarded(Guard),
-    /// Something else sets the weights of these servers. It is written only if it is named.
+    /// Another owner sets the weights of these servers. The import writes the backend only if its name is given.
     Owned(Owner, Vec<ServerName>),
 }
 
-/// Something that is not imported. Part of the JSON of `import`.
+/// A backend or a key that is not imported. Part of the JSON of `import`.
 #[derive(Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Left {
-    /// The backend, if it belongs to one.
+pub(super) struct Skipped {
+    /// The backend, if known.
     pub(super) backend: Option<BackendName>,
-    /// The key, if it is about one.
+    /// The key, if the problem is one key.
     pub(super) key: Option<String>,
-    /// Why.
+    /// Why it is not imported.
     pub(super) reason: String,
     /// What to do about it.
     pub(super) remedy: String,
-    /// Whether somebody may miss it; else there is nothing to import.
+    /// True if there was something to import: exit code 7. False if there was nothing.
     #[serde(skip)]
     pub(super) refused: bool,
 }
 
-/// A weight that weightd will set. Part of the JSON of `import`.
+/// A weight that weightd will set in HAProxy. Part of the JSON of `import`.
 #[derive(Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Due {
+pub(super) struct NextChange {
     pub(super) backend: BackendName,
     pub(super) server: ServerName,
     pub(super) from: Weight,
     pub(super) to: Weight,
 }
 
-/// What an import does.
+/// The actions of an import.
 #[derive(Debug, Default)]
 pub(super) struct Decision {
-    /// What is written.
+    /// Backends to write.
     pub(super) writes: Vec<(BackendName, Edit)>,
-    /// What Consul says already.
-    pub(super) same: Vec<(BackendName, Edit)>,
-    /// What is not imported.
-    pub(super) left: Vec<Left>,
-    /// Why shares are not what the weights say, and where.
+    /// Backends that already have these weights in Consul.
+    pub(super) unchanged: Vec<(BackendName, Edit)>,
+    /// Backends and keys that are not imported.
+    pub(super) skipped: Vec<Skipped>,
+    /// Why shares differ from the weights, with the backends.
     pub(super) caveats: BTreeMap<String, Vec<BackendName>>,
-    /// What Consul says afterwards about each backend that was found.
-    pub(super) says: BTreeMap<BackendName, Weights>,
+    /// For each candidate, the weights that Consul has after the import.
+    pub(super) in_consul: BTreeMap<BackendName, Weights>,
 }
 
-impl Left {
-    /// A backend in which there is nothing to import.
+impl Skipped {
+    /// A backend without anything to import.
     pub(super) fn nothing(backend: &BackendName, reason: impl Into<String>, remedy: impl Into<String>) -> Self {
         let (reason, remedy) = (reason.into(), remedy.into());
         Self { backend: Some(backend.clone()), key: None, reason, remedy, refused: false }
     }
 
-    /// A backend that exists and is not imported.
+    /// A backend that could not be imported.
     fn refused(backend: &BackendName, reason: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { refused: true, ..Self::nothing(backend, reason, remedy) }
     }
 
-    /// A key that every weightd would reject.
+    /// A key that weightd would reject.
     pub(super) fn key(backend: Option<&BackendName>, key: &str, invalid: &Invalid) -> Self {
         Self {
             backend: backend.cloned(),
@@ -143,7 +143,7 @@ impl Left {
         }
     }
 
-    /// As it is shown.
+    /// The note for people.
     pub(super) fn sentence(&self) -> String {
         let subject = match (&self.key, &self.backend) {
             (Some(key), _) => Escaped(key).to_string(),
@@ -154,29 +154,34 @@ impl Left {
     }
 }
 
-/// What a HAProxy has, as candidates.
+/// The backends of a HAProxy as candidates.
 pub(super) fn of_haproxy(backends: &BTreeMap<BackendName, HaproxyBackend>) -> Candidates {
     let mut candidates = Candidates::default();
     for (backend, HaproxyBackend { observed, roles, unreadable }) in backends {
-        // An empty slot of a template is no server yet.
+        // An empty slot of a server template is not a server yet.
         let weights: Weights =
             observed.servers.iter().filter(|s| !s.slot).map(|s| (s.name.clone(), s.weight)).collect();
-        let left = match roles {
+        let skipped = match roles {
             _ if backend.as_str() == MASTER => continue,
-            _ if unreadable.is_some() => Left::refused(
+            _ if unreadable.is_some() => Skipped::refused(
                 backend,
-                format!("HAProxy's answer about it cannot be parsed: {}", unreadable.as_deref().unwrap_or_default()),
-                "report it with HAProxy's version and the backend's section of haproxy.cfg",
+                format!(
+                    "HAProxy's answer about the backend cannot be parsed: {}",
+                    unreadable.as_deref().unwrap_or_default()
+                ),
+                "report this bug with HAProxy's version and the backend's section of haproxy.cfg",
             ),
-            _ if weights.is_empty() => Left::nothing(backend, "it has no servers", "nothing"),
-            None => Left::nothing(backend, "its state is not known", "run the command again"),
-            Some(roles) if roles.disabled => {
-                Left::nothing(backend, "it is disabled", "nothing; once it is enabled, import it by its name")
+            _ if weights.is_empty() => {
+                Skipped::nothing(backend, "the backend has no servers", "no action is necessary")
             }
-            Some(roles) if roles.known_static() => Left::nothing(
+            None => Skipped::nothing(backend, "HAProxy did not report its state", "run the command again"),
+            Some(roles) if roles.disabled => {
+                Skipped::nothing(backend, "the backend is disabled", "import it by its name after you enable it")
+            }
+            Some(roles) if roles.known_static() => Skipped::nothing(
                 backend,
-                "`balance static-rr` takes no weights while HAProxy runs",
-                "use `balance roundrobin`, reload HAProxy, and import it by its name",
+                "`balance static-rr` accepts no new weights while HAProxy runs",
+                "use `balance roundrobin`, reload HAProxy, then import the backend by its name",
             ),
             Some(roles) => {
                 let shares = caveats::reasons(observed, Some(roles), false).into_iter().map(|reason| reason.detail);
@@ -186,38 +191,38 @@ pub(super) fn of_haproxy(backends: &BTreeMap<BackendName, HaproxyBackend>) -> Ca
                 let caveats = shares.chain(others.into_iter().flatten()).collect();
                 let usable = observed.servers.iter().filter(|server| server.usable(true));
                 let active = Some(usable.map(|server| server.name.clone()).collect());
-                let hold = hold(&weights, observed);
-                candidates.found.push(Candidate { backend: backend.clone(), weights, active, caveats, hold });
+                let exclusion = exclusion(&weights, observed);
+                candidates.found.push(Candidate { backend: backend.clone(), weights, active, caveats, exclusion });
                 continue;
             }
         };
-        candidates.left.push(left);
+        candidates.skipped.push(skipped);
     }
     candidates
 }
 
-/// Why the weights that a HAProxy has now should not become a document.
-fn hold(weights: &Weights, observed: &Observed) -> Option<Hold> {
+/// Why the current weights of a HAProxy should not become a document.
+fn exclusion(weights: &Weights, observed: &Observed) -> Option<Exclusion> {
     if let Some(owner) = observed.servers.iter().find_map(|server| server.owner) {
         let owned = observed.servers.iter().filter(|server| server.owner == Some(owner));
-        return Some(Hold::Owned(owner, owned.map(|server| server.name.clone()).collect()));
+        return Some(Exclusion::Owned(owner, owned.map(|server| server.name.clone()).collect()));
     }
     let desired =
         Desired { weights: weights.clone(), force: false, index: 0, by: None, reason: None, at: None, back: None };
     match accept(&desired, None, observed, None, Moment::default()) {
-        // That needs --force, and is named as such.
-        Verdict::Guarded(guarded) if guarded.guard != Guard::AllZero => Some(Hold::Guarded(guarded.guard)),
+        // All weights 0 needs --force: `refused` reports it with the command.
+        Verdict::Guarded(guarded) if guarded.guard != Guard::AllZero => Some(Exclusion::Guarded(guarded.guard)),
         Verdict::Accepted | Verdict::Guarded(_) | Verdict::Unmatched => None,
     }
 }
 
-impl Hold {
-    fn left(&self, backend: &BackendName) -> Left {
+impl Exclusion {
+    fn skipped(&self, backend: &BackendName) -> Skipped {
         match self {
-            Self::Guarded(guard) => Left::refused(
+            Self::Guarded(guard) => Skipped::refused(
                 backend,
-                format!("weightd would accept it not now, but when a server comes up: {guard}"),
-                format!("start a server, and run `weightctl import {backend} …` then"),
+                format!("weightd would not accept the document now, but later when a server comes up: {guard}"),
+                format!("start a server, then run `weightctl import {backend} …`"),
             ),
             Self::Owned(owner, servers) => {
                 let servers = reasons::list(servers.iter().map(ServerName::as_str));
@@ -225,18 +230,18 @@ impl Hold {
                     Owner::AgentCheck => "an agent-check",
                     Owner::SrvRecord => "a DNS SRV record",
                 };
-                Left::nothing(
+                Skipped::nothing(
                     backend,
-                    format!("{owner} sets the weight of {servers}, and would overwrite what Consul has"),
-                    format!("nothing; to let Consul set them, import it by its name: `weightctl import {backend} …`"),
+                    format!("{owner} sets the weight of {servers} and would overwrite the weight from Consul"),
+                    format!("no action is necessary; to import it anyway, name it: `weightctl import {backend} …`"),
                 )
             }
         }
     }
 }
 
-/// Decides about all that was found, of those that are wanted: all if none is named. `stored` is what Consul says
-/// about them below `prefix`, and stays as it is unless `replace`.
+/// Decides which candidates are written. `wanted` are the backends that the user names; empty means all. `stored` is
+/// their current content in Consul below `prefix`; it is overwritten only with `replace`.
 pub(super) fn decide(
     candidates: Candidates,
     wanted: &[BackendName],
@@ -249,14 +254,14 @@ pub(super) fn decide(
     let is_wanted =
         |backend: Option<&BackendName>| wanted.is_empty() || backend.is_some_and(|backend| wanted.contains(backend));
     let known = candidates.found.iter().map(|found| &found.backend);
-    let known: Vec<_> = known.chain(candidates.left.iter().filter_map(|left| left.backend.as_ref())).collect();
+    let known: Vec<_> = known.chain(candidates.skipped.iter().filter_map(|skipped| skipped.backend.as_ref())).collect();
     for backend in wanted.iter().filter(|backend| !known.contains(backend)) {
         let remedy = nearest(backend.as_str(), known.iter().map(|known| known.as_str()))
-            .map_or_else(|| "check its name".to_owned(), |name| format!("did you mean `{name}`?"));
-        decision.left.push(Left::refused(backend, "there is no such backend", remedy));
+            .map_or_else(|| "check the name".to_owned(), |name| format!("did you mean `{name}`?"));
+        decision.skipped.push(Skipped::refused(backend, "there is no such backend", remedy));
     }
-    decision.left.extend(candidates.left.into_iter().filter(|left| is_wanted(left.backend.as_ref())));
-    for Candidate { backend, weights, active, caveats, hold } in candidates.found {
+    decision.skipped.extend(candidates.skipped.into_iter().filter(|skipped| is_wanted(skipped.backend.as_ref())));
+    for Candidate { backend, weights, active, caveats, exclusion } in candidates.found {
         if !is_wanted(Some(&backend)) {
             continue;
         }
@@ -267,68 +272,74 @@ pub(super) fn decide(
                 None => edit,
             },
             Err(error) => {
-                decision.left.push(refused(&backend, &weights, &error, prefix));
+                decision.skipped.push(refused(&backend, &weights, &error, prefix));
                 continue;
             }
         };
         if edit.write == Write::Nothing {
-            decision.says.insert(backend.clone(), weights);
-            decision.same.push((backend, edit));
+            decision.in_consul.insert(backend.clone(), weights);
+            decision.unchanged.push((backend, edit));
         } else if let Some(before) = before.filter(|_| !replace) {
             let before = View::of(before);
-            decision.left.push(taken(&backend, &before));
-            decision.says.extend(before.weights.map(|weights| (backend, weights)));
-        } else if let Some(hold) = hold.filter(|hold| wanted.is_empty() || !matches!(hold, Hold::Owned(..))) {
-            decision.left.push(hold.left(&backend));
+            decision.skipped.push(differs(&backend, &before));
+            decision.in_consul.extend(before.weights.map(|weights| (backend, weights)));
+        } else if let Some(exclusion) =
+            exclusion.filter(|exclusion| wanted.is_empty() || !matches!(exclusion, Exclusion::Owned(..)))
+        {
+            decision.skipped.push(exclusion.skipped(&backend));
         } else {
             for caveat in caveats {
                 decision.caveats.entry(caveat).or_default().push(backend.clone());
             }
-            decision.says.insert(backend.clone(), weights);
+            decision.in_consul.insert(backend.clone(), weights);
             decision.writes.push((backend, edit));
         }
     }
     decision
 }
 
-/// A backend that has something else in Consul already.
-fn taken(backend: &BackendName, before: &View) -> Left {
+/// A backend that has other content in Consul.
+fn differs(backend: &BackendName, before: &View) -> Skipped {
     let origin = before.origin();
     let separator = if origin.is_empty() { "" } else { ", " };
-    Left::refused(
+    Skipped::refused(
         backend,
-        format!("Consul says something else already: {}{separator}{origin}", before.summary()),
-        format!("see `weightctl get {backend}`; --replace writes over it"),
+        format!("Consul has other content: {}{separator}{origin}", before.summary()),
+        format!("compare with `weightctl get {backend}`; add --replace to overwrite it"),
     )
 }
 
-fn refused(backend: &BackendName, weights: &Weights, error: &EditError, prefix: &str) -> Left {
+fn refused(backend: &BackendName, weights: &Weights, error: &EditError, prefix: &str) -> Skipped {
     let remedy = match error {
         EditError::AllZero(_) => {
             let zeros = weights.keys().map(|server| format!("{server}=0")).collect::<Vec<_>>().join(" ");
-            format!("if nobody is to answer: `weightctl set {backend} {zeros} --create --force`")
+            format!("if no server should answer: `weightctl set {backend} {zeros} --create --force`")
         }
         other => other.hint(prefix),
     };
-    Left::refused(backend, error.to_string(), remedy)
+    Skipped::refused(backend, error.to_string(), remedy)
 }
 
-/// What weightd will set on a HAProxy with these backends, if Consul says this: by weightd's own plan.
-pub(super) fn due(says: &BTreeMap<BackendName, Weights>, backends: &BTreeMap<BackendName, HaproxyBackend>) -> Vec<Due> {
-    let mut due = Vec::new();
-    for (backend, weights) in says {
+/// The weights that weightd will set in a HAProxy with `backends` if Consul has the weights `in_consul`. Uses weightd's
+/// own planner.
+pub(super) fn next_changes(
+    in_consul: &BTreeMap<BackendName, Weights>,
+    backends: &BTreeMap<BackendName, HaproxyBackend>,
+) -> Vec<NextChange> {
+    let mut next = Vec::new();
+    for (backend, weights) in in_consul {
         let Some(HaproxyBackend { observed, .. }) = backends.get(backend) else { continue };
         let weights = weights.clone();
         let desired = Desired { weights, force: false, index: 0, by: None, reason: None, at: None, back: None };
         let changes = plan(backend, &desired, observed);
-        due.extend(changes.changes().map(|change| Due {
+        next.extend(changes.changes().map(|change| NextChange {
             backend: backend.clone(),
             server: change.server.clone(),
             from: change.from,
             to: change.to,
         }));
     }
-    due
+    next
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The backends that a HAProxy has now, read with weightd's own session. Can only read.
+//! Reads the backends of a HAProxy with weightd's own session. The client is read-only.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,8 +12,8 @@ use crate::{
     weightd::survey,
 };
 
-/// Reads the backends of the HAProxy at `address` that are wanted: all of them if none is named. Of the others it returns
-/// no more than the name.
+/// Reads the backends of the HAProxy at `address`. `wanted` are the names to read in full; empty means all. For every
+/// other backend, the result has the name only.
 pub(super) async fn read(
     address: &Address,
     wanted: &[BackendName],
@@ -26,7 +26,7 @@ pub(super) async fn read(
     if let Some(down) = &session.down {
         return Err(Failure::new(Exit::Failure, down.detail.clone()).hint(down.remedy));
     }
-    // A backend that is gone again since its name was read is left out.
+    // A backend that was deleted after the read of its name is omitted.
     let others = names.iter().filter(|name| !session.backends.contains_key(*name)).cloned();
     let mut backends: BTreeMap<_, _> = others.map(|name| (name, HaproxyBackend::default())).collect();
     for (name, backend) in session.backends {
@@ -49,10 +49,10 @@ async fn names(reader: &Reader) -> Result<BTreeSet<BackendName>, ExchangeError> 
 fn failed(error: ExchangeError) -> Failure {
     let hint = match &error {
         ExchangeError::NoSocket(_) | ExchangeError::NotASocket(_) | ExchangeError::Refused(_) => {
-            "check that HAProxy runs, and the path of `stats socket` in haproxy.cfg".to_owned()
+            "check that HAProxy runs, and that this is the path of `stats socket` in haproxy.cfg".to_owned()
         }
         ExchangeError::Permission(Address::Unix(path)) => {
-            format!("run it with sudo: {} is not open to this user", path.display())
+            format!("run the command with sudo: this user may not open {}", path.display())
         }
         other => other.remedy().to_owned(),
     };

@@ -1,16 +1,19 @@
-//! Keys that a template reads, with the meaning that they would have for weightd. Pure.
+//! Parses the keys that a template reads, with the rules of weightd. Pure.
 
 use weightd_core::{
     desired::{BadResponse, Entry, KeyKind, Kind, Rejected, key_kind},
     model::{BackendName, Weight},
 };
 
-use super::decide::{Candidate, Candidates, Left};
+use super::decide::{Candidate, Candidates, Skipped};
 use crate::documents::stored::{Content, read};
 
 /// The keys below `prefix` as candidates: numbers at `<backend>/<server>`, or documents at `<backend>`.
 ///
-/// Read as every weightd reads its own keys: the backend is the unit, and each invalid key of it is named.
+/// The rules are weightd's own: one invalid key makes its whole backend invalid. The result names each invalid key.
+///
+/// # Errors
+/// An answer of Consul with a value that is not Base64.
 pub(super) fn candidates(prefix: &str, entries: &[Entry<'_>]) -> Result<Candidates, BadResponse> {
     let everything = read(prefix, entries)?;
     let mut candidates = Candidates::default();
@@ -21,58 +24,62 @@ pub(super) fn candidates(prefix: &str, entries: &[Entry<'_>]) -> Result<Candidat
             Content::Document(document) => match document.kind {
                 Kind::Weights(weights) => weights,
                 Kind::Release => {
-                    candidates.left.push(Left::nothing(&backend, "it is released there", "nothing"));
+                    candidates.skipped.push(Skipped::nothing(
+                        &backend,
+                        "its document releases it",
+                        "no action is necessary",
+                    ));
                     continue;
                 }
             },
             Content::Rejected(rejected) => {
-                candidates.left.extend(each_wrong(prefix, entries, &backend, &rejected)?);
+                candidates.skipped.extend(each_invalid(prefix, entries, &backend, &rejected)?);
                 continue;
             }
         };
-        candidates.found.push(Candidate { backend, weights, active: None, caveats: Vec::new(), hold: None });
+        candidates.found.push(Candidate { backend, weights, active: None, caveats: Vec::new(), exclusion: None });
     }
-    candidates.left.extend(everything.stray.iter().map(|stray| Left::key(None, &stray.key, &stray.reason)));
+    candidates.skipped.extend(everything.stray.iter().map(|stray| Skipped::key(None, &stray.key, &stray.reason)));
     let more = everything.stray_total - everything.stray.len();
     if more > 0 {
-        let (reason, remedy) = (format!("{more} more have no backend's name"), "delete them".to_owned());
-        candidates.left.push(Left { backend: None, key: None, reason, remedy, refused: true });
+        let (reason, remedy) = (format!("{more} more keys have no valid name of a backend"), "delete them".to_owned());
+        candidates.skipped.push(Skipped { backend: None, key: None, reason, remedy, refused: true });
     }
     Ok(candidates)
 }
 
-/// Each key of a backend that is wrong by itself; if none is, what is wrong with all of them together.
-fn each_wrong(
+/// Each invalid key of a backend. If each key is valid by itself, the error of all keys together.
+fn each_invalid(
     prefix: &str,
     entries: &[Entry<'_>],
     backend: &BackendName,
     together: &Rejected,
-) -> Result<Vec<Left>, BadResponse> {
-    let mut wrong = Vec::new();
+) -> Result<Vec<Skipped>, BadResponse> {
+    let mut invalid = Vec::new();
     for entry in entries {
         let (KeyKind::Document(name) | KeyKind::Leaf(name, _) | KeyKind::Folder(name) | KeyKind::Nested(name)) =
             key_kind(&entry.key[prefix.len()..]);
         if name != backend.as_str() {
             continue;
         }
-        if let (KeyKind::Document(_), Some(left)) = (key_kind(&entry.key[prefix.len()..]), number(prefix, entry)?) {
-            wrong.push(left);
+        if let (KeyKind::Document(_), Some(skipped)) = (key_kind(&entry.key[prefix.len()..]), number(prefix, entry)?) {
+            invalid.push(skipped);
             continue;
         }
         let alone = read(prefix, std::slice::from_ref(entry))?;
-        wrong.extend(alone.backends.into_iter().filter_map(|stored| match stored.content {
-            Content::Rejected(rejected) => Some(Left::key(Some(backend), &rejected.key, &rejected.reason)),
+        invalid.extend(alone.backends.into_iter().filter_map(|stored| match stored.content {
+            Content::Rejected(rejected) => Some(Skipped::key(Some(backend), &rejected.key, &rejected.reason)),
             Content::Document(_) | Content::Leaves(_) => None,
         }));
     }
-    if wrong.is_empty() {
-        wrong.push(Left::key(Some(backend), &together.key, &together.reason));
+    if invalid.is_empty() {
+        invalid.push(Skipped::key(Some(backend), &together.key, &together.reason));
     }
-    Ok(wrong)
+    Ok(invalid)
 }
 
-/// A plain number at the place of a backend: the prefix is one level too deep.
-fn number(prefix: &str, entry: &Entry<'_>) -> Result<Option<Left>, BadResponse> {
+/// The error for a plain number at the level of a backend: the prefix is one level too deep.
+fn number(prefix: &str, entry: &Entry<'_>) -> Result<Option<Skipped>, BadResponse> {
     let bytes = entry.bytes()?;
     let Some(weight) = str::from_utf8(&bytes).ok().and_then(|text| Weight::parse(text.trim()).ok()) else {
         return Ok(None);
@@ -81,12 +88,12 @@ fn number(prefix: &str, entry: &Entry<'_>) -> Result<Option<Left>, BadResponse> 
         Some((above, backend)) if BackendName::new(backend).is_ok() => {
             format!("if `{backend}` is the backend: `weightctl import {backend} --from-kv {above}`")
         }
-        _ => "give the prefix above the backend's name, or delete the key".to_owned(),
+        _ => "use the prefix above the name of the backend, or delete the key".to_owned(),
     };
-    Ok(Some(Left {
+    Ok(Some(Skipped {
         backend: None,
         key: Some(entry.key.to_string()),
-        reason: format!("it holds the number {weight}, and the prefix must be one level higher: PREFIX/BACKEND/SERVER"),
+        reason: format!("the value is the number {weight}: the prefix must be one level higher, PREFIX/BACKEND/SERVER"),
         remedy,
         refused: true,
     }))
@@ -114,11 +121,11 @@ mod tests {
 
     fn shown(candidates: &Candidates) -> String {
         let found = candidates.found.iter().map(|found| format!("{} {:?}", found.backend, found.weights));
-        found.chain(candidates.left.iter().map(Left::sentence)).collect::<Vec<_>>().join("\n")
+        found.chain(candidates.skipped.iter().map(Skipped::sentence)).collect::<Vec<_>>().join("\n")
     }
 
     #[test]
-    fn plain_numbers_and_documents_are_understood() {
+    fn plain_numbers_and_documents_are_imported() {
         let candidates = of(&[
             ("app1/", ""),
             ("app1/blue", "90"),
@@ -129,13 +136,13 @@ mod tests {
         insta::assert_snapshot!(shown(&candidates), @r#"
         app1 {"blue": Weight(90), "green": Weight(10)}
         app2 {"blue": Weight(1)}
-        not imported: app3: it is released there; nothing
+        not imported: app3: its document releases it; no action is necessary
         "#);
-        assert!(candidates.left.iter().all(|left| !left.refused));
+        assert!(candidates.skipped.iter().all(|skipped| !skipped.refused));
     }
 
     #[test]
-    fn each_key_that_is_not_understood_is_named_and_nothing_of_its_backend_is_imported() {
+    fn each_invalid_key_is_named_and_its_backend_is_not_imported() {
         let candidates = of(&[
             ("app1/blue", "90%"),
             ("app1/green", "10"),
@@ -154,12 +161,12 @@ mod tests {
         not imported: traffic/app1/blue: `90%` is not a weight; write a whole number from 0 to 256, such as 50, without quotes, sign or percent
         not imported: traffic/app1/red: `half` is not a weight; write a whole number from 0 to 256, such as 50, without quotes, sign or percent
         not imported: traffic/app2/blue/weight: the key is deeper than <backend>/<server>; delete the key; write only <backend> or <backend>/<server>
-        not imported: traffic/app3: it holds the number 90, and the prefix must be one level higher: PREFIX/BACKEND/SERVER; give the prefix above the backend's name, or delete the key
+        not imported: traffic/app3: the value is the number 90: the prefix must be one level higher, PREFIX/BACKEND/SERVER; use the prefix above the name of the backend, or delete the key
         not imported: traffic/app4: the backend has both a document and leaves; delete the document <backend>, or delete the leaves <backend>/<server>
         not imported: traffic/app5/blue: the value is empty; write a document such as {"weights": {"blue": 90, "green": 10}}, or use `weightctl set`
         not imported: traffic/app7/b lue: the server's name is invalid: the name `b lue` contains ` `; valid characters are A-Z a-z 0-9 _ . : -; delete the key; use the name of the server in haproxy.cfg
         not imported: traffic/app 6/blue: the backend's name is invalid: the name `app 6` contains ` `; valid characters are A-Z a-z 0-9 _ . : -; delete the key; use the name of the backend in haproxy.cfg
         "#);
-        assert!(candidates.left.iter().all(|left| left.refused));
+        assert!(candidates.skipped.iter().all(|skipped| skipped.refused));
     }
 }

@@ -1,4 +1,4 @@
-//! The status of a node as a table for people. Pure.
+//! The status of a node as text for people. Pure.
 
 use std::fmt::Write as _;
 
@@ -14,9 +14,9 @@ use weightd_core::{
 
 use crate::weightctl::table::{Align, Cell, Table, Tone};
 
-/// Observations older than this are shown with their age, in seconds.
+/// The report shows the age of observations that are older than this, in seconds.
 const OLD: f64 = 2.0;
-/// How far the lines below a part are indented.
+/// Indentation of the lines below a part.
 const INDENT: &str = "           ";
 
 /// The status as text.
@@ -28,7 +28,7 @@ pub(super) fn text(status: &Status) -> String {
     }
     let _ = writeln!(text, ", up {}", span(*uptime_seconds));
     for problem in problems {
-        text.push_str(&because("  ", "", Some(&problem.reason), Some(&problem.detail), Some(&problem.remedy)));
+        text.push_str(&reason_lines("  ", "", Some(&problem.reason), Some(&problem.detail), Some(&problem.remedy)));
     }
     for instance in instances {
         text.push('\n');
@@ -41,8 +41,8 @@ fn of_instance(instance: &InstanceStatus) -> String {
     let InstanceStatus { name, address, root, converged, paused, consul, haproxy, backends, .. } = instance;
     let (word, tone) = match (converged, consul.state) {
         (true, LinkState::Following) => ("converged", Tone::Good),
-        // Nobody knows what Consul says by now.
-        (true, _) => ("converged with what Consul said last", Tone::Warn),
+        // Consul's current content is unknown.
+        (true, _) => ("converged with Consul's last answer", Tone::Warn),
         (false, _) => ("not converged", Tone::Warn),
     };
     let mut text = format!(
@@ -67,7 +67,8 @@ fn of_instance(instance: &InstanceStatus) -> String {
     text
 }
 
-/// Why backends are as they are; once for all that have the reason in common. That all are paused was said already.
+/// The reasons of the backends. Backends with the same reason share a line. Omits `paused` if all backends are paused:
+/// the line about weightd reports it.
 fn reasons(instance: &InstanceStatus) -> String {
     let mut reasons: Vec<(&Reason, Vec<&str>)> = Vec::new();
     for backend in &instance.backends {
@@ -82,12 +83,12 @@ fn reasons(instance: &InstanceStatus) -> String {
         }
     }
     let line = |(reason, names): &(&Reason, Vec<&str>)| {
-        because("  ", &first_few(names), Some(&reason.reason), Some(&reason.detail), Some(&reason.remedy))
+        reason_lines("  ", &first_few(names), Some(&reason.reason), Some(&reason.detail), Some(&reason.remedy))
     };
     reasons.iter().map(line).collect()
 }
 
-/// What a node in mode observe would send.
+/// The commands that a node in mode observe would send.
 fn plans(backends: &[BackendStatus]) -> String {
     let plan = |backend: &BackendStatus| {
         let would = backend.would.as_ref()?;
@@ -100,7 +101,7 @@ fn strays(instance: &InstanceStatus) -> String {
     let mut text = String::new();
     for stray in &instance.stray {
         let subject = format!("key {}", Escaped(&stray.key));
-        text.push_str(&because("  ", &subject, Some(&stray.reason), None, Some(&stray.remedy)));
+        text.push_str(&reason_lines("  ", &subject, Some(&stray.reason), None, Some(&stray.remedy)));
     }
     if let Some(more @ 1..) = instance.stray_total.checked_sub(instance.stray.len()) {
         let _ = writeln!(text, "  {more} more such keys");
@@ -112,8 +113,8 @@ fn of_pause(paused: &PauseStatus) -> String {
     let mut facts = vec![format!("for {}", span(paused.for_seconds))];
     facts.extend(paused.by.as_ref().map(|by| format!("by {}", Escaped(by))));
     facts.extend(paused.reason.as_ref().map(|reason| Escaped(reason).to_string()));
-    let remedy = "nothing is set until then; resume at once with `weightctl resume --local`";
-    part("weightd", "paused", Tone::Warn, &facts) + &because(INDENT, "", None, None, Some(remedy))
+    let remedy = "weightd sets no weight until then; to resume now: `weightctl resume --local`";
+    part("weightd", "paused", Tone::Warn, &facts) + &reason_lines(INDENT, "", None, None, Some(remedy))
 }
 
 fn of_consul(consul: &ConsulStatus) -> String {
@@ -133,7 +134,7 @@ fn of_consul(consul: &ConsulStatus) -> String {
         LinkState::Unknown => ("unknown", Tone::Warn),
     };
     let (reason, detail) = (consul.reason.as_deref(), consul.detail.as_deref());
-    part("Consul ", word, tone, &facts) + &because(INDENT, "", reason, detail, consul.remedy.as_deref())
+    part("Consul ", word, tone, &facts) + &reason_lines(INDENT, "", reason, detail, consul.remedy.as_deref())
 }
 
 fn of_haproxy(haproxy: &HaproxyStatus) -> String {
@@ -148,14 +149,14 @@ fn of_haproxy(haproxy: &HaproxyStatus) -> String {
         ProcessState::Unknown => ("unknown", Tone::Warn),
     };
     let (reason, detail) = (haproxy.reason.as_deref(), haproxy.detail.as_deref());
-    part("HAProxy", word, tone, &facts) + &because(INDENT, "", reason, detail, haproxy.remedy.as_deref())
+    part("HAProxy", word, tone, &facts) + &reason_lines(INDENT, "", reason, detail, haproxy.remedy.as_deref())
 }
 
 fn name(backend: &BackendStatus) -> &str {
     backend.backend.as_ref().map_or("?", |name| name.as_str())
 }
 
-/// The word of the state, and what has to be said beside it.
+/// The state of a backend, and details: orphaned, end of the pause, drift, old observation.
 fn state(backend: &BackendStatus) -> String {
     let mut text = backend.state.as_str().to_owned();
     if backend.orphaned && backend.state != BackendState::Orphaned {
@@ -178,14 +179,14 @@ fn state(backend: &BackendStatus) -> String {
     text
 }
 
-/// A line about one part.
+/// The line about one part: weightd, Consul or HAProxy.
 fn part(name: &str, state: &str, tone: Tone, facts: &[String]) -> String {
     let width = if facts.is_empty() { 0 } else { "following".len() + 2 };
     let padding = width.saturating_sub(state.chars().count());
     format!("  {name}  {}{:padding$}{}\n", tone.paint(state), "", facts.join(", "))
 }
 
-/// The first few names, and how many more there are.
+/// The first names, and the number of the others.
 fn first_few(names: &[&str]) -> String {
     const SHOWN: usize = 4;
     let mut text = names.iter().take(SHOWN).copied().collect::<Vec<_>>().join(", ");
@@ -195,8 +196,14 @@ fn first_few(names: &[&str]) -> String {
     text
 }
 
-/// A reason, and its remedy on the line below; nothing if there is none.
-fn because(indent: &str, subject: &str, reason: Option<&str>, detail: Option<&str>, remedy: Option<&str>) -> String {
+/// A line with subject, reason and detail, and a line with the remedy. Omits what is missing.
+fn reason_lines(
+    indent: &str,
+    subject: &str,
+    reason: Option<&str>,
+    detail: Option<&str>,
+    remedy: Option<&str>,
+) -> String {
     let words = [subject, reason.unwrap_or_default(), detail.unwrap_or_default()];
     let words: Vec<_> = words.iter().filter(|word| !word.is_empty()).map(|word| Escaped(word).to_string()).collect();
     let mut text = String::new();
@@ -227,7 +234,7 @@ fn table(backends: &[BackendStatus]) -> String {
             continue;
         }
         for server in &backend.servers {
-            // The state is the backend's: it is said once.
+            // Only the first line of a backend shows its state.
             let mut state = std::mem::take(&mut state);
             if server.observed.is_some() && !server.usable {
                 state.append("server not usable", Tone::Warn);
@@ -249,7 +256,7 @@ fn table(backends: &[BackendStatus]) -> String {
     table.render("  ")
 }
 
-/// The share of a server; `~` in front where it does not follow from the weights alone: a reason below says why.
+/// The share of a server, in percent. `~` marks a share that differs from the weights; a reason below explains it.
 fn share(server: &ServerStatus, exact: bool) -> String {
     match (server.share, server.observed) {
         (Some(percent), _) => format!("{}{}", if exact { "" } else { "~" }, Percent(percent)),
@@ -274,7 +281,7 @@ fn tone(state: BackendState) -> Tone {
     }
 }
 
-/// A span of time in at most two units.
+/// A duration of `seconds` in at most two units; `?` if negative or not a number.
 fn span(seconds: f64) -> String {
     if !(0.0..1e15).contains(&seconds) {
         return "?".to_owned();

@@ -40,29 +40,29 @@ fn seen(algorithm: &str, servers: &[(&str, u64, u32)]) -> HaproxyBackend {
 }
 
 fn found(name: &str, all: &[(&str, u64)]) -> Candidate {
-    Candidate { backend: backend(name), weights: weights(all), active: None, caveats: Vec::new(), hold: None }
+    Candidate { backend: backend(name), weights: weights(all), active: None, caveats: Vec::new(), exclusion: None }
 }
 
 fn decided(found: Vec<Candidate>, keys: &[(&str, &str)], replace: bool) -> Decision {
     let stored = (!keys.is_empty()).then(|| stored(keys));
     let stored = stored.into_iter().map(|stored| (stored.backend.clone(), stored)).collect();
     let intent = Intent { by: "alice".to_owned(), create: true, ..Intent::default() };
-    decide(Candidates { found, left: Vec::new() }, &[], &stored, "weightd/weights/", replace, &intent)
+    decide(Candidates { found, skipped: Vec::new() }, &[], &stored, "weightd/weights/", replace, &intent)
 }
 
 fn names(edits: &[(BackendName, Edit)]) -> Vec<&str> {
     edits.iter().map(|(backend, _)| backend.as_str()).collect()
 }
 
-fn sentences(left: &[Left]) -> Vec<String> {
-    left.iter().map(Left::sentence).collect()
+fn sentences(skipped: &[Skipped]) -> Vec<String> {
+    skipped.iter().map(Skipped::sentence).collect()
 }
 
 #[test]
-fn of_a_haproxy_all_servers_but_empty_slots_are_imported_with_the_weight_they_have() {
+fn servers_of_a_haproxy_are_imported_with_their_current_weight_except_empty_slots() {
     let source =
         of_haproxy(&[(backend("app"), seen("roundrobin", &[("a", 7, 0), ("b", 0, 1), ("c", 1, 0x20)]))].into());
-    assert_eq!(source.left, []);
+    assert_eq!(source.skipped, []);
     assert_eq!(source.found[0].weights, weights(&[("a", 7), ("b", 0)]));
     assert_eq!(source.found[0].caveats, Vec::<String>::new());
     let source = of_haproxy(&[(backend("app"), seen("leastconn", &[("a", 7, 0)]))].into());
@@ -72,7 +72,7 @@ fn of_a_haproxy_all_servers_but_empty_slots_are_imported_with_the_weight_they_ha
 }
 
 #[test]
-fn what_weightd_cannot_weigh_is_left_and_that_is_no_failure() {
+fn a_backend_that_weightd_cannot_manage_is_skipped_without_a_failure() {
     let disabled =
         || HaproxyBackend { roles: Some(Roles { disabled: true, ..Roles::default() }), ..seen("", &[("a", 1, 0)]) };
     let source = of_haproxy(
@@ -84,51 +84,51 @@ fn what_weightd_cannot_weigh_is_left_and_that_is_no_failure() {
         ]
         .into(),
     );
-    assert!(source.found.is_empty() && source.left.iter().all(|left| !left.refused), "{source:?}");
-    insta::assert_snapshot!(sentences(&source.left).join("\n"), @r"
-    not imported: empty: it has no servers; nothing
-    not imported: off: it is disabled; nothing; once it is enabled, import it by its name
-    not imported: static: `balance static-rr` takes no weights while HAProxy runs; use `balance roundrobin`, reload HAProxy, and import it by its name
+    assert!(source.found.is_empty() && source.skipped.iter().all(|skipped| !skipped.refused), "{source:?}");
+    insta::assert_snapshot!(sentences(&source.skipped).join("\n"), @r"
+    not imported: empty: the backend has no servers; no action is necessary
+    not imported: off: the backend is disabled; import it by its name after you enable it
+    not imported: static: `balance static-rr` accepts no new weights while HAProxy runs; use `balance roundrobin`, reload HAProxy, then import the backend by its name
     ");
 }
 
 #[test]
 fn a_backend_without_a_key_gets_a_document() {
     let decision = decided(vec![found("app", &[("blue", 90), ("green", 10)])], &[], false);
-    assert_eq!((names(&decision.writes), decision.same.len(), decision.left.len()), (vec!["app"], 0, 0));
+    assert_eq!((names(&decision.writes), decision.unchanged.len(), decision.skipped.len()), (vec!["app"], 0, 0));
     let Write::Document { value, index: 0, leaves } = &decision.writes[0].1.write else { panic!("{decision:?}") };
     assert!(leaves.is_empty());
     assert_eq!(value, br#"{"v":1,"weights":{"blue":90,"green":10},"by":"alice","at":""}"#);
 }
 
 #[test]
-fn what_is_there_already_is_not_written_again() {
+fn weights_that_consul_already_has_are_not_written_again() {
     for keys in
         [&[("app", r#"{"weights":{"blue":90,"green":10,"red":0}}"#)][..], &[("app/blue", "90"), ("app/green", "10")]]
     {
         for replace in [false, true] {
             let decision = decided(vec![found("app", &[("blue", 90), ("green", 10)])], keys, replace);
-            assert_eq!((decision.writes.len(), names(&decision.same)), (0, vec!["app"]), "{decision:?}");
+            assert_eq!((decision.writes.len(), names(&decision.unchanged)), (0, vec!["app"]), "{decision:?}");
         }
     }
 }
 
 #[test]
-fn what_says_something_else_is_written_over_only_on_purpose() {
+fn other_content_in_consul_is_overwritten_only_with_replace() {
     for (keys, why) in [
         (&[("app", r#"{"weights":{"blue":50,"green":50},"by":"bob"}"#)][..], "blue=50 green=50, by bob"),
         (&[("app", r#"{"release":true}"#)], "released"),
         (&[("app", "50%")], "rejected"),
         (&[("app/blue", "90")], "blue=90"),
-        // It passes the guards, and what is imported does not.
+        // The same weights, but a document with `force` passes the guards.
         (&[("app", r#"{"weights":{"blue":90,"green":10},"force":true}"#)], "blue=90 green=10 (force)"),
     ] {
         let all = || vec![found("app", &[("blue", 90), ("green", 10)])];
         let decision = decided(all(), keys, false);
-        assert!(decision.writes.is_empty() && decision.left[0].refused, "{decision:?}");
-        assert!(decision.left[0].reason.contains(why), "{decision:?}");
+        assert!(decision.writes.is_empty() && decision.skipped[0].refused, "{decision:?}");
+        assert!(decision.skipped[0].reason.contains(why), "{decision:?}");
         let replaced = decided(all(), keys, true);
-        assert_eq!((names(&replaced.writes), replaced.left.len()), (vec!["app"], 0), "{replaced:?}");
+        assert_eq!((names(&replaced.writes), replaced.skipped.len()), (vec!["app"], 0), "{replaced:?}");
     }
     let other = decided(vec![found("app", &[("blue", 90)])], &[("app", r#"{"weights":{"blue":1,"red":2}}"#)], true);
     let after = other.writes[0].1.after.weights.clone();
@@ -136,47 +136,51 @@ fn what_says_something_else_is_written_over_only_on_purpose() {
 }
 
 #[test]
-fn a_document_that_means_more_than_this_version_knows_is_never_written_over() {
+fn a_document_of_a_newer_version_is_never_overwritten() {
     let later = [("app", r#"{"v":2,"weights":{"blue":1}}"#)];
     let decision = decided(vec![found("app", &[("blue", 90)])], &later, true);
-    assert!(decision.writes.is_empty() && decision.left[0].refused, "{decision:?}");
+    assert!(decision.writes.is_empty() && decision.skipped[0].refused, "{decision:?}");
 }
 
 #[test]
-fn all_at_zero_is_not_imported_by_accident() {
+fn a_backend_with_all_weights_zero_is_not_imported() {
     let decision = decided(vec![found("app", &[("blue", 0), ("green", 0)])], &[], true);
     assert!(decision.writes.is_empty(), "{decision:?}");
-    assert!(decision.left[0].remedy.ends_with("`weightctl set app blue=0 green=0 --create --force`"), "{decision:?}");
+    assert!(
+        decision.skipped[0].remedy.ends_with("`weightctl set app blue=0 green=0 --create --force`"),
+        "{decision:?}"
+    );
 }
 
 #[test]
-fn of_those_that_are_named_each_has_to_be_there() {
+fn a_named_backend_that_does_not_exist_is_refused() {
     let source = || Candidates {
         found: vec![found("app1", &[("blue", 1)]), found("other", &[("blue", 1)])],
-        left: vec![Left::nothing(&backend("off"), "it is disabled", "nothing")],
+        skipped: vec![Skipped::nothing(&backend("off"), "the backend is disabled", "enable it")],
     };
     let of = |wanted: &[&str]| {
         let wanted: Vec<_> = wanted.iter().map(|name| backend(name)).collect();
         decide(source(), &wanted, &BTreeMap::new(), "", false, &Intent { create: true, ..Intent::default() })
     };
     let decision = of(&["app1"]);
-    assert_eq!((names(&decision.writes), decision.left.len()), (vec!["app1"], 0));
+    assert_eq!((names(&decision.writes), decision.skipped.len()), (vec!["app1"], 0));
     let decision = of(&["app11", "off"]);
     assert!(decision.writes.is_empty());
-    insta::assert_snapshot!(sentences(&decision.left).join("\n"), @r"
+    insta::assert_snapshot!(sentences(&decision.skipped).join("\n"), @r"
     not imported: app11: there is no such backend; did you mean `app1`?
-    not imported: off: it is disabled; nothing
+    not imported: off: the backend is disabled; enable it
     ");
 }
 
 #[test]
-fn what_weightd_does_next_is_its_own_plan() {
+fn the_next_changes_equal_weightds_plan() {
     let seen = [(backend("app"), seen("roundrobin", &[("blue", 90, 0), ("green", 10, 0)]))].into();
-    let says = |all: &[(&str, u64)]| [(backend("app"), weights(all)), (backend("gone"), weights(&[("x", 1)]))].into();
-    assert_eq!(due(&says(&[("blue", 90), ("green", 10), ("red", 5)]), &seen), []);
-    let due = due(&says(&[("blue", 90), ("green", 25)]), &seen);
+    let in_consul =
+        |all: &[(&str, u64)]| [(backend("app"), weights(all)), (backend("gone"), weights(&[("x", 1)]))].into();
+    assert_eq!(next_changes(&in_consul(&[("blue", 90), ("green", 10), ("red", 5)]), &seen), []);
+    let next = next_changes(&in_consul(&[("blue", 90), ("green", 25)]), &seen);
     assert_eq!(
-        serde_json::to_value(due).unwrap(),
+        serde_json::to_value(next).unwrap(),
         serde_json::json!([{ "backend": "app", "server": "green", "from": 10, "to": 25 }])
     );
 }

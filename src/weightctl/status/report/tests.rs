@@ -45,7 +45,7 @@ const HELD: &str = r#"{
 }"#;
 
 #[test]
-fn a_host_that_follows() {
+fn the_report_of_a_host_that_follows_consul() {
     insta::assert_snapshot!(shown(FOLLOWING), @r"
     weightd 0.1.0 on lb1, mode enforce, up 2 h 3 min
 
@@ -73,7 +73,7 @@ fn a_host_that_follows() {
 }
 
 #[test]
-fn a_host_that_holds() {
+fn the_report_of_a_host_that_holds_its_weights() {
     insta::assert_snapshot!(shown(HELD), @"
     weightd 0.1.0 on lb1, mode observe, up 12 s
 
@@ -93,7 +93,7 @@ fn a_host_that_holds() {
 }
 
 #[test]
-fn what_another_version_leaves_out_is_missing_and_no_error() {
+fn a_missing_field_of_another_version_is_no_error() {
     insta::assert_snapshot!(shown(r#"{"instances":[{"backends":[{}]}]}"#), @"
     weightd  on , up less than 1 s
 
@@ -107,7 +107,7 @@ fn what_another_version_leaves_out_is_missing_and_no_error() {
 }
 
 #[test]
-fn a_span_has_two_units_at_most() {
+fn a_duration_has_at_most_two_units() {
     let spans = [0.3, 59.9, 61.0, 7384.0, 90_061.0, -1.0, f64::NAN];
     assert_eq!(
         spans.map(span),
@@ -116,9 +116,9 @@ fn a_span_has_two_units_at_most() {
 }
 
 #[test]
-fn a_pause_of_everything_is_shown_once() {
+fn a_pause_of_all_backends_is_shown_once() {
     let backend = r#"{"backend": "app", "state": "paused", "paused": {"for_seconds": 90, "by": "bob"}, "servers": [],
-        "reasons": [{"reason": "paused", "detail": "told", "remedy": "resume"}]}"#;
+        "reasons": [{"reason": "paused", "detail": "by request", "remedy": "resume"}]}"#;
     let node = |paused: &str| {
         shown(&format!(r#"{{"instances": [{{"name": "edge", "paused": {paused}, "backends": [{backend}]}}]}}"#))
     };
@@ -130,5 +130,5 @@ fn a_pause_of_everything_is_shown_once() {
     }
     assert!(!all.contains("app: paused"), "{all}");
     let one = node("null");
-    assert!(one.contains("app: paused: told") && !one.contains("weightd  paused"), "{one}");
+    assert!(one.contains("app: paused: by request") && !one.contains("weightd  paused"), "{one}");
 }
