@@ -23,6 +23,7 @@ pub mod harness;
 pub mod facts;
 pub mod fleet;
 pub mod floor;
+pub mod hand_edit;
 pub mod http;
 pub mod idle;
 pub mod mass;
@@ -34,14 +35,27 @@ pub mod reload;
 pub mod setup;
 pub mod stats;
 pub mod storm;
+pub mod sustained;
 pub mod table;
 pub mod traffic;
 
 use table::Report;
 
 /// All cases, in the order in which they run.
-const CASES: [&str; 10] =
-    ["facts", "one-change", "among", "storm", "reload", "mass", "first", "idle", "fleet", "traffic"];
+const CASES: [&str; 12] = [
+    "facts",
+    "one-change",
+    "among",
+    "sustained",
+    "storm",
+    "hand-edit",
+    "reload",
+    "mass",
+    "first",
+    "idle",
+    "fleet",
+    "traffic",
+];
 
 /// What the environment asks for.
 pub struct Options {
@@ -113,7 +127,9 @@ fn run() -> anyhow::Result<bool> {
                 "facts" => facts::run(&mut report),
                 "one-change" => one_change::alone(&options, &mut report).await,
                 "among" => one_change::among(&options, &mut report).await,
+                "sustained" => sustained::run(&options, &mut report).await,
                 "storm" => storm::run(&options, &mut report).await,
+                "hand-edit" => hand_edit::run(&options, &mut report).await,
                 "reload" => reload::run(&options, &mut report).await,
                 "mass" => mass::changed(&options, &mut report).await,
                 "first" => mass::first(&options, &mut report).await,

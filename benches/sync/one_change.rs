@@ -9,14 +9,11 @@ use crate::{
 
 /// One change of the only backend, which has two servers.
 pub async fn alone(options: &Options, report: &mut Report) -> anyhow::Result<()> {
-    let template = setup::template();
-    if template.is_none() {
-        report.notes.push(peer::ABSENT.to_owned());
-    }
+    let peers = peer::of(report);
     let shape = Shape::new(1, 2);
     let mut others = vec![Other::FloorThatLooks];
-    others.extend(template.iter().cloned().map(Other::Template));
-    others.extend(template.map(Other::Reloading));
+    others.extend(peers);
+    others.extend(setup::template().map(Other::Reloading));
     others.extend(options.against.clone().map(Other::Weightd));
     let mut setup = Setup::start(shape, &others).await?;
     report.notes.append(&mut setup.notes);
@@ -56,9 +53,11 @@ fn measure(case: &str, setup: &mut Setup, shape: Shape, rounds: usize, report: &
     }
     let by_name = |name| setup.sides.iter().position(|side| side.name == name);
     let peer = by_name("peer");
+    let absent = case == "one-change" && peer.is_none();
     let row = |figure: &str, goal: Option<Goal>, of: &dyn Fn(&Samples) -> Option<f64>| {
         let row = Row::new(case, figure, "ms").weightd(of(&times[0])).floor(of(&times[1]));
         let row = row.peer(peer.and_then(|peer| of(&times[peer])));
+        let row = if absent { row.without_peer() } else { row };
         match goal {
             Some(goal) => row.goal(goal),
             None => row,

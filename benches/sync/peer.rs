@@ -9,17 +9,37 @@ use std::{
 use anyhow::Context as _;
 
 use crate::{
-    harness::{Haproxy, haproxy, program::Program},
-    observer, setup,
+    harness::{
+        Haproxy, haproxy,
+        program::{self, Program},
+    },
+    observer,
+    setup::{self, Other},
+    table::Report,
 };
 
 /// How to get it.
-pub const ABSENT: &str = "peer: consul-template is not on PATH, so it was not measured; it comes with \
-                          `go install github.com/hashicorp/consul-template@latest`";
+const ABSENT: &str = "peer: consul-template is not on PATH and did not run; it comes with \
+                      `go install github.com/hashicorp/consul-template@v0.41.4`";
+/// What is different without socat.
+const WITHOUT_SOCAT: &str =
+    "peer: socat is not on PATH; the benchmark itself sends what consul-template renders, and starts no slower";
 
-/// consul-template for the first backend below `prefix`. What it renders, this program sends in place of socat,
-/// which starts no slower.
-pub fn program(template: &Path, dir: &Path, consul: &str, prefix: &str, socket: &Path) -> anyhow::Result<Program> {
+/// The peer, if it is there. The report says where it, or socat, is missing.
+pub fn of(report: &mut Report) -> Vec<Other> {
+    let template = setup::template();
+    let note = match (&template, program::server("socat")) {
+        (None, _) => Some(ABSENT),
+        (Some(_), Err(_)) => Some(WITHOUT_SOCAT),
+        (Some(_), Ok(_)) => None,
+    };
+    report.notes.extend(note.map(str::to_owned).filter(|note| !report.notes.contains(note)));
+    template.map(Other::Template).into_iter().collect()
+}
+
+/// consul-template for the first backend below `prefix`. socat sends what it renders, as its users do it: a shell reads
+/// the line. Without socat this program sends it.
+pub fn sending(template: &Path, dir: &Path, consul: &str, prefix: &str, socket: &Path) -> anyhow::Result<Program> {
     let own = std::env::current_exe().context("where this program lies")?;
     let backend = setup::backend(0);
     let rendered = dir.join("weights");
@@ -28,8 +48,12 @@ pub fn program(template: &Path, dir: &Path, consul: &str, prefix: &str, socket: 
          set server {backend}/{{{{ $server }}}} weight {{{{ $weight }}}};\
          {{{{ end }}}}show servers state {backend}{{{{ end }}}}"
     );
-    let (own, socket, file) = (own.display().to_string(), socket.display().to_string(), rendered.display().to_string());
-    start(template, dir, consul, &text, &rendered, &[&own, "--send", &socket, &file])
+    let (socket, file) = (socket.display(), rendered.display());
+    let command = match program::server("socat") {
+        Ok(socat) => format!("{} - UNIX-CONNECT:{socket} < {file}", socat.display()).into(),
+        Err(_) => serde_json::json!([own, "--send", socket.to_string(), file.to_string()]),
+    };
+    start(template, dir, consul, &text, &rendered, &command)
 }
 
 /// consul-template for the same, which writes the weights into haproxy.cfg and has HAProxy load it.
@@ -43,7 +67,7 @@ pub fn reloading(template: &Path, dir: &Path, consul: &str, prefix: &str, own: &
     );
     let text = haproxy::configuration(&text)?;
     let master = own.master_pid()?.as_raw_nonzero().to_string();
-    start(template, dir, consul, &text, &own.dir().join("haproxy.cfg"), &["kill", "-USR2", &master])
+    start(template, dir, consul, &text, &own.dir().join("haproxy.cfg"), &serde_json::json!(["kill", "-USR2", master]))
 }
 
 /// consul-template that renders `text` to `destination`, and runs `command` after each time.
@@ -53,7 +77,7 @@ fn start(
     consul: &str,
     text: &str,
     destination: &Path,
-    command: &[&str],
+    command: &serde_json::Value,
 ) -> anyhow::Result<Program> {
     let (source, config) = (dir.join("weights.ctmpl"), dir.join("template.hcl"));
     fs::write(&source, text).context("cannot write the template")?;
@@ -63,7 +87,7 @@ fn start(
         serde_json::Value::from(consul),
         quoted(&source),
         quoted(destination),
-        serde_json::Value::from(command),
+        command,
     );
     fs::write(&config, text).context("cannot write consul-template's configuration")?;
     let program = Program::new("consul-template", template.to_owned(), dir);

@@ -28,11 +28,13 @@ pub fn memory(pid: Pid) -> anyhow::Result<Memory> {
     Ok(Memory { resident: field("VmRSS")?, peak: field("VmHWM")? })
 }
 
-/// The CPU time a process has used, in seconds, also that of its threads that have ended.
+/// The CPU time a process has used, in seconds: also that of its threads and of its children that have ended. consul-template
+/// starts a child for each change.
 pub fn cpu(pid: Pid) -> anyhow::Result<f64> {
     let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()))?;
-    // The name stands in parentheses and may hold anything; user and system time are fields 14 and 15.
+    // The name stands in parentheses and may hold anything; user and system time are fields 14 and 15, those of the
+    // children 16 and 17.
     let rest = stat.rsplit_once(')').context("no name of the process")?.1;
-    let fields = rest.split_whitespace().skip(11).take(2).map(str::parse::<f64>).collect::<Result<Vec<_>, _>>()?;
+    let fields = rest.split_whitespace().skip(11).take(4).map(str::parse::<f64>).collect::<Result<Vec<_>, _>>()?;
     Ok(fields.iter().sum::<f64>() / TICKS_A_SECOND)
 }

@@ -27,8 +27,8 @@ use crate::{
     peer,
 };
 
-/// At least so long between two changes of one side: weightd reads ten times a second at most, and that limit is not
-/// what is measured here.
+/// At least so long between two changes of one side. weightd paces its reads by what they cost, and that pace is not what is
+/// measured here; the case `sustained` measures it.
 const APART: Duration = Duration::from_millis(110);
 /// On top of it, up to so long: no round may come in step with a timer.
 const PHASE_MICROS: u64 = 60_000;
@@ -266,7 +266,7 @@ impl Setup {
                 Program::new("weightd", path.clone(), dir.path()).args(["--config".as_ref(), config.as_os_str()])
             }
             Other::Reloading(path) => peer::reloading(path, dir.path(), &consul, prefix, haproxy)?,
-            Other::Template(path) => peer::program(path, dir.path(), &consul, prefix, &socket)?,
+            Other::Template(path) => peer::sending(path, dir.path(), &consul, prefix, &socket)?,
         };
         program.spawn()?;
         Ok(Follower::Other(Box::new(program), dir))

@@ -19,6 +19,11 @@ impl Samples {
         }
     }
 
+    /// Adds those of `other`.
+    pub fn append(&mut self, other: &Self) {
+        self.0.extend(&other.0);
+    }
+
     /// The smallest sample that at least `percent` of them do not exceed; none without samples.
     #[expect(
         clippy::cast_precision_loss,

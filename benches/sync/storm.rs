@@ -4,11 +4,12 @@ use std::{thread, time::Duration};
 
 use anyhow::Context as _;
 use tokio::time::Instant;
+use weightd::consul::pace::{BURST, FASTEST};
 
 use crate::{
-    Options, process,
+    Options, peer, process,
     setup::{Follower, Setup, Shape},
-    stats::Samples,
+    stats::{Counts, Samples},
     table::{Goal, Report, Row},
 };
 
@@ -16,40 +17,62 @@ use crate::{
 const STEP: Duration = Duration::from_millis(2);
 /// How long a storm lasts, in seconds.
 const LASTS: u64 = 20;
-/// What weightd promises: reads that may follow each other at once, and reads a second after those.
-const BURST: f64 = 5.0;
-const A_SECOND: f64 = 10.0;
+/// The most of a core that weightd may use during a storm, in percent.
+const CPU: f64 = 20.0;
+
+/// What the storms of one side cost, as sums over its rounds.
+#[derive(Debug, Default)]
+struct Side {
+    lag: Samples,
+    lost: u64,
+    changes: u64,
+    seconds: f64,
+    cpu: f64,
+}
+
+impl Side {
+    fn rate(&self) -> f64 {
+        Counts::figure(self.changes) / self.seconds
+    }
+
+    /// In percent of a core.
+    fn cpu(&self) -> f64 {
+        100.0 * self.cpu / self.seconds
+    }
+}
 
 /// One storm for each side, a few times.
 pub async fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
-    let shape = Shape::new(1, 2);
-    let mut setup = Setup::start(shape, &[]).await?;
+    let others = peer::of(report);
+    let mut setup = Setup::start(Shape::new(1, 2), &others).await?;
+    report.notes.append(&mut setup.notes);
     let rounds = options.rounds.unwrap_or(3).max(1);
-    let mut lag = vec![Samples::default(); 2];
-    let (mut cpu, mut rate) = ([0.0; 2], [0.0; 2]);
     let lasts = Duration::from_secs(options.seconds.unwrap_or(LASTS));
+    let mut sides: Vec<Side> = setup.sides.iter().map(|_| Side::default()).collect();
     let (mut sent, mut allowed) = (0.0, 0.0);
     for _ in 0..rounds {
-        for side in 0..2 {
-            let before = requests(&setup, side).await?;
-            let from = Instant::now();
-            let pid = setup.sides[side].follower.pid()?;
+        for (at, side) in sides.iter_mut().enumerate() {
+            let before = requests(&setup, at).await?;
+            let pid = setup.sides[at].follower.pid()?;
             let cpu_before = process::cpu(pid)?;
-            let mut changes = 0;
+            let (from, mut changes) = (Instant::now(), 0);
             while from.elapsed() < lasts {
-                let (_, expected) = setup.choose(side, 0);
-                setup.put(side, &expected)?;
+                let (_, expected) = setup.choose(at, 0);
+                setup.put(at, &expected)?;
                 changes += 1;
                 thread::sleep((from + STEP * changes).saturating_duration_since(Instant::now()));
             }
-            rate[side] += f64::from(changes) / from.elapsed().as_secs_f64();
-            let seen = setup.change_now(side, 0)?;
-            report.expect(seen.is_some(), || format!("storm: {} lost the last change", setup.sides[side].name));
-            lag[side].extend(seen);
-            cpu[side] += process::cpu(pid)? - cpu_before;
-            if let Some((now, before)) = requests(&setup, side).await?.zip(before) {
+            let seconds = from.elapsed().as_secs_f64();
+            side.cpu += process::cpu(pid)? - cpu_before;
+            side.changes += u64::from(changes);
+            side.seconds += seconds;
+            match setup.change_now(at, 0)? {
+                Some(lag) => side.lag.push(lag),
+                None => side.lost += 1,
+            }
+            if let Some((now, before)) = requests(&setup, at).await?.zip(before) {
                 // One was on its way before the storm, and a plain read may have fallen into it.
-                let most = BURST + A_SECOND * from.elapsed().as_secs_f64() + 2.0;
+                let most = f64::from(BURST) + from.elapsed().as_secs_f64() / FASTEST.as_secs_f64() + 2.0;
                 let count = now - before;
                 report.expect(count <= most, || format!("storm: {count} reads, and {most:.0} are allowed"));
                 sent += count;
@@ -57,17 +80,31 @@ pub async fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
             }
         }
     }
+    for (at, _) in sides.iter().enumerate().filter(|(_, side)| side.lost > 0) {
+        let name = setup.sides[at].name;
+        // What the peer loses is its figure, not our failure.
+        report.expect(name == "peer", || format!("storm: {name} lost the last change"));
+    }
     for wrong in setup.differences()? {
-        report.expect(false, || format!("storm: at the end {wrong}"));
+        report.expect(wrong.starts_with("peer"), || format!("storm: at the end {wrong}"));
     }
     let of_rounds = |sum: f64| sum / f64::from(u32::try_from(rounds).unwrap_or(u32::MAX));
-    let row = |figure, unit| Row::new("storm", figure, unit);
+    let row = |figure, unit, of: &dyn Fn(&Side) -> Option<f64>| {
+        let row = Row::new("storm", figure, unit).weightd(of(&sides[0])).floor(of(&sides[1]));
+        match sides.get(2) {
+            Some(peer) => row.peer(of(peer)),
+            None => row.without_peer(),
+        }
+    };
     report.rows([
-        row("changes", "1/s").weightd(of_rounds(rate[0])).floor(of_rounds(rate[1])),
-        row("lag of the last, p50", "ms").weightd(lag[0].percentile(50.0)).floor(lag[1].percentile(50.0)),
-        row("lag of the last, max", "ms").weightd(lag[0].max()).floor(lag[1].max()),
-        row("reads sent", "reads").weightd(of_rounds(sent)).goal(Goal::AtMost(of_rounds(allowed).floor())),
-        row("CPU used", "s").weightd(of_rounds(cpu[0])).floor(of_rounds(cpu[1])),
+        row("changes", "1/s", &|side| Some(side.rate())),
+        row("lag of the last, p50", "ms", &|side| side.lag.percentile(50.0)).goal(Goal::TimesPeer(1.0)),
+        row("lag of the last, max", "ms", &|side| side.lag.max()),
+        row(&format!("last change lost, of {rounds}"), "changes", &|side| Some(Counts::figure(side.lost))),
+        Row::new("storm", "reads sent", "reads")
+            .weightd(of_rounds(sent))
+            .goal(Goal::AtMost(of_rounds(allowed).floor())),
+        row("CPU", "%", &|side| Some(side.cpu())).goal(Goal::AtMost(CPU)),
     ]);
     Ok(())
 }

@@ -8,6 +8,8 @@ use serde::Serialize;
 pub enum Goal {
     /// At most this many times the floor.
     TimesFloor(f64),
+    /// At most this many times the peer.
+    TimesPeer(f64),
     /// At most this.
     AtMost(f64),
 }
@@ -34,6 +36,10 @@ pub struct Row {
     pub reached: Option<bool>,
     /// The peer's figure.
     pub peer: Option<f64>,
+    /// weightd's figure by the peer's.
+    pub ratio_to_peer: Option<f64>,
+    /// Whether the peer would have been measured, had it been there.
+    pub without_peer: bool,
 }
 
 impl Row {
@@ -60,6 +66,12 @@ impl Row {
         self
     }
 
+    /// Says that the peer did not run.
+    pub fn without_peer(mut self) -> Self {
+        self.without_peer = true;
+        self
+    }
+
     /// Adds the goal.
     pub fn goal(mut self, goal: Goal) -> Self {
         self.goal = Some(goal);
@@ -67,19 +79,25 @@ impl Row {
     }
 
     fn judged(mut self) -> Self {
-        self.ratio = self.weightd.zip(self.floor).filter(|(_, floor)| *floor > 0.0).map(|(own, floor)| own / floor);
+        let by = |other: Option<f64>| {
+            self.weightd.zip(other).filter(|(_, other)| *other > 0.0).map(|(own, other)| own / other)
+        };
+        (self.ratio, self.ratio_to_peer) = (by(self.floor), by(self.peer));
         self.reached = match self.goal {
             Some(Goal::TimesFloor(times)) => self.ratio.map(|ratio| ratio <= times),
+            Some(Goal::TimesPeer(times)) => self.ratio_to_peer.map(|ratio| ratio <= times),
             Some(Goal::AtMost(most)) => self.weightd.map(|own| own <= most),
             None => None,
         };
         self
     }
 
-    fn cells(&self) -> [String; 8] {
+    fn cells(&self) -> [String; 9] {
         let number = |value: Option<f64>| value.map(number).unwrap_or_default();
+        let ratio = |value: Option<f64>| value.map(|ratio| format!("{ratio:.2}x")).unwrap_or_default();
         let goal = match self.goal {
             Some(Goal::TimesFloor(times)) => format!("<= {times}x"),
+            Some(Goal::TimesPeer(times)) => format!("<= {times}x peer"),
             Some(Goal::AtMost(most)) => format!("<= {most}"),
             None => String::new(),
         };
@@ -94,9 +112,10 @@ impl Row {
             self.unit.to_owned(),
             number(self.weightd),
             number(self.floor),
-            self.ratio.map(|ratio| format!("{ratio:.2}x")).unwrap_or_default(),
+            ratio(self.ratio),
             goal + verdict,
-            number(self.peer),
+            if self.without_peer { "did not run".to_owned() } else { number(self.peer) },
+            ratio(self.ratio_to_peer),
         ]
     }
 }
@@ -141,10 +160,10 @@ impl Report {
     pub fn text(&self) -> String {
         let mut lines: Vec<String> = self.setting.iter().map(|(name, value)| format!("{name}: {value}")).collect();
         lines.push(String::new());
-        let head = ["case", "figure", "unit", "weightd", "floor", "ratio", "goal", "peer"].map(str::to_owned);
+        let head = ["case", "figure", "unit", "weightd", "floor", "ratio", "goal", "peer", "ratio"].map(str::to_owned);
         let cells: Vec<_> = std::iter::once(head).chain(self.rows.iter().map(Row::cells)).collect();
         let width: Vec<usize> =
-            (0..8).map(|at| cells.iter().map(|row| row[at].len()).max().unwrap_or_default()).collect();
+            (0..9).map(|at| cells.iter().map(|row| row[at].len()).max().unwrap_or_default()).collect();
         for row in &cells {
             let padded = row.iter().zip(&width).enumerate().map(|(at, (cell, width))| match at {
                 0..=2 | 6 => format!("{cell:<width$}"),

@@ -5,19 +5,30 @@ set -eu
 cd "$(dirname "$0")/../.."
 
 cargo=${CARGO:-cargo}
+target=${CARGO_TARGET_DIR:-target}
 # cargo-deb packs the binaries from this directory; see [package.metadata.deb] in Cargo.toml.
-programs=${CARGO_TARGET_DIR:-target}/release
+programs=$target/release
 printed=target/package
-tools=target/tools
+tools=$target/tools
 version=3.8.0
 
-if [ "$("$tools/bin/cargo-deb" --version 2>/dev/null)" != "cargo-deb $version" ]; then
+# Usage: is_right PROGRAM. Whether PROGRAM is cargo-deb of this version.
+is_right() {
+    [ "$("$1" --version 2>/dev/null)" = "cargo-deb $version" ]
+}
+
+# cargo-deb from PATH, else the one that this script installs.
+packer=$(command -v cargo-deb) && is_right "$packer" || packer=$tools/bin/cargo-deb
+if ! is_right "$packer"; then
     echo "deb: installing cargo-deb $version below $tools" >&2
-    # A separate target directory: its dependencies must not rebuild those of weightd.
-    "$cargo" install --quiet --locked --root "$tools" --target-dir "$tools/build" --version "=$version" cargo-deb
+    # Without optimisation, except for the compression: cargo-deb runs for seconds, and a second release build takes longer
+    # than the package's own. In a target directory of its own: its dependencies must not rebuild those of weightd.
+    CFLAGS="-O2 ${CFLAGS:-}" "$cargo" install --quiet --locked --debug --root "$tools" --target-dir "$tools/build" \
+        --version "=$version" cargo-deb
     rm -rf "$tools/build"
 fi
 
+# The same command as that of `make bench`, so that each finds what the other has built.
 "$cargo" build --locked --release --bins
 
 rm -rf "$printed"
@@ -42,4 +53,4 @@ if [ -z "${SOURCE_DATE_EPOCH:-}" ]; then
         SOURCE_DATE_EPOCH=$(date -d "$(sed -n 's/^ -- .*>  //p' systemd/debian/changelog | head -n 1)" +%s)
 fi
 export SOURCE_DATE_EPOCH
-"$tools/bin/cargo-deb" --no-build --locked --quiet
+"$packer" --no-build --locked --quiet

@@ -6,6 +6,8 @@
 # The stack is a project of its own, beside one that may be there.
 set -eu
 cd "$(dirname "$0")/../.."
+# shellcheck source=tests/compose/traffic.sh
+. tests/compose/traffic.sh
 export COMPOSE_PROJECT_NAME=weightd-proof
 
 # How long anything may take, in seconds.
@@ -73,22 +75,16 @@ in_weightd() {
 
 # The last complete lines. usage: traffic COUNT
 traffic() {
-    docker compose logs --no-log-prefix --tail "$1" traffic | grep '^blue'
+    docker compose logs --no-log-prefix --tail "$1" traffic | traffic_lines
 }
 # usage: counted failed|refused|of
 counted() {
-    traffic 1 | tr -d ':,' | awk -v what="$1" '{ for (i = 1; i < NF; i++) if ($i == what) print $(i + 1) }'
+    traffic 1 | traffic_count "$1"
 }
 # The share of green in the last three lines, against that which was asked for: at most 2 points off.
 # usage: share_is PERCENT
 share_is() {
-    traffic 3 | awk -v percent="$1" '
-        { blue += $2; green += $4 }
-        END {
-            if (blue + green == 0) exit 1
-            off = 100 * green / (blue + green) - percent
-            exit !(NR == 3 && off * off <= 4)
-        }'
+    traffic 3 | traffic_share_is "$1"
 }
 # Three more lines have to come, of which none is from before. usage: becomes PERCENT
 becomes() {

@@ -128,6 +128,19 @@ impl Haproxy {
         .await
     }
 
+    /// Waits until the workers from before its reloads have left. The worker before accepts connections for a while after
+    /// the new one answers, before 2.4 until the new one tells it to stop, and keeps those that it has.
+    pub async fn until_old_workers_left(&self) -> anyhow::Result<()> {
+        let socket = self.dir.path().join("master.sock");
+        eventually(PATIENCE, "HAProxy's old workers have left", async || {
+            let processes = runtime::command(&socket, "show proc").await?;
+            let workers = processes.lines().filter(|line| line.split_whitespace().nth(1) == Some("worker")).count();
+            ensure!(workers == 1, "{processes}");
+            Ok(())
+        })
+        .await
+    }
+
     /// Ends it as a service manager does. Connections are cut, as for a restart.
     pub async fn stop(&mut self) -> anyhow::Result<()> {
         self.program.stop().await.map(drop)

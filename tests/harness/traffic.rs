@@ -27,7 +27,7 @@ const DEADLINE: Duration = Duration::from_secs(5);
 /// How many different errors are kept as text.
 const KEPT_ERRORS: usize = 5;
 /// Clients of each kind.
-const CLIENTS: u32 = 4;
+pub const CLIENTS: u32 = 4;
 
 /// Requests a second, of each kind.
 #[derive(Debug, Clone, Copy)]

@@ -111,7 +111,8 @@ impl Settings {
         for (name, value) in &config.environment {
             program = program.env(name, value);
         }
-        let http = super::http().timeout(Duration::from_secs(5)).build()?;
+        // No connection is kept: a benchmark blocks its runtime, and does not see that weightd closes one that is idle.
+        let http = super::http().timeout(Duration::from_secs(5)).pool_max_idle_per_host(0).build()?;
         let mut weightd = Weightd { program, port, http, dir };
         weightd.write(&config.config.to_string())?;
         weightd.start_again().await?;

@@ -1,7 +1,7 @@
 //! What docker-compose.yml and the Dockerfile rest on; that the stack runs is proved by `make compose-test`, which needs
 //! Docker.
 
-use std::{path::Path, process::Stdio};
+use std::{io::Write as _, path::Path, process::Stdio};
 
 use anyhow::{Context as _, ensure};
 use tokio::process::Command;
@@ -79,6 +79,45 @@ fn it_publishes_on_this_host_only_and_names_each_image_by_its_version() {
     let least: u32 = env!("CARGO_PKG_RUST_VERSION").split('.').nth(1).unwrap().parse().unwrap();
     let rust = bases.clone().find_map(|base| base.strip_prefix("rust:1.")).unwrap();
     assert!(rust.split('-').next().unwrap().parse::<u32>().unwrap() >= least, "{rust}");
+}
+
+/// Runs a function of tests/compose/traffic.sh on what Compose prints.
+fn traffic(function: &str, printed: &str) -> anyhow::Result<(bool, String)> {
+    let mut shell = std::process::Command::new("sh")
+        .args(["-euc", &format!(". tests/compose/traffic.sh; {function}")])
+        .current_dir(root())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot start a shell")?;
+    shell.stdin.take().context("no input")?.write_all(printed.as_bytes())?;
+    let output = shell.wait_with_output()?;
+    Ok((output.status.success(), String::from_utf8(output.stdout)?))
+}
+
+#[test]
+fn the_log_of_the_traffic_is_read_from_every_version_of_compose() -> anyhow::Result<()> {
+    let lines = [
+        "blue 18  green  2  |  of 60: failed 0, refused 1",
+        "blue 17  green  3  |  of 80: failed 0, refused 1",
+        "blue 19  green  1  |  of 100: failed 0, refused 1",
+    ];
+    let clean = lines.map(|line| format!("{line}\n")).concat();
+    // Compose 2.26.1, Compose 2.5.0, the newest one, and one that colours what it prints.
+    for (before, after) in [("\x1b[2K", ""), (" ", ""), ("", ""), ("\x1b[36m\x1b[0m", "\x1b[0m\r")] {
+        let printed = lines.map(|line| format!("{before}{line}{after}\n")).concat();
+        assert_eq!(traffic("traffic_lines", &printed)?.1, clean, "{before:?}");
+        for (word, count) in [("failed", "0\n"), ("refused", "1\n"), ("of", "100\n")] {
+            assert_eq!(traffic(&format!("traffic_lines | traffic_count {word}"), &printed)?.1, count, "{before:?}");
+        }
+        for (percent, right) in [(10, true), (15, false), (0, false)] {
+            let share = format!("traffic_lines | traffic_share_is {percent}");
+            assert_eq!(traffic(&share, &printed)?.0, right, "{before:?} {percent}");
+        }
+    }
+    // What the container prints before the first whole line is none.
+    assert_eq!(traffic("traffic_lines || :", "\x1b[2Kcannot reach HAProxy\n")?.1, "");
+    Ok(())
 }
 
 #[test]
