@@ -9,6 +9,7 @@ pub mod client;
 mod error;
 pub mod pace;
 pub mod rights;
+mod server_time;
 pub mod session;
 pub mod settings;
 pub mod tls;

@@ -12,9 +12,17 @@ use reqwest::{
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use tokio::{sync::watch, time::Instant};
-use weightd_core::desired::Entry;
+use weightd_core::{desired::Entry, model::Timestamp};
 
-use super::{Address, Settings, TokenSource, access::Access, tls, transport::Transport, txn};
+use super::{
+    Address, Settings, TokenSource,
+    access::Access,
+    error::{error_of_status, start_of, was_closed},
+    server_time::ServerTime,
+    tls,
+    transport::Transport,
+    txn,
+};
 pub use super::{
     error::{ConsulError, MAX_RESPONSE},
     txn::{Committed, FailedOperation, MAX_TXN, Operation},
@@ -104,6 +112,7 @@ pub struct Client {
     settings: Settings,
     state: Mutex<ClientState>,
     replaced: watch::Sender<()>,
+    server_time: ServerTime,
 }
 
 /// The data that come from files. They can be read again while requests are in progress.
@@ -163,6 +172,7 @@ impl Client {
             settings,
             state: Mutex::new(ClientState { access, transport, token: None }),
             replaced: watch::Sender::default(),
+            server_time: ServerTime::default(),
         })
     }
 
@@ -212,6 +222,11 @@ impl Client {
     /// Subscribes to each [`Client::replace`] from now on. With a new token, Consul may answer differently.
     pub fn replacements(&self) -> watch::Receiver<()> {
         self.replaced.subscribe()
+    }
+
+    /// Returns Consul's own time, to the second; none before its first answer.
+    pub fn time(&self) -> Option<Timestamp> {
+        self.server_time.now()
     }
 
     fn lock(&self) -> MutexGuard<'_, ClientState> {
@@ -426,6 +441,7 @@ impl Client {
         if let Some(transport) = &self.lock().transport {
             transport.handshake.answered();
         }
+        self.server_time.take(response.headers());
         let header = |name: HeaderName| response.headers().get(name).and_then(|value| value.to_str().ok());
         if let Some(encoding) = header(CONTENT_ENCODING).filter(|encoding| *encoding != "identity") {
             return Err(ConsulError::Encoded(encoding.to_owned()));
@@ -467,32 +483,5 @@ impl Client {
             // The address in the error makes the URL redundant.
             ConsulError::Unreachable { address, source: RootCause(error.without_url()) }
         }
-    }
-}
-
-/// Whether the connection was closed before an answer.
-fn was_closed(error: &reqwest::Error) -> bool {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(current) = cause {
-        if current.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_incomplete_message) {
-            return true;
-        }
-        cause = current.source();
-    }
-    false
-}
-
-/// Returns the first 1024 bytes of a body, for a message.
-pub(super) fn start_of(body: &[u8]) -> String {
-    String::from_utf8_lossy(&body[..body.len().min(1024)]).trim().to_owned()
-}
-
-/// Returns the error for an unexpected status.
-pub(super) fn error_of_status(status: StatusCode, body: &[u8]) -> ConsulError {
-    let text = start_of(body);
-    match status {
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => ConsulError::Denied(text),
-        _ if status.is_server_error() => ConsulError::Unavailable(status, text),
-        _ => ConsulError::Status(status, text),
     }
 }

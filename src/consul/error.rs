@@ -146,3 +146,30 @@ impl ConsulError {
         }
     }
 }
+
+/// Whether the connection was closed before an answer.
+pub(super) fn was_closed(error: &reqwest::Error) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(current) = cause {
+        if current.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_incomplete_message) {
+            return true;
+        }
+        cause = current.source();
+    }
+    false
+}
+
+/// Returns the first 1024 bytes of a body, for a message.
+pub(super) fn start_of(body: &[u8]) -> String {
+    String::from_utf8_lossy(&body[..body.len().min(1024)]).trim().to_owned()
+}
+
+/// Returns the error for an unexpected status.
+pub(super) fn error_of_status(status: StatusCode, body: &[u8]) -> ConsulError {
+    let text = start_of(body);
+    match status {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => ConsulError::Denied(text),
+        _ if status.is_server_error() => ConsulError::Unavailable(status, text),
+        _ => ConsulError::Status(status, text),
+    }
+}

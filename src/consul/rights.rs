@@ -8,7 +8,8 @@ use tokio::time::timeout;
 
 use super::{
     Client, ConsulError,
-    client::{MAX_TXN, Operation, error_of_status},
+    client::{MAX_TXN, Operation},
+    error::error_of_status,
     txn,
 };
 

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Client, ConsulError,
-    client::{error_of_status, start_of},
+    error::{error_of_status, start_of},
 };
 
 /// TTL of every session. Consul accepts at least 10 s, and removes a session after up to twice the TTL.

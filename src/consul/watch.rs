@@ -203,6 +203,7 @@ impl Watch {
 
     /// Runs one query, which blocks if the index is known, and plain reads while it blocks.
     async fn follow(&mut self) -> Result<(), ConsulError> {
+        let blocks = self.index > 0;
         let mut query = self.start_read(self.index);
         // The newest index for the running query. It is not `self.index`: a failed plain read resets that, but the
         // query keeps its index.
@@ -215,7 +216,9 @@ impl Watch {
             tokio::select! {
                 answer = &mut query => {
                     // An unfinished plain read may be older than this answer, so it is dropped.
-                    self.clear_pending();
+                    if blocks || plain.is_some() {
+                        self.clear_pending();
+                    }
                     let reading = answer?;
                     if outdated || reading.index < newest {
                         // The index went backwards before or with this answer. Only a read without an index shows the
@@ -231,6 +234,7 @@ impl Watch {
                     self.plain_read_ended();
                     plain_at = next_plain();
                     if matches!(answer, Err(ConsulError::TooLarge(_))) {
+                        self.clear_pending();
                         // The blocked query gets the same error when it wakes, and switches the mode.
                         continue;
                     }
@@ -286,7 +290,6 @@ impl Watch {
         let sent = self.link.borrow().pending_since;
         let took = sent.map_or(Duration::ZERO, |sent| now.since(sent));
         self.refresh_not_before = now + REFRESH_EVERY.max(took * REFRESH_COST);
-        self.clear_pending();
     }
 
     fn start_read(&mut self, index: u64) -> Read {
@@ -338,7 +341,7 @@ impl Watch {
             if reading.filtered && !link.filtered {
                 warn!(prefix = self.prefix, "the token may not read all keys below the prefix");
             }
-            link.pending_since = None;
+            link.plain_read_sent = link.pending_since.take().or(link.plain_read_sent);
             link.last_read = Some(read_at);
             link.index = reading.index;
             link.empty = empty;

@@ -19,7 +19,7 @@ use tokio::{sync::watch, time::sleep};
 use weightd_core::model::Moment;
 
 use self::page::Page;
-use super::{instance::Instance, metrics::Metrics, status};
+use super::{fleet::Published, instance::Instance, metrics::Metrics, status};
 use crate::base::clock::Clock;
 
 /// Maximum age of the readings in a status, unless they take longer than [`MAX_WAIT`].
@@ -36,6 +36,8 @@ pub struct ApiState {
     pub node: status::Node,
     /// One for each configured HAProxy.
     pub instances: Vec<Arc<Instance>>,
+    /// How the fleet sees this node, by root.
+    pub published: Vec<Published>,
     /// Requests a reading from each watch.
     pub refresh: Vec<Arc<watch::Sender<()>>>,
     /// The metrics.
@@ -50,7 +52,7 @@ pub struct ApiState {
 
 impl ApiState {
     fn status(&self) -> weightd_core::wire::status::Status {
-        status::of(&self.node, &self.instances, self.clock.now())
+        status::of(&self.node, &self.instances, &self.published, self.clock.now())
     }
 
     /// Requests readings of HAProxy and Consul that are older than [`MAX_AGE`]. Waits for them at most [`MAX_WAIT`],

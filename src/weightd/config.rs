@@ -55,6 +55,8 @@ pub struct Config {
     pub api: Option<SocketAddr>,
     /// Path of the Unix socket for pause and resume; `None` turns it off. Absolute.
     pub socket: Option<PathBuf>,
+    /// What the fleet sees of this node.
+    pub fleet: FleetConfig,
     /// Level and format of the log.
     pub log: Log,
     /// The HAProxy instances of this node: at least one, with different names and addresses.
@@ -77,6 +79,16 @@ pub struct HaproxyConfig {
 impl HaproxyConfig {
     /// Maximum length of a name, in characters.
     pub const MAX_NAME: usize = 64;
+}
+
+/// What the fleet sees of this node.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FleetConfig {
+    /// Identifies the machine: 1 to [`Config::MAX_NODE`] characters of `[A-Za-z0-9_.-]`. None: derived from
+    /// `/etc/machine-id` and the state directory.
+    pub machine_id: Option<String>,
+    /// Whether a clean stop removes this node from the inventory, for hosts that come and go.
+    pub leave_on_stop: bool,
 }
 
 /// Whether weightd writes to HAProxy.
@@ -151,6 +163,7 @@ impl Config {
             process_poll: _,
             api,
             socket,
+            fleet,
             log,
             haproxy,
         } = self;
@@ -173,6 +186,7 @@ impl Config {
             ("api.listen", *api != other.api),
             // The default path is in `run_dir`, so that a change of `run_dir` changes it too.
             ("api.socket", *run_dir == other.run_dir && *socket != other.socket),
+            ("fleet", *fleet != other.fleet),
             ("log.format", log.format != other.log.format),
             ("haproxy", instances(haproxy) != instances(&other.haproxy)),
             ("haproxy.root", *root == other.root && roots(haproxy) != roots(&other.haproxy)),

@@ -13,7 +13,11 @@ use axum::Router;
 use clap::{CommandFactory as _, Parser as _};
 use reload::Reloader;
 use sd_notify::NotifyState;
-use tokio::{net::TcpListener, sync::watch, time::timeout};
+use tokio::{
+    net::TcpListener,
+    sync::{Notify, watch},
+    time::timeout,
+};
 use tracing::{error, info, warn};
 use weightd_core::{
     model::Root,
@@ -42,6 +46,7 @@ use crate::{
         },
         claim::{AlreadyControlled, Claim},
         config::{Config, HaproxyConfig, Mode},
+        fleet,
         instance::Instance,
         lock::{Lock, LockError},
         metrics::Metrics,
@@ -177,6 +182,7 @@ struct Daemon {
     pausing: Arc<Pausing>,
     watches: Vec<Watch>,
     tasks: Vec<Task>,
+    publishers: Vec<fleet::Publisher>,
 }
 
 impl Daemon {
@@ -187,15 +193,15 @@ impl Daemon {
         let client = Arc::new(Client::new(config.consul.clone()).context("cannot create the Consul client")?);
         let (timing, timing_receiver) = watch::channel(timing_of(&config));
         // One blocking query per prefix, for all HAProxy instances that follow it.
-        let mut followed: HashMap<Root, WatchHandle> = HashMap::new();
+        let mut followed: HashMap<Root, (WatchHandle, Arc<Notify>)> = HashMap::new();
         let (mut watches, mut instances, mut tasks) = (Vec::new(), Vec::new(), Vec::new());
         let pulses = Watchdog::pulses(config.haproxy.len());
         for (haproxy, pulse) in config.haproxy.iter().zip(pulses) {
             let root = &haproxy.root;
-            let followed = followed.entry(root.clone()).or_insert_with(|| {
+            let (followed, changed) = followed.entry(root.clone()).or_insert_with(|| {
                 let (watch, followed) = Watch::new(Arc::clone(&client), root.weights_prefix(), config.wait, clock);
                 watches.push(watch);
-                followed
+                (followed, Arc::new(Notify::new()))
             });
             let (files, stored) = if observe_only { (None, Stored::default()) } else { load_files(&config, haproxy) };
             let instance = Arc::new(Instance::new(
@@ -203,6 +209,7 @@ impl Daemon {
                 haproxy.address.clone(),
                 root.as_str().to_owned(),
                 followed,
+                Arc::clone(changed),
                 Session::new(stored, observe_only, timing_of(&config), clock.now()),
             ));
             tasks.push(Task::new(
@@ -230,10 +237,12 @@ impl Daemon {
             datacenter: config.consul.datacenter.clone(),
             problems: Vec::new(),
         };
-        let refresh = followed.into_values().map(|followed| followed.refresh).collect();
+        let refresh = followed.values().map(|(followed, _)| Arc::clone(&followed.refresh)).collect();
+        let roots = if dry_run { HashMap::new() } else { followed };
+        let (publishers, published) = fleet::publishers(&config, observe_only, &client, clock, &instances, roots)?;
         let (status_page, metrics_page) = (Page::default(), Page::default());
-        let api_state = ApiState { node, instances, refresh, metrics, clock, status_page, metrics_page };
-        Ok(Self { config, client, timing, api_state, pausing: Arc::new(pausing), watches, tasks })
+        let api_state = ApiState { node, instances, published, refresh, metrics, clock, status_page, metrics_page };
+        Ok(Self { config, client, timing, api_state, pausing: Arc::new(pausing), watches, tasks, publishers })
     }
 
     /// Runs until a signal.
@@ -269,6 +278,9 @@ impl Daemon {
         }
         for task in self.tasks {
             running.spawn(task.run(running.stop_token()));
+        }
+        for publisher in self.publishers {
+            running.spawn(publisher.run(running.stop_token()));
         }
         systemd::notify(&[NotifyState::Ready]);
 

@@ -1,6 +1,95 @@
-//! What the fleet knows of this node: its key, its inventory entry, and its problems.
+//! What the fleet knows of this node: its key in `nodes/`, its inventory entry, and whether that works.
 //!
-//! Publishes what the sessions decided and read back. Never changes a weight, and never delays one: without the rights for
-//! it, or without Consul, only the fleet's view of this node is lost.
+//! | file | owns |
+//! |---|---|
+//! | `stands` | from a session to how a HAProxy stands with each document |
+//! | `holder` | how the key is kept in Consul; no I/O |
+//! | `inventory` | what the inventory entry says; no I/O |
+//! | `publisher` | the task of one root: carries out what the others decide |
+//! | `machine` | which machine this is |
+//!
+//! Publishes what was decided and read back. Never changes a weight, and never delays one: without the rights for it, or
+//! without Consul, only the fleet's view of this node is lost.
 
 pub mod holder;
+pub mod inventory;
+pub mod machine;
+pub mod publisher;
+pub mod stands;
+
+use std::{collections::HashMap, sync::Arc};
+
+use anyhow::Context as _;
+use tokio::sync::{Notify, watch};
+use weightd_core::{
+    fleet::{Identity, Mode, NodeName},
+    model::Root,
+    wire::status::FleetStatus,
+};
+
+use self::publisher::{Setup, policy};
+pub use self::{holder::Standing, publisher::Publisher};
+use super::{config::Config, instance::Instance};
+use crate::{
+    base::clock::Clock,
+    consul::{Client, watch::WatchHandle},
+};
+
+/// How the key of one root stands.
+#[derive(Debug)]
+pub struct Published {
+    root: Root,
+    node: String,
+    standing: watch::Receiver<Standing>,
+}
+
+/// The publishers of all roots that this node follows, and how their keys stand.
+///
+/// # Errors
+/// The name of the node cannot be a key.
+pub fn publishers(
+    config: &Config,
+    observe_only: bool,
+    client: &Arc<Client>,
+    clock: Clock,
+    instances: &[Arc<Instance>],
+    roots: HashMap<Root, (WatchHandle, Arc<Notify>)>,
+) -> anyhow::Result<(Vec<Publisher>, Vec<Published>)> {
+    let identity = Identity {
+        node: NodeName::new(&config.node).context("the name of the node cannot be a key of Consul")?,
+        version: crate::VERSION.to_owned(),
+        mode: if observe_only { Mode::Observe } else { Mode::Enforce },
+        machine: config.fleet.machine_id.clone().unwrap_or_else(|| machine::machine_id(&config.state_dir)),
+        incarnation: machine::incarnation(),
+    };
+    let (mut publishers, mut published) = (Vec::new(), Vec::new());
+    for (root, (watch, changed)) in roots {
+        let own = instances.iter().filter(|instance| instance.root == root.as_str());
+        let (publisher, standing) = Publisher::new(Setup {
+            client: Arc::clone(client),
+            clock,
+            root: root.clone(),
+            identity: identity.clone(),
+            instances: own.map(Arc::clone).collect(),
+            watch,
+            changed,
+            leave_on_stop: config.fleet.leave_on_stop,
+        });
+        publishers.push(publisher);
+        published.push(Published { root, node: config.node.clone(), standing });
+    }
+    Ok((publishers, published))
+}
+
+impl Published {
+    /// As it is shown.
+    pub fn status(&self) -> FleetStatus {
+        let standing = *self.standing.borrow();
+        let remedy = match standing {
+            Standing::Held | Standing::Absent => None,
+            Standing::Denied => Some(policy(&self.root, &self.node)),
+            Standing::Duplicate => Some("give each machine a `node` of its own in weightd.toml".to_owned()),
+        };
+        FleetStatus { root: self.root.to_string(), state: standing.as_str().into(), remedy }
+    }
+}

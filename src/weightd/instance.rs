@@ -27,6 +27,8 @@ pub struct Instance {
     pub link: watch::Receiver<Link>,
     /// Wakes the task after a change by another part.
     pub wake: Notify,
+    /// Wakes the publisher of the root: the state of this HAProxy or of a backend changed.
+    pub changed: Arc<Notify>,
     /// Wakes the file writer when there may be unsaved changes.
     pub unsaved: Notify,
     /// Held from a decision until the answer to its line.
@@ -36,7 +38,14 @@ pub struct Instance {
 
 impl Instance {
     /// Creates an instance that was not read yet.
-    pub fn new(name: String, address: Address, root: String, followed: &WatchHandle, session: Session) -> Self {
+    pub fn new(
+        name: String,
+        address: Address,
+        root: String,
+        followed: &WatchHandle,
+        changed: Arc<Notify>,
+        session: Session,
+    ) -> Self {
         Self {
             name,
             address,
@@ -44,6 +53,7 @@ impl Instance {
             feed: followed.feed.clone(),
             link: followed.link.clone(),
             wake: Notify::new(),
+            changed,
             unsaved: Notify::new(),
             exchange: sync::Mutex::new(()),
             session: Mutex::new(session),

@@ -15,7 +15,7 @@ use weightd_core::{
     },
 };
 
-use super::{instance::Instance, session::Session};
+use super::{fleet::Published, instance::Instance, session::Session};
 use crate::consul::watch::Link;
 
 /// The data of a status that does not belong to an instance.
@@ -34,7 +34,7 @@ pub struct Node {
 }
 
 /// Builds the status of a node.
-pub fn of(node: &Node, instances: &[Arc<Instance>], now: Moment) -> Status {
+pub fn of(node: &Node, instances: &[Arc<Instance>], published: &[Published], now: Moment) -> Status {
     Status {
         version: Cow::Borrowed(crate::VERSION),
         node: node.name.clone(),
@@ -43,6 +43,7 @@ pub fn of(node: &Node, instances: &[Arc<Instance>], now: Moment) -> Status {
         datacenter: node.datacenter.clone(),
         problems: node.problems.clone(),
         instances: instances.iter().map(|instance| instance_status(instance, &node.consul, now)).collect(),
+        fleet: published.iter().map(Published::status).collect(),
     }
 }
 

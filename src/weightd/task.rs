@@ -189,6 +189,9 @@ impl Stepper {
         };
         self.reported_at = self.clock.now();
         self.reporter.report(&events, self.reported_at);
+        if !events.is_empty() {
+            instance.changed.notify_one();
+        }
         if unsaved.state || unsaved.server_state {
             instance.unsaved.notify_one();
         }

@@ -76,7 +76,7 @@ fn everything_counted() -> String {
     let timing = Timing { resync: second, process_poll: second };
     let mut session = Session::new(Stored::default(), false, timing, Moment::default());
     session.errors.insert("timeout", 1);
-    let instance = Instance::new("edge".to_owned(), address, "weightd/".to_owned(), &followed, session);
+    let instance = Instance::new("edge".to_owned(), address, "weightd/".to_owned(), &followed, Arc::default(), session);
     let node = status::Node {
         name: "lb-1".to_owned(),
         mode: "enforce",
@@ -84,7 +84,7 @@ fn everything_counted() -> String {
         datacenter: None,
         problems: Vec::new(),
     };
-    let status = status::of(&node, &[Arc::new(instance)], Moment::default());
+    let status = status::of(&node, &[Arc::new(instance)], &[], Moment::default());
     let metrics = Metrics::new();
     metrics.weight_changed("edge", Cause::Document);
     metrics.synced("edge", Duration::from_millis(1));

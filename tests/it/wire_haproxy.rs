@@ -64,7 +64,14 @@ impl Rig {
         let timing = Timing { resync: Duration::from_millis(150), process_poll: Duration::from_millis(50) };
         let (clock, metrics, stop) = (Clock::start(), Arc::new(Metrics::new()), CancellationToken::new());
         let session = Session::new(weightd_core::stored::Stored::default(), false, timing, clock.now());
-        let instance = Arc::new(Instance::new("edge".to_owned(), address, "weightd/".to_owned(), &followed, session));
+        let instance = Arc::new(Instance::new(
+            "edge".to_owned(),
+            address,
+            "weightd/".to_owned(),
+            &followed,
+            Arc::default(),
+            session,
+        ));
         let task = Task::new(
             Arc::clone(&instance),
             receiver,

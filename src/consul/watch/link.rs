@@ -16,6 +16,8 @@ pub struct Link {
     pub last_read: Option<Moment>,
     /// When the pending non-blocking request was sent; none if none is pending.
     pub pending_since: Option<Moment>,
+    /// When the last non-blocking request with a good answer was sent: that answer is not older than this.
+    pub plain_read_sent: Option<Moment>,
     /// `X-Consul-Index` of the last good answer.
     pub index: u64,
     /// Whether the last good answer had no key.

@@ -34,6 +34,21 @@ pub struct Status {
     pub problems: Vec<Reason>,
     /// The configured HAProxy instances.
     pub instances: Vec<InstanceStatus>,
+    /// How the fleet sees this node, for each root that it follows.
+    pub fleet: Vec<FleetStatus>,
+}
+
+/// The key of this node below one root.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FleetStatus {
+    /// The root.
+    pub root: String,
+    /// `published`; `absent` while it is not written; `denied` where the token may not; `duplicate_node` where another
+    /// machine has the same name.
+    pub state: Word,
+    /// The fix.
+    pub remedy: Option<String>,
 }
 
 /// A HAProxy instance.

@@ -19,6 +19,7 @@ pub(super) struct File {
     pub(super) consul: Consul,
     pub(super) reconcile: Reconcile,
     pub(super) api: Api,
+    pub(super) fleet: Fleet,
     pub(super) log: Log,
     pub(super) haproxy: Vec<Spanned<Haproxy>>,
 }
@@ -62,6 +63,13 @@ pub(super) struct Api {
     pub(super) listen: Value<String>,
     pub(super) allow_remote: bool,
     pub(super) socket: Value<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a section")]
+pub(super) struct Fleet {
+    pub(super) machine_id: Value<String>,
+    pub(super) leave_on_stop: bool,
 }
 
 #[derive(Default, Deserialize)]

@@ -7,7 +7,7 @@ use toml::Spanned;
 use weightd_core::model::{InvalidSegment, check_segment};
 
 use super::{
-    Config, DEFAULT_SOCKET, Env, HaproxyConfig,
+    Config, DEFAULT_SOCKET, Env, FleetConfig, HaproxyConfig,
     file::{self, File, Value},
 };
 use crate::{
@@ -40,7 +40,7 @@ const PROCESS_POLL: Duration = Duration::from_millis(200);
 const PROCESS_POLL_RANGE: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(10);
 
 pub(super) fn resolve(file: File, place: &Place<'_>, env: &Env<'_>) -> Result<Config, ConfigError> {
-    let File { mode, node, state_dir, run_dir, consul, reconcile, api, log, haproxy } = file;
+    let File { mode, node, state_dir, run_dir, consul, reconcile, api, fleet, log, haproxy } = file;
     let mode = place.read("mode", mode, str::parse)?.unwrap_or_default();
     let node = place.read("node", node, |text| name(text, Config::MAX_NODE))?.map_or_else(host_name, Ok)?;
     let state_dir = directory(place, "state_dir", state_dir, env, "STATE_DIRECTORY", STATE_DIR)?;
@@ -79,6 +79,10 @@ pub(super) fn resolve(file: File, place: &Place<'_>, env: &Env<'_>) -> Result<Co
             .unwrap_or(PROCESS_POLL),
         api: place.read("api.listen", api.listen, |text| listen_address(text, api.allow_remote))?.unwrap_or(Some(API)),
         socket: place.read("api.socket", api.socket, socket_path)?.unwrap_or_else(|| Some(run_dir.join(SOCKET))),
+        fleet: FleetConfig {
+            machine_id: place.read("fleet.machine_id", fleet.machine_id, |text| name(text, Config::MAX_NODE))?,
+            leave_on_stop: fleet.leave_on_stop,
+        },
         log: resolve_log(log, place, env)?,
         haproxy: instances(haproxy, &root, place)?,
         root,

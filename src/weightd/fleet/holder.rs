@@ -92,6 +92,18 @@ pub enum Standing {
     Duplicate,
 }
 
+impl Standing {
+    /// The word for status and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Absent => "absent",
+            Self::Held => "published",
+            Self::Denied => "denied",
+            Self::Duplicate => "duplicate_node",
+        }
+    }
+}
+
 /// The key of this node and its session.
 #[derive(Debug)]
 pub struct Holder {

@@ -1,0 +1,348 @@
+//! The task that keeps the report of one root in Consul. I/O, and nothing else that is not in the files beside it.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{Notify, watch},
+    time::{sleep, sleep_until, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, info, warn};
+use weightd_core::{
+    fleet::{self, Identity, InstanceReport, Inventory, Keys, NodeReport, Report},
+    model::{Moment, Root, Timestamp},
+};
+
+use super::{
+    holder::{Answer, Holder, Seen, Standing, Step},
+    inventory, stands,
+};
+use crate::{
+    base::{chain::Chain, clock::Clock},
+    consul::{
+        Client, ConsulError,
+        client::Operation,
+        watch::{Feed, WatchHandle},
+    },
+    weightd::instance::Instance,
+};
+
+/// How long what belongs together may take: the sessions take a document at once, and read HAProxy back within
+/// milliseconds. Then one change is one write.
+const GATHER: Duration = Duration::from_millis(5);
+/// A report is built at least this often, for what has no event.
+const AT_LEAST_EVERY: Duration = Duration::from_secs(3);
+/// Between two attempts to write the inventory entry.
+const INVENTORY_RETRY: Duration = Duration::from_secs(10);
+/// How long the end of the session may take when weightd stops.
+const STOP_WITHIN: Duration = Duration::from_secs(1);
+
+/// What a publisher is made of.
+#[derive(Debug)]
+pub struct Setup {
+    /// Consul.
+    pub client: Arc<Client>,
+    /// The clock of the sessions.
+    pub clock: Clock,
+    /// The root of the keys.
+    pub root: Root,
+    /// This node.
+    pub identity: Identity,
+    /// The HAProxies that follow the root.
+    pub instances: Vec<Arc<Instance>>,
+    /// Its documents.
+    pub watch: WatchHandle,
+    /// Wakes the publisher: something about an instance changed.
+    pub changed: Arc<Notify>,
+    /// Whether a clean stop removes the inventory entry.
+    pub leave_on_stop: bool,
+}
+
+/// Keeps the report of one root in Consul.
+#[derive(Debug)]
+pub struct Publisher {
+    setup: Setup,
+    report: Report,
+    pace: fleet::Publisher,
+    holder: Holder,
+    standing: watch::Sender<Standing>,
+    /// What each HAProxy was, and since when.
+    known: BTreeMap<String, (InstanceReport, Option<Timestamp>)>,
+    /// When the session was made: a plain read that was sent later proves what Consul has now.
+    session_since: Moment,
+    inventory_at: Moment,
+    /// The standing for which the inventory entry was last made right.
+    inventory_for: Option<Standing>,
+    logged: Option<&'static str>,
+}
+
+impl Publisher {
+    /// The publisher, and how its key stands at each moment.
+    pub fn new(setup: Setup) -> (Self, watch::Receiver<Standing>) {
+        let now = setup.clock.now();
+        let (standing, receiver) = watch::channel(Standing::Absent);
+        let instances = setup.instances.iter().map(|instance| starting(&instance.name)).collect();
+        let publisher = Self {
+            report: Report::new(setup.identity.clone(), instances),
+            pace: fleet::Publisher::new(now),
+            holder: Holder::new(setup.identity.machine.clone()),
+            standing,
+            known: BTreeMap::new(),
+            session_since: now,
+            inventory_at: now,
+            inventory_for: None,
+            logged: None,
+            setup,
+        };
+        (publisher, receiver)
+    }
+
+    /// Publishes until `stop`, and then ends the session, so that the fleet sees at once that this node left.
+    pub async fn run(mut self, stop: CancellationToken) {
+        stop.clone().run_until_cancelled(self.publish()).await;
+        if timeout(STOP_WITHIN, self.leave()).await.is_err() {
+            debug!("Consul did not end the fleet session in time; it ends by itself");
+        }
+    }
+
+    async fn publish(&mut self) {
+        loop {
+            let until = self.offer();
+            let now = self.setup.clock.now();
+            match self.holder.next(now) {
+                Step::Wait(at) => {
+                    self.inventory(now).await;
+                    let until = self.setup.clock.instant(until.min(at));
+                    tokio::select! {
+                        () = self.setup.changed.notified() => sleep(GATHER).await,
+                        changed = self.setup.watch.feed.changed() => match changed {
+                            Ok(()) => sleep(GATHER).await,
+                            // The watch ends only with the daemon.
+                            Err(_) => std::future::pending().await,
+                        },
+                        () = sleep_until(until) => {}
+                    }
+                }
+                step => self.ask(step).await,
+            }
+        }
+    }
+
+    /// Builds the report and hands it to the holder if it may be written now. Returns when to build it again.
+    fn offer(&mut self) -> Moment {
+        let now = self.setup.clock.now();
+        self.gather(now);
+        let value = self.report.value(now).to_value();
+        let mut until = now + AT_LEAST_EVERY;
+        match self.pace.offer(&value, now) {
+            fleet::Step::Nothing => {}
+            fleet::Step::Write => self.holder.want(value),
+            fleet::Step::Later(at) => until = until.min(at),
+        }
+        self.report.next_change(now).map_or(until, |at| until.min(at))
+    }
+
+    /// Reads the watch and the sessions.
+    fn gather(&mut self, now: Moment) {
+        let time = self.setup.client.time();
+        if let Feed::State { state, .. } = &*self.setup.watch.feed.borrow_and_update() {
+            let link = self.setup.watch.link.borrow();
+            let plain = link.plain_read_sent.is_some_and(|sent| sent >= self.session_since);
+            let documents = state.backends.iter().map(|(name, published)| (name, stands::index_of(published)));
+            self.report.answer(documents, fleet::Answer { plain, filtered: link.filtered, now, at: time });
+        }
+        for instance in &self.setup.instances {
+            let session = instance.lock();
+            let process = session.processes.current.as_ref();
+            let mut report = InstanceReport {
+                name: instance.name.clone(),
+                up: session.down.is_none() && process.is_some(),
+                version: process.map(|process| process.version.clone()),
+                pid: process.map(|process| process.pid),
+                since: None,
+                why: session.down.as_ref().map(|down| down.reason.to_owned()),
+            };
+            let same = self.known.get(&instance.name).filter(|(known, _)| *known == report).map(|(_, since)| *since);
+            let since = same.unwrap_or(time);
+            self.known.insert(instance.name.clone(), (report.clone(), since));
+            report.since = since;
+            self.report.instance(report);
+            for (backend, index, stand) in stands::of(&session) {
+                self.report.stands(&instance.name, backend, index, stand, time);
+            }
+        }
+    }
+
+    /// Asks Consul, and takes the answer.
+    async fn ask(&mut self, step: Step) {
+        let answer = match self.answer(&step).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                let denied = matches!(error, ConsulError::Denied(_));
+                self.failed(&step, &error);
+                // A token that was replaced on disk is read again. If that fails, the next request says so.
+                let _ = self.setup.client.refresh(&error);
+                Answer::Failed { denied }
+            }
+        };
+        let now = self.setup.clock.now();
+        if matches!(answer, Answer::Created(_)) {
+            self.session_since = now;
+            self.report.new_session();
+            // Asks for the plain read that confirms what Consul has; a watch that ended has no use for it.
+            self.setup.watch.refresh.send_replace(());
+        }
+        self.holder.answer(step, answer, now);
+        self.show();
+    }
+
+    async fn answer(&self, step: &Step) -> Result<Answer, ConsulError> {
+        let client = &self.setup.client;
+        let key = || Keys(&self.setup.root).node(&self.setup.identity.node);
+        Ok(match step {
+            Step::Create => {
+                Answer::Created(client.create_session(&format!("weightd {}", self.setup.identity.node)).await?)
+            }
+            Step::Renew(session) => Answer::Renewed(client.renew_session(session).await?),
+            Step::Acquire(session, value) => Answer::Acquired(client.acquire(&key(), value.clone(), session).await?),
+            Step::Read => Answer::Key(client.held_key(&key()).await?.map(|held| Seen {
+                session: held.session,
+                machine: NodeReport::parse(&self.setup.identity.node, &held.value).ok().map(|report| report.machine),
+                value: held.value,
+            })),
+            Step::Destroy(session) => {
+                info!("a former session of this machine holds the key of this node; it is ended");
+                client.destroy_session(session).await?;
+                Answer::Destroyed
+            }
+            Step::Wait(_) => Answer::Failed { denied: false },
+        })
+    }
+
+    /// Logs an error once, until another one or a success.
+    fn failed(&mut self, step: &Step, error: &ConsulError) {
+        if self.logged == Some(error.reason()) {
+            return;
+        }
+        self.logged = Some(error.reason());
+        let (root, node) = (&self.setup.root, &self.setup.identity.node);
+        if matches!(error, ConsulError::Denied(_)) {
+            warn!(
+                hint = policy(root, &node.to_string()),
+                "the token may not publish this node's state; only the fleet's view of it is missing"
+            );
+        } else {
+            debug!(?step, error = %Chain(error), "this node's state is not published");
+        }
+    }
+
+    /// Shows how the key stands, and logs when that changes.
+    fn show(&mut self) {
+        let standing = self.holder.standing();
+        let before = *self.standing.borrow();
+        if standing == before {
+            return;
+        }
+        self.standing.send_replace(standing);
+        let node = &self.setup.identity.node;
+        match standing {
+            Standing::Held => {
+                self.logged = None;
+                debug!(%node, root = %self.setup.root, "the fleet sees this node");
+            }
+            Standing::Duplicate => error!(
+                %node,
+                hint = "give each machine a `node` of its own in weightd.toml",
+                "another machine publishes under the name of this node; this one still enforces its weights"
+            ),
+            Standing::Absent | Standing::Denied => {}
+        }
+    }
+
+    /// Makes the inventory entry right, if the standing changed.
+    async fn inventory(&mut self, now: Moment) {
+        let standing = self.holder.standing();
+        let holds = match standing {
+            Standing::Held => true,
+            Standing::Duplicate => false,
+            Standing::Absent | Standing::Denied => return,
+        };
+        if self.inventory_for == Some(standing) || now < self.inventory_at {
+            return;
+        }
+        self.inventory_at = now + INVENTORY_RETRY;
+        match self.write_inventory(holds).await {
+            Ok(true) => self.inventory_for = Some(standing),
+            // Another writer was faster.
+            Ok(false) => self.inventory_at = now,
+            Err(error) => {
+                self.failed(&Step::Read, &error);
+            }
+        }
+    }
+
+    /// Reads the inventory entry, and writes it if it is not right. False if another writer was faster.
+    async fn write_inventory(&self, holds: bool) -> Result<bool, ConsulError> {
+        let Setup { client, root, identity, instances, .. } = &self.setup;
+        let key = Keys(root).inventory(&identity.node);
+        let existing = client.held_key(&key).await?;
+        let index = existing.as_ref().map_or(0, |key| key.modify_index);
+        let existing = existing.and_then(|key| Inventory::parse(&key.value).ok());
+        let own = Inventory {
+            node: identity.node.clone(),
+            machine: identity.machine.clone(),
+            mode: identity.mode,
+            instances: instances.iter().map(|instance| instance.name.clone()).collect(),
+            since: None,
+            duplicate: None,
+        };
+        match inventory::wanted(existing.as_ref(), &own, holds, client.time()) {
+            Some(wanted) => client.put(&key, wanted.to_value(), index).await,
+            None => Ok(true),
+        }
+    }
+
+    /// Ends the session, and with it the key. With `leave_on_stop` the inventory entry goes too; a duplicate removes its
+    /// note.
+    async fn leave(&self) {
+        let Setup { client, root, identity, leave_on_stop, .. } = &self.setup;
+        let key = Keys(root).inventory(&identity.node);
+        let standing = self.holder.standing();
+        if (standing == Standing::Held && *leave_on_stop) || standing == Standing::Duplicate {
+            let left = async {
+                let Some(existing) = client.held_key(&key).await? else { return Ok(()) };
+                let index = existing.modify_index;
+                if standing == Standing::Held {
+                    client.transact(&[Operation::DeleteCas { key: key.clone(), index }]).await?;
+                } else if let Some(entry) = Inventory::parse(&existing.value).ok()
+                    && let Some(without) = inventory::without_note(&entry, &identity.machine)
+                {
+                    client.put(&key, without.to_value(), index).await?;
+                }
+                Ok::<_, ConsulError>(())
+            };
+            if let Err(error) = left.await {
+                warn!(error = %Chain(&error), "the inventory entry of this node stays in Consul");
+            }
+        }
+        if let Some(session) = self.holder.session()
+            && let Err(error) = client.destroy_session(session).await
+        {
+            debug!(error = %Chain(&error), "the fleet session ends by itself");
+        }
+    }
+}
+
+/// A HAProxy that has not answered yet.
+fn starting(name: &str) -> InstanceReport {
+    InstanceReport { name: name.to_owned(), up: false, version: None, pid: None, since: None, why: None }
+}
+
+/// The policy that a node's token needs beside reading the documents.
+pub fn policy(root: &Root, node: &str) -> String {
+    let keys = ["nodes", "inventory"].map(|kind| format!("key \"{root}{kind}/{node}\" {{ policy = \"write\" }}"));
+    format!(
+        "give its token {} session \"NODE\" {{ policy = \"write\" }}, where NODE is the name of its agent in `consul members`",
+        keys.join(" ")
+    )
+}
