@@ -144,7 +144,10 @@ impl Report {
             Some(How::Set | How::Lacks) => document.out_since = None,
             None => {}
         }
-        self.settle();
+        // Only this document: a reading of all backends calls this for each.
+        if let (Some(index), Some(how)) = (document.index, how(&self.instances, document)) {
+            document.decided = Some((index, how));
+        }
     }
 
     /// When the report changes by time alone: when a document becomes one that is pending.
