@@ -108,8 +108,7 @@ fn one_turn(setup: &mut Setup, at: usize, rate: u32, turn: Duration, outcome: &m
         let (backend, expected) = setup.choose(at, 0);
         let weight = *expected[&backend].values().next().context("a backend without servers")?;
         // The observer has ended only where it has failed, which is reported below.
-        let observed = written.send(Change { weight, at: Instant::now() }).is_ok();
-        if !observed {
+        if written.send(Change { weight, at: Instant::now() }).is_err() {
             break;
         }
         setup.put(at, &expected)?;
