@@ -53,7 +53,7 @@ pub fn frames(text: &str, expected: usize) -> Result<Vec<Range<usize>>, BadReply
         if text[at..].starts_with('\n') {
             frames.push(at..at);
             at += 1;
-        } else if let Some(length) = text.as_bytes()[at..].windows(2).position(|two| two == b"\n\n") {
+        } else if let Some(length) = empty_line(&text[at..]) {
             frames.push(at..at + length);
             at += length + 2;
         } else {
@@ -62,6 +62,12 @@ pub fn frames(text: &str, expected: usize) -> Result<Vec<Range<usize>>, BadReply
         }
     }
     if frames.len() == expected { Ok(frames) } else { Err(BadReply::Frames { expected, found: frames.len() }) }
+}
+
+/// Where the empty line begins that ends a frame, in bytes; none without one. It compares at the ends of lines only: a
+/// comparison at each byte was a tenth of the CPU that weightd used while nothing happened.
+fn empty_line(text: &str) -> Option<usize> {
+    text.match_indices('\n').map(|(at, _)| at).find(|at| text.as_bytes().get(at + 1) == Some(&b'\n'))
 }
 
 /// The process that answers.
