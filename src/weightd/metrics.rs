@@ -1,4 +1,4 @@
-//! The metrics and their text format. Names and labels are stable; the README lists them.
+//! The metrics and their text format. Names and labels are stable; docs/metrics.md lists them.
 
 use std::{sync::atomic::AtomicU64, time::Duration};
 

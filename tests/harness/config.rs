@@ -24,7 +24,7 @@ pub fn backend(name: &str, lines: &[&str], servers: &[(&str, u16, u16)], options
     text
 }
 
-/// The lines that the README names for a server-state file; the defaults begin anew with them.
+/// The lines that docs/state-file.md has for a server-state file, which start a new section `defaults`.
 pub fn state_file(file: &Path) -> String {
     format!(
         "global\n    server-state-file {}\n\

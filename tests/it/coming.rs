@@ -4,11 +4,16 @@
 //! host; what the page prints below a command is what the command has to print. Where the page says `systemctl`, the test
 //! starts and stops the program itself.
 
-use std::{fs, path::Path, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context as _, bail, ensure};
 use tempfile::TempDir;
 use tokio::process::Command;
+use weightd::weightd::config::{Config, Mode};
 
 use crate::{
     common::{SOON, becomes, is, lines, stays},
@@ -21,7 +26,7 @@ mod old;
 mod page;
 
 use old::{Kind, Old};
-use page::{PAGE, Step, blocks, steps};
+use page::{PAGE, Step, steps};
 
 /// A host with HAProxy, under traffic, with Consul.
 struct Host {
@@ -35,9 +40,15 @@ struct Host {
 }
 
 impl Host {
+    /// The packaged configuration of weightd, which the page changes before weightd starts.
+    fn packaged(&self) -> PathBuf {
+        self.dir.path().join("weightd.toml")
+    }
+
     /// The text of the page with this host's paths.
     fn localised(&self, text: &str) -> String {
-        let weightd = self.weightd.as_ref().map_or(Path::new("/nonexistent"), Weightd::dir).join("weightd.toml");
+        let weightd =
+            self.weightd.as_ref().map_or_else(|| self.packaged(), |weightd| weightd.dir().join("weightd.toml"));
         text.replace("weightctl check", "weightctl check --config /etc/weightd/weightd.toml")
             .replace("/etc/weightd/weightd.toml", &weightd.display().to_string())
             .replace("/run/haproxy/admin.sock", &self.haproxy.socket().display().to_string())
@@ -66,7 +77,9 @@ impl Host {
     async fn systemctl(&mut self, arguments: &str) -> anyhow::Result<()> {
         match (arguments, &mut self.weightd) {
             ("enable --now weightd", None) => {
-                let settings = Settings::new(&self.consul, &self.haproxy).set("mode", "observe");
+                let mode = Config::load(Some(&self.packaged()), &|_| None)?.mode.to_string();
+                ensure!(mode == "observe", "weightd starts with mode {mode}");
+                let settings = Settings::new(&self.consul, &self.haproxy).set("mode", mode);
                 self.weightd = Some(settings.set("reconcile.resync", "1s").start().await?);
                 Ok(())
             }
@@ -110,6 +123,7 @@ async fn walk(kind: Kind) -> anyhow::Result<()> {
     let dir = tempfile::Builder::new().prefix("coming-").tempdir()?;
     let mut old = Old::new(kind, &consul, &haproxy, dir.path())?;
     old.start()?;
+    fs::write(dir.path().join("weightd.toml"), Config::default_toml())?;
     let mut host = Host { consul, haproxy, old, weightd: None, dir, _apps: apps };
     let traffic = Traffic::start(port.number(), Rate { kept: 50, fresh: 50 });
 
@@ -142,13 +156,17 @@ async fn walk(kind: Kind) -> anyhow::Result<()> {
 }
 
 #[test]
-fn its_configuration_is_valid_and_only_watches() -> anyhow::Result<()> {
+fn its_command_changes_the_packaged_configuration_to_one_that_only_observes() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
-    let [toml] = blocks("toml")[..] else { bail!("not one configuration on the page") };
     let file = folder.path().join("weightd.toml");
-    fs::write(&file, toml)?;
-    let config = weightd::weightd::config::Config::load(Some(&file), &|_| None)?;
-    assert_eq!(config.mode, weightd::weightd::config::Mode::Observe);
+    fs::write(&file, Config::default_toml())?;
+    let commands: Vec<_> = steps().into_iter().map(|step| step.command).collect();
+    let start = commands.iter().position(|command| command == "sudo systemctl enable --now weightd");
+    let before = &commands[..start.context("weightd is not started")?];
+    let [command] = before else { bail!("not one command before weightd is started: {before:?}") };
+    let command = command.trim_start_matches("sudo ").replace("/etc/weightd/weightd.toml", &file.display().to_string());
+    ensure!(std::process::Command::new("/bin/sh").args(["-c", &command]).status()?.success(), "{command}");
+    assert_eq!(Config::load(Some(&file), &|_| None)?.mode, Mode::Observe);
     Ok(())
 }
 

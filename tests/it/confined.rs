@@ -88,7 +88,7 @@ impl Machine {
         self.at(path).display().to_string()
     }
 
-    /// The configuration of HAProxy that the README names, with the group's number for its name.
+    /// The configuration of HAProxy that docs/install.md has, with the group's number for its name.
     fn haproxy_cfg(&self) -> String {
         let (socket, group, file) = (self.shown("haproxy/admin.sock"), self.haproxy, self.shown("lib/server-state"));
         format!(

@@ -26,6 +26,7 @@ mod layering;
 mod leaves;
 mod life;
 mod owners;
+mod pages;
 mod pause;
 mod plans;
 mod policies;

@@ -1,7 +1,8 @@
-//! What the README says is what the program does.
+//! What the pages promise is what the program does: configuration, documents, metrics, reasons and versions.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
+use anyhow::{Context as _, ensure};
 use tokio::sync::watch;
 use weightd::{
     consul::watch::{Feed, Link, WatchHandle},
@@ -15,33 +16,97 @@ use weightd::{
 };
 use weightd_core::{backend::Cause, desired::Document, model::Moment, reasons, stored::Stored};
 
-use crate::harness::program;
+use crate::{
+    harness::program,
+    pages::{blocks, page, pages},
+};
 
-const README: &str = include_str!("../../README.md");
+/// What the package installs as /etc/weightd/weightd.toml.
+const PACKAGED: &str = include_str!("../../src/weightd/config/default.toml");
 
-/// The blocks of that language, without their fences.
-pub(crate) fn blocks(language: &str) -> Vec<&'static str> {
-    let fence = format!("```{language}\n");
-    README.split(&fence).skip(1).filter_map(|rest| rest.split("\n```").next()).collect()
+/// Loads a configuration as weightd does.
+fn load(text: &str) -> anyhow::Result<Config> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("weightd.toml");
+    std::fs::write(&file, text)?;
+    Config::load(Some(&file), &|_| None).with_context(|| text.to_owned())
 }
 
 #[test]
-fn its_whole_configuration_is_the_default_one() {
+fn the_whole_configuration_is_the_default_one() {
     assert!(blocks("toml").contains(&Config::default_toml().trim_end()), "it differs from `--print-default-config`");
 }
 
 #[test]
-fn each_of_its_configurations_is_valid() {
-    let folder = tempfile::tempdir().unwrap();
-    for (number, block) in blocks("toml").into_iter().enumerate() {
-        let file = folder.path().join(format!("{number}.toml"));
-        std::fs::write(&file, block).unwrap();
-        Config::load(Some(&file), &|_| None).unwrap_or_else(|error| panic!("{error}\n{block}"));
+fn each_configuration_is_valid() -> anyhow::Result<()> {
+    for block in blocks("toml") {
+        load(block)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn each_configuration_works_in_the_packaged_file_as_its_page_says() -> anyhow::Result<()> {
+    assert_eq!(PACKAGED, Config::default_toml());
+    let mut tried = 0;
+    let parts = pages().iter().flat_map(|page| page.blocks("toml")).filter(|block| block.text != PACKAGED.trim_end());
+    for block in parts {
+        let says = block.introduction.to_lowercase();
+        if says.contains("append") {
+            load(&format!("{PACKAGED}\n{}\n", block.text))?;
+        } else {
+            ensure!(says.contains("change th"), "append or change? {}", block.introduction);
+            let text = changed(block.text)?;
+            load(&text)?;
+            let (all, part): (toml::Table, toml::Table) = (toml::from_str(&text)?, toml::from_str(block.text)?);
+            ensure!(contains(&all.into(), &part.into()), "{text}");
+        }
+        tried += 1;
+    }
+    ensure!(tried > 3, "only {tried} parts of a configuration are found");
+    Ok(())
+}
+
+/// The packaged file with these lines in place of its own ones, which may be commented out.
+fn changed(block: &str) -> anyhow::Result<String> {
+    let mut lines: Vec<String> = PACKAGED.lines().map(str::to_owned).collect();
+    let mut section = "";
+    for line in block.lines().filter(|line| !line.is_empty()) {
+        if line.starts_with('[') {
+            section = line;
+            continue;
+        }
+        let key = line.split(" = ").next().unwrap_or_default();
+        let mut inside = "";
+        let mut found = Vec::new();
+        for (number, other) in PACKAGED.lines().enumerate() {
+            inside = if other.starts_with('[') { other } else { inside };
+            let other = other.strip_prefix("# ").unwrap_or(other);
+            if inside == section && other.starts_with(&format!("{key} = ")) {
+                found.push(number);
+            }
+        }
+        let [number] = found[..] else { anyhow::bail!("not one line of {key} in {section}") };
+        line.clone_into(&mut lines[number]);
+    }
+    Ok(lines.join("\n"))
+}
+
+/// Whether `all` has every value of `part`.
+fn contains(all: &toml::Value, part: &toml::Value) -> bool {
+    match (all, part) {
+        (toml::Value::Table(all), toml::Value::Table(part)) => {
+            part.iter().all(|(key, part)| all.get(key).is_some_and(|all| contains(all, part)))
+        }
+        (toml::Value::Array(all), toml::Value::Array(part)) => {
+            all.len() == part.len() && all.iter().zip(part).all(|(all, part)| contains(all, part))
+        }
+        (all, part) => all == part,
     }
 }
 
 #[test]
-fn each_of_its_documents_is_valid() {
+fn each_document_is_valid() {
     let documents: Vec<_> = blocks("json").into_iter().flat_map(str::lines).collect();
     assert!(!documents.is_empty());
     for document in documents {
@@ -51,10 +116,11 @@ fn each_of_its_documents_is_valid() {
 
 #[test]
 fn every_metric_and_every_reason_is_promised_and_no_other() {
+    let table = &page("docs/metrics.md").text;
     let text = everything_counted();
     let named = |line: &str| line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' ')).map(named_as_promised);
     let exposed: BTreeSet<String> = text.lines().filter_map(named).collect();
-    let promised: BTreeSet<String> = README
+    let promised: BTreeSet<String> = table
         .lines()
         .filter(|line| line.starts_with("| ") && line.contains("weightd_"))
         .flat_map(|line| line.split('`').filter(|code| code.starts_with("weightd_")))
@@ -62,7 +128,7 @@ fn every_metric_and_every_reason_is_promised_and_no_other() {
         .collect();
     assert_eq!(exposed, promised);
     for reason in reasons::WORDS {
-        assert!(README.contains(&format!("`{reason}`")), "{reason}");
+        assert!(table.contains(&format!("`{reason}`")), "{reason}");
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use weightd_core::reasons;
 
-use crate::layering::sources;
+use crate::{layering::sources, pages::page};
 
 const RUNBOOK: &str = include_str!("../../docs/runbook.md");
 
@@ -61,12 +61,38 @@ fn every_reason_has_its_section_and_no_other_word_has() {
 
 #[test]
 fn every_section_says_what_it_means_what_happens_where_to_look_and_what_to_do() {
-    for (word, text) in ["Backends", "Consul", "HAProxy"].into_iter().flat_map(sections) {
+    for (word, text) in
+        ["Backends", "States without a reason", "Consul", "HAProxy", "weightd itself"].into_iter().flat_map(sections)
+    {
         let mut from = 0;
         for part in ["- **Means** — ", "- **Meanwhile** — ", "- **Look** — ", "- **Do** — "] {
             let at = text[from..].find(part).unwrap_or_else(|| panic!("no `{part}` in its place in {word}"));
             from += at + part.len();
         }
+    }
+}
+
+#[test]
+fn every_state_of_a_backend_is_explained_and_no_other_word_is() {
+    let (_, rest) = page("docs/status.md").text.split_once("\n## States of a backend\n").expect("the chapter is there");
+    let rows = rest.split("\n## ").next().unwrap_or_default().lines();
+    let explained = rows.filter_map(|row| row.strip_prefix("| `")?.split('`').next()).collect();
+    assert_eq!(owned(explained), chosen("core/wire/status.rs", "pub fn as_str(self)", "\n    }\n"));
+}
+
+#[test]
+fn what_status_shows_without_a_reason_has_a_section_and_so_has_a_port_in_use() {
+    let shown = words("States without a reason");
+    assert_eq!(shown, ["pending", "server not usable", "unknown"].into());
+    assert!(source("weightctl/status/report.rs").contains("\"server not usable\""), "it has other words now");
+    assert!(words("weightd itself").contains("cannot listen on"));
+}
+
+#[test]
+fn the_section_about_rejected_documents_names_each_cause_that_needs_another_command() {
+    let (_, text) = sections("Backends").into_iter().find(|(word, _)| *word == "rejected").expect("it is there");
+    for cause in ["`split`", "`\"v\": 2`", "A document and leaves", "A leaf"] {
+        assert!(text.contains(cause), "{cause}");
     }
 }
 
@@ -120,8 +146,8 @@ fn end_of_call(text: &str) -> usize {
 
 #[test]
 fn its_alerts_ask_for_promised_metrics_and_reasons() {
-    // That the README promises what is exposed, and no more, is tested with it.
-    let promised = include_str!("../../README.md");
+    // That the page promises what is exposed, and no more, is tested with it.
+    let promised = &page("docs/metrics.md").text;
     let expressions: Vec<_> = chapter("Alerts").lines().filter_map(|line| line.trim().strip_prefix("expr: ")).collect();
     assert!(expressions.len() > 5);
     for expression in expressions {

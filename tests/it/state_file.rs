@@ -28,7 +28,7 @@ impl Folder {
         self.0.path().join("server-state")
     }
 
-    /// The lines in haproxy.cfg that the README names, with this file.
+    /// The lines for haproxy.cfg that docs/state-file.md has, with this file.
     fn lines(&self) -> String {
         config::state_file(&self.file())
     }

@@ -10,7 +10,7 @@ use anyhow::{Context as _, ensure};
 use rustix::process::geteuid;
 use tempfile::TempDir;
 
-use crate::{harness::program, readme::blocks};
+use crate::{harness::program, pages::blocks};
 
 /// The unit as it is shipped.
 const UNIT: &str = include_str!("../../systemd/weightd.service");
@@ -76,7 +76,7 @@ fn verify(scope: &str, drop_in: &str) -> anyhow::Result<String> {
 }
 
 #[test]
-fn systemd_has_no_objection_to_the_unit_nor_to_the_drop_ins_of_the_readme() -> anyhow::Result<()> {
+fn systemd_accepts_the_unit_and_the_drop_ins_of_the_pages() -> anyhow::Result<()> {
     let drop_ins = blocks("ini");
     assert!(!drop_ins.is_empty());
     for scope in scopes() {
