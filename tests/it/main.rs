@@ -6,6 +6,7 @@ pub mod harness;
 mod algorithms;
 mod check;
 mod coming;
+mod commands;
 mod common;
 mod completions;
 mod compose;
