@@ -40,6 +40,9 @@ pub(super) const NOT_RUN: [(&str, &str); 36] = [
     ("weightctl set {backend} {zeros} ", "is refused on purpose: tests/it/import.rs runs what is printed"),
 ];
 
+/// The whole of a command that comes with the status of the fleet: as soon as it exists, it is run.
+pub(super) const FLEET: &str = "weightctl status";
+
 /// Verbs that need an argument: alone between backticks they are names, of which the help is asked for.
 pub(super) const VERBS: [&str; 5] = ["set", "release", "import", "pause", "completions"];
 
