@@ -3,6 +3,8 @@
 //! Reads and writes with the client's own token. [`edit`] computes an edit without I/O. The write happens only if the
 //! backend did not change since the read. Must write only edits that [`edit`] computed.
 
+pub mod commit;
+pub mod context;
 pub mod edit;
 pub mod stored;
 pub mod view;
@@ -14,8 +16,10 @@ use weightd_core::{
     model::{BackendName, Escaped, Root, ServerName},
 };
 
+pub use self::context::{Context, InForce, Optional};
 use self::{
-    edit::Write,
+    commit::{Commit, Failed, Without},
+    edit::{Edit, Write},
     stored::{Everything, Stored, read},
 };
 use crate::consul::{
@@ -27,6 +31,7 @@ use crate::consul::{
 #[derive(Debug)]
 pub struct Documents {
     client: Client,
+    root: Root,
     prefix: String,
 }
 
@@ -37,7 +42,11 @@ pub enum Written {
     Yes {
         /// Its `ModifyIndex`; of leaves the greatest.
         index: u64,
+        /// The optional parts that the write went without.
+        without: Vec<Without>,
     },
+    /// Nothing was written, because an operator froze the backend.
+    Frozen(InForce),
     /// Nothing was written, because another writer changed the backend first.
     Conflict,
     /// Consul confirmed the write, but the read-back is different: another writer changed the backend since, or the
@@ -83,13 +92,15 @@ pub enum DocumentsError {
     },
 }
 
+/// Attempts of a write that clashes on history or freeze alone: other writers of the same backend, so it ends soon.
+const ATTEMPTS: usize = 8;
 /// Maximum size of the answer for one backend in bytes, if it is read without the other backends.
 const MAX_BACKEND: usize = 2 * 1024 * 1024;
 
 impl Documents {
     /// Creates a client for the documents below `root`.
     pub fn new(client: Client, root: &Root) -> Self {
-        Self { client, prefix: root.weights_prefix() }
+        Self { client, root: root.clone(), prefix: root.weights_prefix() }
     }
 
     /// Returns the prefix of the keys, with a final slash.
@@ -193,50 +204,86 @@ impl Documents {
         decoded.await.map_err(|source| read_error(below, source))
     }
 
-    /// Writes if the backend did not change since it was read, and reads it back.
+    /// Reads one backend with its history, the freezes and the identity of the token.
+    ///
+    /// # Errors
+    /// [`DocumentsError::Read`] for the backend itself. What else cannot be read is [`Optional::Off`].
+    pub async fn context(&self, backend: &BackendName) -> Result<Context, DocumentsError> {
+        let (client, root) = (&self.client, &self.root);
+        let (stored, history, freeze_all, freeze, token) = tokio::join!(
+            self.backend(backend),
+            context::history(client, root, backend),
+            context::freeze(client, root, None),
+            context::freeze(client, root, Some(backend)),
+            context::token(client),
+        );
+        Ok(Context { stored: stored?, history, freeze_all, freeze, token })
+    }
+
+    /// Writes `edit` if the backend did not change since `context` was read, and reads it back. A frozen backend is not
+    /// written, unless the write `passes_freeze`.
     ///
     /// # Errors
     /// [`DocumentsError::Write`] if nothing was written, [`DocumentsError::UnknownResult`] if the result is unknown.
-    pub async fn write(&self, backend: &BackendName, write: &Write) -> Result<Written, DocumentsError> {
+    pub async fn commit(
+        &self,
+        backend: &BackendName,
+        edit: &Edit,
+        context: &Context,
+        passes_freeze: bool,
+    ) -> Result<Written, DocumentsError> {
+        let write = &edit.write;
+        let Some(entry) = &edit.entry else { return self.confirm(backend, write, Vec::new()).await };
         let key = self.key(backend);
-        let done = match write {
-            Write::Nothing => Ok(true),
-            Write::Document { value, index, leaves } if leaves.is_empty() => {
-                self.client.put(&key, value.clone(), *index).await
+        let mut fresh;
+        let mut context = context;
+        let mut left_out: Vec<Without> = Vec::new();
+        for _ in 0..ATTEMPTS {
+            if let Some(frozen) = context.frozen(backend).filter(|_| !passes_freeze) {
+                return Ok(Written::Frozen(frozen));
             }
-            Write::Document { .. } | Write::Leaves { .. } => {
-                self.client.transact(&operations(&key, write)).await.and_then(|done| match done {
-                    Committed::Yes => Ok(true),
-                    // Consul reports a denied operation with the same status as a conflict.
-                    Committed::No(failed) => match failed.into_iter().find(|failed| failed.denied) {
-                        Some(denied) => Err(ConsulError::Denied(denied.what)),
-                        None => Ok(false),
-                    },
-                })
-            }
-        };
-        let unknown = |source| DocumentsError::UnknownResult { key: key.clone(), backend: backend.clone(), source };
-        match done {
-            Ok(false) => Ok(Written::Conflict),
-            Ok(true) => match self.read_back(backend, write).await {
-                Ok(Some(index)) => Ok(Written::Yes { index }),
-                Ok(None) => Ok(Written::Superseded),
-                Err(error) => Err(unknown(error)),
-            },
-            // Only a read shows whether Consul did the write.
-            Err(error) if may_have_happened(&error) => match self.read_back(backend, write).await {
-                Ok(Some(index)) => Ok(Written::Yes { index }),
-                Ok(None) | Err(_) => Err(unknown(error)),
-            },
-            Err(source) => {
-                let with_leaves = match write {
-                    Write::Document { leaves, .. } if leaves.is_empty() => String::new(),
-                    _ => format!(" key_prefix \"{key}/\" {{ policy = \"write\" }}"),
-                };
-                let rule = format!("key \"{key}\" {{ policy = \"write\" }}{with_leaves}");
-                Err(DocumentsError::Write { key, rule, source })
+            let commit =
+                Commit::of(operations(&key, write), entry, context, (&self.root, backend), passes_freeze, &left_out);
+            match self.client.transact(&commit.operations).await {
+                Ok(Committed::Yes) => return self.confirm(backend, write, commit.without).await,
+                Ok(Committed::No(failed)) => match commit.judge(&failed) {
+                    Failed::Conflict => return Ok(Written::Conflict),
+                    Failed::Denied(what) => return Err(write_error(&key, write, ConsulError::Denied(what))),
+                    Failed::WithoutParts(parts) => left_out.extend(parts),
+                    Failed::ReadAgain => {
+                        fresh = self.context(backend).await?;
+                        context = &fresh;
+                    }
+                },
+                // Only a read shows whether Consul did the write.
+                Err(error) if may_have_happened(&error) => {
+                    return match self.read_back(backend, write).await {
+                        Ok(Some(index)) => Ok(Written::Yes { index, without: commit.without }),
+                        Ok(None) | Err(_) => Err(self.unknown(backend, error)),
+                    };
+                }
+                Err(error) => return Err(write_error(&key, write, error)),
             }
         }
+        Ok(Written::Conflict)
+    }
+
+    /// Reads back what was written.
+    async fn confirm(
+        &self,
+        backend: &BackendName,
+        write: &Write,
+        without: Vec<Without>,
+    ) -> Result<Written, DocumentsError> {
+        match self.read_back(backend, write).await {
+            Ok(Some(index)) => Ok(Written::Yes { index, without }),
+            Ok(None) => Ok(Written::Superseded),
+            Err(error) => Err(self.unknown(backend, error)),
+        }
+    }
+
+    fn unknown(&self, backend: &BackendName, source: ConsulError) -> DocumentsError {
+        DocumentsError::UnknownResult { key: self.key(backend), backend: backend.clone(), source }
     }
 
     /// Reads the backend and returns its `ModifyIndex`; none if its keys differ from the write.
@@ -251,6 +298,16 @@ impl Documents {
         })
         .await
     }
+}
+
+/// The error of a write that did not happen.
+fn write_error(key: &str, write: &Write, source: ConsulError) -> DocumentsError {
+    let with_leaves = match write {
+        Write::Document { leaves, .. } if leaves.is_empty() => String::new(),
+        _ => format!(" key_prefix \"{key}/\" {{ policy = \"write\" }}"),
+    };
+    let rule = format!("key \"{key}\" {{ policy = \"write\" }}{with_leaves}");
+    DocumentsError::Write { key: key.to_owned(), rule, source }
 }
 
 /// Whether Consul may have done a write that failed with this error.

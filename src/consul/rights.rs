@@ -27,6 +27,8 @@ pub enum Identity {
     Known {
         /// The accessor id. It names the token and is not secret.
         accessor: String,
+        /// The token's description.
+        description: String,
         /// The names of the token's policies.
         policies: Vec<String>,
     },
@@ -37,6 +39,8 @@ pub enum Identity {
 struct TokenSelf {
     #[serde(rename = "AccessorID")]
     accessor: String,
+    #[serde(default)]
+    description: String,
     #[serde(default)]
     policies: Vec<Policy>,
 }
@@ -76,8 +80,13 @@ impl Client {
         let (status, body) = self.get("/v1/acl/token/self", &[]).await?;
         match status {
             StatusCode::OK => {
-                let TokenSelf { accessor, policies } = serde_json::from_slice(&body).map_err(ConsulError::Json)?;
-                Ok(Identity::Known { accessor, policies: policies.into_iter().map(|policy| policy.name).collect() })
+                let TokenSelf { accessor, description, policies } =
+                    serde_json::from_slice(&body).map_err(ConsulError::Json)?;
+                Ok(Identity::Known {
+                    accessor,
+                    description,
+                    policies: policies.into_iter().map(|policy| policy.name).collect(),
+                })
             }
             // "ACL support disabled".
             StatusCode::UNAUTHORIZED => Ok(Identity::NoAcls),

@@ -5,8 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::value::RawValue;
 use weightd_core::{
-    desired::{Document, Invalid, Kind, Rejected, Weights},
+    desired::{Back, Document, Invalid, Kind, Pattern, Rejected, Weights},
+    history::{Entry, To, Token, Way},
     model::{BackendName, Escaped, ServerName, nearest},
+    rollback,
 };
 
 use super::{
@@ -18,7 +20,7 @@ use super::{
 pub const MAX_LEAVES: usize = 48;
 
 /// The author, the reason and the options of a change.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Intent {
     /// The author.
     pub by: String,
@@ -30,6 +32,56 @@ pub struct Intent {
     pub force: bool,
     /// Whether the change may create a backend or a server.
     pub create: bool,
+    /// By which way: the verb.
+    pub way: Way,
+    /// The writer's token, where ACLs are on.
+    pub token: Option<Token>,
+    /// Of a rollback: the index of the entry that it goes back to.
+    pub target: Option<u64>,
+    /// Of a rollback: the servers or patterns that it takes traffic from.
+    pub raised: Vec<Pattern>,
+    /// The entries of the history, newest first; the first one is the current state of the backend.
+    pub history: Vec<Entry>,
+}
+
+impl Default for Intent {
+    fn default() -> Self {
+        Self {
+            by: String::new(),
+            reason: None,
+            at: String::new(),
+            force: false,
+            create: false,
+            way: Way::Set,
+            token: None,
+            target: None,
+            raised: Vec::new(),
+            history: Vec::new(),
+        }
+    }
+}
+
+impl Intent {
+    /// The entry of the history for a change to `to`.
+    fn entry(&self, to: To, stored: Option<&Stored>) -> Entry {
+        // The first document is a resting point of rollbacks.
+        let way = if stored.is_none() && self.way == Way::Set { Way::Create } else { self.way.clone() };
+        Entry {
+            at: self.at.parse().ok(),
+            by: Some(self.by.clone()),
+            token: self.token.clone(),
+            why: self.reason.clone(),
+            target: self.target,
+            raised: self.raised.clone(),
+            ..Entry::new(way, to)
+        }
+    }
+
+    /// Where a rollback goes after a change with this entry: the field `back` of its document.
+    fn back(&self, entry: &Entry) -> Option<Back> {
+        let entries: Vec<_> = [entry.clone()].into_iter().chain(self.history.iter().cloned()).collect();
+        rollback::back(&entries)
+    }
 }
 
 /// The computed change of a backend's keys.
@@ -41,6 +93,8 @@ pub struct Edit {
     pub after: View,
     /// The write for the change.
     pub write: Write,
+    /// The entry of the history for the change; none if nothing is written.
+    pub entry: Option<Entry>,
 }
 
 /// The keys to write, with their conditions.
@@ -182,7 +236,7 @@ pub fn set(
         return Err(EditError::AllZero(backend.clone()));
     }
     if !becomes_document {
-        return leaves(backend, stored, current.leaves, weights);
+        return leaves(backend, stored, current.leaves, weights, intent);
     }
     current.document(backend, stored, &Kind::Weights(weights), intent.force, intent)
 }
@@ -279,7 +333,9 @@ impl<'s> Current<'s> {
         if self.leaves.len() > MAX_LEAVES {
             return Err(EditError::TooManyLeaves { backend: backend.clone(), leaves: self.leaves.len() });
         }
-        let text = DocumentText { kind, force, intent, unknown: self.unknown };
+        let entry = intent.entry(To::from(kind), stored);
+        let back = intent.back(&entry);
+        let text = DocumentText { kind, force, intent, back: back.as_ref(), unknown: self.unknown };
         let malformed = |error: serde_json::Error| EditError::Invalid(Invalid::Malformed(error.to_string()));
         let value = serde_json::to_vec(&text).map_err(malformed)?;
         // weightd's own parser validates the text before the write.
@@ -289,6 +345,7 @@ impl<'s> Current<'s> {
             before: stored.map(|_| self.view),
             after: View::of_document(backend, &document),
             write: Write::Document { value, index: self.index, leaves },
+            entry: Some(entry),
         })
     }
 }
@@ -303,7 +360,7 @@ impl Edit {
     }
 
     fn nothing(stored: Option<&Stored>, current: Current<'_>) -> Self {
-        Self { before: stored.map(|_| current.view.clone()), after: current.view, write: Write::Nothing }
+        Self { before: stored.map(|_| current.view.clone()), after: current.view, write: Write::Nothing, entry: None }
     }
 }
 
@@ -319,6 +376,7 @@ fn leaves(
     stored: Option<&Stored>,
     current: &BTreeMap<ServerName, Leaf>,
     weights: Weights,
+    intent: &Intent,
 ) -> Result<Edit, EditError> {
     if weights.len() > MAX_LEAVES {
         return Err(EditError::TooManyLeaves { backend: backend.clone(), leaves: weights.len() });
@@ -331,7 +389,9 @@ fn leaves(
             leaf => set.push((server.clone(), weight.to_string(), leaf.map_or(0, |leaf| leaf.index))),
         }
     }
+    let entry = Some(intent.entry(To::Weights(weights.clone()), stored));
     Ok(Edit {
+        entry,
         before: stored.map(View::of),
         after: View::of_leaves(backend, weights),
         write: Write::Leaves { set, keep },
@@ -343,6 +403,7 @@ struct DocumentText<'a> {
     kind: &'a Kind,
     force: bool,
     intent: &'a Intent,
+    back: Option<&'a Back>,
     unknown: &'a BTreeMap<String, Box<RawValue>>,
 }
 
@@ -362,7 +423,11 @@ impl Serialize for DocumentText<'_> {
             map.serialize_entry("reason", reason)?;
         }
         map.serialize_entry("at", &self.intent.at)?;
-        for (field, value) in self.unknown {
+        if let Some(back) = self.back {
+            map.serialize_entry("back", back)?;
+        }
+        // A malformed `back` of another writer is replaced, not kept beside this one.
+        for (field, value) in self.unknown.iter().filter(|(field, _)| *field != "back") {
             map.serialize_entry(field, value)?;
         }
         map.end()

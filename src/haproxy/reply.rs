@@ -64,8 +64,8 @@ pub fn frames(text: &str, expected: usize) -> Result<Vec<Range<usize>>, BadReply
     if frames.len() == expected { Ok(frames) } else { Err(BadReply::Frames { expected, found: frames.len() }) }
 }
 
-/// Where the empty line begins that ends a frame, in bytes; none without one. It compares at the ends of lines only: a
-/// comparison at each byte was a tenth of the CPU that weightd used while nothing happened.
+/// Returns the offset in bytes of the empty line that ends a frame; none without one. Compares at line ends only: a
+/// comparison at each byte took a tenth of weightd's idle CPU time.
 fn empty_line(text: &str) -> Option<usize> {
     text.match_indices('\n').map(|(at, _)| at).find(|at| text.as_bytes().get(at + 1) == Some(&b'\n'))
 }

@@ -6,7 +6,10 @@ use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
 use tokio::{signal::ctrl_c, sync::oneshot};
-use weightd_core::model::{BackendName, Escaped};
+use weightd_core::{
+    history::Way,
+    model::{BackendName, Escaped},
+};
 
 use super::{
     Exit,
@@ -18,7 +21,7 @@ use super::{
 use crate::{
     consul::Env,
     documents::{
-        Documents, Written,
+        Context as Known, Documents, InForce, Written,
         edit::{Edit, Intent, Write},
         view::View,
     },
@@ -55,11 +58,16 @@ impl Flags {
             .hint("add --yes to write without a question, or --dry-run to show the change"))
     }
 
-    /// The change's author, reason, time and permissions. `env` supplies the author if there is no `--by`.
-    pub(super) fn intent(&self, force: bool, create: bool, env: &Env<'_>) -> Intent {
+    /// The change's author, reason, time and verb. `env` supplies the author if there is no `--by`.
+    pub(super) fn intent(&self, way: Way, env: &Env<'_>) -> Intent {
         let by = self.by.clone().or_else(|| user(env)).unwrap_or_else(|| "unknown".to_owned());
-        Intent { by, reason: self.reason.clone(), at: now(), force, create }
+        Intent { by, reason: self.reason.clone(), at: now(), way, ..Intent::default() }
     }
+}
+
+/// `intent` for one backend: with its history and the writer's token.
+pub(super) fn with_context(intent: Intent, known: &Known) -> Intent {
+    Intent { history: known.entries(), token: known.token.clone(), ..intent }
 }
 
 /// The user: `SUDO_USER`, else `USER`, else `uid` and the user id of this process.
@@ -125,6 +133,7 @@ pub(super) async fn carry_out(
     documents: &Documents,
     backend: &BackendName,
     edit: &Edit,
+    known: &Known,
     flags: &Flags,
     serving: Option<&Serving>,
 ) -> Result<Exit, Failure> {
@@ -135,6 +144,9 @@ pub(super) async fn carry_out(
         return Ok(Exit::Ok);
     }
     output::message(preview(backend, edit).trim_end());
+    if let Some(frozen) = known.frozen(backend).filter(|_| !passes_freeze(edit)) {
+        return Err(frozen_failure(backend, &frozen));
+    }
     if let Some(serving) = serving {
         serving.notes();
     }
@@ -144,32 +156,55 @@ pub(super) async fn carry_out(
         return Ok(Exit::Ok);
     }
     confirm(documents, flags).await?;
-    let index = write(documents, backend, edit).await?;
+    let index = write(documents, backend, edit, known).await?;
     format.json(&outcome.written(index))?;
     Ok(Exit::Ok)
 }
 
 /// Writes `edit`, reports it, and returns the `ModifyIndex` that was read back.
-pub(super) async fn write(documents: &Documents, backend: &BackendName, edit: &Edit) -> Result<u64, Failure> {
+pub(super) async fn write(
+    documents: &Documents,
+    backend: &BackendName,
+    edit: &Edit,
+    known: &Known,
+) -> Result<u64, Failure> {
     let written = tokio::select! {
         biased;
-        written = documents.write(backend, &edit.write) => written?,
+        written = documents.commit(backend, edit, known, passes_freeze(edit)) => written?,
         _ = ctrl_c() => {
             return Err(Failure::new(Exit::Interrupted, "interrupted during the write; Consul may have the change")
                 .hint(format!("`weightctl get {backend}` shows what is in Consul")));
         }
     };
     match written {
-        Written::Yes { index } => {
+        Written::Yes { index, without } => {
             output::message(&format!("written: {backend} {}, index {index}", edit.after.summary()));
+            without.iter().for_each(|without| output::note(&without.sentence()));
             Ok(index)
         }
+        Written::Frozen(frozen) => Err(frozen_failure(backend, &frozen)),
         Written::Conflict => Err(changed_by_another(documents, backend, "nothing was written").await),
         Written::Superseded => {
             let what = "Consul accepted the write, but another write replaced it";
             Err(changed_by_another(documents, backend, what).await)
         }
     }
+}
+
+/// Whether a freeze does not stop this edit: the way back is always open.
+fn passes_freeze(edit: &Edit) -> bool {
+    edit.entry.as_ref().is_some_and(|entry| entry.way == Way::Rollback)
+}
+
+/// A freeze stops the write.
+fn frozen_failure(backend: &BackendName, InForce { backend: scope, frozen }: &InForce) -> Failure {
+    let what = scope.as_ref().map_or_else(|| "all backends are".to_owned(), |scope| format!("`{scope}` is"));
+    let by = frozen.by.as_ref().map(|by| format!(" by {}", Escaped(by))).unwrap_or_default();
+    let since = frozen.since.map(|since| format!(" since {since}")).unwrap_or_default();
+    let why = frozen.reason.as_ref().map(|reason| format!(": {}", Escaped(reason))).unwrap_or_default();
+    let scope = scope.as_ref().map(|scope| format!(" {scope}")).unwrap_or_default();
+    Failure::new(Exit::Refused, format!("{what} frozen{by}{since}{why}; nothing was written"))
+        .hint(format!("`weightctl rollback {backend}` passes a freeze; to end it: `weightctl unfreeze{scope}`"))
 }
 
 /// Another writer changed the backend; names what Consul has now.

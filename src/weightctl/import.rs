@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 use weightd_core::{
+    history::Way,
     model::{BackendName, Escaped, Root},
     reasons,
 };
@@ -25,7 +26,10 @@ use super::{
     preview::preview,
 };
 use crate::{
-    documents::{Documents, edit::Edit},
+    documents::{
+        Context as Known, Documents,
+        edit::{Edit, Intent},
+    },
     haproxy::Address,
 };
 
@@ -97,13 +101,13 @@ pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Fail
     let documents = context.documents()?;
     let candidates = args.from.read(&args.backends, &documents).await?;
     let names = candidates.backends();
-    let mut stored = BTreeMap::new();
+    let mut known = BTreeMap::new();
     for found in candidates.found.iter().filter(|found| args.wants(&found.backend)) {
-        stored.extend(documents.backend(&found.backend).await?.map(|stored| (found.backend.clone(), stored)));
+        known.insert(found.backend.clone(), documents.context(&found.backend).await?);
     }
     // `create`: an import may write a backend without a key.
-    let intent = args.flags.intent(false, true, context.env);
-    let decision = decide::decide(candidates, &args.backends, &stored, documents.prefix(), args.replace, &intent);
+    let intent = Intent { create: true, ..args.flags.intent(Way::Import, context.env) };
+    let decision = decide::decide(candidates, &args.backends, &known, documents.prefix(), args.replace, &intent);
     show(&decision);
     if !args.backends.is_empty() && !decision.skipped.is_empty() {
         return Err(args.from.refused(decision.skipped.len(), "nothing was written"));
@@ -117,7 +121,7 @@ pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Fail
         outcomes.extend(decision.writes.iter().map(|(b, edit)| Outcome::of(b, edit, &args.flags)));
     } else {
         confirm(&documents, &args.flags).await?;
-        outcomes.extend(written(&documents, &decision.writes, &args.flags).await?);
+        outcomes.extend(written(&documents, &decision.writes, &known, &args.flags).await?);
     }
     let next = args.from.next(&decision, &args.flags).await?;
     let unmanaged = args.from.unmanaged(names, &decision, &documents).await?;
@@ -134,11 +138,14 @@ pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Fail
 async fn written<'a>(
     documents: &Documents,
     writes: &'a [(BackendName, Edit)],
+    known: &BTreeMap<BackendName, Known>,
     flags: &Flags,
 ) -> Result<Vec<Outcome<'a>>, Failure> {
     let mut outcomes = Vec::with_capacity(writes.len());
     for (backend, edit) in writes {
-        let index = write(documents, backend, edit).await.map_err(|failure| match outcomes.len() {
+        // Each backend that is written was read before.
+        let Some(known) = known.get(backend) else { continue };
+        let index = write(documents, backend, edit, known).await.map_err(|failure| match outcomes.len() {
             0 => failure,
             done => failure.context(format!("stopped after the write of {done} of {} backends", writes.len())),
         })?;

@@ -104,6 +104,7 @@ mod tests {
             at: "2026-11-21T10:00:00Z".to_owned(),
             force,
             create: true,
+            ..Intent::default()
         };
         let stored = (!keys.is_empty()).then(|| stored(keys));
         let edit = if asked.is_empty() {

@@ -1,13 +1,13 @@
-use weightd_core::model::BackendName;
+use weightd_core::{history::Way, model::BackendName};
 
 use super::{
     Exit,
-    change::{Flags, carry_out},
+    change::{Flags, carry_out, with_context},
     context::Context,
     failure::Failure,
     refusals::refused,
 };
-use crate::documents::edit;
+use crate::documents::edit::{self, Intent};
 
 /// Stop managing a backend; HAProxy keeps the weights it has
 ///
@@ -30,9 +30,10 @@ pub(super) struct Args {
 pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Failure> {
     args.flags.check()?;
     let documents = context.documents()?;
-    let stored = documents.backend(&args.backend).await?;
-    match edit::release(&args.backend, stored.as_ref(), &args.flags.intent(false, args.create, context.env)) {
-        Ok(edit) => carry_out(context.format, &documents, &args.backend, &edit, &args.flags, None).await,
+    let known = documents.context(&args.backend).await?;
+    let intent = with_context(args.flags.intent(Way::Release, context.env), &known);
+    match edit::release(&args.backend, known.stored.as_ref(), &Intent { create: args.create, ..intent }) {
+        Ok(edit) => carry_out(context.format, &documents, &args.backend, &edit, &known, &args.flags, None).await,
         Err(error) => Err(refused(&documents, error).await),
     }
 }

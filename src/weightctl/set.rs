@@ -2,18 +2,19 @@ use std::str::FromStr;
 
 use weightd_core::{
     desired::Weights,
+    history::Way,
     model::{BackendName, InvalidName, InvalidWeight, ServerName, Weight},
 };
 
 use super::{
     Exit,
-    change::{Flags, carry_out},
+    change::{Flags, carry_out, with_context},
     context::Context,
     failure::Failure,
     refusals::refused,
     serving,
 };
-use crate::documents::edit;
+use crate::documents::edit::{self, Intent};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -127,16 +128,17 @@ pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Fail
     let asked = args.weights()?;
     args.flags.check()?;
     let documents = context.documents()?;
-    let (stored, serving) = tokio::join!(documents.backend(&args.backend), serving::of(context, &args.backend));
-    let stored = stored?;
-    let intent = args.flags.intent(args.force, args.create, context.env);
-    match edit::set(&args.backend, stored.as_ref(), &asked, &intent) {
+    let (known, serving) = tokio::join!(documents.context(&args.backend), serving::of(context, &args.backend));
+    let known = known?;
+    let intent = with_context(args.flags.intent(Way::Set, context.env), &known);
+    let intent = Intent { force: args.force, create: args.create, ..intent };
+    match edit::set(&args.backend, known.stored.as_ref(), &asked, &intent) {
         Ok(edit) => {
             let edit = match &serving {
                 Some(serving) => edit.limit_shares_to(&serving.active),
                 None => edit,
             };
-            carry_out(context.format, &documents, &args.backend, &edit, &args.flags, serving.as_ref()).await
+            carry_out(context.format, &documents, &args.backend, &edit, &known, &args.flags, serving.as_ref()).await
         }
         Err(error) => Err(refused(&documents, error).await),
     }

@@ -273,7 +273,7 @@ impl Session {
         if self.enforcing && self.queue.needs_pass(now) {
             let (names, servers) = self.routine_pass(now);
             let interval =
-                PASS_INTERVAL.max(Duration::from_secs(1) * (servers / SERVERS_PER_SECOND)).min(self.timing.resync);
+                PASS_INTERVAL.max(Duration::from_secs(1) * servers / SERVERS_PER_SECOND).min(self.timing.resync);
             self.queue.start_pass(names, retry::jittered(interval, 0.1), now);
         }
     }

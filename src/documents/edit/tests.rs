@@ -16,7 +16,7 @@ fn weights(named: &[(&str, u64)]) -> Weights {
 }
 
 fn intent() -> Intent {
-    Intent { by: "bob".to_owned(), reason: None, at: "2026-11-21T10:00:00Z".to_owned(), force: false, create: false }
+    Intent { by: "bob".to_owned(), at: "2026-11-21T10:00:00Z".to_owned(), ..Intent::default() }
 }
 
 fn created() -> Intent {

@@ -134,7 +134,7 @@ impl Checks {
     async fn token(&mut self) {
         match self.client.identity().await {
             Ok(Identity::NoAcls) => self.findings.push(Finding::ok("token", "ACLs are disabled in this Consul")),
-            Ok(Identity::Known { accessor, policies }) => {
+            Ok(Identity::Known { accessor, policies, .. }) => {
                 let policies = if policies.is_empty() { "none".to_owned() } else { policies.join(", ") };
                 self.findings.push(Finding::ok("token", format!("accessor {accessor}, policies: {policies}")));
                 self.accessor = Some(accessor);

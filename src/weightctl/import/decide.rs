@@ -13,10 +13,13 @@ use weightd_core::{
     reasons,
 };
 
-use crate::documents::{
-    edit::{self, Edit, EditError, Intent, Write},
-    stored::Stored,
-    view::View,
+use crate::{
+    documents::{
+        Context as Known,
+        edit::{self, Edit, EditError, Intent, Write},
+        view::View,
+    },
+    weightctl::change::with_context,
 };
 
 /// The proxy for HAProxy's connections to its workers. HAProxy 2.2 lists it like a backend.
@@ -240,12 +243,12 @@ impl Exclusion {
     }
 }
 
-/// Decides which candidates are written. `wanted` are the backends that the user names; empty means all. `stored` is
-/// their current content in Consul below `prefix`; it is overwritten only with `replace`.
+/// Decides which candidates are written. `wanted` are the backends that the user names; empty means all. `contexts`
+/// are their current content in Consul below `prefix`; it is overwritten only with `replace`.
 pub(super) fn decide(
     candidates: Candidates,
     wanted: &[BackendName],
-    stored: &BTreeMap<BackendName, Stored>,
+    contexts: &BTreeMap<BackendName, Known>,
     prefix: &str,
     replace: bool,
     intent: &Intent,
@@ -265,7 +268,10 @@ pub(super) fn decide(
         if !is_wanted(Some(&backend)) {
             continue;
         }
-        let before = stored.get(&backend);
+        let nothing = Known::from(None);
+        let known = contexts.get(&backend).unwrap_or(&nothing);
+        let before = known.stored.as_ref();
+        let intent = &with_context(intent.clone(), known);
         let edit = match edit::set(&backend, before, &weights, intent) {
             Ok(edit) => match &active {
                 Some(active) => edit.limit_shares_to(active),

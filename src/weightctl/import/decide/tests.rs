@@ -45,7 +45,7 @@ fn found(name: &str, all: &[(&str, u64)]) -> Candidate {
 
 fn decided(found: Vec<Candidate>, keys: &[(&str, &str)], replace: bool) -> Decision {
     let stored = (!keys.is_empty()).then(|| stored(keys));
-    let stored = stored.into_iter().map(|stored| (stored.backend.clone(), stored)).collect();
+    let stored = stored.into_iter().map(|stored| (stored.backend.clone(), Some(stored).into())).collect();
     let intent = Intent { by: "alice".to_owned(), create: true, ..Intent::default() };
     decide(Candidates { found, skipped: Vec::new() }, &[], &stored, "weightd/weights/", replace, &intent)
 }

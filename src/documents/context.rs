@@ -1,0 +1,148 @@
+//! What belongs to a backend beside its document: its history, the freezes, and the writer's token.
+//!
+//! All of it is optional: a part that cannot be read never blocks a write. The write then goes without it and reports that.
+
+use weightd_core::{
+    fleet::{Freeze, Frozen, Keys},
+    history::{Before, Entry, History, To, Token},
+    model::{BackendName, Root},
+};
+
+use super::stored::{Content, Stored};
+use crate::{
+    base::chain::Chain,
+    consul::{Client, ConsulError, rights::Identity},
+};
+
+/// Maximum size of the answer for one key in bytes. A value has at most 16 KiB, and base64 adds a third.
+const MAX_ANSWER: usize = 64 * 1024;
+
+/// One backend with all that belongs to it.
+#[derive(Debug)]
+pub struct Context {
+    /// The document or the leaves; none if there is no key.
+    pub stored: Option<Stored>,
+    /// The history.
+    pub history: Optional<History>,
+    /// The freeze of all backends.
+    pub freeze_all: Optional<Freeze>,
+    /// The freeze of this backend.
+    pub freeze: Optional<Freeze>,
+    /// The writer's token, where ACLs are on.
+    pub token: Option<Token>,
+}
+
+/// A key that may be missing, or that the token may not read.
+#[derive(Debug, Clone)]
+pub enum Optional<T> {
+    /// The key and its `ModifyIndex`.
+    Present(T, u64),
+    /// There is no such key.
+    Absent,
+    /// It cannot be used: why.
+    Off(String),
+}
+
+/// A freeze that is in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InForce {
+    /// The backend; none for the freeze of all backends.
+    pub backend: Option<BackendName>,
+    /// Who froze it, and why.
+    pub frozen: Frozen,
+}
+
+impl From<Option<Stored>> for Context {
+    /// A backend without history, freezes and token.
+    fn from(stored: Option<Stored>) -> Self {
+        let (freeze_all, freeze) = (Optional::Absent, Optional::Absent);
+        Self { stored, history: Optional::Absent, freeze_all, freeze, token: None }
+    }
+}
+
+impl Context {
+    /// The entries of the history, newest first. The first one is the current state of the backend, also after a write past
+    /// these tools. Empty if the history cannot be read.
+    pub fn entries(&self) -> Vec<Entry> {
+        let history = match &self.history {
+            Optional::Present(history, _) => history.clone(),
+            Optional::Absent => History::default(),
+            Optional::Off(_) => return Vec::new(),
+        };
+        history.with_document(self.before()).entries().to_vec()
+    }
+
+    /// The document as the newest entry of the history is compared with.
+    pub fn before(&self) -> Option<Before> {
+        before(self.stored.as_ref()?)
+    }
+
+    /// The freeze that stops a write; none if there is none.
+    pub fn frozen(&self, backend: &BackendName) -> Option<InForce> {
+        let of = |freeze: &Optional<Freeze>, backend: Option<&BackendName>| match freeze {
+            Optional::Present(Freeze { frozen: Some(frozen) }, _) => {
+                Some(InForce { backend: backend.cloned(), frozen: frozen.clone() })
+            }
+            _ => None,
+        };
+        of(&self.freeze_all, None).or_else(|| of(&self.freeze, Some(backend)))
+    }
+}
+
+/// The state of a backend's keys before a write.
+fn before(stored: &Stored) -> Option<Before> {
+    let without_document = |to| Before { index: stored.index, to, by: None, at: None, why: None };
+    match &stored.content {
+        Content::Document(document) => Some(Before::of(document, stored.index)),
+        Content::Leaves(leaves) => {
+            let weights = leaves.iter().map(|(server, leaf)| (server.clone(), leaf.weight)).collect();
+            Some(without_document(To::Weights(weights)))
+        }
+        Content::Rejected(rejected) => {
+            Some(without_document(To::Unreadable(serde_json::Value::String(rejected.reason.to_string()))))
+        }
+    }
+}
+
+/// Reads the history of a backend.
+pub(super) async fn history(client: &Client, root: &Root, backend: &BackendName) -> Optional<History> {
+    optional(client, &Keys(root).history(backend), |value, index| {
+        History::parse(value, index).map_err(|error| error.to_string())
+    })
+    .await
+}
+
+/// Reads a freeze; that of all backends without `backend`.
+pub(super) async fn freeze(client: &Client, root: &Root, backend: Option<&BackendName>) -> Optional<Freeze> {
+    let keys = Keys(root);
+    let key = backend.map_or_else(|| keys.freeze_all(), |backend| keys.freeze(backend));
+    optional(client, &key, |value, _| Freeze::parse(value).map_err(|error| error.to_string())).await
+}
+
+/// The accessor and the description of the client's token; none without ACLs.
+pub(super) async fn token(client: &Client) -> Option<Token> {
+    if !client.has_token() {
+        return None;
+    }
+    match client.identity().await {
+        Ok(Identity::Known { accessor, description, .. }) => Some(Token { accessor, description }),
+        Ok(Identity::NoAcls | Identity::Unknown) | Err(_) => None,
+    }
+}
+
+async fn optional<T>(client: &Client, key: &str, parse: impl FnOnce(&[u8], u64) -> Result<T, String>) -> Optional<T> {
+    let listing = match client.get_at_most(key, MAX_ANSWER).await {
+        Ok(listing) => listing,
+        Err(ConsulError::Denied(_)) => {
+            return Optional::Off(format!("the token may not read it: `key \"{key}\" {{ policy = \"write\" }}`"));
+        }
+        Err(error) => return Optional::Off(Chain(&error).to_string()),
+    };
+    let read = || {
+        let entries = listing.entries().map_err(|error| error.to_string())?;
+        let Some(entry) = entries.first() else { return Ok(Optional::Absent) };
+        let bytes = entry.bytes().map_err(|error| error.to_string())?;
+        Ok(Optional::Present(parse(&bytes, entry.modify_index)?, entry.modify_index))
+    };
+    read().unwrap_or_else(Optional::Off)
+}
