@@ -14,7 +14,9 @@ mod completions;
 mod context;
 mod exit;
 mod failure;
+mod freeze;
 mod get;
+mod history;
 mod host;
 mod import;
 mod list;
@@ -26,8 +28,10 @@ mod preview;
 mod refusals;
 mod release;
 mod resume;
+mod rollback;
 mod serving;
 mod set;
+mod settle;
 mod status;
 mod table;
 
@@ -87,5 +91,10 @@ async fn dispatch(cli: &Cli, env: &Env<'_>) -> Result<Exit, Failure> {
         Verb::Resume(args) => resume::run(args, &context).await,
         Verb::Completions(args) => completions::run(args),
         Verb::Man(args) => man::run(args),
+        Verb::History(args) => history::run(args, &context).await,
+        Verb::Rollback(args) => rollback::run(args, &context).await,
+        Verb::Settle(args) => settle::run(args, &context).await,
+        Verb::Freeze(args) => freeze::freeze(args, &context).await,
+        Verb::Unfreeze(args) => freeze::unfreeze(args, &context).await,
     }
 }

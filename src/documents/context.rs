@@ -90,7 +90,7 @@ impl Context {
 }
 
 /// The state of a backend's keys before a write.
-fn before(stored: &Stored) -> Option<Before> {
+pub(super) fn before(stored: &Stored) -> Option<Before> {
     let without_document = |to| Before { index: stored.index, to, by: None, at: None, why: None };
     match &stored.content {
         Content::Document(document) => Some(Before::of(document, stored.index)),

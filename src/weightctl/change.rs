@@ -208,7 +208,7 @@ fn frozen_failure(backend: &BackendName, InForce { backend: scope, frozen }: &In
 }
 
 /// Another writer changed the backend; names what Consul has now.
-async fn changed_by_another(documents: &Documents, backend: &BackendName, what: &str) -> Failure {
+pub(super) async fn changed_by_another(documents: &Documents, backend: &BackendName, what: &str) -> Failure {
     let now = match documents.backend(backend).await {
         Ok(Some(stored)) => {
             let view = View::of(&stored);

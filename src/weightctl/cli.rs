@@ -8,7 +8,10 @@ use clap::{
 };
 use weightd_core::model::{Root, is_typo};
 
-use super::{Exit, check, completions, get, import, list, man, output::Format, pause, release, resume, set, status};
+use super::{
+    Exit, check, completions, freeze, get, history, import, list, man, output::Format, pause, release, resume,
+    rollback, set, settle, status,
+};
 use crate::consul::{Address, settings};
 
 const EXAMPLES: &str = "\
@@ -102,6 +105,11 @@ pub(super) enum Verb {
     Resume(resume::Args),
     Completions(completions::Args),
     Man(man::Args),
+    History(history::Args),
+    Rollback(rollback::Args),
+    Settle(settle::Args),
+    Freeze(freeze::FreezeArgs),
+    Unfreeze(freeze::UnfreezeArgs),
 }
 
 /// The command line with short help for each verb: global options other than `--output` are listed once, by

@@ -217,7 +217,7 @@ fn an_unknown_key_is_reported_with_the_nearest_known_key() {
     assert_snapshot!(message("[reconcile]\nx = 1"), @"/etc/weightd/weightd.toml:2: unknown key `x` in [reconcile]; write one of `resync`, `process_poll`");
     assert_snapshot!(message("[[haproxy]]\n[[haproxy]]\nadress = \"/a\""), @"/etc/weightd/weightd.toml:3: unknown key `adress` in [[haproxy]]; did you mean `address`?");
     assert_snapshot!(message("[consol]\naddress = \"/a\""), @"/etc/weightd/weightd.toml:1: unknown key `consol`; did you mean `consul`?");
-    assert_snapshot!(message("\"a\\u001b[31m\" = 1"), @r"/etc/weightd/weightd.toml:1: unknown key `a\u{1b}[31m`; write one of `mode`, `node`, `state_dir`, `run_dir`, `consul`, `reconcile`, `api`, `log`, `haproxy`");
+    assert_snapshot!(message("\"a\\u001b[31m\" = 1"), @r"/etc/weightd/weightd.toml:1: unknown key `a\u{1b}[31m`; write one of `mode`, `node`, `state_dir`, `run_dir`, `consul`, `reconcile`, `api`, `fleet`, `log`, `haproxy`");
 }
 
 #[test]

@@ -1,0 +1,131 @@
+//! The history and the freezes of backends: reading many histories, marking a resting point, freezing.
+
+use std::collections::BTreeMap;
+
+use weightd_core::{
+    fleet::{Freeze, Keys},
+    history::{Before, Entry, History},
+    model::BackendName,
+};
+
+use super::{
+    Documents, DocumentsError, Optional,
+    context::{self, before},
+    read_error,
+};
+use crate::consul::ConsulError;
+
+/// The result of a write of one small key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Marked {
+    /// It is written.
+    Yes,
+    /// There is nothing to mark.
+    Nothing,
+    /// Another writer was faster in each attempt.
+    Conflict,
+    /// The key cannot be read, so that it is not overwritten: why.
+    Unreadable(String),
+}
+
+/// Attempts of a write that clashes with another writer.
+const ATTEMPTS: usize = 5;
+
+impl Documents {
+    /// Reads the entries of all backends that have a history, newest first. A history that cannot be read has its error.
+    ///
+    /// # Errors
+    /// [`DocumentsError::Read`].
+    pub async fn histories(&self) -> Result<BTreeMap<BackendName, Result<Vec<Entry>, String>>, DocumentsError> {
+        let prefix = Keys(&self.root).histories();
+        let everything = self.all().await?;
+        let mut present: BTreeMap<BackendName, Option<Before>> =
+            everything.backends.iter().map(|stored| (stored.backend.clone(), before(stored))).collect();
+        let (mut histories, _) = self
+            .read_prefix(&prefix, |entries| {
+                let mut histories = BTreeMap::new();
+                for entry in entries {
+                    let Some(backend) = Keys::backend_of(&prefix, &entry.key) else { continue };
+                    let document = present.remove(&backend).flatten();
+                    let history =
+                        History::parse(&entry.bytes()?, entry.modify_index).map_err(|error| error.to_string());
+                    histories
+                        .insert(backend, history.map(|history| history.with_document(document).entries().to_vec()));
+                }
+                Ok(histories)
+            })
+            .await?;
+        // Documents that were only written past these tools.
+        for (backend, document) in present {
+            histories.insert(backend, Ok(History::default().with_document(document).entries().to_vec()));
+        }
+        Ok(histories)
+    }
+
+    /// Marks the newest entry of a backend's history as a resting point. Writes history only.
+    ///
+    /// # Errors
+    /// [`DocumentsError`].
+    pub async fn settle(&self, backend: &BackendName) -> Result<Marked, DocumentsError> {
+        let key = Keys(&self.root).history(backend);
+        for _ in 0..ATTEMPTS {
+            let context = self.context(backend).await?;
+            let (history, index) = match &context.history {
+                Optional::Present(history, index) => (history.clone(), *index),
+                Optional::Absent => (History::default(), 0),
+                Optional::Off(why) => return Ok(Marked::Unreadable(why.clone())),
+            };
+            let Some(settled) = history.with_document(context.before()).settle() else { return Ok(Marked::Nothing) };
+            if self.put(&key, settled.to_value(), index).await? {
+                return Ok(Marked::Yes);
+            }
+        }
+        Ok(Marked::Conflict)
+    }
+
+    /// Writes the freeze of a backend, or of all backends.
+    ///
+    /// # Errors
+    /// [`DocumentsError`].
+    pub async fn set_freeze(&self, backend: Option<&BackendName>, freeze: &Freeze) -> Result<Marked, DocumentsError> {
+        let keys = Keys(&self.root);
+        let key = backend.map_or_else(|| keys.freeze_all(), |backend| keys.freeze(backend));
+        for _ in 0..ATTEMPTS {
+            let index = match context::freeze(&self.client, &self.root, backend).await {
+                Optional::Present(present, _) if present == *freeze => return Ok(Marked::Nothing),
+                Optional::Present(_, index) => index,
+                Optional::Absent if freeze.frozen.is_none() => return Ok(Marked::Nothing),
+                Optional::Absent => 0,
+                Optional::Off(why) => return Ok(Marked::Unreadable(why)),
+            };
+            if self.put(&key, freeze.to_value(), index).await? {
+                return Ok(Marked::Yes);
+            }
+        }
+        Ok(Marked::Conflict)
+    }
+
+    /// Writes a key if its `ModifyIndex` is `index`. False if another writer was faster.
+    async fn put(&self, key: &str, value: Vec<u8>, index: u64) -> Result<bool, DocumentsError> {
+        self.client.put(key, value, index).await.map_err(|source: ConsulError| DocumentsError::Write {
+            key: key.to_owned(),
+            rule: format!("key \"{key}\" {{ policy = \"write\" }}"),
+            source,
+        })
+    }
+
+    /// The history of one backend, newest first, with the document as its first entry.
+    ///
+    /// # Errors
+    /// [`DocumentsError::Read`], also for a history that cannot be read.
+    pub async fn history(&self, backend: &BackendName) -> Result<Result<Vec<Entry>, String>, DocumentsError> {
+        let context = self.context(backend).await?;
+        if let Optional::Off(why) = &context.history {
+            let key = Keys(&self.root).history(backend);
+            // A denial has an exit code of its own.
+            self.client.may_read(&key).await.map_err(|source| read_error(&key, source))?;
+            return Ok(Err(why.clone()));
+        }
+        Ok(Ok(context.entries()))
+    }
+}

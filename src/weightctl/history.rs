@@ -1,0 +1,161 @@
+use std::time::Duration;
+
+use serde::Serialize;
+use weightd_core::{
+    history::{Entry, To},
+    model::{BackendName, Escaped, Timestamp},
+};
+
+use super::{
+    Exit,
+    context::Context,
+    failure::Failure,
+    output,
+    refusals::no_such,
+    table::{Align, Cell, Table, Tone},
+};
+use crate::base::config::{InvalidDuration, parse_duration};
+
+/// Show who changed a backend, when, how and why; newest first
+///
+/// A write without weightctl is shown as `direct`. `settled` marks a resting point, which a rollback does not go behind.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The backend; without it all backends
+    #[arg(value_parser = BackendName::new, required_unless_present = "since")]
+    backend: Option<BackendName>,
+    /// Only changes of this period, such as 2h: 1s to 8760h
+    #[arg(long, value_name = "DURATION", value_parser = period)]
+    since: Option<Duration>,
+}
+
+fn period(text: &str) -> Result<Duration, InvalidDuration> {
+    parse_duration(text, &(Duration::from_secs(1)..=Duration::from_secs(8760 * 3600)))
+}
+
+/// One change. In JSON:
+///
+/// ```json
+/// {
+///   "backend": "app1",
+///   "index": 43,                 ModifyIndex of the document; null if it is not known
+///   "at": "2026-11-27T10:00:00Z",
+///   "by": "alice",
+///   "way": "set",                create, set, shift, release, apply, import, convert, rollback, rollout, direct, observed
+///   "to": {"weights": {…}},      or {"split": {…}}, {"release": true}, {"gone": true}
+///   "why": "10 % canary",
+///   "token": {…},                accessor and description, where ACLs are on
+///   "settled": true,             a resting point
+///   "target": 12                 of a rollback: the index it went back to
+/// }
+/// ```
+///
+/// Fields without a value are absent.
+#[derive(Debug, Serialize)]
+struct Change<'a> {
+    backend: &'a BackendName,
+    #[serde(flatten)]
+    entry: &'a Entry,
+}
+
+/// Shows the history. The JSON output is a list of [`Change`].
+pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Failure> {
+    let documents = context.documents()?;
+    let mut changes: Vec<(BackendName, Entry)> = Vec::new();
+    let unreadable = |backend: &BackendName, why: &str| {
+        output::note(&format!("the history of {backend} cannot be read: {}", Escaped(why)));
+    };
+    match &args.backend {
+        Some(backend) => match documents.history(backend).await? {
+            Ok(entries) if entries.is_empty() => {
+                return Err(no_such(&documents, backend, "`weightctl list` shows the backends").await);
+            }
+            Ok(entries) => changes.extend(entries.into_iter().map(|entry| (backend.clone(), entry))),
+            Err(why) => {
+                let message = format!("the history of `{backend}` cannot be read: {}", Escaped(&why));
+                return Err(Failure::new(Exit::Failure, message).hint("writes are possible; they go without a history"));
+            }
+        },
+        None => {
+            for (backend, history) in documents.histories().await? {
+                match history {
+                    Ok(entries) => changes.extend(entries.into_iter().map(|entry| (backend.clone(), entry))),
+                    Err(why) => unreadable(&backend, &why),
+                }
+            }
+        }
+    }
+    if let Some(since) = args.since {
+        let now = jiff::Timestamp::now().as_second();
+        let from = u64::try_from(now).unwrap_or_default().saturating_sub(since.as_secs());
+        changes.retain(|(_, entry)| entry.at.is_some_and(|at| at.seconds() >= from));
+    }
+    if args.backend.is_none() {
+        changes.sort_by_key(|(_, entry)| std::cmp::Reverse(entry.at.map(Timestamp::seconds)));
+    }
+    let shown: Vec<_> = changes.iter().map(|(backend, entry)| Change { backend, entry }).collect();
+    context.format.data(&shown, |changes| table(changes, args.backend.is_none()))?;
+    if changes.is_empty() {
+        output::message("no change in this period");
+    }
+    Ok(Exit::Ok)
+}
+
+/// What a backend went to, on one line.
+pub(super) fn summary(to: &To) -> String {
+    match to {
+        To::Weights(weights) => {
+            let shown = weights.iter().take(8).map(|(server, weight)| format!("{server}={weight}"));
+            let mut text = shown.collect::<Vec<_>>().join(" ");
+            if weights.len() > 8 {
+                text.push_str(&format!(" and {} more", weights.len() - 8));
+            }
+            text
+        }
+        To::Split(split) => {
+            let shown =
+                split.shares().iter().map(|(pattern, share)| format!("{}={}%", pattern.as_str(), share.percent()));
+            shown.collect::<Vec<_>>().join(" ")
+        }
+        To::Release => "released".to_owned(),
+        To::Gone => "deleted".to_owned(),
+        To::Omitted => "too large to keep".to_owned(),
+        To::Unreadable(_) => "unreadable".to_owned(),
+    }
+}
+
+fn table(changes: &Vec<Change<'_>>, with_backend: bool) -> String {
+    let mut table = Table::new([
+        ("BACKEND", Align::Left),
+        ("INDEX", Align::Right),
+        ("AT", Align::Left),
+        ("BY", Align::Left),
+        ("WAY", Align::Left),
+        ("TO", Align::Left),
+        ("WHY", Align::Left),
+    ]);
+    for (number, Change { backend, entry }) in changes.iter().enumerate() {
+        let name = if with_backend || number == 0 { backend.as_str() } else { "" };
+        let mut way = entry.way.as_str().to_owned();
+        if entry.settled {
+            way.push_str(" (settled)");
+        }
+        if let Some(target) = entry.target {
+            way.push_str(&format!(" to {target}"));
+        }
+        if entry.anchor {
+            way.push_str(" …");
+        }
+        let text = |text: &Option<String>| text.as_ref().map_or_else(String::new, |text| Escaped(text).to_string());
+        table.row([
+            name.into(),
+            entry.index.map_or_else(String::new, |index| index.to_string()).into(),
+            entry.at.map_or_else(String::new, |at| at.to_string()).into(),
+            text(&entry.by).into(),
+            Cell::new(Escaped(&way).to_string(), Tone::Plain),
+            summary(&entry.to).into(),
+            text(&entry.why).into(),
+        ]);
+    }
+    if changes.is_empty() { String::new() } else { table.render("") }
+}

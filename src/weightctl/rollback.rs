@@ -1,0 +1,229 @@
+//! `rollback`: back to where the present shift of traffic began.
+//!
+//! The rule is in [`weightd_core::rollback`]; this file shows its decision, asks, writes, and computes it again after a
+//! conflict. A rollback needs no controller and passes every freeze.
+
+mod all;
+
+use std::io::BufRead as _;
+
+use weightd_core::{
+    desired::Pattern,
+    history::{To, Way},
+    model::{BackendName, Escaped},
+    rollback::{Ask, Asked, Decision, Reach, Target, decide},
+};
+
+use super::{
+    Exit,
+    change::{Flags, Outcome, changed_by_another, confirm, with_context},
+    context::Context,
+    failure::Failure,
+    history::summary,
+    output,
+    preview::preview,
+    refusals::{no_such, refused},
+    serving,
+};
+use crate::documents::{
+    Context as Known, Optional, Written,
+    edit::{self, Edit, Intent, Write},
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  weightctl rollback app1                     back to where the present shift began; shows it and asks
+  weightctl rollback app1 --yes               the same, without a question
+  weightctl rollback app1 --step --yes        undo one write
+  weightctl rollback app1 --dry-run           show where it goes, write nothing
+  weightctl rollback app1 --off 'green*'      take the traffic off these servers
+  weightctl rollback --all --off 'green*'     the same for every backend that has such servers
+
+`weightctl history app1` shows the states. A rollback passes every freeze.";
+
+/// Attempts to write while other writers change the backend.
+const ATTEMPTS: usize = 3;
+
+/// Go back to where the present shift of traffic began
+///
+/// The servers that gained traffic in the present shift lose it again; servers that the target does not name get 0. If the
+/// history allows more than one answer, it shows the states and asks.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = EXAMPLES)]
+pub(super) struct Args {
+    /// The backend
+    #[arg(value_parser = BackendName::new, required_unless_present = "all", conflicts_with = "all")]
+    backend: Option<BackendName>,
+    /// Go back one write
+    #[arg(long, conflicts_with_all = ["to", "off"])]
+    step: bool,
+    /// Go back to the state with this index in `weightctl history`
+    #[arg(long, value_name = "INDEX", conflicts_with = "off")]
+    to: Option<u64>,
+    /// Go back further, if the present state is a rollback already
+    #[arg(long)]
+    again: bool,
+    /// Take the traffic off these servers; * and ? are wildcards
+    #[arg(long, value_name = "SERVER", value_parser = Pattern::new)]
+    off: Vec<Pattern>,
+    /// Every backend that has servers named by --off
+    #[arg(long, requires = "off", conflicts_with_all = ["step", "to", "again"])]
+    all: bool,
+    #[command(flatten)]
+    flags: Flags,
+}
+
+impl Args {
+    fn asked(&self) -> Asked {
+        let reach = match self.to {
+            Some(index) => Reach::To(index),
+            None if self.step => Reach::Step,
+            None => Reach::Shift,
+        };
+        Asked { reach, again: self.again, off: self.off.clone() }
+    }
+}
+
+/// Rolls back. The JSON output is an [`Outcome`], with --all a list of them.
+pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Failure> {
+    args.flags.check()?;
+    let documents = context.documents()?;
+    let Some(backend) = &args.backend else { return all::run(args, &documents, context).await };
+    let mut chosen = None;
+    for attempt in 0..ATTEMPTS {
+        let (known, serving) = tokio::join!(documents.context(backend), serving::of(context, backend));
+        let known = known?;
+        if known.stored.is_none() {
+            return Err(no_such(&documents, backend, "`weightctl list` shows the backends").await);
+        }
+        if attempt > 0
+            && let Some(done) = rolled_back_by_another(&known)
+        {
+            output::message(&format!("another rollback of {backend} was faster: {done}"));
+            return Ok(Exit::Ok);
+        }
+        let target = match chosen.take() {
+            Some(target) if attempt == 0 => target,
+            _ => target_of(backend, &known, args).await?,
+        };
+        let edit = match edit_of(backend, &known, &target, args.flags.intent(Way::Rollback, context.env)) {
+            Ok(edit) => edit,
+            Err(error) => return Err(refused(&documents, error).await),
+        };
+        let edit = match &serving {
+            Some(serving) => edit.limit_shares_to(&serving.active),
+            None => edit,
+        };
+        let outcome = Outcome::of(backend, &edit, &args.flags);
+        if edit.write == Write::Nothing {
+            output::message(&format!("nothing to change: {backend} {}", edit.after.summary()));
+            context.format.json(&outcome)?;
+            return Ok(Exit::Ok);
+        }
+        output::message(preview(backend, &edit).trim_end());
+        output::message(&format!("  back to {}", origin(&target)));
+        if args.flags.dry_run {
+            output::message("dry run: nothing was written");
+            context.format.json(&outcome)?;
+            return Ok(Exit::Ok);
+        }
+        confirm(&documents, &args.flags).await?;
+        match documents.commit(backend, &edit, &known, true).await? {
+            Written::Yes { index, without } => {
+                output::message(&format!("written: {backend} {}, index {index}", edit.after.summary()));
+                without.iter().for_each(|without| output::note(&without.sentence()));
+                context.format.json(&outcome.written(index))?;
+                return Ok(Exit::Ok);
+            }
+            // A rollback passes freezes.
+            Written::Frozen(_) | Written::Conflict | Written::Superseded => {
+                output::note(&format!("another writer changed {backend} meanwhile; the rollback is computed again"));
+            }
+        }
+    }
+    Err(changed_by_another(&documents, backend, "nothing was written").await)
+}
+
+/// The rollback that another writer has written; none if the present state is not a rollback.
+fn rolled_back_by_another(known: &Known) -> Option<String> {
+    let newest = known.entries().into_iter().next()?;
+    (newest.way == Way::Rollback).then(|| {
+        let by = newest.by.map(|by| format!(", by {}", Escaped(&by))).unwrap_or_default();
+        format!("{}{by}", summary(&newest.to))
+    })
+}
+
+/// Where the rollback goes; asks a person if the rule does not decide.
+async fn target_of(backend: &BackendName, known: &Known, args: &Args) -> Result<Target, Failure> {
+    if let Optional::Off(why) = &known.history {
+        let message = format!("the history of `{backend}` cannot be read: {}", Escaped(why));
+        return Err(Failure::new(Exit::Refused, message).hint("write the former weights with `weightctl set`"));
+    }
+    match decide(&known.entries(), &args.asked()) {
+        Decision::Target(target) => Ok(target),
+        Decision::Refuse(reason) => {
+            let failure = Failure::new(Exit::Refused, format!("no rollback of `{backend}`: {reason}"));
+            Err(failure.hint(format!("`weightctl history {backend}` shows the states")))
+        }
+        Decision::Ask(ask) => choose(backend, ask, &args.flags).await,
+    }
+}
+
+/// Lets a person choose one of the states; without a terminal it prints the commands.
+async fn choose(backend: &BackendName, ask: Ask, flags: &Flags) -> Result<Target, Failure> {
+    let reason = format!("more than one rollback of `{backend}` is possible: {}", ask.reason);
+    let command = |state: &weightd_core::rollback::State| {
+        let off: Vec<_> = state.off.iter().map(|pattern| format!(" --off '{}'", pattern.as_str())).collect();
+        match (off.is_empty(), state.target.index) {
+            (false, _) => format!("weightctl rollback {backend}{} --yes", off.concat()),
+            (true, Some(index)) => format!("weightctl rollback {backend} --to {index} --yes"),
+            (true, None) => format!("weightctl rollback {backend}"),
+        }
+    };
+    if ask.states.is_empty() {
+        return Err(Failure::new(Exit::Refused, reason).hint(format!("`weightctl history {backend}` shows the states")));
+    }
+    if flags.yes || flags.dry_run || !output::can_ask() {
+        let commands: Vec<_> = ask.states.iter().map(|state| format!("`{}`", command(state))).collect();
+        return Err(Failure::new(Exit::Refused, reason).hint(format!("choose one: {}", commands.join(", "))));
+    }
+    output::message(&reason);
+    for (number, state) in ask.states.iter().enumerate() {
+        let shares: Vec<_> =
+            state.shares.iter().map(|(name, share)| format!("{}={share:.0}%", name.as_str())).collect();
+        output::message(&format!("  {}  {}  {}", number + 1, shares.join(" "), origin(&state.target)));
+    }
+    output::ask(&format!("Which one? [1-{}, Enter cancels]", ask.states.len()));
+    let line = tokio::task::spawn_blocking(|| {
+        let mut line = String::new();
+        std::io::stdin().lock().read_line(&mut line).map(|_| line)
+    });
+    let line = line.await.map_err(|error| Failure::caused(Exit::Failure, error))?;
+    let line = line.map_err(|error| Failure::caused(Exit::Failure, error).context("cannot read the answer"))?;
+    let number = line.trim().parse::<usize>().ok().and_then(|number| number.checked_sub(1));
+    match number.and_then(|number| ask.states.into_iter().nth(number)) {
+        Some(state) => Ok(state.target),
+        None => Err(Failure::new(Exit::Failure, "cancelled; nothing was written")),
+    }
+}
+
+/// The edit that goes to `target`.
+fn edit_of(backend: &BackendName, known: &Known, target: &Target, intent: Intent) -> Result<Edit, edit::EditError> {
+    let intent = Intent { create: true, target: target.index, raised: target.raised.clone(), ..intent };
+    let intent = with_context(intent, known);
+    match &target.document {
+        To::Weights(weights) => edit::set(backend, known.stored.as_ref(), weights, &intent),
+        To::Release => edit::release(backend, known.stored.as_ref(), &intent),
+        // The rule gives no other targets; nodes of this version reject a split.
+        To::Split(_) | To::Gone | To::Omitted | To::Unreadable(_) => {
+            Err(edit::EditError::Invalid(weightd_core::desired::Invalid::SplitUnsupported))
+        }
+    }
+}
+
+/// Which state the target is.
+fn origin(target: &Target) -> String {
+    let index = target.index.map_or_else(String::new, |index| format!(" of index {index}"));
+    let at = target.at.map_or_else(String::new, |at| format!(", written at {at}"));
+    format!("the state{index}{at}")
+}
