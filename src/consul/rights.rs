@@ -62,7 +62,7 @@ impl Client {
     }
 
     /// Returns the datacenter of this client's requests: the configured one, or the agent's own. Needs no permission. None
-    /// if Consul does not answer within [`SHORT`].
+    /// if Consul does not answer within `SHORT`.
     pub async fn datacenter(&self) -> Option<String> {
         if let Some(configured) = self.configured_datacenter() {
             return Some(configured.to_owned());

@@ -41,7 +41,7 @@ impl Contention {
         }
     }
 
-    /// Ends the contention after [`QUIET`] without drift.
+    /// Ends the contention after `QUIET` without drift.
     pub fn clear_if_quiet(&mut self, now: Moment) {
         if self.contended && self.last_drift.is_none_or(|last| now.since(last) >= QUIET) {
             *self = Self::default();

@@ -74,7 +74,7 @@ impl Context {
 
     /// The document as the newest entry of the history is compared with.
     pub fn before(&self) -> Option<Before> {
-        before(self.stored.as_ref()?)
+        self.stored.as_ref().map(before)
     }
 
     /// The freeze that stops a write; none if there is none.
@@ -90,16 +90,16 @@ impl Context {
 }
 
 /// The state of a backend's keys before a write.
-pub(super) fn before(stored: &Stored) -> Option<Before> {
+pub(super) fn before(stored: &Stored) -> Before {
     let without_document = |to| Before { index: stored.index, to, by: None, at: None, why: None };
     match &stored.content {
-        Content::Document(document) => Some(Before::of(document, stored.index)),
+        Content::Document(document) => Before::of(document, stored.index),
         Content::Leaves(leaves) => {
             let weights = leaves.iter().map(|(server, leaf)| (server.clone(), leaf.weight)).collect();
-            Some(without_document(To::Weights(weights)))
+            without_document(To::Weights(weights))
         }
         Content::Rejected(rejected) => {
-            Some(without_document(To::Unreadable(serde_json::Value::String(rejected.reason.to_string()))))
+            without_document(To::Unreadable(serde_json::Value::String(rejected.reason.to_string())))
         }
     }
 }

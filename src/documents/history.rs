@@ -39,14 +39,14 @@ impl Documents {
     pub async fn histories(&self) -> Result<BTreeMap<BackendName, Result<Vec<Entry>, String>>, DocumentsError> {
         let prefix = Keys(&self.root).histories();
         let everything = self.all().await?;
-        let mut present: BTreeMap<BackendName, Option<Before>> =
+        let mut present: BTreeMap<BackendName, Before> =
             everything.backends.iter().map(|stored| (stored.backend.clone(), before(stored))).collect();
         let (mut histories, _) = self
             .read_prefix(&prefix, |entries| {
                 let mut histories = BTreeMap::new();
                 for entry in entries {
                     let Some(backend) = Keys::backend_of(&prefix, &entry.key) else { continue };
-                    let document = present.remove(&backend).flatten();
+                    let document = present.remove(&backend);
                     let history =
                         History::parse(&entry.bytes()?, entry.modify_index).map_err(|error| error.to_string());
                     histories
@@ -57,7 +57,7 @@ impl Documents {
             .await?;
         // Documents that were only written past these tools.
         for (backend, document) in present {
-            histories.insert(backend, Ok(History::default().with_document(document).entries().to_vec()));
+            histories.insert(backend, Ok(History::default().with_document(Some(document)).entries().to_vec()));
         }
         Ok(histories)
     }

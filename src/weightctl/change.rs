@@ -179,7 +179,9 @@ pub(super) async fn write(
     match written {
         Written::Yes { index, without } => {
             output::message(&format!("written: {backend} {}, index {index}", edit.after.summary()));
-            without.iter().for_each(|without| output::note(&without.sentence()));
+            for without in &without {
+                output::note(&without.sentence());
+            }
             Ok(index)
         }
         Written::Frozen(frozen) => Err(frozen_failure(backend, &frozen)),

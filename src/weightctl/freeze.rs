@@ -21,8 +21,8 @@ pub(super) struct FreezeArgs {
     /// Reason; shown to everybody who tries to change a backend
     #[arg(long, short = 'm', value_name = "TEXT", required = true)]
     reason: String,
-    /// Author [default: $SUDO_USER, $USER or the user id]
-    #[arg(long, value_name = "NAME")]
+    /// Author
+    #[arg(long, value_name = "NAME", help = "Author [default: $SUDO_USER, $USER or the user id]")]
     by: Option<String>,
 }
 

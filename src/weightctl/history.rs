@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{fmt::Write as _, time::Duration};
 
 use serde::Serialize;
 use weightd_core::{
@@ -108,7 +108,7 @@ pub(super) fn summary(to: &To) -> String {
             let shown = weights.iter().take(8).map(|(server, weight)| format!("{server}={weight}"));
             let mut text = shown.collect::<Vec<_>>().join(" ");
             if weights.len() > 8 {
-                text.push_str(&format!(" and {} more", weights.len() - 8));
+                let _ = write!(text, " and {} more", weights.len() - 8);
             }
             text
         }
@@ -141,7 +141,7 @@ fn table(changes: &Vec<Change<'_>>, with_backend: bool) -> String {
             way.push_str(" (settled)");
         }
         if let Some(target) = entry.target {
-            way.push_str(&format!(" to {target}"));
+            let _ = write!(way, " to {target}");
         }
         if entry.anchor {
             way.push_str(" …");

@@ -131,7 +131,9 @@ pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Fail
         match documents.commit(backend, &edit, &known, true).await? {
             Written::Yes { index, without } => {
                 output::message(&format!("written: {backend} {}, index {index}", edit.after.summary()));
-                without.iter().for_each(|without| output::note(&without.sentence()));
+                for without in &without {
+                    output::note(&without.sentence());
+                }
                 context.format.json(&outcome.written(index))?;
                 return Ok(Exit::Ok);
             }

@@ -17,7 +17,7 @@ pub mod machine;
 pub mod publisher;
 pub mod stands;
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use tokio::sync::{Notify, watch};
@@ -53,7 +53,7 @@ pub fn publishers(
     client: &Arc<Client>,
     clock: Clock,
     instances: &[Arc<Instance>],
-    roots: HashMap<Root, (WatchHandle, Arc<Notify>)>,
+    roots: impl IntoIterator<Item = (Root, (WatchHandle, Arc<Notify>))>,
 ) -> anyhow::Result<(Vec<Publisher>, Vec<Published>)> {
     let identity = Identity {
         node: NodeName::new(&config.node).context("the name of the node cannot be a key of Consul")?,
@@ -62,7 +62,7 @@ pub fn publishers(
         machine: config.fleet.machine_id.clone().unwrap_or_else(|| machine::machine_id(&config.state_dir)),
         incarnation: machine::incarnation(),
     };
-    let (mut publishers, mut published) = (Vec::new(), Vec::new());
+    let (mut publishers, mut standings) = (Vec::new(), Vec::new());
     for (root, (watch, changed)) in roots {
         let own = instances.iter().filter(|instance| instance.root == root.as_str());
         let (publisher, standing) = Publisher::new(Setup {
@@ -76,9 +76,9 @@ pub fn publishers(
             leave_on_stop: config.fleet.leave_on_stop,
         });
         publishers.push(publisher);
-        published.push(Published { root, node: config.node.clone(), standing });
+        standings.push(Published { root, node: config.node.clone(), standing });
     }
-    Ok((publishers, published))
+    Ok((publishers, standings))
 }
 
 impl Published {

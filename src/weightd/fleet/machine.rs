@@ -2,6 +2,7 @@
 
 use std::{
     collections::hash_map::RandomState,
+    fmt::Write as _,
     fs,
     hash::{BuildHasher as _, Hasher as _},
     path::Path,
@@ -25,7 +26,7 @@ pub fn machine_id(state_dir: &Path) -> String {
         hasher.update(id.trim().as_bytes());
         hasher.update(&[0]);
         hasher.update(state_dir.as_os_str().as_encoded_bytes());
-        digest.push_str(&format!("{:08x}", hasher.clone().finalize()));
+        let _ = write!(digest, "{:08x}", hasher.clone().finalize());
     }
     digest
 }

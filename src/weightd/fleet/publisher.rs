@@ -48,7 +48,7 @@ pub struct Setup {
     pub root: Root,
     /// This node.
     pub identity: Identity,
-    /// The HAProxies that follow the root.
+    /// The HAProxy instances that follow the root.
     pub instances: Vec<Arc<Instance>>,
     /// Its documents.
     pub watch: WatchHandle,
