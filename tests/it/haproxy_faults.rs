@@ -26,7 +26,7 @@ use crate::{
 
 /// Waits until a HAProxy of weightd is down for this reason. Then watches for a while that weightd does not log it
 /// again and again.
-async fn is_down_quietly(weightd: &Weightd, number: usize, why: &str) -> anyhow::Result<()> {
+async fn is_down_and_logged_once(weightd: &Weightd, number: usize, why: &str) -> anyhow::Result<()> {
     haproxy_is(weightd, number, "down", Some(why)).await?;
     let words = format!("reason={why}");
     let logged_once = async || {
@@ -45,9 +45,9 @@ async fn a_haproxy_that_starts_after_weightd_gets_its_weights() -> anyhow::Resul
     // A process that ended leaves its socket file.
     ensure!(haproxy.socket().exists(), "this HAProxy removes its socket");
     let weightd = Weightd::start(&consul, &haproxy).await?;
-    is_down_quietly(&weightd, 0, "refused").await?;
+    is_down_and_logged_once(&weightd, 0, "refused").await?;
     fs::remove_file(haproxy.socket())?;
-    is_down_quietly(&weightd, 0, "no_socket").await?;
+    is_down_and_logged_once(&weightd, 0, "no_socket").await?;
     assert_eq!(weightd.code("/ready").await?, 503);
     assert_eq!(metric(&weightd, "weightd_haproxy_up", "").await?, 0);
     assert!(metric(&weightd, "weightd_haproxy_errors_total", ",reason=\"no_socket\"").await? > 1);
@@ -68,7 +68,7 @@ async fn a_socket_without_permission_is_reported_and_used_after_the_permission_i
     let mode = |mode| fs::set_permissions(haproxy.socket(), fs::Permissions::from_mode(mode));
     mode(0o000)?;
     let weightd = Settings::new(&consul, &haproxy).bound_by_modes().start().await?;
-    is_down_quietly(&weightd, 0, "permission_denied").await?;
+    is_down_and_logged_once(&weightd, 0, "permission_denied").await?;
     let status = haproxy_is(&weightd, 0, "down", Some("permission_denied")).await?;
     assert!(status["remedy"].as_str().is_some_and(|remedy| remedy.contains("group")), "{status}");
     mode(0o600)?;
@@ -148,13 +148,13 @@ async fn several_processes_are_reported_if_haproxy_runs_with_nbproc() -> anyhow:
     .await;
     if version()? >= (2, 5) {
         let refused = started.err().map(|error| error.to_string()).unwrap_or_default();
-        ensure!(refused.contains("nbproc is no longer supported"), "{refused}");
+        ensure!(refused.contains("nbproc is not supported any more"), "{refused}");
         return Ok(());
     }
     let (consul, mut haproxy) = (Consul::start().await?, started?);
     put(&consul, "app", 70, 30).await?;
     let weightd = Weightd::start(&consul, &haproxy).await?;
-    is_down_quietly(&weightd, 0, "nbproc").await?;
+    is_down_and_logged_once(&weightd, 0, "nbproc").await?;
     stays(&haproxy, "app", 100, 0).await?;
     haproxy.reload(&backend("app", 100, 0)).await?;
     becomes(&haproxy, "app", 70, 30).await

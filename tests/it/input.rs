@@ -207,8 +207,8 @@ async fn keys_with_invalid_names_are_reported_and_affect_no_backend() -> anyhow:
             ensure!(!text.is_empty() && !text.contains(|c: char| c.is_control() || c == '\u{202e}'), "{entry}");
         }
     }
-    let log = weightd.log();
-    assert!(!log.contains(['\u{202e}', '\u{1b}', '\0']), "{log}");
+    let output = weightd.log();
+    assert!(!output.contains(['\u{202e}', '\u{1b}', '\0']), "{output}");
     assert_eq!(
         lines(&weightd, &[" WARN", "rejected; the accepted weights stay in force", "hint="]).len(),
         names.len() + 1

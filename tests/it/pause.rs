@@ -67,10 +67,10 @@ async fn settled() -> anyhow::Result<(Consul, Haproxy, Weightd)> {
 }
 
 /// How long a test watches that something does not happen that a resync every second would do.
-const TWO_LOOKS: Duration = Duration::from_millis(2500);
+const WATCH_TIME: Duration = Duration::from_millis(2500);
 
-async fn left_alone(haproxy: &Haproxy, backend: &str, blue: u32, green: u32) -> anyhow::Result<()> {
-    always(TWO_LOOKS, "the weight is not changed", async || is(haproxy, backend, blue, green).await).await
+async fn stays_paused(haproxy: &Haproxy, backend: &str, blue: u32, green: u32) -> anyhow::Result<()> {
+    always(WATCH_TIME, "the weight is not changed", async || is(haproxy, backend, blue, green).await).await
 }
 
 #[tokio::test]
@@ -86,18 +86,18 @@ async fn a_paused_node_sets_no_weight_until_it_is_resumed() -> anyhow::Result<()
 
     // A hand edit stays, a document is read but not accepted, a reload is not corrected.
     haproxy.set_weight_by_hand("app", "green", 33).await?;
-    left_alone(&haproxy, "app", 100, 33).await?;
+    stays_paused(&haproxy, "app", 100, 33).await?;
     put(&consul, "app", 80, 20).await?;
-    left_alone(&haproxy, "app", 100, 33).await?;
+    stays_paused(&haproxy, "app", 100, 33).await?;
     let app = state(&weightd, "app", "paused").await?;
     assert_eq!((&app["desired"]["weights"]["green"], &app["accepted"]["weights"]["green"]), (&json!(20), &json!(0)));
     assert_eq!((&app["paused"]["by"], &app["paused"]["reason"]), (&json!("alice"), &json!("works on green")), "{app}");
     haproxy.reload_again().await?;
-    left_alone(&haproxy, "app", 0, 100).await?;
+    stays_paused(&haproxy, "app", 0, 100).await?;
 
     // The pause survives a restart and a crash of weightd.
     weightd.restart().await?;
-    left_alone(&haproxy, "app", 0, 100).await?;
+    stays_paused(&haproxy, "app", 0, 100).await?;
     weightd.kill().await?;
     assert!(socket(&weightd).exists(), "the socket file exists after the end");
     weightd.start_again().await?;
@@ -181,7 +181,7 @@ async fn a_pause_works_without_consul() -> anyhow::Result<()> {
     consul_is(&weightd, "held", Some("unreachable")).await?;
     ends(&weightd, 0, &["pause", "--local", "--for", "1h"]).await?;
     haproxy.set_weight_by_hand("app", "green", 33).await?;
-    left_alone(&haproxy, "app", 100, 33).await?;
+    stays_paused(&haproxy, "app", 100, 33).await?;
     weightd.restart().await?;
     // Without Consul, the state on disk is enforced, but not during a pause.
     always(Duration::from_secs(5), "the weight is not changed", async || is(&haproxy, "app", 100, 33).await).await?;
@@ -324,7 +324,7 @@ async fn a_pause_that_cannot_be_stored_is_in_force_and_reports_the_error() -> an
     let output = ends(&weightd, 1, &["pause", "--local", "--for", "5m"]).await?;
     assert!(output.err.contains("the pause is in force, but") && output.err.contains("state_dir"), "{output:?}");
     haproxy.set_weight_by_hand("app", "green", 33).await?;
-    left_alone(&haproxy, "app", 100, 33).await?;
+    stays_paused(&haproxy, "app", 100, 33).await?;
     assert_eq!(metric(&weightd, "weightd_state_persist_errors_total", "").await?, 1);
     std::fs::remove_dir(&way)?;
     ends(&weightd, 0, &["pause", "--local", "--for", "5m"]).await?;
@@ -355,7 +355,7 @@ async fn haproxies_are_paused_together_or_individually() -> anyhow::Result<()> {
     let output = ends(&weightd, 0, &["pause", "app", "--local", "--for", "5m"]).await?;
     assert!(output.err.contains("edge, inner"), "{output:?}");
     inner.set_weight_by_hand("app", "green", 33).await?;
-    left_alone(&inner, "app", 100, 33).await?;
+    stays_paused(&inner, "app", 100, 33).await?;
     ends(&weightd, 0, &["resume", "--local"]).await?;
     for haproxy in [&edge, &inner] {
         becomes(haproxy, "app", 100, 0).await?;

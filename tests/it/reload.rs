@@ -28,7 +28,7 @@ fn edited(weightd: &Weightd, changes: &[(&str, &str)]) -> anyhow::Result<String>
 }
 
 /// Sends SIGHUP, waits for one more log line with these words, and checks the metric.
-async fn hup(weightd: &mut Weightd, words: &[&str]) -> anyhow::Result<String> {
+async fn send_hup(weightd: &mut Weightd, words: &[&str]) -> anyhow::Result<String> {
     let before = lines(weightd, words).len();
     weightd.program().signal(Signal::HUP)?;
     let line = eventually(SOON, &format!("the log contains {words:?}"), async || {
@@ -71,7 +71,7 @@ async fn valid_files_are_applied_and_invalid_ones_are_not_under_traffic() -> any
     // The log shows the new level. The session tests cover the intervals.
     let good = edited(&weightd, &[("\"error\"", "\"info\""), ("\"1h\"", "\"1s\""), ("\"10s\"", "\"50ms\"")])?;
     weightd.write(&good)?;
-    hup(&mut weightd, &[" INFO", APPLIED, "in force"]).await?;
+    send_hup(&mut weightd, &[" INFO", APPLIED, "in force"]).await?;
     haproxy.set_weight_by_hand("app", "green", 7).await?;
     becomes(&haproxy, "app", 70, 30).await?;
     eventually(SOON, "weightd logs each weight", async || {
@@ -92,7 +92,7 @@ async fn valid_files_are_applied_and_invalid_ones_are_not_under_traffic() -> any
     ];
     for (number, (text, word)) in broken.iter().enumerate() {
         weightd.write(text)?;
-        hup(&mut weightd, &["ERROR", REFUSED, word, "hint="]).await?;
+        send_hup(&mut weightd, &["ERROR", REFUSED, word, "hint="]).await?;
         let green = 30 + u32::try_from(number)?;
         put(&consul, "app", 70, green).await?;
         becomes(&haproxy, "app", 70, green).await?;
@@ -100,17 +100,17 @@ async fn valid_files_are_applied_and_invalid_ones_are_not_under_traffic() -> any
     haproxy.set_weight_by_hand("app", "green", 7).await?;
     becomes(&haproxy, "app", 70, 34).await?;
     fs::remove_file(weightd.dir().join("weightd.toml"))?;
-    hup(&mut weightd, &["ERROR", REFUSED, "failed to read the configuration"]).await?;
+    send_hup(&mut weightd, &["ERROR", REFUSED, "failed to read the configuration"]).await?;
 
     // Settings that need a restart are named. The other settings of the same file are applied.
     let later = good.replace("\"info\"", "\"debug\"").replace("\"lb1\"", "\"lb2\"");
     weightd.write(&format!("mode = \"observe\"\n{later}"))?;
-    let line = hup(&mut weightd, &[" WARN", APPLIED, "need a restart"]).await?;
+    let line = send_hup(&mut weightd, &[" WARN", APPLIED, "need a restart"]).await?;
     assert!(line.contains("keys=\"mode, node\"") && line.contains("hint="), "{line}");
     put(&consul, "app", 60, 40).await?;
     becomes(&haproxy, "app", 60, 40).await?;
     weightd.write(&later.replace("\"lb2\"", "\"lb1\""))?;
-    hup(&mut weightd, &[" INFO", APPLIED, "in force"]).await?;
+    send_hup(&mut weightd, &[" INFO", APPLIED, "in force"]).await?;
     traffic.count().expect_no_failure()
 }
 
@@ -123,7 +123,7 @@ async fn a_reload_never_cancels_a_blocked_query() -> anyhow::Result<()> {
     converged(&weightd).await?;
     let before = requests(&weightd).await?;
     for _ in 0..10 {
-        hup(&mut weightd, &[APPLIED]).await?;
+        send_hup(&mut weightd, &[APPLIED]).await?;
     }
     stays(&haproxy, "app", 70, 30).await?;
     // Each reload sends one plain read beside the blocked query, with the new identity. The timer may add one more.
@@ -154,7 +154,7 @@ async fn a_new_token_is_used_at_once() -> anyhow::Result<()> {
     stays(&haproxy, "app", 0, 100).await?;
     let text = edited(&weightd, &[(&blind, &node)])?;
     weightd.write(&text)?;
-    hup(&mut weightd, &[APPLIED]).await?;
+    send_hup(&mut weightd, &[APPLIED]).await?;
     let start = Instant::now();
     becomes(&haproxy, "app", 100, 0).await?;
     println!("another token: in force {:?} after SIGHUP", start.elapsed());
@@ -170,7 +170,7 @@ async fn a_new_token_is_used_at_once() -> anyhow::Result<()> {
     consul_is(&weightd, "held", Some("denied")).await?;
     let text = edited(&weightd, &[(&node, &http.new_token("node").await?)])?;
     weightd.write(&text)?;
-    hup(&mut weightd, &[APPLIED]).await?;
+    send_hup(&mut weightd, &[APPLIED]).await?;
     becomes(&haproxy, "app", 60, 40).await
 }
 
@@ -221,7 +221,7 @@ async fn constant_changes_do_not_starve_other_tasks() -> anyhow::Result<()> {
     });
     // SIGHUP, the resync that corrects drift, the state on disk, and status.
     for _ in 0..3 {
-        hup(&mut weightd, &[" INFO", APPLIED, "in force"]).await?;
+        send_hup(&mut weightd, &[" INFO", APPLIED, "in force"]).await?;
         haproxy.set_weight_by_hand("other", "green", 99).await?;
         becomes(&haproxy, "other", 70, 30).await?;
     }

@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// One backend for each reason, with the reason's code.
-const UNTRUE: [(&str, &str, &[&str], &str); 6] = [
+const INEXACT: [(&str, &str, &[&str], &str); 6] = [
     ("least", "leastconn", &["balance leastconn"], ""),
     ("fills", "first", &["balance first"], ""),
     ("hashed", "hash", &["balance hdr(X-User)", "hash-type consistent"], ""),
@@ -23,20 +23,20 @@ fn body(name: &str, lines: &[&str], options: &str) -> String {
 
 #[tokio::test]
 async fn inexact_shares_are_logged_once_per_process_and_do_not_prevent_convergence() -> anyhow::Result<()> {
-    let mut all: String = UNTRUE.iter().map(|(name, _, lines, options)| body(name, lines, options)).collect();
+    let mut all: String = INEXACT.iter().map(|(name, _, lines, options)| body(name, lines, options)).collect();
     all += &body("plain", &["balance roundrobin"], "");
     let (consul, mut haproxy) = servers(&all).await?;
     let weightd = Settings::new(&consul, &haproxy).set("reconcile.resync", "1s").start().await?;
-    let names = || UNTRUE.iter().map(|(name, ..)| *name).chain(["plain"]);
+    let names = || INEXACT.iter().map(|(name, ..)| *name).chain(["plain"]);
     for name in names() {
         put(&consul, name, 90, 10).await?;
     }
-    for (name, word, ..) in UNTRUE {
+    for (name, word, ..) in INEXACT {
         reason(&weightd, name, word).await?;
     }
     becomes(&haproxy, "plain", 90, 10).await?;
     converged(&weightd).await?;
-    for (name, word, ..) in UNTRUE {
+    for (name, word, ..) in INEXACT {
         let status = weightd.backend(name).await?;
         assert_eq!(
             (status["state"].as_str(), status["reasons"].as_array().map(Vec::len)),
@@ -48,7 +48,7 @@ async fn inexact_shares_are_logged_once_per_process_and_do_not_prevent_convergen
     assert_eq!(weightd.backend("plain").await?["reasons"].as_array().map(Vec::len), Some(0));
 
     haproxy.reload_again().await?;
-    for (_, word, ..) in UNTRUE {
+    for (_, word, ..) in INEXACT {
         eventually(SOON, "it is logged again for another process", async || {
             let logged = lines(&weightd, &[&format!("reason={word}")]);
             ensure!(logged.len() == 2, "{logged:#?}");

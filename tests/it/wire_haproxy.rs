@@ -185,7 +185,7 @@ impl Rig {
     /// Waits until the fake has received this command.
     async fn until_heard(&self, text: &str) -> anyhow::Result<()> {
         eventually(SOON, "HAProxy received the command", async || {
-            ensure!(self.haproxy.model(|m| m.heard(text)), "{:?}", self.haproxy.model(|m| m.lines.clone()));
+            ensure!(self.haproxy.model(|m| m.received(text)), "{:?}", self.haproxy.model(|m| m.lines.clone()));
             Ok(())
         })
         .await

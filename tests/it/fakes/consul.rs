@@ -119,7 +119,7 @@ impl FakeConsul {
 
     /// The present answer for this prefix.
     pub fn answer(&self, prefix: &str) -> Answer {
-        self.inner.lock().answer(&Asked::Below(prefix.to_owned()))
+        self.inner.lock().answer(&Subject::Below(prefix.to_owned()))
     }
 
     /// Replaces all data by this key with this index. Blocked queries are not woken.
@@ -156,7 +156,7 @@ impl FakeConsul {
 
     /// Fails if more than one blocking query and one plain read were ever open at a time, or if the client cancelled a
     /// blocking query.
-    pub fn expect_no_slot_wasted(&self) {
+    pub fn expect_no_extra_requests(&self) {
         let state = self.inner.lock();
         assert!(state.most_open[0] <= 1 && state.most_open[1] <= 1, "open at a time: {:?}", state.most_open);
         assert_eq!(state.abandoned, 0, "blocked queries that their client gave up");
@@ -177,7 +177,7 @@ impl Inner {
 
 /// The subject of a request.
 #[derive(Debug, Clone)]
-enum Asked {
+enum Subject {
     /// One key.
     Key(String),
     /// All keys with this prefix.
@@ -186,7 +186,7 @@ enum Asked {
     Names(String),
 }
 
-impl Asked {
+impl Subject {
     fn of(path: &str, query: &str) -> Self {
         let has = |wanted: &str| query.split('&').any(|pair| pair.split('=').next() == Some(wanted));
         match (has("keys"), has("recurse")) {
@@ -205,16 +205,16 @@ impl Asked {
 }
 
 impl State {
-    fn answer(&self, asked: &Asked) -> Answer {
-        let below: Vec<_> = self.keys.iter().filter(|(key, _)| asked.includes(key)).collect();
-        let deleted = self.deleted.iter().filter(|(key, _)| asked.includes(key)).map(|(_, index)| *index).max();
+    fn answer(&self, subject: &Subject) -> Answer {
+        let below: Vec<_> = self.keys.iter().filter(|(key, _)| subject.includes(key)).collect();
+        let deleted = self.deleted.iter().filter(|(key, _)| subject.includes(key)).map(|(_, index)| *index).max();
         let newest = below.iter().map(|(_, (_, index))| *index).max();
         // Without a key and a tombstone, the index is that of the whole table: any write wakes the query.
         let index = newest.max(deleted).unwrap_or(self.index);
         if below.is_empty() {
             return Answer { status: 404, index, body: String::new() };
         }
-        if let Asked::Names(prefix) = asked {
+        if let Subject::Names(prefix) = subject {
             let name = |key: &str| match key[prefix.len()..].split_once('/') {
                 Some((name, _)) => format!("\"{prefix}{name}/\""),
                 None => format!("\"{key}\""),
@@ -270,7 +270,7 @@ async fn serve(Shared(inner): Shared<Arc<Inner>>, request: Request) -> Response<
     };
     let index = parameter("index").and_then(|index| index.parse().ok()).unwrap_or(0);
     let wait = parameter("wait").and_then(|wait| wait.strip_suffix("ms")?.parse().ok()).unwrap_or(300_000);
-    let asked = Asked::of(uri.path().trim_start_matches("/v1/kv/"), uri.query().unwrap_or_default());
+    let subject = Subject::of(uri.path().trim_start_matches("/v1/kv/"), uri.query().unwrap_or_default());
     let headers = request
         .headers()
         .iter()
@@ -283,8 +283,8 @@ async fn serve(Shared(inner): Shared<Arc<Inner>>, request: Request) -> Response<
     };
     let mut open = Open::new(&inner, usize::from(index == 0));
     let (answer, fault) = match scripted {
-        Some(fault) => (inner.lock().answer(&asked), Some(fault)),
-        None => wait_for_it(&inner, &asked, index, Duration::from_millis(wait)).await,
+        Some(fault) => (inner.lock().answer(&subject), Some(fault)),
+        None => blocking_answer(&inner, &subject, index, Duration::from_millis(wait)).await,
     };
     open.answered = true;
     match fault {
@@ -294,14 +294,14 @@ async fn serve(Shared(inner): Shared<Arc<Inner>>, request: Request) -> Response<
 }
 
 /// Consul's behaviour: answers at once if there is a newer index, else at the next change, else after the wait.
-async fn wait_for_it(inner: &Inner, asked: &Asked, index: u64, wait: Duration) -> (Answer, Option<Fault>) {
+async fn blocking_answer(inner: &Inner, subject: &Subject, index: u64, wait: Duration) -> (Answer, Option<Fault>) {
     let mut changed = inner.changed.subscribe();
     // Consul adds a random part up to a sixteenth. The fake always adds the maximum: the hardest case for a deadline.
     let until = Instant::now() + wait + wait / 16;
     loop {
         {
             let mut state = inner.lock();
-            let answer = state.answer(asked);
+            let answer = state.answer(subject);
             if let Some(fault) = &state.standing {
                 return (answer, Some(fault.clone()));
             }

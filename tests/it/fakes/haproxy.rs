@@ -91,7 +91,7 @@ impl FakeHaproxy {
     }
 
     /// Removes the script.
-    pub fn behave(&self) {
+    pub fn clear_script(&self) {
         lock(&self.shared).script = None;
     }
 

@@ -183,12 +183,12 @@ impl Model {
     }
 
     /// Resets the record of the client's raises: the desired state has changed, so the client may drop a failed raise.
-    pub fn wants_changed(&mut self) {
+    pub fn desired_changed(&mut self) {
         self.backends.values_mut().flat_map(|b| &mut b.servers).for_each(|s| s.raised_to = None);
     }
 
     /// Whether any received line contains this text.
-    pub fn heard(&self, text: &str) -> bool {
+    pub fn received(&self, text: &str) -> bool {
         self.lines.iter().any(|line| line.contains(text))
     }
 
@@ -219,17 +219,17 @@ impl Model {
             ["show", "stat", id, "6", "-1"] => self.stat(id),
             ["show", "servers", "state", backend] => self.state(backend),
             ["set", "server", path, "weight", weight] => {
-                let Some((backend, server)) = path.split_once('/') else { return self.outside(command) };
-                let Some(weight) = plain(weight) else { return self.outside(command) };
+                let Some((backend, server)) = path.split_once('/') else { return self.unknown_command(command) };
+                let Some(weight) = plain(weight) else { return self.unknown_command(command) };
                 self.set(backend, server, weight, lowered)
             }
-            _ => return self.outside(command),
+            _ => return self.unknown_command(command),
         };
         text + "\n"
     }
 
-    fn outside(&mut self, command: &str) -> String {
-        self.violations.push(format!("outside the vocabulary: {command:?}"));
+    fn unknown_command(&mut self, command: &str) -> String {
+        self.violations.push(format!("unknown command: {command:?}"));
         "Unknown command.\n\n\n".to_owned()
     }
 

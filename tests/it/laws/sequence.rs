@@ -31,7 +31,7 @@ enum Event {
     /// Consul gets these bytes as the document.
     Garbage(Vec<u8>),
     /// Consul gets an almost valid document.
-    Nearly(&'static str),
+    AlmostValid(&'static str),
     /// Consul gets such a key below the prefix with these bytes; the backend's own keys stay.
     Stray(String, Vec<u8>),
     /// All keys of the backend are deleted.
@@ -50,7 +50,7 @@ enum Event {
 
 impl Event {
     /// Whether the event concerns HAProxy, so that Consul's data stay the same.
-    fn is_haproxys(&self) -> bool {
+    fn is_about_haproxy(&self) -> bool {
         matches!(self, Self::Health { .. } | Self::Hand { .. } | Self::Quirk { .. } | Self::Reload)
     }
 }
@@ -62,7 +62,7 @@ fn weights() -> impl Strategy<Value = Vec<(&'static str, u16)>> {
 }
 
 fn event() -> impl Strategy<Value = Event> {
-    const NEARLY: [&str; 9] = [
+    const ALMOST_VALID: [&str; 9] = [
         r#"{"weights":{}}"#,
         r#"{"weights":{"blue":257}}"#,
         r#"{"weights":{"blue":-1,"green":0}}"#,
@@ -79,7 +79,7 @@ fn event() -> impl Strategy<Value = Event> {
         2 => weights().prop_map(Event::Leaves),
         1 => Just(Event::Release),
         3 => vec(any::<u8>(), 0..40).prop_map(Event::Garbage),
-        3 => select(NEARLY.to_vec()).prop_map(Event::Nearly),
+        3 => select(ALMOST_VALID.to_vec()).prop_map(Event::AlmostValid),
         2 => ("\\PC{0,12}", vec(any::<u8>(), 0..10)).prop_map(|(key, value)| Event::Stray(key, value)),
         2 => Just(Event::Absent),
         6 => (0..3usize, select(vec![0u8, 2, 2]), select(vec![0u32, 0, 0, 1, 8]), prop::bool::weighted(0.8))
@@ -119,7 +119,8 @@ impl World {
         }
     }
 
-    /// Writes the keys of the backend, and possibly another key. Returns the valid document, if there is one.
+    /// Passes the keys of the backend, and possibly another key, to the session. Returns the valid document, if there is
+    /// one.
     fn consul(&mut self, stray: Option<(String, Vec<u8>)>) -> Option<Arc<Desired>> {
         self.index += 1;
         let keys = self.keys.iter().cloned().chain(stray);
@@ -161,7 +162,7 @@ impl World {
                 self.keys = vec![("app".to_owned(), bytes.clone())];
                 None
             }
-            Event::Nearly(text) => {
+            Event::AlmostValid(text) => {
                 self.keys = vec![("app".to_owned(), text.as_bytes().to_vec())];
                 None
             }
@@ -199,14 +200,14 @@ impl World {
     /// Reads everything and applies the result. Returns the number of weights that were sent.
     fn sync(&mut self) -> usize {
         let lines = self.model.lines.len();
-        // A reading may be repeated after a moment.
+        // Advances the clock, so that the session accepts another reading.
         self.now = self.now + Duration::from_millis(1);
         self.session.refresh(Duration::ZERO, self.now);
         for _ in 0..1000 {
             let before = self.accepted();
             let step = self.session.next(self.now);
             if self.accepted() != before {
-                self.model.wants_changed();
+                self.model.desired_changed();
             }
             let line = match &step {
                 Step::Ask(line) => line.line(),
@@ -226,7 +227,7 @@ impl World {
             let before = self.accepted();
             self.session.answer(Ok(answer), self.now);
             if self.accepted() != before {
-                self.model.wants_changed();
+                self.model.desired_changed();
             }
         }
         panic!("the session does not become idle: {:?}", self.model.lines.last());
@@ -262,12 +263,12 @@ proptest! {
         for (event, seen) in &events {
             let valid = world.happen(event);
             // An event of HAProxy may become visible only after the next event of Consul.
-            if !seen && event.is_haproxys() {
+            if !seen && event.is_about_haproxy() {
                 reloaded |= matches!(event, Event::Reload);
                 continue;
             }
-            let says_nothing = matches!(event, Event::Garbage(_) | Event::Nearly(_) | Event::Absent);
-            prop_assert!(!says_nothing || valid.is_none(), "{event:?} is a document");
+            let no_document = matches!(event, Event::Garbage(_) | Event::AlmostValid(_) | Event::Absent);
+            prop_assert!(!no_document || valid.is_none(), "{event:?} is a document");
             if valid.is_some() {
                 leaves = !world.keys.iter().any(|(key, _)| key == "app");
             }
@@ -278,7 +279,7 @@ proptest! {
             let after = world.accepted();
 
             // Only an explicit, valid document changes the accepted weights. A deleted document changes nothing.
-            prop_assert!(!says_nothing || after == before, "{event:?} changed what is accepted");
+            prop_assert!(!no_document || after == before, "{event:?} changed what is accepted");
             if after != before
                 && let Some(after) = &after
             {

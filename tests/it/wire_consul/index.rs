@@ -14,7 +14,7 @@ async fn a_change_is_published_at_once_and_an_answer_without_a_change_is_not() -
     following.expect_published(&[10, 20]);
     assert_eq!(following.errors(), BTreeMap::new());
     assert!(following.requests().iter().filter(|r| r.index > 0).all(|r| r.uri.contains("wait=55000ms")));
-    following.consul.expect_no_slot_wasted();
+    following.consul.expect_no_extra_requests();
     Ok(())
 }
 
@@ -56,7 +56,7 @@ async fn an_index_ahead_of_consul_is_corrected_by_the_plain_read() -> anyhow::Re
     following.pass(SECOND * 34).await;
     following.expect_published(&[90, 5]);
     assert_eq!(following.consul.blocked(), 1, "the query is still blocked");
-    following.consul.expect_no_slot_wasted();
+    following.consul.expect_no_extra_requests();
     Ok(())
 }
 
@@ -71,7 +71,7 @@ async fn a_late_answer_of_an_overtaken_query_is_not_used() -> anyhow::Result<()>
     following.pass(SECOND).await;
     following.expect_published(&[90, 5]);
     assert_eq!(following.requests().last().map(|r| r.index), Some(7));
-    following.consul.expect_no_slot_wasted();
+    following.consul.expect_no_extra_requests();
     Ok(())
 }
 
@@ -88,7 +88,7 @@ async fn a_failed_plain_read_does_not_make_a_late_answer_valid() -> anyhow::Resu
         following.consul.force(answer(52, 90));
         following.pass(SECOND).await;
         following.expect_published(&[90, 5]);
-        following.consul.expect_no_slot_wasted();
+        following.consul.expect_no_extra_requests();
     }
     Ok(())
 }
@@ -115,6 +115,6 @@ async fn plain_reads_pass_a_blocked_query_every_ten_seconds() -> anyhow::Result<
         // 10 s, with a jitter of an eighth.
         assert!((8_700..=11_400).contains(&(pair[1] - pair[0]).as_millis()), "{plain:?}");
     }
-    following.consul.expect_no_slot_wasted();
+    following.consul.expect_no_extra_requests();
     Ok(())
 }

@@ -25,7 +25,7 @@ async fn each_backend_is_read_separately_and_changes_still_arrive() -> anyhow::R
         following.put(30).await;
         following.pass(SECOND / 10).await;
         following.expect_published(&[10, 20, 30]);
-        following.consul.expect_no_slot_wasted();
+        following.consul.expect_no_extra_requests();
     }
     Ok(())
 }

@@ -29,7 +29,7 @@ async fn an_unusable_answer_publishes_nothing_and_is_reported() -> anyhow::Resul
         following.expect_published(&expected);
     }
     assert!(target.requests().is_empty(), "a redirect was followed");
-    following.consul.expect_no_slot_wasted();
+    following.consul.expect_no_extra_requests();
     Ok(())
 }
 
@@ -47,7 +47,7 @@ async fn an_unusable_answer_to_a_plain_read_publishes_nothing_and_does_not_affec
         following.put(20).await;
         following.expect_published(&[10, 20]);
         assert_eq!(following.held(), None, "{name}");
-        following.consul.expect_no_slot_wasted();
+        following.consul.expect_no_extra_requests();
     }
     assert!(target.requests().is_empty(), "a redirect was followed");
     Ok(())
@@ -85,7 +85,7 @@ async fn a_connection_that_ends_between_two_queries_is_no_error() -> anyhow::Res
     }
     following.expect_published(&expected);
     assert_eq!(following.errors(), BTreeMap::new());
-    following.consul.expect_no_slot_wasted();
+    following.consul.expect_no_extra_requests();
     Ok(())
 }
 

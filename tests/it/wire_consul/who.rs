@@ -87,7 +87,7 @@ async fn a_token_that_a_plain_read_finds_rejected_is_replaced_while_the_query_is
     assert_eq!(last.map(|r| (r.index, r.headers["x-consul-token"].clone())), Some((0, "new".to_owned())));
     following.put(20).await;
     following.expect_published(&[10, 20]);
-    following.consul.expect_no_slot_wasted();
+    following.consul.expect_no_extra_requests();
     Ok(())
 }
 

@@ -25,7 +25,7 @@ async fn survives(
         Ok(())
     })
     .await?;
-    rig.haproxy.behave();
+    rig.haproxy.clear_script();
     rig.until_up().await?;
     rig.until_weights("app", &[80, 20]).await?;
     rig.end().await
@@ -78,7 +78,7 @@ async fn a_missing_column_is_reported() -> anyhow::Result<()> {
         rig.desire(&[("app", &weights(&[("blue", 0), ("green", 100)]))])?;
         let detail = rig.until_unreadable("app").await?;
         assert!(detail.contains(column), "{detail}");
-        assert!(!rig.haproxy.model(|m| m.heard("set server")));
+        assert!(!rig.haproxy.model(|m| m.received("set server")));
         rig.end().await?;
     }
     // Without the roles, it is unknown which servers are backups.
@@ -91,8 +91,8 @@ async fn a_missing_column_is_reported() -> anyhow::Result<()> {
         rig.desire(&[("app", &weights(&[("blue", 50), ("green", 50)]))])?;
         let detail = rig.until_unreadable("app").await?;
         assert!(detail.contains(column), "{detail}");
-        assert!(!rig.haproxy.model(|m| m.heard("set server")));
-        rig.haproxy.behave();
+        assert!(!rig.haproxy.model(|m| m.received("set server")));
+        rig.haproxy.clear_script();
         rig.until_weights("app", &[50, 50]).await?;
         rig.end().await?;
     }
@@ -148,7 +148,7 @@ async fn a_hanging_haproxy_is_abandoned_after_two_seconds_and_asked_again() -> a
         let since = Instant::now();
         rig.until_down("timeout").await?;
         assert!(since.elapsed() > Duration::from_millis(1900) && since.elapsed() < Duration::from_secs(4));
-        rig.haproxy.behave();
+        rig.haproxy.clear_script();
         rig.desire(&[("app", &weights(&[("blue", 80), ("green", 20)]))])?;
         rig.until_weights("app", &[80, 20]).await?;
         rig.end().await?;

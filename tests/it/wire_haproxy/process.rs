@@ -75,7 +75,7 @@ async fn an_answer_of_an_old_process_is_not_used() -> anyhow::Result<()> {
     .await?;
     always(A_WHILE, "nothing is set in an old process", async || {
         ensure!(rig.haproxy.model(|m| m.weights("app")) == [90, 10]);
-        ensure!(!rig.haproxy.model(|m| m.heard("weight 0")));
+        ensure!(!rig.haproxy.model(|m| m.received("weight 0")));
         ensure!(!rig.converged(), "converged");
         Ok(())
     })
@@ -96,7 +96,7 @@ async fn several_processes_behind_one_socket_are_refused_with_a_reason() -> anyh
     rig.desire(&[("app", &weights(&SHIFT))])?;
     rig.until_down("nbproc").await?;
     always(A_WHILE, "nothing is set", async || {
-        ensure!(!rig.haproxy.model(|m| m.heard("set server")));
+        ensure!(!rig.haproxy.model(|m| m.received("set server")));
         Ok(())
     })
     .await?;
@@ -115,7 +115,7 @@ async fn a_socket_with_a_low_level_is_reported_and_nothing_is_sent() -> anyhow::
         rig.desire(&[("app", &weights(&SHIFT))])?;
         rig.until_down("not_admin").await?;
         always(A_WHILE, "nothing is set", async || {
-            ensure!(!rig.haproxy.model(|m| m.heard("set server")));
+            ensure!(!rig.haproxy.model(|m| m.received("set server")));
             Ok(())
         })
         .await?;

@@ -52,7 +52,7 @@ async fn a_static_algorithm_keeps_its_weights_and_is_not_retried_endlessly() -> 
         assert_eq!(rig.reasons("app"), ["unsupported"]);
         let sets = rig.haproxy.model(|m| m.lines.iter().filter(|l| l.contains("set server")).count());
         assert_eq!(sets, 1, "a static algorithm stays static");
-        assert!(!rig.haproxy.model(|m| m.heard("app/blue weight 0")));
+        assert!(!rig.haproxy.model(|m| m.received("app/blue weight 0")));
         // A new process may have another algorithm.
         rig.haproxy.model(|m| {
             m.reload();
@@ -73,7 +73,7 @@ async fn a_raise_without_effect_is_never_followed_by_a_zero() -> anyhow::Result<
         rig.desire(&[("app", &weights(&SHIFT))])?;
         rig.until_heard("set server app/green weight 100").await?;
         rig.never_converges("app", &[100, 0]).await?;
-        assert!(!rig.haproxy.model(|m| m.heard("app/blue weight 0")));
+        assert!(!rig.haproxy.model(|m| m.received("app/blue weight 0")));
         let sets = rig.haproxy.model(|m| m.lines.iter().filter(|l| l.contains("set server")).count());
         assert!((2..=20).contains(&sets), "retried at each resync: {sets}");
         rig.haproxy.model(|m| m.server("app", "green").quirk = None);
