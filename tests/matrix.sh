@@ -1,11 +1,11 @@
 #!/bin/sh
-# Runs the integration tests on each version of HAProxy that is promised: the
-# packages of four releases of Debian, each with its own libraries, unpacked at
+# Runs the integration tests on each supported version of HAProxy: the packages
+# of four releases of Debian, each with its own libraries, unpacked at
 # target/servers/RELEASE, see tests/packages.sh. The tests must be built.
 #
 # usage: [RELEASES="bullseye sid"] tests/matrix.sh [ARGUMENT OF THE TEST PROGRAM]...
 #
-# stdout: a line for each version. stderr: progress, and what went wrong.
+# stdout: one line per version. stderr: progress and errors.
 set -eu
 
 cd "$(dirname "$0")/.."
@@ -22,7 +22,7 @@ use() {
     bin=$servers/bin
 }
 
-# The usual case has nothing to download.
+# Usually there is nothing to download.
 missing=
 for release in $releases; do
     use "$release"
@@ -35,7 +35,7 @@ if [ -n "$missing" ]; then
         use "$release"
         from_release haproxy "$release" main || {
             complain
-            say "no haproxy of $release: it takes a Debian, whose mirror still has that release"
+            say "no haproxy of $release: run this on Debian with a mirror that has $release"
             exit 1
         }
         rm -f "$work/errors"
@@ -62,11 +62,11 @@ for release in $releases; do
     passed=$(count passed)
     run=$((passed + $(count failed)))
     echo "haproxy $version: $passed of $run tests passed, in $(($(date +%s) - start)) s"
-    # What did not run has not passed.
+    # No test that ran is a failure.
     if [ "$ended" != 0 ] || [ "$run" = 0 ]; then
         verdict=1
         sed -n 's/^test \(.*\) \.\.\. FAILED$/matrix: failed: \1/p' "$log" >&2
-        say "all that was said: $log"
+        say "complete output: $log"
     fi
 done
 exit $verdict

@@ -1,27 +1,27 @@
-# Packages of the distribution, unpacked below the target folder and never
-# installed: no root is needed, no service is started, and apt's own files stay
-# as they are. To be read by the scripts beside it, in the project's root:
+# Unpacks packages of the distribution below the target directory, without an
+# installation: this needs no root, starts no service, and changes no file of
+# apt. The other scripts in this directory source it in the project's root:
 #
-#   lock                    first: nobody else downloads, $work is ours
+#   lock                    first: excludes other downloads, creates $work
 #   from_sources NAME [PACKAGE]
-#                           a package of the machine's own sources
+#                           a package from the machine's own sources
 #   from_release NAME RELEASE COMPONENT...
-#                           one of another release of the same distribution
-#   system                  which that is, and its release
-#   complain                why there is none
+#                           a package of another release of the distribution
+#   system                  the distribution and its release
+#   complain                prints apt's errors
 #
-# Both put the program at $bin/NAME and its package at $servers/NAME.
+# Both from_* put the program at $bin/NAME and its package at $servers/NAME.
 # shellcheck shell=sh
 
-# apt's answers are read below, so they have to be in one language.
+# The code below parses apt's output, so the language must be fixed.
 export LC_ALL=C
 
-# Cargo reads a relative target directory from where it is started, which for
-# the Makefile is the project's root: here too.
+# A relative target directory is relative to the project's root, as for cargo in
+# the Makefile.
 servers=${CARGO_TARGET_DIR:-target}/servers
 bin=$servers/bin
 
-# What to call this script.
+# The name of this script in messages.
 script=${0##*/}
 script=${script%.sh}
 
@@ -29,7 +29,7 @@ say() {
     echo "$script: $*" >&2
 }
 
-# The version a program says it has; fails when it does not run.
+# The version that a program prints; fails if the program does not run.
 # usage: version haproxy|consul|systemd-analyze PROGRAM
 version() {
     [ -x "$2" ] || return 1
@@ -47,12 +47,12 @@ version() {
     echo "${banner%% *}"
 }
 
-# Test programs may be started side by side; one of them downloads.
+# Several test programs may run at the same time; only one downloads.
 lock() {
     mkdir -p "$servers"
     exec 9>"$servers/.lock"
     flock 9
-    # What a killed run left behind: with the lock held it is nobody's.
+    # The files of a killed run. With the lock, no other run uses them.
     rm -rf "$servers"/.new.*
     work=$(mktemp -d "$(cd "$servers" && pwd)/.new.XXXXXX")
     trap 'rm -rf "$work"' EXIT
@@ -61,9 +61,9 @@ lock() {
     trap 'exit 143' TERM
 }
 
-# --- apt, with everything it writes below $work -----------------------------
+# --- apt, which writes only below $work --------------------------------------
 
-# usage: apt_get CONFIG ARGUMENT...; what it says is kept for `complain`.
+# usage: apt_get CONFIG ARGUMENT...; stores its output for `complain`.
 apt_get() {
     conf=$work/$1.conf
     shift
@@ -76,19 +76,19 @@ complain() {
 }
 
 # usage: configure NAME, with more settings on stdin.
-# Read after the machine's own configuration, so proxies, sources, pins and
-# keys stay those of the machine.
+# apt reads it after the machine's own configuration, so the machine's proxies,
+# sources, pins and keys stay valid.
 configure() {
     mkdir -p "$work/$1/lists/partial" "$work/$1/archives/partial" "$work/$1/log"
     {
         cat <<CONF
-// Nothing is locked because nothing shared is written.
+// No lock, because nothing shared is written.
 Debug::NoLocking "true";
-// The sandbox user of apt may not be able to enter the project's folder.
+// The sandbox user of apt may not be able to open the project's directory.
 APT::Sandbox::User "root";
 APT::Install-Recommends "false";
 Acquire::Languages "none";
-// One source that does not answer must not hold up the others for long.
+// A source that does not answer must not delay the others for long.
 Acquire::Retries "2";
 Acquire::http::Timeout "20";
 Acquire::https::Timeout "20";
@@ -97,12 +97,12 @@ Dir::Cache::archives "$work/$1/archives";
 Dir::Cache::pkgcache "";
 Dir::Cache::srcpkgcache "";
 Dir::Log "$work/$1/log";
-// As root these would act on the machine's own caches.
+// As root, these would change the machine's own caches.
 #clear APT::Update::Pre-Invoke;
 #clear APT::Update::Post-Invoke;
 #clear APT::Update::Post-Invoke-Success;
 CONF
-        # Only the package lists are wanted, not what apt-file and the like add.
+        # Only the package lists, without the lists of apt-file and similar tools.
         apt-config dump 2>/dev/null |
             sed -n 's/^\(Acquire::IndexTargets::deb::[^: ]*\)::MetaKey .*/\1/p' |
             while read -r target; do
@@ -113,7 +113,7 @@ CONF
     } >"$work/$1.conf"
 }
 
-# The lists to look packages up in: the machine's while they serve, then ours.
+# The lists in use: first the machine's; if they are outdated, private ones.
 lists=
 use_machine_lists() {
     configure machine </dev/null
@@ -133,14 +133,14 @@ use_private_lists() {
 Dir::State::lists "$work/private/lists";
 CONF
     lists=private
-    # A source that fails is of no interest if the others have the package.
+    # A failed source does not matter if another one has the package.
     apt_get private update || true
 }
 
-# usage: start NAME [LOADER]: writes the program that starts servers/NAME.
+# usage: start NAME [LOADER]: writes the script that starts servers/NAME.
 start() {
     libs=
-    # systemd keeps a library of its own beside the others.
+    # systemd has a private library next to the others.
     for dir in "$tree"/lib/*-linux-* "$tree"/usr/lib/*-linux-* "$tree"/usr/lib \
         "$tree"/lib/systemd "$tree"/usr/lib/*-linux-*/systemd "$tree"/usr/lib/systemd; do
         for file in "$dir"/*.so*; do
@@ -151,13 +151,13 @@ start() {
     mkdir -p "$work/bin"
     {
         echo '#!/bin/sh'
-        # Relative to itself, so that the target folder can be moved or copied.
+        # Relative to the script, so that the target directory can be moved or copied.
         echo "bin=\$(CDPATH='' cd -- \"\${0%/*}\" && pwd)"
         echo "tree=\${bin%/*}/$1"
-        # `exec`, so that the pid is the server's.
+        # With `exec`, the pid is the pid of the server.
         if [ -n "${2-}" ]; then
-            # On a reload HAProxy starts itself anew by the name it was given: that has to lead here again, and
-            # the shell that reads this must not find those libraries in its environment.
+            # On a reload, HAProxy executes argv[0] again. That must be this script, and the shell that reads the
+            # script must not have these libraries in its environment.
             echo "exec \"\$tree/$2\" --library-path \"${libs#:}\" --argv0 \"\$bin/$1\" \"\$tree/$program\" \"\$@\""
         else
             [ -z "$libs" ] || echo "export LD_LIBRARY_PATH=\"${libs#:}\${LD_LIBRARY_PATH:+:\$LD_LIBRARY_PATH}\""
@@ -167,16 +167,16 @@ start() {
     chmod +x "$work/bin/$1"
 }
 
-# usage: unpack NAME CONFIG: the downloaded packages become servers/NAME, with
-# a program in servers/bin that starts it, if that works.
+# usage: unpack NAME CONFIG: unpacks the downloaded packages to servers/NAME and
+# writes a script to servers/bin that starts the program. Fails if it does not run.
 unpack() {
-    # Beside bin, as they will be.
+    # Next to bin, as in the final place.
     tree=$work/$1
     rm -rf "$tree"
     mkdir "$tree"
     for deb in "$work/$2/archives"/*.deb; do
         case ${deb##*/} in
-        # The machine's loader fits the machine's C library only.
+        # The machine's loader works only with the machine's C library.
         libc6_* | libc-bin_*) continue ;;
         esac
         dpkg-deb -x "$deb" "$tree" 2>>"$work/errors" || return 1
@@ -190,7 +190,7 @@ unpack() {
 
     start "$1"
     if ! version "$1" "$work/bin/$1" >/dev/null; then
-        # Of a release that is newer than the machine: with its own C library, and the loader that fits that.
+        # A newer release than the machine's needs its own C library and the loader of that library.
         loader=
         for deb in "$work/$2/archives"/libc6_*.deb; do
             [ ! -e "$deb" ] || dpkg-deb -x "$deb" "$tree" 2>>"$work/errors" || return 1
@@ -205,7 +205,7 @@ unpack() {
         rm -rf "${work:?}/bin" "${work:?}/$1"
         return 1
     fi
-    # The program comes last: with it in place the server is complete.
+    # The script is moved last: its presence means that the server is complete.
     mkdir -p "$bin"
     rm -rf "${servers:?}/$1"
     mv -T "$work/$1" "$servers/$1"
@@ -222,7 +222,7 @@ known() {
     [ -n "$candidate" ] && [ "$candidate" != "(none)" ]
 }
 
-# A package of the machine's own sources, with what it needs and lacks here.
+# A package from the machine's own sources, with its missing dependencies.
 # usage: from_sources PROGRAM [PACKAGE]
 from_sources() {
     have_apt || return 1
@@ -231,7 +231,7 @@ from_sources() {
     known "$package" || return 1
     say "downloading $package"
     apt_get "$lists" --download-only install "$package" && unpack "$1" "$lists" && return 0
-    # Lists that are some weeks old name files the mirror has replaced.
+    # Old lists name files that the mirror has replaced.
     [ "$lists" = machine ] || return 1
     use_private_lists
     known "$package" && apt_get private --download-only install "$package" && unpack "$1" private
@@ -244,8 +244,8 @@ system() {
 }
 
 # usage: from_release NAME RELEASE COMPONENT...
-# It comes from the mirror this machine has for its own system, and is believed
-# only if the system's key has signed it.
+# Uses the mirror of this machine's own system, and accepts the package only with
+# a signature of the system's key.
 from_release() {
     have_apt || return 1
     name=$1 release=$2
@@ -266,12 +266,12 @@ from_release() {
 
     [ -n "$lists" ] || use_machine_lists
     say "downloading $name from ${system% *} $release"
-    # apt reads its sources itself, in whichever format they are. Another
-    # archive may have a suite of the same name; the system's key tells them apart.
+    # apt parses its sources in any format. Another archive may have a suite of the
+    # same name; the system's key excludes it.
     apt-get -c "$work/$lists.conf" update --print-uris 2>/dev/null </dev/null |
         sed -nE "s#^'(.*)/dists/(${system#* }|(old)*stable|testing|unstable|sid)/(InRelease|Release)' .*#\1#p" |
         sort -u >"$work/mirrors"
-    # Nothing is installed as far as that release is concerned: what is, is of another.
+    # An empty status: the installed packages are of another release.
     : >"$work/status"
     while read -r mirror; do
         rm -rf "$work/release"

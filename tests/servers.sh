@@ -1,10 +1,10 @@
 #!/bin/sh
-# Puts a real haproxy and a real consul at target/servers/bin/ for the tests and
-# the demo, and systemd-analyze for the tests of the unit: a link to the machine's
-# own program where there is one, else the distribution's package, see
+# Provides a real haproxy and a real consul at target/servers/bin/ for the tests
+# and the demo, and systemd-analyze for the tests of the unit: a link to the
+# installed program if there is one, else the distribution's package, see
 # tests/packages.sh.
 #
-# stdout: one line for each program. stderr: progress, and what went wrong.
+# stdout: one line per program. stderr: progress and errors.
 set -eu
 
 cd "$(dirname "$0")/.."
@@ -22,28 +22,28 @@ report() {
     fi
 }
 
-# The usual case, which has to cost next to nothing.
+# The usual case must be fast.
 report && exit 0
 
 lock
 mkdir -p "$bin"
 report && exit 0
 
-# Links a program that is already on the machine.
+# Links an installed program.
 link() {
     name=$1
     old_ifs=$IFS
     IFS=:
     set -f
-    # The system's folders for servers are not in every user's PATH.
+    # The system's directories for servers are not in every user's PATH.
     # shellcheck disable=SC2086 # PATH is split on purpose
     set -- $PATH /usr/local/sbin /usr/sbin
     set +f
     IFS=$old_ifs
     for dir; do
-        # A relative entry would not survive being written into a link.
+        # A relative entry would be wrong in a link.
         case $dir in /*) ;; *) continue ;; esac
-        # With our own folder in PATH the link would point at itself.
+        # If PATH contains the directory of the links, a link would point to itself.
         # shellcheck disable=SC3013 # dash, bash and busybox have -ef
         [ "$dir" -ef "$bin" ] && continue
         version "$name" "$dir/$name" >/dev/null || continue
@@ -64,20 +64,20 @@ consul_package() {
     esac
 }
 
-# usage: provide NAME HINT COMMAND...: the machine's own program, else what the command brings.
+# usage: provide NAME HINT COMMAND...: links the installed program, else runs the command.
 provide() {
     program_name=$1 hint=$2
     shift 2
     version "$program_name" "$bin/$program_name" >/dev/null && return 0
     link "$program_name" || "$@" || {
         complain
-        say "no $program_name: install it so that it is in PATH ($hint)"
+        say "no $program_name: install it in a directory of PATH ($hint)"
         exit 1
     }
     rm -f "$work/errors"
 }
 
 provide haproxy 'Debian, Ubuntu: the package haproxy' from_sources haproxy
-provide consul 'the program alone is enough' consul_package
+provide consul 'only the program is needed' consul_package
 provide systemd-analyze 'Debian, Ubuntu: apt-get install systemd' from_sources systemd-analyze systemd
 report

@@ -1,10 +1,12 @@
-//! Runs a program as confined as a unit of systemd would run it, as far as that can be had without systemd and without
-//! root: files by Landlock, system calls by seccomp. It replaces itself by the program, which cannot undo it.
+//! Runs a program with the restrictions of a systemd unit that are possible without systemd and without root: files by
+//! Landlock, system calls by seccomp. It executes the program in its own process. The program cannot undo the
+//! restrictions.
 //!
 //! usage: `confine FILTERS READABLE:.. WRITABLE:.. PROGRAM ARGUMENT..`
 //!
-//! FILTERS is a file of seccomp filters in JSON, as the crate seccompiler reads them. They are applied by name. The other
-//! two are lists of paths: all below them may be read and run, or also written, and nothing else may be opened.
+//! FILTERS is a JSON file of seccomp filters in the format of the crate seccompiler. They are applied in the order of
+//! their names. READABLE and WRITABLE are lists of paths: the program may read and run everything below READABLE, and also
+//! write everything below WRITABLE. It may open nothing else.
 
 use std::{
     env,
@@ -20,10 +22,10 @@ use landlock::{
     path_beneath_rules,
 };
 
-/// Of Linux 5.13, the first with Landlock: all that can be read, run, made and written.
+/// The version of Linux 5.13, the first with Landlock: it covers read, execute, create and write.
 const FILES: ABI = ABI::V1;
 
-#[expect(clippy::print_stderr, reason = "what it says is for the one who runs it")]
+#[expect(clippy::print_stderr, reason = "the message is for the user of this program")]
 fn main() -> ExitCode {
     let Err(error) = run();
     eprintln!("confine: {error:#}");
@@ -50,9 +52,9 @@ fn run() -> anyhow::Result<std::convert::Infallible> {
         .create()?
         .add_rules(path_beneath_rules(paths(&readable), AccessFs::from_read(FILES)))?
         .add_rules(path_beneath_rules(paths(&writable), AccessFs::from_all(FILES)))?
-        // Sets no_new_privs too.
+        // Also sets no_new_privs.
         .restrict_self()
-        .context("cannot restrict what files are for (it takes a kernel with Landlock)")?;
+        .context("cannot restrict files: the kernel needs Landlock")?;
     for (name, filter) in &filters {
         seccompiler::apply_filter(filter).with_context(|| format!("cannot apply the filter `{name}`"))?;
     }

@@ -1,6 +1,6 @@
-//! The demo: an application moves from blue to green and back, on a real HAProxy and a real Consul, under traffic.
+//! The demo: an application moves from blue to green and back, with a real HAProxy and a real Consul, under traffic.
 //!
-//! It fails if a request fails, or if the share of green counted from the answers is not what was asked for.
+//! It fails if a request fails, or if the measured share of green differs from the desired share.
 
 #[path = "../harness/mod.rs"]
 pub mod harness;
@@ -18,24 +18,24 @@ use tokio::{
     time::Instant,
 };
 
-/// How many lines of weightd's log are shown when the demo fails.
+/// The number of lines of weightd's log that the demo shows if it fails.
 const LOG_TAIL: usize = 15;
 
 /// Moves an application from blue to green and back, with real programs, in less than a minute
 #[derive(Debug, Parser)]
 #[command(name = "demo")]
 struct Arguments {
-    /// Leave everything running afterwards, until Ctrl-C
+    /// Keep everything running until Ctrl-C
     #[arg(long)]
     keep: bool,
 }
 
-/// One thread, as in weightd: what is shown here needs no more.
+/// One thread, as in weightd: the demo needs no more.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let mut screen = Screen::default();
-    // Whichever ends first, dropping the other ends the programs that it has started.
+    // When one future ends, the other is dropped, which ends its programs.
     let ended = tokio::select! {
         biased;
         ended = run(&arguments, &mut screen) => Some(ended),
@@ -44,12 +44,12 @@ async fn main() -> ExitCode {
     match ended {
         Some(Ok(())) => ExitCode::SUCCESS,
         Some(Err(error)) => {
-            // With standard output gone there is nobody to tell.
+            // If standard output is closed, the message cannot be shown.
             let _ = screen.failure(&format!("{error:#}"));
             ExitCode::FAILURE
         }
         None => {
-            let _ = screen.line("\ninterrupted; nothing is left running");
+            let _ = screen.line("\ninterrupted; no program is left running");
             ExitCode::from(130)
         }
     }
@@ -58,15 +58,18 @@ async fn main() -> ExitCode {
 async fn run(arguments: &Arguments, screen: &mut Screen) -> anyhow::Result<()> {
     let start = Instant::now();
     screen.line("The application \"app\" moves from blue to green and back, under traffic, while")?;
-    screen.line("weightd makes HAProxy follow Consul. All of it runs here, on loopback ports.\n")?;
+    screen.line("weightd sets HAProxy's weights from Consul. All programs run here, on loopback.\n")?;
     screen.live("  starting Consul, HAProxy, blue and green, weightd")?;
-    let mut stage = Stage::set().await?;
+    let mut stage = Stage::start().await?;
     let (blue, green) = stage.configured;
-    screen.fact("haproxy", &format!("has blue {blue}, green {green} in its file: the opposite of what comes first"))?;
-    screen.fact("traffic", "300 requests/s, half of them on a new connection each")?;
+    screen.fact(
+        "haproxy",
+        &format!("has blue {blue}, green {green} in haproxy.cfg: the opposite of the first weights"),
+    )?;
+    screen.fact("traffic", "300 requests/s, half of them on new connections")?;
 
-    let told = story::tell(&mut stage, screen).await;
-    if told.is_err() {
+    let result = story::run(&mut stage, screen).await;
+    if result.is_err() {
         let log = stage.weightd.log();
         let lines = log.lines().collect::<Vec<_>>();
         screen.heading("the end of weightd's log")?;
@@ -74,22 +77,22 @@ async fn run(arguments: &Arguments, screen: &mut Screen) -> anyhow::Result<()> {
             screen.line(line)?;
         }
     }
-    told?;
+    result?;
     if arguments.keep {
-        screen.line(&format!("\n{}", stage.how_to_play().await?))?;
-        // Here Ctrl-C is the way to end it, and no interruption.
+        screen.line(&format!("\n{}", stage.instructions().await?))?;
+        // Ctrl-C is the regular end here.
         tokio::select! {
             watched = story::watch(&stage, screen) => watched?,
-            asked = interruption() => asked?,
+            interrupted = interruption() => interrupted?,
         }
     }
     let took = start.elapsed().as_secs_f64();
     drop(stage);
-    screen.line(&format!("It took {took:.0} s, and nothing is left running."))?;
+    screen.line(&format!("The demo took {took:.0} s. No program is left running."))?;
     Ok(())
 }
 
-/// Waits for a signal that asks this program to end.
+/// Waits for a signal to end this program.
 async fn interruption() -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;

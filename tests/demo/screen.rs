@@ -1,13 +1,13 @@
-//! What the demo shows: lines that stay, and on a terminal one that is drawn again and again.
+//! The output of the demo: permanent lines, and on a terminal one line that is redrawn.
 
 use std::io::{self, IsTerminal as _, Stdout, Write as _};
 
 use anstream::AutoStream;
 use anstyle::{AnsiColor, Style};
 
-/// Columns that every line keeps to.
+/// The maximum width of a line, in columns.
 const WIDTH: usize = 80;
-/// Columns of a bar.
+/// The width of a bar, in columns.
 const BAR: u8 = 26;
 
 const BLUE: Style = AnsiColor::Blue.on_default();
@@ -16,7 +16,7 @@ const BOLD: Style = Style::new().bold();
 const FAINT: Style = Style::new().dimmed();
 const RED: Style = AnsiColor::Red.on_default().bold();
 
-/// Standard output of this process. Colours are left out where nobody would see them or `NO_COLOR` says so.
+/// Standard output of this process. Without colours if it is not a terminal or if `NO_COLOR` is set.
 pub struct Screen {
     out: AutoStream<Stdout>,
     terminal: bool,
@@ -37,25 +37,25 @@ impl Screen {
         self.out.flush()
     }
 
-    /// Writes the heading of a part.
+    /// Writes the heading of a section.
     pub fn heading(&mut self, text: &str) -> io::Result<()> {
         self.line(&format!("\n{BOLD}{text}{BOLD:#}"))
     }
 
-    /// Writes a fact with its name in front.
+    /// Writes a fact with its subject.
     pub fn fact(&mut self, name: &str, text: &str) -> io::Result<()> {
         self.line(&format!("  {FAINT}{name:<9}{FAINT:#} {text}"))
     }
 
-    /// Writes why it failed.
+    /// Writes the error.
     pub fn failure(&mut self, text: &str) -> io::Result<()> {
         self.line(&format!("\n{RED}failed:{RED:#} {text}"))
     }
 
-    /// Draws the line that lives at the bottom. Elsewhere than on a terminal it would be noise.
+    /// Redraws the last line. Does nothing without a terminal.
     pub fn live(&mut self, text: &str) -> io::Result<()> {
         if self.terminal {
-            // Every such line is as long as the one before, so that nothing of that is left.
+            // All such lines have the same length, so the previous line is covered.
             write!(self.out, "\r{text}")?;
             self.drawn = true;
             self.out.flush()?;
@@ -65,7 +65,7 @@ impl Screen {
 
     fn wipe(&mut self) -> io::Result<()> {
         if self.drawn {
-            // Spaces rather than an escape sequence, which is left out where there are no colours.
+            // Spaces, not an escape sequence: anstream removes escape sequences without colours.
             write!(self.out, "\r{:WIDTH$}\r", "")?;
             self.drawn = false;
         }
@@ -73,12 +73,12 @@ impl Screen {
     }
 }
 
-/// A command as somebody would type it.
+/// A command as typed in a shell.
 pub fn command(text: &str) -> String {
     format!("{BOLD}$ {text}{BOLD:#}")
 }
 
-/// Who answers, as a picture with a name at each end. Whoever answers at all has at least one column.
+/// A bar with the shares of blue and green. A side with any traffic has at least one column.
 pub fn bar(green: f64) -> String {
     let width = f64::from(BAR);
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and the width")]

@@ -1,4 +1,4 @@
-//! Everything the demo needs, running.
+//! The running programs of the demo.
 
 use std::path::Path;
 
@@ -6,29 +6,29 @@ use anyhow::Context as _;
 
 use crate::harness::{Apps, Consul, Haproxy, Port, Traffic, Weightd, eventually, traffic::Rate, weightd};
 
-/// Requests a second, half of them on kept connections.
+/// Requests per second, half of them on persistent connections.
 const RATE: Rate = Rate { kept: 150, fresh: 150 };
 
 /// The running programs. They end in this order when this is dropped.
 pub struct Stage {
-    /// Requests to `app`.
+    /// The requests to `app`.
     pub traffic: Traffic,
-    /// What the demo is about.
+    /// The weightd under demonstration.
     pub weightd: Weightd,
-    /// In front of both sides of `app`.
+    /// The HAProxy in front of both sides of `app`.
     pub haproxy: Haproxy,
-    /// Where the frontend of `app` is.
+    /// The port of the frontend of `app`.
     pub web: Port,
-    /// What weightctl writes to.
+    /// The Consul that weightctl writes to.
     pub consul: Consul,
-    /// Blue's and green's weight in its file.
+    /// The weights of blue and green in haproxy.cfg.
     pub configured: (u32, u32),
     _apps: Apps,
 }
 
 impl Stage {
-    /// Starts all of it.
-    pub async fn set() -> anyhow::Result<Self> {
+    /// Starts all programs.
+    pub async fn start() -> anyhow::Result<Self> {
         let (consul, apps) = tokio::try_join!(Consul::start(), Apps::start())?;
         let web = Port::free()?;
         let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("haproxy/demo.cfg");
@@ -43,7 +43,7 @@ impl Stage {
         let from_file = haproxy.weights("app").await?;
         let weight = |server| from_file.get(server).copied().with_context(|| format!("no {server} in demo.cfg"));
         let configured = (weight("blue")?, weight("green")?);
-        // Blue is at 0, and weightd sends nobody to a side that never passed a check.
+        // Blue has weight 0, and weightd accepts only servers that have passed a check.
         haproxy.until_checked("app").await?;
         let weightd = weightd::Settings::new(&consul, &haproxy).start().await?;
         eventually(crate::harness::PATIENCE, "weightd is ready", async || weightd.get("/ready").await).await?;
@@ -51,15 +51,15 @@ impl Stage {
         Ok(Self { traffic, weightd, haproxy, web, consul, configured, _apps: apps })
     }
 
-    /// What to try by hand, while it runs.
-    pub async fn how_to_play(&self) -> anyhow::Result<String> {
+    /// The commands that a user can try while the demo runs.
+    pub async fn instructions(&self) -> anyhow::Result<String> {
         let bin = crate::harness::program::binary("weightctl")?;
-        let bin = bin.parent().context("weightctl lies in a directory")?.display();
+        let bin = bin.parent().context("weightctl has no directory")?.display();
         let (web, socket, api) = (&self.web, self.haproxy.socket(), self.weightd.address());
         let (consul, master) = (self.consul.address(), self.haproxy.master_pid()?);
         let (log, worker) = (self.weightd.dir().join("weightd.log"), self.haproxy.pid().await?);
         Ok(format!(
-            "Everything keeps running until Ctrl-C. In another terminal:\n\
+            "The programs run until Ctrl-C. In another terminal:\n\
              \n\
              \x20 export CONSUL_HTTP_ADDR={consul} WEIGHTD_API={api}\n\
              \x20 export WEIGHTD_SOCKET={control}\n\
@@ -71,13 +71,13 @@ impl Stage {
              \x20 weightctl status --local\n\
              \x20 tail -f {log}\n\
              \n\
-             \x20 # who answers (this and the hand edit below need curl)\n\
+             \x20 # see which side answers (this and the hand edit below need curl)\n\
              \x20 curl -i http://127.0.0.1:{web}/\n\
              \x20 # reload HAProxy (its worker is now {worker})\n\
              \x20 kill -USR2 {master}\n\
-             \x20 # change a weight behind weightd's back; it is put right within 10 s\n\
+             \x20 # change a weight by hand; weightd corrects it within 10 s\n\
              \x20 echo 'set server app/green weight 99' | curl -s --unix-socket $ADMIN telnet://x\n\
-             \x20 # Consul's own pages\n\
+             \x20 # Consul's web interface\n\
              \x20 {consul}/ui\n",
             log = log.display(),
             control = self.weightd.dir().join("run/weightd.sock").display(),

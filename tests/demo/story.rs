@@ -1,4 +1,4 @@
-//! What happens: green from 0 to 100 percent and back, and a reload of HAProxy on the way.
+//! The steps of the demo: green from 0 to 100 percent and back, with one reload of HAProxy.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -11,25 +11,25 @@ use crate::{
     stage::Stage,
 };
 
-/// How long the answers of a phase are counted.
+/// How long the answers of a step are counted.
 const PHASE: Duration = Duration::from_millis(4500);
-/// How far the counted share may be off, in points of a percentage.
+/// The maximum deviation of the measured share, in percentage points.
 const TOLERANCE: f64 = 2.0;
-/// How long weights may take to arrive.
+/// The time limit until HAProxy has new weights.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Over what time the live line counts.
+/// The period that the live line counts.
 const RECENT: Duration = Duration::from_secs(1);
-/// Between two drawings of the live line.
+/// The interval between two updates of the live line.
 const REDRAW: Duration = Duration::from_millis(100);
 
-/// Parts of green, in percent, with the reason that goes into Consul.
+/// The shares of green, in percent, with the reason for the document in Consul.
 const PHASES: [(u32, &str); 5] =
     [(0, "all on blue"), (10, "canary"), (50, "half and half"), (100, "all on green"), (0, "rollback")];
-/// The phase in which HAProxy is reloaded.
+/// The share at which HAProxy is reloaded.
 const RELOADED: u32 = 10;
 
-/// Tells the story.
-pub async fn tell(stage: &mut Stage, screen: &mut Screen) -> anyhow::Result<()> {
+/// Runs all steps.
+pub async fn run(stage: &mut Stage, screen: &mut Screen) -> anyhow::Result<()> {
     let mut worst = 0.0_f64;
     for (number, (green, reason)) in PHASES.into_iter().enumerate() {
         set(stage, screen, green, reason, number == 0).await?;
@@ -42,13 +42,13 @@ pub async fn tell(stage: &mut Stage, screen: &mut Screen) -> anyhow::Result<()> 
     let count = stage.traffic.count();
     count.expect_no_failure()?;
     screen.heading(&format!(
-        "{} requests, none failed; no share was more than {worst:.1} points off.",
+        "{} requests, none failed; the largest deviation of a share was {worst:.1} points.",
         count.answered()
     ))?;
     Ok(())
 }
 
-/// Watches the traffic for as long as the process lives.
+/// Shows the traffic until the process ends.
 pub async fn watch(stage: &Stage, screen: &mut Screen) -> anyhow::Result<()> {
     loop {
         observe(stage, screen, Duration::from_secs(3600)).await?;
@@ -66,7 +66,7 @@ async fn set(stage: &Stage, screen: &mut Screen, green: u32, reason: &str, first
     screen.heading(&command(&format!("weightctl {} --reason '{reason}'", arguments.join(" "))))?;
     arguments.extend(["--reason", reason]);
 
-    // Somebody looks all the time: the weights may be there before weightctl has ended.
+    // Poll in parallel: HAProxy may have the weights before weightctl ends.
     let socket = stage.haproxy.socket();
     let observer = tokio::spawn(async move { until_weights(&socket, "app", &desired, PATIENCE).await });
     let output = stage.consul.weightctl(&arguments).await?;
@@ -86,28 +86,29 @@ async fn set(stage: &Stage, screen: &mut Screen, green: u32, reason: &str, first
     Ok(())
 }
 
-/// Counts who answers for a while, and fails if that is not who should. Returns by how much it was off.
+/// Counts the answers for `time`. Fails if the shares differ from the desired ones. Returns the deviation in percentage
+/// points.
 async fn count_answers(stage: &Stage, screen: &mut Screen, green: u32, time: Duration) -> anyhow::Result<f64> {
     let count = observe(stage, screen, time).await?;
     count.expect_no_failure()?;
     let share = count.percent("green");
-    screen.fact("answers", &format!("{} {share:5.1} % of {}, wanted {green}", bar(share), count.answered()))?;
+    screen.fact("answers", &format!("{} {share:5.1} % of {}, desired {green}", bar(share), count.answered()))?;
     let off = (share - f64::from(green)).abs();
     ensure!(off <= TOLERANCE, "green answered {share:.1} % of the requests instead of {green} %");
     Ok(off)
 }
 
-/// Reloads HAProxy, whose file has other weights.
+/// Reloads HAProxy. Its configuration file has other weights.
 async fn reload(stage: &mut Stage, screen: &mut Screen, green: u32) -> anyhow::Result<()> {
     let (file_blue, file_green) = stage.configured;
     screen.heading(&command(&format!("kill -USR2 {}", stage.haproxy.master_pid()?.as_raw_nonzero())))?;
-    screen.fact("haproxy", &format!("reloads; its file says blue {file_blue}, green {file_green}"))?;
+    screen.fact("haproxy", &format!("reloads; haproxy.cfg has blue {file_blue}, green {file_green}"))?;
     let before = stage.traffic.count();
     let start = Instant::now();
     let answered = stage.haproxy.reload_again().await?;
     let first = stage.haproxy.weights("app").await?;
     let restored = stage.haproxy.until_weights("app", &[("blue", 100 - green), ("green", green)], PATIENCE).await?;
-    // An answer that was on its way at that moment is counted within this time.
+    // Answers that were in flight at that moment arrive within this time.
     sleep_until(restored + REDRAW).await;
     let count = stage.traffic.since(&before);
     let wrong = count.weights.get(&format!("{file_blue}/{file_green}")).copied().unwrap_or_default();
@@ -119,12 +120,12 @@ async fn reload(stage: &mut Stage, screen: &mut Screen, green: u32) -> anyhow::R
     )?;
     screen.fact(
         "answers",
-        &format!("{wrong} of {} went by the weights of the file, {} failed", count.answered(), count.failed),
+        &format!("{wrong} of {} used the weights of haproxy.cfg, {} failed", count.answered(), count.failed),
     )?;
     Ok(())
 }
 
-/// Lets time pass with the live line on the screen, and returns what was counted in it.
+/// Shows the live line for `time`, and returns the counts of that time.
 async fn observe(stage: &Stage, screen: &mut Screen, time: Duration) -> anyhow::Result<Count> {
     let (start, end) = (stage.traffic.count(), Instant::now() + time);
     let mut recent = VecDeque::from([(Instant::now(), start.clone())]);

@@ -1,4 +1,4 @@
-//! An agent as `agent-check` asks it: a TCP server that answers each connection with one line.
+//! A TCP agent for `agent-check`: it answers each connection with one line.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,33 +8,33 @@ use tokio::{io::AsyncWriteExt as _, net::TcpListener, task::JoinHandle};
 #[derive(Debug)]
 pub struct Agent {
     port: u16,
-    says: Arc<Mutex<String>>,
+    answer: Arc<Mutex<String>>,
     task: JoinHandle<()>,
 }
 
 impl Agent {
-    /// Starts one that answers this, such as `up` or `50%`.
-    pub async fn start(says: &str) -> anyhow::Result<Self> {
+    /// Starts an agent that answers with `answer`, such as `up` or `50%`.
+    pub async fn start(answer: &str) -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let port = listener.local_addr()?.port();
-        let says = Arc::new(Mutex::new(says.to_owned()));
-        let shared = Arc::clone(&says);
+        let answer = Arc::new(Mutex::new(answer.to_owned()));
+        let shared = Arc::clone(&answer);
         let task = tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
                 let line = shared.lock().unwrap_or_else(PoisonError::into_inner).clone() + "\n";
-                // HAProxy may have closed it already.
+                // HAProxy may have closed the connection.
                 let _ = stream.write_all(line.as_bytes()).await;
             }
         });
-        Ok(Self { port, says, task })
+        Ok(Self { port, answer, task })
     }
 
-    /// From now on it answers this.
-    pub fn say(&self, says: &str) {
-        says.clone_into(&mut self.says.lock().unwrap_or_else(PoisonError::into_inner));
+    /// Changes the answer.
+    pub fn set_answer(&self, answer: &str) {
+        answer.clone_into(&mut self.answer.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// Where it listens, on 127.0.0.1.
+    /// The port on 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.port
     }

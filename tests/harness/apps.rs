@@ -1,4 +1,4 @@
-//! The applications behind HAProxy: blue and green, each of which answers with its name.
+//! The applications behind HAProxy, blue and green. Each answers with its name.
 
 use std::path::Path;
 
@@ -7,12 +7,12 @@ use tempfile::TempDir;
 
 use super::{Port, program, program::Program};
 
-/// Both sides. Each is a process of its own, so that one can be down.
+/// Both sides. Each is a separate process, so that a test can stop one.
 #[derive(Debug)]
 pub struct Apps {
-    /// The side people come from.
+    /// The old side.
     pub blue: App,
-    /// The side people go to.
+    /// The new side.
     pub green: App,
 }
 
@@ -24,7 +24,7 @@ impl Apps {
     }
 }
 
-/// One side: a small HAProxy, since one is there anyway and it answers faster than what it is measured with.
+/// One side. It is a small HAProxy: that program is available, and it answers faster than the load generator.
 #[derive(Debug)]
 pub struct App {
     program: Program,
@@ -47,7 +47,7 @@ impl App {
         Ok(app)
     }
 
-    /// Starts it after `stop`, on the same port.
+    /// Starts the application after `stop`, on the same port.
     pub async fn start_again(&mut self) -> anyhow::Result<()> {
         self.program.spawn()?;
         let url = format!("http://127.0.0.1:{}/", self.port);
@@ -57,15 +57,15 @@ impl App {
             ensure!(answer.status() == 200, "answered {}", answer.status());
             Ok(())
         };
-        self.program.ready("it answers", answers).await
+        self.program.ready("the application answers", answers).await
     }
 
-    /// Stops it: connections are refused from then on.
+    /// Stops the application: HAProxy's connections are refused.
     pub async fn stop(&mut self) -> anyhow::Result<()> {
         self.program.stop().await.map(drop)
     }
 
-    /// Where it listens on 127.0.0.1, also while it is stopped.
+    /// The port on 127.0.0.1, also while the application is stopped.
     pub fn port(&self) -> u16 {
         self.port.number()
     }

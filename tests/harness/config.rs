@@ -1,8 +1,8 @@
-//! Pieces of haproxy.cfg for the tests, which come after `haproxy/global.cfg`.
+//! Parts of haproxy.cfg for the tests. `haproxy/global.cfg` comes before them.
 
 use std::{fmt::Write as _, path::Path};
 
-/// A frontend on 127.0.0.1 with one backend. Its answers tell in `x-weights` which weights were in force for them.
+/// A frontend on 127.0.0.1 with one backend. The header `x-weights` of an answer contains the weights in force.
 pub fn frontend(port: u16, backend: &str) -> String {
     format!(
         "frontend f_{backend}\n\
@@ -12,7 +12,7 @@ pub fn frontend(port: u16, backend: &str) -> String {
     )
 }
 
-/// A backend with servers (name, port, configured weight). `lines` go in front of them, `options` to each server.
+/// A backend with servers (name, port, configured weight). `lines` precede the servers; each server has `options`.
 pub fn backend(name: &str, lines: &[&str], servers: &[(&str, u16, u16)], options: &str) -> String {
     let mut text = format!("backend {name}\n");
     for line in lines {
@@ -24,7 +24,7 @@ pub fn backend(name: &str, lines: &[&str], servers: &[(&str, u16, u16)], options
     text
 }
 
-/// The lines that docs/state-file.md has for a server-state file, which start a new section `defaults`.
+/// The lines of docs/state-file.md for a server-state file. They start a new section `defaults`.
 pub fn state_file(file: &Path) -> String {
     format!(
         "global\n    server-state-file {}\n\

@@ -16,21 +16,22 @@ use super::{
     weightd,
 };
 
-/// Its CA, its certificate and its key.
+/// The files of Consul's CA, certificate and key.
 const CA: &str = "ca.pem";
 const CERT: &str = "cert.pem";
 const KEY: &str = "key.pem";
 
-/// What a Consul is started with.
+/// The options of a Consul.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Options {
-    /// Keeps its data over a restart. Starting then takes about 2 s, which is the wait for an election; without, 0.1 s.
+    /// Keeps the data over a restart. The start takes about 2 s because of an election; without this option 0.1 s.
     pub durable: bool,
-    /// Denies what no token allows; there is one management token. Implies `durable`.
+    /// ACLs with default policy `deny`, and one management token. Implies `durable`.
     pub acl: bool,
-    /// How many more servers it waits for, which never come: with any there is no leader. Implies `durable`.
+    /// The number of other servers that Consul waits for. They never start: above 0, there is no leader. Implies
+    /// `durable`.
     pub missing: u8,
-    /// Listens with TLS too, and takes nobody there without a certificate of its CA.
+    /// Also listens with TLS. TLS clients need a certificate of its CA.
     pub https: bool,
 }
 
@@ -47,19 +48,19 @@ pub struct Consul {
 }
 
 impl Consul {
-    /// Starts one in memory, without ACLs.
+    /// Starts a Consul in memory, without ACLs.
     pub async fn start() -> anyhow::Result<Self> {
         Self::start_with(Options::default()).await
     }
 
-    /// Starts one.
+    /// Starts a Consul.
     pub async fn start_with(options: Options) -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new().prefix("consul-").tempdir()?;
         let path = program::server("consul")?;
         let (port, https, server, serf) = (Port::free()?, Port::free()?, Port::free()?, Port::free()?);
         let ca = Authority::new("Consul's CA")?;
         let mut config = json!({
-            // 200 by default, and all clients are here.
+            // The default is 200, and all clients have the same address.
             "limits": { "http_max_conns_per_client": 2000 },
             "bind_addr": "127.0.0.1",
             "advertise_addr": "127.0.0.1",
@@ -70,7 +71,7 @@ impl Consul {
             },
         });
         if version(&path).await? >= (1, 14) {
-            // Older ones refuse a key they do not know, newer ones listen on a fixed port without it.
+            // Older versions reject this unknown key; newer versions listen on a fixed port without it.
             config["ports"]["grpc_tls"] = json!(-1);
         }
         let durable = options.durable || options.acl || options.missing > 0;
@@ -106,96 +107,97 @@ impl Consul {
             consul.program.spawn()?;
             let http = &consul.http;
             let answers = async || expect_ok(http.request(Method::GET, "status/leader")).await;
-            consul.program.ready("it answers", answers).await?;
+            consul.program.ready("Consul answers", answers).await?;
         } else {
             consul.start_again().await?;
         }
         if options.acl {
             let http = &consul.http;
-            let token = consul.program.ready("it gives a management token", async || consul_acl::bootstrap(http).await);
+            let token =
+                consul.program.ready("Consul returns a management token", async || consul_acl::bootstrap(http).await);
             let token = token.await?;
             consul.http.token = Some(token);
         }
         Ok(consul)
     }
 
-    /// Starts it after `stop` or `kill`. A durable one has its data, another is empty and its index begins anew.
+    /// Starts Consul after `stop` or `kill`. With `durable` it keeps its data; else it is empty and its index restarts.
     pub async fn start_again(&mut self) -> anyhow::Result<()> {
         self.program.spawn()?;
         let http = &self.http;
-        self.program.ready("it has a leader that serves", async || http.serves().await).await
+        self.program.ready("Consul has a leader", async || http.has_leader().await).await
     }
 
-    /// Stops it and starts it again.
+    /// Stops Consul and starts it again.
     pub async fn restart(&mut self) -> anyhow::Result<()> {
         self.stop().await?;
         self.start_again().await
     }
 
-    /// Stops it as a service manager does.
+    /// Stops Consul like a service manager, with SIGTERM.
     pub async fn stop(&mut self) -> anyhow::Result<()> {
-        // Its exit code depends on version and mode.
+        // The exit code depends on version and mode.
         self.program.stop().await.map(drop)
     }
 
-    /// Kills it.
+    /// Kills Consul.
     pub async fn kill(&mut self) -> anyhow::Result<()> {
         self.program.kill().await
     }
 
-    /// Its process id.
+    /// The process id.
     pub fn pid(&self) -> anyhow::Result<Pid> {
         self.program.pid()
     }
 
-    /// Makes it hang: connections are accepted, since the kernel does that, and nothing is answered.
+    /// Stops Consul with SIGSTOP: the kernel accepts connections, but Consul does not answer.
     pub fn pause(&self) -> anyhow::Result<Paused> {
         let pid = self.program.pid()?;
         Paused::new(pid).context("cannot stop Consul")
     }
 
-    /// Its address on a loopback port, as in `CONSUL_HTTP_ADDR`.
+    /// The address on a loopback port, in the form of `CONSUL_HTTP_ADDR`.
     pub fn address(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// Its address with TLS.
+    /// The address with TLS.
     pub fn https_address(&self) -> String {
         format!("https://127.0.0.1:{}", self.https)
     }
 
-    /// Who signed its certificate, and signs those that it accepts.
+    /// The CA of Consul's certificate and of the client certificates that Consul accepts.
     pub fn ca(&self) -> &Authority {
         &self.ca
     }
 
-    /// Gives it another certificate, which new connections see.
+    /// Replaces Consul's certificate. New connections get the new one.
     pub fn set_certificate(&self, certificate: &Certificate) -> anyhow::Result<()> {
         certificate.write(&self.dir.path().join(CERT), &self.dir.path().join(KEY))?;
         self.program.signal(Signal::HUP)
     }
 
-    /// Its address on a Unix socket.
+    /// The address on a Unix socket.
     pub fn unix_address(&self) -> String {
         format!("unix://{}", self.dir.path().join("http.sock").display())
     }
 
-    /// The management token, if it has ACLs.
+    /// The management token; none without ACLs.
     pub fn token(&self) -> Option<&str> {
         self.http.token.as_deref()
     }
 
-    /// Its HTTP API with the management token.
+    /// The HTTP API, with the management token.
     pub fn http(&self) -> &Http {
         &self.http
     }
 
-    /// All it has said so far.
+    /// The log so far.
     pub fn log(&self) -> String {
         self.program.log()
     }
 
-    /// Runs weightctl against it, with the management token.
+    /// Runs weightctl with this Consul and the management token.
     pub async fn weightctl(&self, arguments: &[&str]) -> anyhow::Result<Output> {
         let address = self.address();
         let mut environment = vec![("CONSUL_HTTP_ADDR", address.as_str())];
@@ -211,7 +213,7 @@ impl Consul {
         Ok(())
     }
 
-    /// Reads a key; `None` if there is none.
+    /// Reads a key; `None` if it does not exist.
     pub async fn get(&self, key: &str) -> anyhow::Result<Option<Vec<u8>>> {
         let answer = self.http.request(Method::GET, &format!("kv/{key}?raw")).send().await?;
         match answer.status() {
@@ -226,12 +228,12 @@ impl Consul {
         expect_ok(self.http.request(Method::DELETE, &format!("kv/{key}"))).await.map(drop)
     }
 
-    /// Deletes all keys that begin with `prefix`.
+    /// Deletes all keys with this prefix.
     pub async fn delete_tree(&self, prefix: &str) -> anyhow::Result<()> {
         expect_ok(self.http.request(Method::DELETE, &format!("kv/{prefix}?recurse"))).await.map(drop)
     }
 
-    /// The index of a prefix, as a blocking query would get it.
+    /// The index of a prefix, as a blocking query returns it.
     pub async fn index(&self, prefix: &str) -> anyhow::Result<u64> {
         let answer = self.http.request(Method::GET, &format!("kv/{prefix}?recurse")).send().await?;
         let index = answer.headers().get("x-consul-index").context("an answer without an index")?;
@@ -241,7 +243,7 @@ impl Consul {
 
 impl Drop for Consul {
     fn drop(&mut self) {
-        // It takes a second to end when asked to, and there is nothing to be kept.
+        // A regular stop takes a second, and the data is not needed.
         let _ = self.program.signal(Signal::KILL);
     }
 }
@@ -275,16 +277,16 @@ impl Http {
         }
     }
 
-    /// A request with a JSON body whose answer is JSON.
+    /// Sends a request with a JSON body and returns its JSON answer.
     pub async fn json(&self, method: Method, path: &str, body: &Value) -> anyhow::Result<Value> {
         let answer = expect_ok(self.request(method, path).body(body.to_string())).await?;
         serde_json::from_str(&answer).with_context(|| format!("not JSON: {answer:?}"))
     }
 
-    /// Fails unless there is a leader that knows it still is one.
-    async fn serves(&self) -> anyhow::Result<()> {
+    /// Fails unless there is a leader that can still commit.
+    async fn has_leader(&self) -> anyhow::Result<()> {
         let answer = self.request(Method::GET, "kv/harness?consistent").send().await?;
-        // What is there or allowed does not matter, only that somebody decides it.
+        // The status code does not matter if the cluster made the decision.
         let decided = [StatusCode::OK, StatusCode::NOT_FOUND, StatusCode::FORBIDDEN].contains(&answer.status());
         ensure!(decided, "{}: {}", answer.status(), answer.text().await?);
         let leader = expect_ok(self.request(Method::GET, "status/leader")).await?;
@@ -293,7 +295,7 @@ impl Http {
     }
 }
 
-/// Sends a request and returns the body of its answer, if that is a 200.
+/// Sends a request and returns the body of a 200; every other status is an error.
 pub async fn expect_ok(request: RequestBuilder) -> anyhow::Result<String> {
     let answer = request.send().await?;
     let (status, url) = (answer.status(), answer.url().clone());
@@ -302,7 +304,7 @@ pub async fn expect_ok(request: RequestBuilder) -> anyhow::Result<String> {
     Ok(body)
 }
 
-/// Major and minor version of a Consul.
+/// Major and minor version of the Consul binary.
 async fn version(consul: &Path) -> anyhow::Result<(u32, u32)> {
     let output = Command::new(consul).arg("version").output().await?;
     let text = String::from_utf8_lossy(&output.stdout);

@@ -1,10 +1,10 @@
-//! A DNS server that knows one SRV record: enough for HAProxy's `resolvers`.
+//! A DNS server with one SRV record, for HAProxy's `resolvers`.
 
 use std::net::Ipv4Addr;
 
 use tokio::{net::UdpSocket, task::JoinHandle};
 
-/// The service's name.
+/// The name of the service.
 pub const SERVICE: &str = "_app._tcp.test.";
 const SRV: u16 = 33;
 const A: u16 = 1;
@@ -17,7 +17,7 @@ pub struct Dns {
 }
 
 impl Dns {
-    /// Starts one that answers for [`SERVICE`] with one target per weight, each at 127.0.0.1:9.
+    /// Starts a server that answers for [`SERVICE`] with one target per weight, each at 127.0.0.1:9.
     pub async fn start(weights: &'static [u16]) -> anyhow::Result<Self> {
         let socket = UdpSocket::bind("127.0.0.1:0").await?;
         let port = socket.local_addr()?.port();
@@ -25,7 +25,7 @@ impl Dns {
             let mut buffer = [0; 1500];
             while let Ok((length, from)) = socket.recv_from(&mut buffer).await {
                 if let Some(answer) = answer(&buffer[..length], weights) {
-                    // Who asked may have gone.
+                    // The client may have gone.
                     let _ = socket.send_to(&answer, from).await;
                 }
             }
@@ -33,7 +33,7 @@ impl Dns {
         Ok(Self { port, task })
     }
 
-    /// Where it listens, on 127.0.0.1.
+    /// The port on 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -53,14 +53,14 @@ fn answer(query: &[u8], weights: &[u16]) -> Option<Vec<u8>> {
         A => vec![[&Ipv4Addr::LOCALHOST.octets()[..]].concat()],
         _ => Vec::new(),
     };
-    // Id; an authoritative answer; one question, so many answers.
+    // Id, flags of an authoritative answer, one question, the number of answers.
     let mut text = query.get(..2)?.to_vec();
     text.extend([0x84, 0, 0, 1]);
     text.extend(u16::try_from(records.len()).ok()?.to_be_bytes());
     text.extend([0; 4]);
     text.extend(query.get(question.start..question.end + 4)?);
     for record in records {
-        // The name is the question's, at 12; class IN, for a second.
+        // The name is a pointer to the question at offset 12. Class IN, time to live 1 s.
         text.extend([0xc0, 12]);
         text.extend(kind.to_be_bytes());
         text.extend([0, 1, 0, 0, 0, 1]);
@@ -70,7 +70,7 @@ fn answer(query: &[u8], weights: &[u16]) -> Option<Vec<u8>> {
     Some(text)
 }
 
-/// Where the name of the question is, its final zero included.
+/// The range of the name in the question, with the final zero.
 fn question(query: &[u8]) -> Option<std::ops::Range<usize>> {
     let mut at = 12;
     while let length @ 1.. = usize::from(*query.get(at)?) {

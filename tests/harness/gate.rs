@@ -1,4 +1,4 @@
-//! A gate in front of Consul: it can be shut, and what goes through it can be changed.
+//! A proxy in front of Consul. A test can close it, and can change requests and answers.
 
 use std::{
     net::SocketAddr,
@@ -18,18 +18,18 @@ use tokio::{net::TcpListener, task::JoinHandle};
 
 use super::{Consul, eventually};
 
-/// What happens to a request.
+/// How the proxy handles a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Passage {
-    /// It goes through, and its answer comes back.
+    /// Forwards the request and returns Consul's answer.
     Through,
-    /// It goes through, and this comes back with status 200.
+    /// Forwards the request and returns this body with status 200.
     Answered(&'static str),
-    /// It does not go through, and this comes back with status 200.
+    /// Does not forward the request; returns this body with status 200.
     Swallowed(&'static str),
 }
 
-/// Which passage a request has, by its method and its path.
+/// Maps a request's method and path to its handling.
 type Rule = Box<dyn Fn(&Method, &str) -> Passage + Send>;
 
 struct Shared {
@@ -38,7 +38,7 @@ struct Shared {
     rule: Mutex<Rule>,
 }
 
-/// A gate.
+/// A proxy in front of Consul.
 pub struct Gate {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -46,7 +46,7 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// Opens one in front of `consul`.
+    /// Starts a proxy in front of `consul`.
     pub async fn open(consul: &Consul) -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
@@ -57,29 +57,29 @@ impl Gate {
         Ok(Self { address, shared, open })
     }
 
-    /// Where it is.
+    /// The URL.
     pub fn address(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// From now on requests have this passage.
+    /// Sets the handling of the next requests.
     pub fn rule(&self, rule: impl Fn(&Method, &str) -> Passage + Send + 'static) {
         *self.shared.rule.lock().unwrap_or_else(PoisonError::into_inner) = Box::new(rule);
     }
 
-    /// Shuts it: whatever is open breaks off, and connections are refused.
+    /// Closes the proxy: open connections break, and new ones are refused.
     pub async fn shut(&mut self) {
         if let Some(open) = self.open.take() {
             open.abort();
-            // It ends by being aborted.
+            // The task ends with a cancellation error.
             let _ = open.await;
         }
     }
 
-    /// Opens it again, at the same address.
+    /// Opens the proxy again at the same address.
     pub async fn open_again(&mut self) -> anyhow::Result<()> {
         let address = self.address;
-        let listener = eventually(super::PATIENCE, "its port is free", async || {
+        let listener = eventually(super::PATIENCE, "the port is free", async || {
             TcpListener::bind(address).await.context("cannot bind")
         })
         .await?;
@@ -105,7 +105,7 @@ fn serve(listener: TcpListener, shared: Arc<Shared>) -> JoinHandle<()> {
             let service = hyper_util::service::TowerToHyperService::new(router.clone());
             let connection = hyper::server::conn::http1::Builder::new()
                 .serve_connection(hyper_util::rt::TokioIo::new(stream), service);
-            // They end with this task.
+            // The connections end with this task.
             connections.spawn(async move { drop(connection.await) });
         }
     })

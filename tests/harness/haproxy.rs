@@ -20,16 +20,16 @@ use super::{
     runtime,
 };
 
-/// What every configuration begins with.
+/// The first part of every configuration.
 const GLOBAL: &str = include_str!("../../haproxy/global.cfg");
 
-/// What HAProxy before 2.4 knows by another name, which it is loaded with, or does without being told.
+/// Expressions that HAProxy before 2.4 does not have, each with its replacement.
 const SINCE_2_4: [(&str, &str); 2] = [("%[srv_uweight(", "%[lua.srv_uweight("), ("option idle-close-on-response", "")];
 
-/// Between two looks where the time until something is seen is the result.
-const CLOSE_LOOK: Duration = Duration::from_millis(1);
+/// The polling interval where the test measures the time until a change is visible.
+const FINE_POLL: Duration = Duration::from_millis(1);
 
-/// A running HAProxy: `haproxy/global.cfg` and what the test adds.
+/// A running HAProxy, with `haproxy/global.cfg` and the test's configuration.
 #[derive(Debug)]
 pub struct Haproxy {
     program: Program,
@@ -37,12 +37,12 @@ pub struct Haproxy {
 }
 
 impl Haproxy {
-    /// Starts one with the frontends and backends of `body`.
+    /// Starts a HAProxy with the frontends and backends of `body`.
     pub async fn start(body: &str) -> anyhow::Result<Self> {
         Self::start_with(body, &[]).await
     }
 
-    /// The same with variables that `body` may name as `"${NAME}"`.
+    /// The same, with environment variables for `"${NAME}"` in `body`.
     pub async fn start_with(body: &str, environment: &[(&str, String)]) -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new().prefix("haproxy-").tempdir()?;
         let master = dir.path().join("master.sock");
@@ -59,25 +59,25 @@ impl Haproxy {
         Ok(haproxy)
     }
 
-    /// Starts it after `stop` or `kill`, with the configuration it had.
+    /// Starts HAProxy after `stop` or `kill`, with the same configuration.
     pub async fn start_again(&mut self) -> anyhow::Result<()> {
         self.program.spawn()?;
         let socket = self.socket();
-        self.program.ready("its admin socket answers", async || runtime::info(&socket, "Pid").await).await?;
+        self.program.ready("the admin socket answers", async || runtime::info(&socket, "Pid").await).await?;
         Ok(())
     }
 
-    /// Its admin socket.
+    /// The path of the admin socket.
     pub fn socket(&self) -> PathBuf {
         self.dir.path().join("admin.sock")
     }
 
-    /// Its address as in weightd's configuration.
+    /// The address, in the form of weightd's configuration.
     pub fn address(&self) -> String {
         format!("unix:{}", self.socket().display())
     }
 
-    /// Its directory, for files that `body` names.
+    /// The directory, for files that `body` names.
     pub fn dir(&self) -> &Path {
         self.dir.path()
     }
@@ -87,13 +87,13 @@ impl Haproxy {
         fs::write(self.dir.path().join("haproxy.cfg"), configuration(body)?).context("cannot write haproxy.cfg")
     }
 
-    /// Reloads it with another configuration. Returns when the new worker first answered.
+    /// Reloads with another configuration. Returns the time of the new worker's first answer.
     pub async fn reload(&mut self, body: &str) -> anyhow::Result<Instant> {
         self.write(body)?;
         self.reload_again().await
     }
 
-    /// Reloads it with the configuration it has. Returns when the new worker first answered.
+    /// Reloads with the same configuration. Returns the time of the new worker's first answer.
     pub async fn reload_again(&mut self) -> anyhow::Result<Instant> {
         let old = self.current_worker().await?;
         self.program.signal(Signal::USR2)?;
@@ -105,13 +105,14 @@ impl Haproxy {
                 return Ok(Instant::now());
             }
             self.program.check()?;
-            ensure!(Instant::now() < deadline, "no new worker of HAProxy; it said:\n{}", self.log());
-            sleep(CLOSE_LOOK).await;
+            ensure!(Instant::now() < deadline, "no new worker of HAProxy; its log:\n{}", self.log());
+            sleep(FINE_POLL).await;
         }
     }
 
-    /// The worker that answers, once the master has it as its current one. A master drops signals while it starts a worker,
-    /// which ends after the worker's first answer; and for a moment after a reload the former worker may still answer.
+    /// The pid of the worker that answers, once the master lists it as the current one. A master drops signals while it
+    /// starts a worker, even after the worker's first answer. For a moment after a reload, the former worker may still
+    /// answer.
     async fn current_worker(&self) -> anyhow::Result<Pid> {
         let socket = self.dir.path().join("master.sock");
         eventually(PATIENCE, "the worker that answers is the master's current one", async || {
@@ -128,11 +129,11 @@ impl Haproxy {
         .await
     }
 
-    /// Waits until the workers from before its reloads have left. The worker before accepts connections for a while after
-    /// the new one answers, before 2.4 until the new one tells it to stop, and keeps those that it has.
-    pub async fn until_old_workers_left(&self) -> anyhow::Result<()> {
+    /// Waits until the workers from before the reloads have ended. An old worker accepts connections for a while after the
+    /// new worker answers; before 2.4, until the new worker stops it. It also keeps its open connections.
+    pub async fn until_old_workers_ended(&self) -> anyhow::Result<()> {
         let socket = self.dir.path().join("master.sock");
-        eventually(PATIENCE, "HAProxy's old workers have left", async || {
+        eventually(PATIENCE, "HAProxy's old workers have ended", async || {
             let processes = runtime::command(&socket, "show proc").await?;
             let workers = processes.lines().filter(|line| line.split_whitespace().nth(1) == Some("worker")).count();
             ensure!(workers == 1, "{processes}");
@@ -141,7 +142,7 @@ impl Haproxy {
         .await
     }
 
-    /// Ends it as a service manager does. Connections are cut, as for a restart.
+    /// Stops HAProxy like a service manager, with SIGTERM. Open connections break, as in a restart.
     pub async fn stop(&mut self) -> anyhow::Result<()> {
         self.program.stop().await.map(drop)
     }
@@ -151,18 +152,18 @@ impl Haproxy {
         self.program.kill().await
     }
 
-    /// Makes the worker hang: it accepts connections, since the kernel does, and answers nothing.
+    /// Stops the worker with SIGSTOP: the kernel accepts connections, but the worker does not answer.
     pub async fn pause(&self) -> anyhow::Result<Paused> {
         let pid = self.pid().await?;
         Paused::new(pid).context("cannot stop HAProxy's worker")
     }
 
-    /// The master's process id, to which signals go.
+    /// The master's process id. Signals go to the master.
     pub fn master_pid(&self) -> anyhow::Result<Pid> {
         self.program.pid()
     }
 
-    /// The process id of the worker that answers now.
+    /// The process id of the current worker.
     pub async fn pid(&self) -> anyhow::Result<Pid> {
         let pid = runtime::info(&self.socket(), "Pid").await?;
         Pid::from_raw(pid.parse()?).context("a pid of 0")
@@ -188,7 +189,8 @@ impl Haproxy {
         .await
     }
 
-    /// Waits until servers of a backend have the weights given, looking closely, and returns when that was seen.
+    /// Waits until the servers of a backend have these weights. Polls every millisecond and returns the time of
+    /// success.
     pub async fn until_weights(
         &self,
         backend: &str,
@@ -198,20 +200,20 @@ impl Haproxy {
         until_weights(&self.socket(), backend, expected, within).await
     }
 
-    /// Changes a weight as a person with the admin socket would.
+    /// Changes a weight through the admin socket, like a hand edit.
     pub async fn set_weight_by_hand(&self, backend: &str, server: &str, weight: u32) -> anyhow::Result<()> {
         let answer = self.command(&format!("set server {backend}/{server} weight {weight}")).await?;
         ensure!(answer.trim().is_empty(), "HAProxy answered {answer:?}");
         Ok(())
     }
 
-    /// All it has said so far.
+    /// The log so far.
     pub fn log(&self) -> String {
         self.program.log()
     }
 }
 
-/// What is in haproxy.cfg where `body` is asked for, in words that this version knows.
+/// The text of haproxy.cfg for `body`, adapted to the HAProxy version under test.
 pub fn configuration(body: &str) -> anyhow::Result<String> {
     let mut text = format!("{GLOBAL}\n{body}");
     if version()? < (2, 4) {
@@ -224,13 +226,13 @@ pub fn configuration(body: &str) -> anyhow::Result<String> {
     Ok(text)
 }
 
-/// The version of the HAProxy that is tested with, as (2, 6): not all of them take and say the same.
+/// The HAProxy version under test, such as (2, 6). Syntax and answers depend on it.
 pub fn version() -> anyhow::Result<(u32, u32)> {
     static VERSION: OnceLock<(u32, u32)> = OnceLock::new();
     if let Some(known) = VERSION.get() {
         return Ok(*known);
     }
-    let output = Command::new(program::server("haproxy")?).arg("-v").output().context("cannot ask for the version")?;
+    let output = Command::new(program::server("haproxy")?).arg("-v").output().context("cannot run `haproxy -v`")?;
     let banner = String::from_utf8_lossy(&output.stdout);
     let found = numbers(&banner).with_context(|| format!("no version in {banner:?}"))?;
     Ok(*VERSION.get_or_init(|| found))
@@ -243,7 +245,7 @@ fn numbers(banner: &str) -> Option<(u32, u32)> {
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
-/// [`Haproxy::until_weights`] for whoever cannot borrow the [`Haproxy`].
+/// The same as [`Haproxy::until_weights`] for a caller that cannot borrow the [`Haproxy`].
 pub async fn until_weights(
     socket: &Path,
     backend: &str,
@@ -260,8 +262,8 @@ pub async fn until_weights(
             return Ok(now);
         }
         if now > deadline {
-            bail!("{backend} has not {expected:?} within {within:?}; last seen: {seen:?}");
+            bail!("{backend} does not have {expected:?} within {within:?}; last seen: {seen:?}");
         }
-        sleep(CLOSE_LOOK).await;
+        sleep(FINE_POLL).await;
     }
 }

@@ -1,12 +1,12 @@
 //! Real programs for the integration tests, the demo and the benchmarks: Consul, HAProxy, the applications behind it,
 //! weightd, and traffic.
 //!
-//! Each program has free loopback ports and a temporary directory of its own, is started by its `start`, which returns
-//! when the program answers, and ends with its owner: when that is dropped, also by a panic, and when the test program
-//! dies, however that happens. Nothing here waits for an amount of time in place of a condition.
+//! Each program has free loopback ports and its own temporary directory. Its `start` returns when the program answers.
+//! The program ends when its owner is dropped, also by a panic, and when the test program dies. Nothing here waits for
+//! a fixed time instead of a condition.
 //!
-//! The module looks at HAProxy with a few lines of its own ([`runtime`]) rather than with the client of the crate under
-//! test: it is the independent observer.
+//! The module reads HAProxy with its own small client ([`runtime`]), not with the client of the crate under test: the
+//! observer must be independent.
 
 #![allow(
     dead_code,
@@ -41,20 +41,20 @@ pub use port::Port;
 pub use traffic::Traffic;
 pub use weightd::Weightd;
 
-/// How long a program may take to start or to end. Generous: the machine may be busy with other tests.
+/// The time limit for the start or the end of a program. It is generous: other tests may load the machine.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// An HTTP client for loopback: without TLS, for which reqwest would read all CAs of the machine, and without the proxy
-/// that some machines need to reach the network.
+/// An HTTP client for loopback. Without TLS, because reqwest would read all CAs of the machine. Without a proxy,
+/// because some machines configure one for the network.
 pub fn http() -> reqwest::ClientBuilder {
     reqwest::Client::builder().tls_backend_preconfigured(::weightd::consul::tls::without_trust()).no_proxy()
 }
 
-/// Between two looks of [`eventually`].
+/// The polling interval of [`eventually`] and [`always`].
 const POLL: Duration = Duration::from_millis(10);
 
-/// Waits until `probe` succeeds, and returns what it found. An error of the probe means "not yet"; the last one is told
-/// when time is up, so it should contain what was seen.
+/// Waits until `probe` succeeds, and returns its value. An error of the probe means "not yet". At the time limit, the
+/// last error is reported: it should contain the observed value.
 pub async fn eventually<T>(
     within: Duration,
     what: &str,
@@ -71,14 +71,14 @@ pub async fn eventually<T>(
         if Instant::now() + POLL >= deadline {
             match last {
                 Some(error) => bail!("not within {within:?}: {what}; last seen: {error:#}"),
-                None => bail!("not within {within:?}: {what}; the first look did not end"),
+                None => bail!("not within {within:?}: {what}; the first probe did not end"),
             }
         }
         sleep(POLL).await;
     }
 }
 
-/// The opposite of [`eventually`]: fails as soon as `probe` fails, and succeeds when it held all the time.
+/// The opposite of [`eventually`]: fails as soon as `probe` fails, and succeeds if it never failed.
 pub async fn always(
     during: Duration,
     what: &str,

@@ -7,16 +7,16 @@ use std::{
 
 use anyhow::Context as _;
 
-/// Below the range from which Linux takes the ports of outgoing connections: between our look and the server's `bind`
-/// one of those could take the port.
+/// Below Linux's range for outgoing connections: such a connection could take the port between this check and the
+/// server's `bind`.
 const FIRST: u16 = 10_000;
 const COUNT: u16 = 22_000;
 
-/// An address of the loopback network that no server is bound to. Whoever listens on it has the port of the same
-/// number on 127.0.0.1 to itself, as far as this harness goes: several test programs may run side by side.
+/// A loopback address that no server uses. The listener on a port of this address owns the same port on 127.0.0.1
+/// within this harness: several test programs may run at the same time.
 const CLAIMS: &str = "127.87.0.1";
 
-/// A port on 127.0.0.1 that nobody listens on, claimed until this is dropped.
+/// A port on 127.0.0.1 without a listener, claimed until this is dropped.
 #[derive(Debug)]
 pub struct Port {
     number: u16,
@@ -27,7 +27,7 @@ impl Port {
     /// Finds a free port.
     pub fn free() -> anyhow::Result<Self> {
         static NEXT: AtomicU16 = AtomicU16::new(0);
-        // Test programs that start at the same time begin at different places.
+        // Test programs that start at the same time search from different offsets.
         let start = (std::process::id() % 997) * 22;
         for _ in 0..COUNT {
             let step = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -41,7 +41,7 @@ impl Port {
         None.context("no free port on 127.0.0.1")
     }
 
-    /// Its number.
+    /// The number.
     pub fn number(&self) -> u16 {
         self.number
     }

@@ -1,4 +1,4 @@
-//! A program that runs for as long as somebody owns it.
+//! A child process that ends with its owner.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -19,26 +19,26 @@ use tokio::{
 
 use super::PATIENCE;
 
-/// Keeps the logs of programs that have ended to themselves: the benchmark has no runner that would hide them.
+/// If true, the logs of ended programs are not printed. For the benchmark: it has no test runner that captures them.
 pub static QUIET: AtomicBool = AtomicBool::new(false);
 
-/// Of util-linux: runs a program with less than it would have.
+/// The program of util-linux that drops privileges.
 pub const SETPRIV: &str = "/usr/bin/setpriv";
-/// Root without these is the owner of its files and no more: the modes of files bind it, as they bind everybody.
+/// Without these capabilities, root obeys the permissions of files like any other user.
 pub const BOUND_BY_MODES: [&str; 2] = ["--bounding-set", "-dac_override,-dac_read_search"];
 
-/// How many lines of a log go into an error.
+/// The number of log lines in an error.
 const TAIL: usize = 30;
 
-/// Finds a server: the one that `TEST_HAPROXY` or `TEST_CONSUL` names, else the one that `make servers` provides, below
-/// the target directory this program itself lies in, else where the machine has its own.
+/// The path of a server: first `TEST_HAPROXY` or `TEST_CONSUL`, then the result of `make servers` below the target
+/// directory of this program, then the program that is installed on the machine.
 pub fn server(name: &str) -> anyhow::Result<PathBuf> {
     let variable = format!("TEST_{}", name.to_uppercase().replace('-', "_"));
-    if let Some(asked_for) = std::env::var_os(&variable).map(PathBuf::from) {
-        ensure!(asked_for.is_file(), "{variable} is {}, which is no file", asked_for.display());
-        return Ok(asked_for);
+    if let Some(named) = std::env::var_os(&variable).map(PathBuf::from) {
+        ensure!(named.is_file(), "{variable} is {}, which is not a file", named.display());
+        return Ok(named);
     }
-    let own = std::env::current_exe().context("where this program lies")?;
+    let own = std::env::current_exe().context("cannot find the path of this program")?;
     let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("target");
     let built = own.ancestors().chain([project.as_path()]).map(|dir| dir.join("servers/bin"));
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -48,12 +48,13 @@ pub fn server(name: &str) -> anyhow::Result<PathBuf> {
         .chain(["/usr/local/sbin".into(), "/usr/sbin".into()])
         .map(|dir| dir.join(name))
         .find(|file| file.is_file())
-        .with_context(|| format!("there is no {name} to test with: run `make servers`"))
+        .with_context(|| format!("there is no {name} for the tests: run `make servers`"))
 }
 
-/// Finds a binary of this package: beside the directory (`deps`, `examples`) of the test program or example.
+/// The path of a binary of this package. It is in the parent of the directory (`deps`, `examples`) of the test program
+/// or example.
 pub fn binary(name: &str) -> anyhow::Result<PathBuf> {
-    let own = std::env::current_exe().context("where this program lies")?;
+    let own = std::env::current_exe().context("cannot find the path of this program")?;
     own.ancestors()
         .skip(1)
         .take(2)
@@ -62,7 +63,7 @@ pub fn binary(name: &str) -> anyhow::Result<PathBuf> {
         .with_context(|| format!("{name} is not built: run `cargo build --bins --examples`"))
 }
 
-/// What to run, and the running of it. It may be started again after it has ended.
+/// A program and its process. It can be started again after its end.
 #[derive(Debug)]
 #[must_use]
 pub struct Program {
@@ -75,7 +76,7 @@ pub struct Program {
 }
 
 impl Program {
-    /// A program that is not started yet. What it says goes to `<dir>/<name>.log`.
+    /// A program that is not started yet. Its output goes to `<dir>/<name>.log`.
     pub fn new(name: &str, path: PathBuf, dir: &Path) -> Self {
         Self {
             name: name.to_owned(),
@@ -93,13 +94,13 @@ impl Program {
         self
     }
 
-    /// Sets a variable of its environment, which is this program's without anything of Consul's.
+    /// Sets an environment variable. The environment is that of this process without Consul's variables.
     pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
         self.environment.push((name.as_ref().to_owned(), value.as_ref().to_owned()));
         self
     }
 
-    /// Starts it.
+    /// Starts the program.
     pub fn spawn(&mut self) -> anyhow::Result<()> {
         if let Some(child) = &mut self.child
             && child.try_wait()?.is_none()
@@ -108,7 +109,7 @@ impl Program {
         }
         let log = OpenOptions::new().create(true).append(true).open(&self.log);
         let log = log.with_context(|| format!("cannot write {}", self.log.display()))?;
-        let mut command = orphan_proof(&self.path);
+        let mut command = dies_with_parent(&self.path);
         without_consul(&mut command);
         command
             .args(&self.arguments)
@@ -116,7 +117,7 @@ impl Program {
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
-            // Its own group: Ctrl-C on the terminal is for us, and the group can be killed with all its workers.
+            // A process group: Ctrl-C on the terminal does not reach it, and it can be killed with all its workers.
             .process_group(0)
             .kill_on_drop(true);
         let child = command.spawn().with_context(|| format!("cannot start {}", self.path.display()))?;
@@ -124,7 +125,7 @@ impl Program {
         Ok(())
     }
 
-    /// Waits until `probe` succeeds, and gives up as soon as the program has ended.
+    /// Waits until `probe` succeeds. Fails immediately if the program ends.
     pub async fn ready<T>(
         &mut self,
         what: &str,
@@ -145,7 +146,7 @@ impl Program {
         }
     }
 
-    /// Fails if it is not running, with the end of its log.
+    /// Fails if the program is not running. The error contains the end of the log.
     pub fn check(&mut self) -> anyhow::Result<()> {
         match &mut self.child {
             None => bail!("{} is not running", self.name),
@@ -156,22 +157,22 @@ impl Program {
         }
     }
 
-    /// Its process id.
+    /// The process id.
     pub fn pid(&self) -> anyhow::Result<Pid> {
         let id = self.child.as_ref().and_then(Child::id);
         let id = id.with_context(|| format!("{} is not running", self.name))?;
         Pid::from_raw(id.try_into()?).context("a pid of 0")
     }
 
-    /// Sends it a signal.
+    /// Sends a signal.
     pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
         kill_process(self.pid()?, signal).with_context(|| format!("cannot signal {}", self.name))
     }
 
-    /// Asks it to end, and fails if it had to be killed.
+    /// Stops the program with SIGTERM. Fails if it had to be killed.
     pub async fn stop(&mut self) -> anyhow::Result<ExitStatus> {
         self.signal(Signal::TERM)?;
-        // One that was stopped by SIGSTOP would take it only when continued.
+        // A process that is stopped by SIGSTOP handles SIGTERM only after SIGCONT.
         self.signal(Signal::CONT)?;
         if let Ok(status) = timeout(PATIENCE, self.ended()).await {
             return status;
@@ -180,24 +181,25 @@ impl Program {
         bail!("{} did not end within {PATIENCE:?}\n{}", self.name, self.tail())
     }
 
-    /// Kills it and what it started.
+    /// Kills the program and its children.
     pub async fn kill(&mut self) -> anyhow::Result<()> {
         kill_process_group(self.pid()?, Signal::KILL).with_context(|| format!("cannot kill {}", self.name))?;
         self.ended().await.map(drop)
     }
 
-    /// Waits until it ends by itself.
+    /// Waits until the program ends by itself.
     pub async fn ended(&mut self) -> anyhow::Result<ExitStatus> {
         let child = self.child.as_mut().with_context(|| format!("{} is not running", self.name))?;
         Ok(child.wait().await?)
     }
 
-    /// All it has said so far.
+    /// The log so far.
     pub fn log(&self) -> String {
         fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
     }
 
-    /// Waits for a moment until the process is gone, since its directory goes next. For `drop`, which cannot be async.
+    /// Waits up to 1 s for the end of the process, because its directory is deleted next. For `drop`, which cannot be
+    /// async.
     fn wait_for_end(&mut self) {
         let Some(child) = &mut self.child else { return };
         for _ in 0..1000 {
@@ -212,13 +214,13 @@ impl Program {
         let log = self.log();
         let lines = log.lines().collect::<Vec<_>>();
         let tail = &lines[lines.len().saturating_sub(TAIL)..];
-        format!("--- the end of what {} said ---\n{}\n---", self.name, tail.join("\n"))
+        format!("--- the end of the log of {} ---\n{}\n---", self.name, tail.join("\n"))
     }
 }
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // First as a service manager does it: a HAProxy whose master is killed leaves its worker to nobody.
+        // SIGTERM first: if HAProxy's master is killed, its worker stays.
         let _ = self.signal(Signal::TERM);
         for signal in [Signal::CONT, Signal::KILL] {
             if let Ok(pid) = self.pid() {
@@ -230,16 +232,17 @@ impl Drop for Program {
     }
 }
 
-/// In a test, hands the log to the test runner, which shows it if the test fails.
+/// In a test, prints the log for the test runner, which shows it if the test fails.
 #[expect(clippy::print_stderr, reason = "only the macro's output is captured by the test runner")]
 fn show(name: &str, log: &str) {
     if cfg!(test) && !log.is_empty() && !QUIET.load(Ordering::Relaxed) {
-        eprintln!("--- {name} said ---\n{log}---");
+        eprintln!("--- the log of {name} ---\n{log}---");
     }
 }
 
-/// A command whose process dies with the thread that starts it. Dropping is not enough: a test program may be killed.
-fn orphan_proof(program: &Path) -> Command {
+/// A command with a process that dies with the thread that starts it. A drop is not enough: the test program may be
+/// killed.
+fn dies_with_parent(program: &Path) -> Command {
     if !Path::new(SETPRIV).exists() {
         return Command::new(program);
     }
@@ -248,7 +251,7 @@ fn orphan_proof(program: &Path) -> Command {
     command
 }
 
-/// Keeps the variables for Consul, and the weightd, of whoever runs the tests out of them.
+/// Removes Consul's variables and weightd's addresses of the user who runs the tests.
 pub fn without_consul(command: &mut Command) {
     command.env("WEIGHTD_CONFIG", "/nonexistent/weightd.toml").env("WEIGHTD_API", "http://127.0.0.1:9");
     for (name, _) in std::env::vars_os() {
@@ -258,13 +261,13 @@ pub fn without_consul(command: &mut Command) {
     }
 }
 
-/// A process that hangs until this is dropped.
+/// A stopped process. It continues when this is dropped.
 #[derive(Debug)]
 #[must_use]
 pub struct Paused(Pid);
 
 impl Paused {
-    /// Stops `pid`, and returns when all of its threads stand still: the signal alone lets some run on for a moment.
+    /// Stops `pid`. Returns when all of its threads are stopped: some threads run on for a moment after the signal.
     pub fn new(pid: Pid) -> anyhow::Result<Self> {
         kill_process(pid, Signal::STOP)?;
         let paused = Self(pid);
@@ -273,7 +276,7 @@ impl Paused {
             let mut still = true;
             for task in fs::read_dir(&tasks)? {
                 let stat = fs::read_to_string(task?.path().join("stat"))?;
-                // The name before the state may hold anything, but no other closing parenthesis comes after it.
+                // The name before the state may contain any character, but no closing parenthesis follows it.
                 still &= stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'));
             }
             if still {
@@ -287,7 +290,7 @@ impl Paused {
 
 impl Drop for Paused {
     fn drop(&mut self) {
-        // It may have been killed meanwhile.
+        // The process may have been killed meanwhile.
         let _ = kill_process(self.0, Signal::CONT);
     }
 }

@@ -1,4 +1,4 @@
-//! Certificates, good and bad.
+//! Valid and invalid certificates.
 
 use std::{fs, path::Path};
 
@@ -9,29 +9,29 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, 
 #[derive(Debug)]
 pub struct Authority(CertifiedIssuer<'static, KeyPair>);
 
-/// What a certificate says.
+/// The content of a certificate.
 #[derive(Debug, Clone)]
 pub struct Leaf {
-    /// The names and addresses that it is for.
+    /// Its names and addresses.
     pub names: Vec<String>,
-    /// Its time is over.
+    /// Whether it has expired.
     pub expired: bool,
 }
 
 impl Default for Leaf {
-    /// What a Consul has that was set up by its own `consul tls`.
+    /// The names in a certificate of `consul tls`.
     fn default() -> Self {
         Self::with(&["server.dc1.consul", "localhost", "127.0.0.1"])
     }
 }
 
 impl Leaf {
-    /// A good one for these names.
+    /// A valid certificate for these names.
     pub fn with(names: &[&str]) -> Self {
         Self { names: names.iter().map(|name| (*name).to_owned()).collect(), expired: false }
     }
 
-    /// The same, but its time is over.
+    /// The same certificate, but expired.
     #[must_use]
     pub fn expired(self) -> Self {
         Self { expired: true, ..self }
@@ -43,12 +43,12 @@ impl Leaf {
 pub struct Certificate {
     /// The certificate.
     pub cert: String,
-    /// Its key.
+    /// The private key.
     pub key: String,
 }
 
 impl Certificate {
-    /// Writes both, replacing what is there.
+    /// Writes both files and replaces existing ones.
     pub fn write(&self, cert: &Path, key: &Path) -> anyhow::Result<()> {
         fs::write(key, &self.key).with_context(|| format!("cannot write {}", key.display()))?;
         fs::write(cert, &self.cert).with_context(|| format!("cannot write {}", cert.display()))
@@ -56,7 +56,7 @@ impl Certificate {
 }
 
 impl Authority {
-    /// A new CA of this name. Another one of the same name is another CA.
+    /// Creates a CA with this name. Two CAs with the same name are different CAs.
     pub fn new(name: &str) -> anyhow::Result<Self> {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name);
@@ -64,7 +64,7 @@ impl Authority {
         Ok(Self(CertifiedIssuer::self_signed(params, KeyPair::generate()?)?))
     }
 
-    /// Its certificate.
+    /// The certificate of the CA.
     pub fn pem(&self) -> String {
         self.0.pem()
     }

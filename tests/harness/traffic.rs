@@ -1,7 +1,7 @@
-//! A steady load on a frontend, and an exact account of who answered it.
+//! A constant load on a frontend, and an exact count of the answers by server.
 //!
-//! There are no retries: a client of a real site would not have them for all requests either, and what a reload of
-//! HAProxy costs would be hidden by them.
+//! There are no retries: clients of a real site do not retry every request, and retries would hide the errors of a
+//! reload of HAProxy.
 
 use std::{
     collections::BTreeMap,
@@ -22,36 +22,36 @@ use tokio::{
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// How long a request may take before it counts as failed.
+/// The time limit of a request; a later answer counts as failed.
 const DEADLINE: Duration = Duration::from_secs(5);
-/// How many different errors are kept as text.
+/// The number of different errors that are kept as text.
 const KEPT_ERRORS: usize = 5;
-/// Clients of each kind.
+/// The number of clients of each kind.
 pub const CLIENTS: u32 = 4;
 
-/// Requests a second, of each kind.
+/// Requests per second, of each kind.
 #[derive(Debug, Clone, Copy)]
 pub struct Rate {
-    /// On connections that are kept for as long as HAProxy keeps them.
+    /// On persistent connections, reused as long as HAProxy keeps them open.
     pub kept: u32,
-    /// On a new connection each.
+    /// On a new connection per request.
     pub fresh: u32,
 }
 
-/// What happened so far, or between two looks.
+/// The counts since the start, or between two points in time.
 #[derive(Debug, Clone, Default)]
 pub struct Count {
     /// Answers by their body.
     pub bodies: BTreeMap<String, u64>,
-    /// Answers by the weights that were in force for them, which HAProxy says in `x-weights`.
+    /// Answers by the weights in force for them, from HAProxy's header `x-weights`.
     pub weights: BTreeMap<String, u64>,
-    /// Requests answered with a 200, on kept connections.
+    /// Requests answered with a 200 on persistent connections.
     pub kept: u64,
     /// Requests answered with a 200, on new connections.
     pub fresh: u64,
-    /// Requests with any other end.
+    /// All other requests.
     pub failed: u64,
-    /// The first few different reasons for those.
+    /// The first different errors of failed requests.
     pub errors: Vec<String>,
 }
 
@@ -61,14 +61,14 @@ impl Count {
         self.kept + self.fresh
     }
 
-    /// The part of them that `body` answered, in percent.
-    #[expect(clippy::cast_precision_loss, reason = "nobody sends 2^52 requests")]
+    /// The share of the answers with this body, in percent.
+    #[expect(clippy::cast_precision_loss, reason = "no test sends 2^52 requests")]
     pub fn percent(&self, body: &str) -> f64 {
         let part = self.bodies.get(body).copied().unwrap_or_default();
         100.0 * part as f64 / self.answered().max(1) as f64
     }
 
-    /// Fails if a request did.
+    /// Fails if a request failed.
     pub fn expect_no_failure(&self) -> anyhow::Result<()> {
         ensure!(self.failed == 0, "{} requests failed: {}", self.failed, self.errors.join("; "));
         Ok(())
@@ -93,7 +93,7 @@ impl Sub<&Self> for Count {
     }
 }
 
-/// Running load, on a thread of its own: what the test does meanwhile makes no request late. It ends when this is dropped.
+/// A running load on its own thread: work of the test delays no request. It ends when this is dropped.
 #[derive(Debug)]
 pub struct Traffic {
     count: Arc<Mutex<Count>>,
@@ -114,7 +114,7 @@ impl Traffic {
                     let period = Duration::from_secs(1) * CLIENTS;
                     for number in 0..if rate == 0 { 0 } else { CLIENTS } {
                         let client = Client { port, kept, connection: None, count: Arc::clone(&counts) };
-                        // Spread evenly, or all clients would send at the same moment.
+                        // Different start times, so that the clients do not send at the same moment.
                         let start = tokio::time::Instant::now() + period * number / CLIENTS / rate;
                         clients.spawn(client.run(start, period / rate));
                     }
@@ -125,12 +125,12 @@ impl Traffic {
         Self { count, _stop: stop.drop_guard() }
     }
 
-    /// What happened since the start.
+    /// The counts since the start.
     pub fn count(&self) -> Count {
         self.count.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// What happened since an earlier look.
+    /// The counts since `earlier`.
     pub fn since(&self, earlier: &Count) -> Count {
         self.count() - earlier
     }
@@ -169,7 +169,7 @@ impl Client {
     }
 
     async fn request(&mut self) -> anyhow::Result<Answer> {
-        // Fails for a connection that HAProxy has closed after its last answer, which costs no request.
+        // An error means that HAProxy closed the connection after its last answer. No request is lost.
         let usable = match self.connection.take() {
             Some(mut connection) => connection.ready().await.is_ok().then_some(connection),
             None => None,
@@ -219,7 +219,7 @@ async fn connect(port: u16) -> anyhow::Result<Connection> {
     let stream = TcpStream::connect(("127.0.0.1", port)).await?;
     stream.set_nodelay(true)?;
     let (connection, driver) = http1::handshake(TokioIo::new(stream)).await?;
-    // It ends with the connection, and that with its owner.
+    // The task ends with the connection, and the connection ends with its owner.
     tokio::spawn(driver);
     Ok(connection)
 }

@@ -10,7 +10,7 @@ use tokio::{process::Command, time::timeout};
 
 use super::{Consul, Haproxy, PATIENCE, Port, program, program::Program};
 
-/// What a weightd is started with.
+/// The configuration and environment of a weightd.
 #[derive(Debug)]
 #[must_use]
 pub struct Settings {
@@ -21,7 +21,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// For one HAProxy and one Consul, with its management token. A resync comes every 10 s, as by default.
+    /// For one HAProxy and one Consul, with the management token. The resync interval is the default, 10 s.
     pub fn new(consul: &Consul, haproxy: &Haproxy) -> Self {
         let mut settings = Self::without_haproxy(&consul.address()).haproxy("haproxy", &haproxy.address());
         if let Some(token) = consul.token() {
@@ -30,7 +30,7 @@ impl Settings {
         settings
     }
 
-    /// For a Consul at `address`; the rest is to follow.
+    /// For a Consul at `address`, without any HAProxy.
     pub fn without_haproxy(address: &str) -> Self {
         let settings =
             Self { config: toml::Table::new(), environment: Vec::new(), bound_by_modes: false, descriptors: None };
@@ -66,25 +66,25 @@ impl Settings {
         self
     }
 
-    /// Sets a variable of its environment.
+    /// Sets an environment variable.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// The modes of files bind it, as they bind every program that is not root's, also where root runs the tests.
+    /// weightd obeys the permissions of files, also if root runs the tests.
     pub fn bound_by_modes(mut self) -> Self {
         self.bound_by_modes = true;
         self
     }
 
-    /// It may have so many file descriptors open.
+    /// Limits the number of open file descriptors.
     pub fn descriptors(mut self, count: u32) -> Self {
         self.descriptors = Some(count);
         self
     }
 
-    /// Starts it. Whether it is ready is for the caller to ask: it lives also while nothing else does.
+    /// Starts weightd. Does not wait until it is ready: weightd also runs without Consul and HAProxy.
     pub async fn start(self) -> anyhow::Result<Weightd> {
         let dir = tempfile::Builder::new().prefix("weightd-").tempdir()?;
         let port = Port::free()?;
@@ -130,32 +130,32 @@ pub struct Weightd {
 }
 
 impl Weightd {
-    /// Starts one for these two, with everything else as by default.
+    /// Starts a weightd for this Consul and HAProxy, with defaults for everything else.
     pub async fn start(consul: &Consul, haproxy: &Haproxy) -> anyhow::Result<Self> {
         Settings::new(consul, haproxy).start().await
     }
 
-    /// Starts it after it has ended, with the files it had.
+    /// Starts weightd after its end, with the same files.
     pub async fn start_again(&mut self) -> anyhow::Result<()> {
         self.program.spawn()?;
         let (http, url) = (&self.http, format!("{}/live", self.address()));
-        self.program.ready("it says that it lives", async || get(http, &url).await).await.map(drop)
+        self.program.ready("/live answers", async || get(http, &url).await).await.map(drop)
     }
 
-    /// Stops it and starts it again.
+    /// Stops weightd and starts it again.
     pub async fn restart(&mut self) -> anyhow::Result<()> {
         self.stop().await?;
         self.start_again().await
     }
 
-    /// Stops it as a service manager does, and expects it to end well.
+    /// Stops weightd with SIGTERM and expects exit code 0.
     pub async fn stop(&mut self) -> anyhow::Result<()> {
         let status = self.program.stop().await?;
         ensure!(status.success(), "weightd ended with {status}");
         Ok(())
     }
 
-    /// Kills it.
+    /// Kills weightd.
     pub async fn kill(&mut self) -> anyhow::Result<()> {
         self.program.kill().await
     }
@@ -165,36 +165,36 @@ impl Weightd {
         &mut self.program
     }
 
-    /// Replaces its configuration file.
+    /// Replaces the configuration file.
     pub fn write(&self, config: &str) -> anyhow::Result<()> {
         fs::write(self.dir.path().join("weightd.toml"), config).context("cannot write weightd.toml")
     }
 
-    /// Its configuration file, and `state/` and `run/` beside it.
+    /// The directory with the configuration file, `state/` and `run/`.
     pub fn dir(&self) -> &Path {
         self.dir.path()
     }
 
-    /// Where its API is.
+    /// The URL of the API.
     pub fn address(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// Asks its API: the body of a 200.
+    /// Reads a path of the API: the body of a 200.
     pub async fn get(&self, path: &str) -> anyhow::Result<String> {
         get(&self.http, &format!("{}{path}", self.address())).await
     }
 
-    /// Asks its API: the code of the answer.
+    /// Reads a path of the API: the status code.
     pub async fn code(&self, path: &str) -> anyhow::Result<u16> {
         let answer = self.http.get(format!("{}{path}", self.address())).send().await?;
         Ok(answer.status().as_u16())
     }
 
-    /// Its status.
+    /// The status.
     pub async fn status(&self) -> anyhow::Result<Value> {
         let body = self.get("/v1/status").await?;
-        serde_json::from_str(&body).with_context(|| format!("a status that is not JSON: {body:?}"))
+        serde_json::from_str(&body).with_context(|| format!("the status is not JSON: {body:?}"))
     }
 
     /// The status of one backend on the first instance.
@@ -205,24 +205,24 @@ impl Weightd {
         found.map(Value::take).with_context(|| format!("no {backend} in the status"))
     }
 
-    /// Its metrics.
+    /// The metrics.
     pub async fn metrics(&self) -> anyhow::Result<String> {
         self.get("/metrics").await
     }
 
-    /// The value of a metric, named with its labels as it stands in `/metrics`.
+    /// The value of a metric. `series` is its name with labels, exactly as in `/metrics`.
     pub async fn metric(&self, series: &str) -> anyhow::Result<f64> {
         let metrics = self.metrics().await?;
         let value = metrics.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
         Ok(value.with_context(|| format!("no {series} in\n{metrics}"))?.parse()?)
     }
 
-    /// All it has logged so far.
+    /// The log so far.
     pub fn log(&self) -> String {
         self.program.log()
     }
 
-    /// Whether a line of its log has all of these words.
+    /// Whether a line of the log contains all of these words.
     pub fn logs_contain(&self, words: &[&str]) -> bool {
         self.log().lines().any(|line| words.iter().all(|word| line.contains(word)))
     }
@@ -236,7 +236,7 @@ async fn get(http: &reqwest::Client, url: &str) -> anyhow::Result<String> {
     Ok(body)
 }
 
-/// Runs weightctl to its end, without a terminal.
+/// Runs weightctl until it ends, without a terminal.
 pub async fn weightctl(environment: &[(&str, &str)], arguments: &[&str]) -> anyhow::Result<Output> {
     let mut command = Command::new(program::binary("weightctl")?);
     program::without_consul(&mut command);

@@ -1,4 +1,4 @@
-//! What a weight can do depends on the balance algorithm, and none of them may cost a request.
+//! The effect of a weight depends on the balance algorithm. No algorithm may cost a request.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::{
     },
 };
 
-/// A backend for each of these, with traffic on it: all on blue.
+/// One backend per algorithm, with traffic. All traffic goes to blue.
 struct Site {
     consul: Consul,
     haproxy: Haproxy,
@@ -45,7 +45,7 @@ impl Site {
         Ok(())
     }
 
-    /// Waits until so many more requests were answered on each, and fails if one was not.
+    /// Waits until each backend has answered this many more requests, and fails if a request failed.
     async fn serves(&self) -> anyhow::Result<()> {
         let before = self.traffic.iter().map(Traffic::count).collect::<Vec<_>>();
         for (traffic, before) in self.traffic.iter().zip(&before) {
@@ -62,7 +62,7 @@ impl Site {
 }
 
 #[tokio::test]
-async fn a_static_algorithm_is_unsupported_fails_no_request_and_is_not_tried_again_and_again() -> anyhow::Result<()> {
+async fn a_static_algorithm_is_unsupported_fails_no_request_and_is_not_retried_endlessly() -> anyhow::Result<()> {
     let algorithms: [(&str, &[&str]); 2] = [("source", &["balance source"]), ("static-rr", &["balance static-rr"])];
     let site = Site::start(&algorithms).await?;
     let weightd = Settings::new(&site.consul, &site.haproxy)
@@ -82,7 +82,7 @@ async fn a_static_algorithm_is_unsupported_fails_no_request_and_is_not_tried_aga
     assert_eq!(instance(&weightd, 0).await?["converged"], false);
 
     let refused = lines(&weightd, &["a weight was refused"]).len();
-    always(Duration::from_secs(3), "nothing is set to 0 and nothing is tried again", async || {
+    always(Duration::from_secs(3), "no weight is set to 0 and nothing is retried", async || {
         for name in &site.names {
             is(&site.haproxy, name, 100, 0).await?;
         }
@@ -91,17 +91,17 @@ async fn a_static_algorithm_is_unsupported_fails_no_request_and_is_not_tried_aga
         Ok(())
     })
     .await?;
-    assert_eq!(lines(&weightd, &["reason=unsupported"]).len(), 2, "told once each");
+    assert_eq!(lines(&weightd, &["reason=unsupported"]).len(), 2, "logged once each");
     site.serves().await?;
 
-    // What HAProxy is already is fine, on any algorithm.
+    // A weight that equals HAProxy's present one is accepted with any algorithm.
     site.put(100, 0).await?;
     converged(&weightd).await
 }
 
 #[tokio::test]
-async fn what_a_static_algorithm_takes_works_and_a_reload_with_another_algorithm_mends_the_rest() -> anyhow::Result<()>
-{
+async fn weights_that_a_static_algorithm_accepts_are_set_and_a_reload_with_another_algorithm_sets_the_rest()
+-> anyhow::Result<()> {
     let site = Site::start(&[("source", &["balance source"])]).await?;
     let weightd = Weightd::start(&site.consul, &site.haproxy).await?;
     put(&site.consul, "source", 50, 50).await?;
@@ -136,7 +136,7 @@ async fn a_swap_costs_no_request_on_any_dynamic_algorithm() -> anyhow::Result<()
 }
 
 #[tokio::test]
-async fn a_weight_goes_to_zero_in_a_stage_of_its_own_unless_the_algorithm_is_known_to_be_dynamic() -> anyhow::Result<()>
+async fn a_weight_is_lowered_to_zero_in_its_own_stage_unless_the_algorithm_is_known_to_be_dynamic() -> anyhow::Result<()>
 {
     let algorithms: [(&str, &[&str]); 4] = [
         ("roundrobin", &["balance roundrobin"]),
@@ -167,7 +167,7 @@ async fn a_weight_goes_to_zero_in_a_stage_of_its_own_unless_the_algorithm_is_kno
 }
 
 #[tokio::test]
-async fn a_disabled_backend_is_refused_by_haproxy_and_said_to_be() -> anyhow::Result<()> {
+async fn a_disabled_backend_that_haproxy_refuses_is_reported() -> anyhow::Result<()> {
     let body = config::backend("app", &["disabled"], &[("blue", 9, 100), ("green", 9, 0)], "")
         + &crate::common::backend("other", 100, 0);
     let (consul, haproxy) = crate::common::servers(&body).await?;
@@ -175,7 +175,7 @@ async fn a_disabled_backend_is_refused_by_haproxy_and_said_to_be() -> anyhow::Re
     put(&consul, "app", 50, 50).await?;
     let reason = reason(&weightd, "app", "refused").await?;
     assert!(reason["detail"].as_str().is_some_and(|detail| detail.contains("disabled")), "{reason}");
-    // The neighbour follows, and nothing is told twice.
+    // weightd corrects the other backend, and logs nothing twice.
     consul.put(&key("other"), json!({ "weights": { "blue": 9 } }).to_string()).await?;
     becomes(&haproxy, "other", 9, 0).await?;
     stays(&haproxy, "app", 100, 0).await?;

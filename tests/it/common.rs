@@ -1,4 +1,4 @@
-//! What the tests have in common: documents, and questions to weightd that are asked until they are answered.
+//! Helpers of the tests: documents, and waits with a bounded poll.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 
 use crate::harness::{Consul, Haproxy, Weightd, always, config, eventually};
 
-/// The bound for what happens at once. Generous, since other tests keep the machine busy.
+/// The time limit for an immediate effect. It is generous: other tests load the machine.
 pub(crate) const SOON: Duration = Duration::from_secs(10);
-/// How long something must not happen: more than two routine passes, in each of which everything is read and what differs is
-/// corrected.
+/// How long a test watches that something does not happen. Longer than two routine passes; each pass reads everything
+/// and corrects differences.
 pub(crate) const A_WHILE: Duration = Duration::from_millis(2500);
 
 /// The key of a backend.
@@ -28,7 +28,7 @@ pub(crate) async fn put(consul: &Consul, backend: &str, blue: u32, green: u32) -
     consul.put(&key(backend), document(blue, green)).await
 }
 
-/// A backend whose blue and green run, as far as HAProxy knows, with these configured weights.
+/// A backend with the servers blue and green and these configured weights. HAProxy regards both as up.
 pub(crate) fn backend(name: &str, blue: u16, green: u16) -> String {
     config::backend(name, &["balance roundrobin"], &[("blue", 9, blue), ("green", 9, green)], "")
 }
@@ -43,9 +43,9 @@ pub(crate) async fn becomes(haproxy: &Haproxy, backend: &str, blue: u32, green: 
     haproxy.until_weights(backend, &[("blue", blue), ("green", green)], SOON).await.map(drop)
 }
 
-/// Fails if blue and green get other weights than these within a while.
+/// Fails if blue or green gets another weight within [`A_WHILE`].
 pub(crate) async fn stays(haproxy: &Haproxy, backend: &str, blue: u32, green: u32) -> anyhow::Result<()> {
-    always(A_WHILE, "the weights stay", async || is(haproxy, backend, blue, green).await).await
+    always(A_WHILE, "the weights do not change", async || is(haproxy, backend, blue, green).await).await
 }
 
 /// Fails unless blue and green have these weights now.
@@ -56,7 +56,7 @@ pub(crate) async fn is(haproxy: &Haproxy, backend: &str, blue: u32, green: u32) 
     Ok(())
 }
 
-/// Waits until the state of a backend is this word, and returns its status.
+/// Waits until the backend has this state, and returns its status.
 pub(crate) async fn state(weightd: &Weightd, backend: &str, word: &str) -> anyhow::Result<Value> {
     eventually(SOON, &format!("{backend} is {word}"), async || {
         let status = weightd.backend(backend).await?;
@@ -66,7 +66,7 @@ pub(crate) async fn state(weightd: &Weightd, backend: &str, word: &str) -> anyho
     .await
 }
 
-/// Waits until a backend has this reason, which must say what to do, and returns it.
+/// Waits until the backend has this reason with a detail and a remedy, and returns the reason.
 pub(crate) async fn reason(weightd: &Weightd, backend: &str, word: &str) -> anyhow::Result<Value> {
     eventually(SOON, &format!("{backend} has the reason {word}"), async || {
         let status = weightd.backend(backend).await?;
@@ -80,9 +80,9 @@ pub(crate) async fn reason(weightd: &Weightd, backend: &str, word: &str) -> anyh
     .await
 }
 
-/// Waits until the connection to Consul is in this state, for this reason.
+/// Waits until the connection to Consul has this state and reason. Returns its status.
 pub(crate) async fn consul_is(weightd: &Weightd, word: &str, reason: Option<&str>) -> anyhow::Result<Value> {
-    // Tried again after a pause that grows to 10 s while Consul is away.
+    // weightd retries after pauses that grow to 10 s.
     eventually(Duration::from_secs(20), &format!("Consul is {word}"), async || {
         let consul = instance(weightd, 0).await?["consul"].take();
         ensure!(consul["state"] == word && consul["reason"].as_str() == reason, "{consul}");
@@ -92,7 +92,7 @@ pub(crate) async fn consul_is(weightd: &Weightd, word: &str, reason: Option<&str
     .await
 }
 
-/// Waits until HAProxy is in this state, for this reason.
+/// Waits until HAProxy has this state and reason. Returns its status.
 pub(crate) async fn haproxy_is(
     weightd: &Weightd,
     number: usize,
@@ -113,9 +113,9 @@ pub(crate) async fn instance(weightd: &Weightd, number: usize) -> anyhow::Result
     Ok(weightd.status().await?["instances"][number].take())
 }
 
-/// Waits until everything is as Consul says.
+/// Waits until every weight equals the one in Consul.
 pub(crate) async fn converged(weightd: &Weightd) -> anyhow::Result<()> {
-    eventually(SOON, "everything is as Consul says", async || {
+    eventually(SOON, "every weight equals the one in Consul", async || {
         let instance = instance(weightd, 0).await?;
         ensure!(instance["converged"] == true, "{instance}");
         Ok(())
@@ -123,7 +123,8 @@ pub(crate) async fn converged(weightd: &Weightd) -> anyhow::Result<()> {
     .await
 }
 
-/// The value of a metric of the first instance, 0 where there is none yet. `labels` are those after `haproxy`.
+/// The value of a metric of the first instance; 0 if the metric does not exist. `labels` are the labels after
+/// `haproxy`.
 pub(crate) async fn metric(weightd: &Weightd, name: &str, labels: &str) -> anyhow::Result<u64> {
     let series = format!("{name}{{haproxy=\"haproxy\"{labels}}}");
     let metrics = weightd.metrics().await?;
@@ -131,10 +132,10 @@ pub(crate) async fn metric(weightd: &Weightd, name: &str, labels: &str) -> anyho
     value.map_or(Ok(0), |value| Ok(value.parse()?))
 }
 
-/// Waits until the log has at least so many lines with all of these words, and returns them. What happens is logged after
-/// it happened to HAProxy.
+/// Waits until the log has at least `count` lines that contain all of these words, and returns them. weightd logs a
+/// change after HAProxy has it.
 pub(crate) async fn logged(weightd: &Weightd, count: usize, words: &[&str]) -> anyhow::Result<Vec<String>> {
-    eventually(SOON, &format!("{count} lines have {words:?}"), async || {
+    eventually(SOON, &format!("{count} lines of the log contain {words:?}"), async || {
         let lines = lines(weightd, words);
         ensure!(lines.len() >= count, "{}", weightd.log());
         Ok(lines)
@@ -142,7 +143,7 @@ pub(crate) async fn logged(weightd: &Weightd, count: usize, words: &[&str]) -> a
     .await
 }
 
-/// The lines of the log that have all of these words.
+/// The lines of the log that contain all of these words.
 pub(crate) fn lines(weightd: &Weightd, words: &[&str]) -> Vec<String> {
     let log = weightd.log();
     log.lines().filter(|line| words.iter().all(|word| line.contains(word))).map(str::to_owned).collect()

@@ -1,5 +1,4 @@
-//! What docker-compose.yml and the Dockerfile rest on; that the stack runs is proved by `make compose-test`, which needs
-//! Docker.
+//! Checks of docker-compose.yml and the Dockerfile without Docker. `make compose-test` runs the stack and needs Docker.
 
 use std::{io::Write as _, path::Path, process::Stdio};
 
@@ -12,18 +11,18 @@ use crate::harness::{haproxy, program};
 const STACK: &str = include_str!("../../docker-compose.yml");
 const DOCKERFILE: &str = include_str!("../../Dockerfile");
 
-/// Where the project is.
+/// The root of the project.
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// What follows `key: ` in each line of the stack that has it.
+/// The values of `key: ` in the lines of the stack.
 fn values(key: &str) -> Vec<&'static str> {
     STACK.lines().filter_map(|line| line.trim_start_matches([' ', '-']).strip_prefix(key)?.strip_prefix(": ")).collect()
 }
 
 #[test]
-fn its_configuration_of_weightd_is_valid_and_finds_consul_and_haproxy() {
+fn weightds_configuration_is_valid_and_names_consul_and_haproxy() {
     let consul = STACK.split_once("CONSUL_HTTP_ADDR: \"").and_then(|(_, rest)| rest.split('"').next());
     let environment = |name: &str| if name == "CONSUL_HTTP_ADDR" { consul.map(Into::into) } else { None };
     let config = Config::load(Some(&root().join("docker/weightd.toml")), &environment).unwrap();
@@ -36,7 +35,7 @@ fn its_configuration_of_weightd_is_valid_and_finds_consul_and_haproxy() {
 }
 
 #[tokio::test]
-async fn haproxy_takes_the_files_that_it_is_started_with() -> anyhow::Result<()> {
+async fn haproxy_accepts_its_configuration_files() -> anyhow::Result<()> {
     let commands = values("command").into_iter().filter(|line| line.starts_with("[haproxy, "));
     let commands: Vec<Vec<&str>> = commands.map(|line| line.trim_matches(['[', ']']).split(", ").collect()).collect();
     ensure!(commands.len() == 2, "this test knows the balancer and the application: {commands:?}");
@@ -51,20 +50,20 @@ async fn haproxy_takes_the_files_that_it_is_started_with() -> anyhow::Result<()>
             .output()
             .await
             .context("cannot run haproxy")?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        // The stack's HAProxy is newer. One that is older than the option that the files have says so, and no more.
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        // The stack's HAProxy is newer. A version before 2.4 does not know this option, and reports only that.
         let unknown = "unknown option 'idle-close-on-response'";
-        if haproxy::version()? < (2, 4) && said.contains(unknown) {
-            ensure!(said.matches(": parsing [").count() == 1, "{said}");
+        if haproxy::version()? < (2, 4) && stderr.contains(unknown) {
+            ensure!(stderr.matches(": parsing [").count() == 1, "{stderr}");
         } else {
-            ensure!(output.status.success(), "{said}");
+            ensure!(output.status.success(), "{stderr}");
         }
     }
     Ok(())
 }
 
 #[test]
-fn it_publishes_on_this_host_only_and_names_each_image_by_its_version() {
+fn ports_are_published_only_on_this_host_and_each_image_has_a_version() {
     let ports = values("ports");
     assert!(!ports.is_empty());
     for port in ports {
@@ -121,7 +120,7 @@ fn the_log_of_the_traffic_is_read_from_every_version_of_compose() -> anyhow::Res
 }
 
 #[test]
-fn what_it_mounts_is_there() {
+fn every_mounted_file_exists() {
     let mounted: Vec<&str> =
         STACK.split(['[', ' ']).filter_map(|word| word.strip_prefix("./")?.split(':').next()).collect();
     assert!(mounted.len() > 4, "{mounted:?}");

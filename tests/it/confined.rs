@@ -1,10 +1,10 @@
-//! weightd as `systemd/weightd.service` confines it, with a real HAProxy and a real Consul: as another user that has
-//! HAProxy's socket by a supplementary group alone, without capabilities, with the unit's system calls and no other, and
-//! with no file to read or write but its own.
+//! weightd under the restrictions of `systemd/weightd.service`, with a real HAProxy and a real Consul: its own user,
+//! HAProxy's socket only by a supplementary group, no capabilities, only the unit's system calls, and access only to
+//! its own files.
 //!
-//! Without systemd as process 1 this comes from setpriv, Landlock and seccomp: see `tests/confine`. What hides parts of
-//! the machine (`ProtectProc=`, `PrivateTmp=` and the like) is exercised by what may not be opened. Who is not root cannot
-//! become another user: then that part is left out, and said to be.
+//! Without systemd as process 1, setpriv, Landlock and seccomp apply the restrictions: see `tests/confine`. For options
+//! that hide parts of the machine (`ProtectProc=`, `PrivateTmp=` and others), the test checks what cannot be opened.
+//! Only root can change the user: without root the test omits that part and prints a note.
 
 mod filters;
 
@@ -28,15 +28,15 @@ use crate::{
         program::{self, Program},
         weightd::weightctl,
     },
-    life::told,
+    life::notified,
     unit,
 };
 
-/// Users and groups that no machine has: of weightd, and of those who may open HAProxy's socket.
+/// Ids of users and groups that no machine has: weightd's, and the group of HAProxy's socket.
 const USER: u32 = 64_711;
 const HAPROXY: u32 = 64_712;
 
-/// What systemd gives weightd, and what it finds on the machine.
+/// The directories and identities that systemd provides for weightd.
 struct Machine {
     dir: TempDir,
     user: u32,
@@ -48,7 +48,7 @@ impl Machine {
         let (user, haproxy) = if geteuid().is_root() {
             (USER, HAPROXY)
         } else {
-            // Past the test runner, which keeps what a test that passes has said.
+            // Printed past the test runner, which hides the output of a passed test.
             writeln!(
                 std::io::stderr(),
                 "NOT EXERCISED: weightd as another user, in HAProxy's group by a supplementary group, without the \
@@ -73,7 +73,7 @@ impl Machine {
                 chown(machine.at(name), owner, group)?;
             }
         }
-        // Another user may not get to where they were built.
+        // The other user may not be able to read the build directory.
         fs::copy(program::binary("weightd")?, machine.at("bin/weightd"))?;
         fs::copy(program::binary("examples/confine")?, machine.at("bin/confine"))?;
         fs::write(machine.at("etc/filters.json"), filters::filters()?.to_string())?;
@@ -88,7 +88,7 @@ impl Machine {
         self.at(path).display().to_string()
     }
 
-    /// The configuration of HAProxy that docs/install.md has, with the group's number for its name.
+    /// HAProxy's configuration from docs/install.md, with the number of the group in place of its name.
     fn haproxy_cfg(&self) -> String {
         let (socket, group, file) = (self.shown("haproxy/admin.sock"), self.haproxy, self.shown("lib/server-state"));
         format!(
@@ -97,7 +97,7 @@ impl Machine {
         ) + &backend("app", 0, 100).replace("backend app\n", "backend app\n    load-server-state-from-file global\n")
     }
 
-    /// The words that run what follows as the unit would.
+    /// The arguments that run a command with the restrictions of the unit.
     fn confined(&self) -> anyhow::Result<Vec<String>> {
         ensure!((unit::value("CapabilityBoundingSet")?, unit::value("NoNewPrivileges")?) == ("", "yes"));
         ensure!((unit::value("ProtectSystem")?, unit::value("UMask")?) == ("strict", "0077"));
@@ -106,7 +106,7 @@ impl Machine {
             let ids = [format!("--reuid={USER}"), format!("--regid={USER}"), format!("--groups={HAPROXY}")];
             words.extend(ids);
             words.extend(["--bounding-set=-all", "--inh-caps=-all", "--ambient-caps=-all"].map(str::to_owned));
-            // Becoming another user undoes what the harness asked for.
+            // A change of the user clears the parent-death signal that the harness sets.
             words.extend(["--pdeathsig", "KILL"].map(str::to_owned));
         }
         let readable = format!("/usr:/lib:/lib64:/bin:/etc:{}:{}", self.shown("bin"), self.shown("etc"));
@@ -116,7 +116,7 @@ impl Machine {
         Ok(words)
     }
 
-    /// Runs a program to its end, as confined as weightd.
+    /// Runs a confined program until it ends.
     fn run(&self, words: &[&str]) -> anyhow::Result<std::process::Output> {
         let confined = self.confined()?;
         let mut command = Command::new(&confined[0]);
@@ -124,14 +124,14 @@ impl Machine {
         command.output().context("cannot run setpriv, of the package util-linux")
     }
 
-    /// What weightd keeps for its own next start.
+    /// The files that weightd keeps for its next start.
     fn state(&self) -> anyhow::Result<PathBuf> {
         let found = fs::read_dir(self.at("lib"))?.filter_map(Result::ok).map(|entry| entry.path());
         let mut found = found.filter(|path| path.extension().is_some_and(|extension| extension == "state"));
-        found.next().context("no state is kept")
+        found.next().context("there is no state file")
     }
 
-    /// The mode of a file that must be weightd's.
+    /// The mode of a file; fails unless weightd owns it.
     fn mode(&self, path: &Path) -> anyhow::Result<u32> {
         let found = fs::symlink_metadata(path)?;
         ensure!(found.uid() == self.user, "{} belongs to {}", path.display(), found.uid());
@@ -139,7 +139,7 @@ impl Machine {
     }
 }
 
-/// The values of a line in /proc/PID/status.
+/// The values of one line of /proc/PID/status.
 fn status(pid: rustix::process::Pid, name: &str) -> anyhow::Result<Vec<String>> {
     let text = fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero()))?;
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
@@ -153,7 +153,7 @@ async fn ctl(machine: &Machine, arguments: &[&str]) -> anyhow::Result<()> {
 }
 
 async fn logs(weightd: &Program, words: &str) -> anyhow::Result<()> {
-    eventually(SOON, &format!("it logs {words:?}"), async || {
+    eventually(SOON, &format!("the log contains {words:?}"), async || {
         ensure!(weightd.log().contains(words), "{}", weightd.log());
         Ok(())
     })
@@ -161,7 +161,7 @@ async fn logs(weightd: &Program, words: &str) -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn weightd_does_all_it_has_to_as_the_unit_confines_it() -> anyhow::Result<()> {
+async fn weightd_works_under_the_restrictions_of_the_unit() -> anyhow::Result<()> {
     let machine = Machine::new()?;
     let (consul, mut haproxy) = servers(&machine.haproxy_cfg()).await?;
     put(&consul, "app", 70, 30).await?;
@@ -169,7 +169,7 @@ async fn weightd_does_all_it_has_to_as_the_unit_confines_it() -> anyhow::Result<
     let notify = machine.shown("haproxy/notify.sock");
     let systemd = UnixDatagram::bind(&notify)?;
     fs::set_permissions(&notify, Permissions::from_mode(0o666))?;
-    // A name, so that it is resolved.
+    // A host name, so that weightd must resolve it.
     let address = consul.address().replace("127.0.0.1", "localhost");
     ensure!(address.contains("localhost"), "{address}");
     let (socket, file, port) = (machine.shown("haproxy/admin.sock"), machine.shown("lib/server-state"), Port::free()?);
@@ -188,7 +188,7 @@ async fn weightd_does_all_it_has_to_as_the_unit_confines_it() -> anyhow::Result<
         .env("STATE_DIRECTORY", machine.at("lib"))
         .env("RUNTIME_DIRECTORY", machine.at("run"));
     weightd.spawn()?;
-    let ready = told(&systemd, "READY=1").await;
+    let ready = notified(&systemd, "READY=1").await;
     weightd.check()?;
     ready?;
 
@@ -206,7 +206,7 @@ async fn weightd_does_all_it_has_to_as_the_unit_confines_it() -> anyhow::Result<
         assert_eq!(status(pid, set)?, ["0000000000000000"], "{set}");
     }
 
-    // Weights, by the socket that only the group may open, and the files about them.
+    // A change of weights, through the socket that only the group may open, and the files about it.
     becomes(&haproxy, "app", 70, 30).await?;
     put(&consul, "app", 60, 40).await?;
     becomes(&haproxy, "app", 60, 40).await?;
@@ -220,7 +220,7 @@ async fn weightd_does_all_it_has_to_as_the_unit_confines_it() -> anyhow::Result<
     .await?;
     assert_eq!((machine.mode(&machine.state()?)?, machine.mode(Path::new(&file))?), (0o600, 0o644));
 
-    // A reload of HAProxy, which reads the one, and one that has to be followed.
+    // Two reloads of HAProxy: it reads the server-state file, and weightd must follow it.
     haproxy.reload_again().await?;
     is(&haproxy, "app", 60, 40).await?;
     haproxy.reload(&machine.haproxy_cfg().replace("    load-server-state-from-file global\n", "")).await?;
@@ -229,10 +229,10 @@ async fn weightd_does_all_it_has_to_as_the_unit_confines_it() -> anyhow::Result<
     // A reload of weightd.
     weightd.signal(Signal::HUP)?;
     logs(&weightd, "the new configuration is in force").await?;
-    told(&systemd, "RELOADING=1").await?;
-    told(&systemd, "WATCHDOG=1").await?;
+    notified(&systemd, "RELOADING=1").await?;
+    notified(&systemd, "WATCHDOG=1").await?;
 
-    // The local socket, and what it leaves on disk.
+    // The local socket, and its file on disk.
     assert_eq!(machine.mode(&machine.at("run/weightd.sock"))?, 0o660);
     ctl(&machine, &["pause", "app", "--local", "--for", "30m"]).await?;
     put(&consul, "app", 50, 50).await?;
@@ -242,7 +242,7 @@ async fn weightd_does_all_it_has_to_as_the_unit_confines_it() -> anyhow::Result<
 
     let stopped = weightd.stop().await?;
     assert!(stopped.success(), "{stopped}");
-    told(&systemd, "STOPPING=1").await?;
+    notified(&systemd, "STOPPING=1").await?;
     is(&haproxy, "app", 50, 50).await?;
     let log = weightd.log();
     assert!(!log.contains("ERROR") && !log.contains("os error"), "{log}");
@@ -250,26 +250,26 @@ async fn weightd_does_all_it_has_to_as_the_unit_confines_it() -> anyhow::Result<
 }
 
 #[test]
-fn what_the_unit_takes_away_is_taken_away() -> anyhow::Result<()> {
+fn the_unit_denies_files_and_system_calls() -> anyhow::Result<()> {
     let machine = Machine::new()?;
     let refused = |words: &[&str], why: &str| {
         let output = machine.run(words)?;
-        let said = String::from_utf8_lossy(&output.stderr).into_owned() + &format!(" {}", output.status);
-        ensure!(!output.status.success() && said.contains(why), "{words:?}: {said}");
+        let message = String::from_utf8_lossy(&output.stderr).into_owned() + &format!(" {}", output.status);
+        ensure!(!output.status.success() && message.contains(why), "{words:?}: {message}");
         Ok(())
     };
     let allowed = machine.run(&["/usr/bin/touch", &machine.shown("lib/file")])?;
     assert!(allowed.status.success(), "{}", String::from_utf8_lossy(&allowed.stderr));
     assert_eq!(machine.mode(&machine.at("lib/file"))?, 0o600);
-    // Files: not even where everybody may write. And nothing of other processes.
+    // Files: not even in directories where every user may write. Also no information about other processes.
     fs::create_dir(machine.at("open"))?;
     fs::set_permissions(machine.at("open"), Permissions::from_mode(0o777))?;
     refused(&["/usr/bin/touch", &machine.shown("open/file")], "Permission denied")?;
     refused(&["/bin/cat", "/proc/1/status"], "Permission denied")?;
-    // Calls: of the sets that are taken away, and of those that are not named.
+    // System calls: of the sets that the unit denies, and calls that it does not list.
     refused(&["/bin/chown", &machine.user.to_string(), &machine.shown("lib/file")], "SIGSYS")?;
     refused(&["/bin/mount", "-t", "tmpfs", "none", &machine.shown("lib")], "SIGSYS")?;
-    // AF_NETLINK, as systemd refuses it, and one that is allowed.
+    // AF_NETLINK is denied as by systemd; another family is allowed.
     let socket = |family: &str| format!("socket(my $s, {family}, 2, 0) or die \"$!\\n\"");
     refused(&["/usr/bin/perl", "-e", &socket("16")], "Address family not supported")?;
     let allowed = machine.run(&["/usr/bin/perl", "-e", &socket("2")])?;

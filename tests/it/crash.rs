@@ -1,4 +1,4 @@
-//! A weightd that is killed changes nothing, and neither does its next start, also where Consul is away.
+//! A kill of weightd changes no weight. The next start changes none either, even without Consul.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::{
     harness::{Haproxy, Weightd, eventually, gate::Gate, weightd::Settings},
 };
 
-/// How often weightd is killed; more with `KILLS`.
+/// The number of kills; the variable `KILLS` sets another number.
 fn kills() -> u32 {
     std::env::var("KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(30)
 }
@@ -19,13 +19,13 @@ async fn green(haproxy: &Haproxy) -> anyhow::Result<u32> {
     haproxy.weights("app").await?.get("green").copied().context("no green")
 }
 
-/// Waits until weightd has enforced what it knows from before, without Consul.
+/// Waits until weightd has enforced its state from disk, without Consul.
 async fn enforced_from_disk(weightd: &Weightd) -> anyhow::Result<()> {
-    eventually(SOON, "it has enforced what it knows", async || weightd.get("/ready").await).await.map(drop)
+    eventually(SOON, "weightd has enforced the state on disk", async || weightd.get("/ready").await).await.map(drop)
 }
 
 #[tokio::test]
-async fn weights_never_move_back_however_often_it_is_killed_with_consul_away() -> anyhow::Result<()> {
+async fn a_crash_moves_no_weight_back() -> anyhow::Result<()> {
     let (consul, haproxy) = servers(&backend("app", 100, 0)).await?;
     let mut gate = Gate::open(&consul).await?;
     put(&consul, "app", 1, 0).await?;
@@ -33,14 +33,14 @@ async fn weights_never_move_back_however_often_it_is_killed_with_consul_away() -
     becomes(&haproxy, "app", 1, 0).await?;
     let (mut last, mut applied) = (0, 0);
     for round in 1..=kills() {
-        // The moment differs from round to round: before Consul's answer, during the exchange with HAProxy, while files
-        // are written, after that.
+        // The time of the kill varies: before Consul's answer, during the exchange with HAProxy, during the write of
+        // files, after that.
         let weight = round % 256 + 1;
         put(&consul, "app", 1, weight).await?;
         let delay = Duration::from_micros(fastrand::u64(0..1 << (8 + round % 13)));
         tokio::time::sleep(delay).await;
         weightd.kill().await?;
-        // What it sent last has arrived when the next question is answered: HAProxy answers one after the other.
+        // HAProxy answers requests in order: after this answer, weightd's last command has been executed.
         let before = green(&haproxy).await?;
         gate.shut().await;
         weightd.start_again().await?;
@@ -53,13 +53,13 @@ async fn weights_never_move_back_however_often_it_is_killed_with_consul_away() -
         becomes(&haproxy, "app", 1, weight).await?;
         last = weight;
     }
-    // The loop proves nothing if it was always too early or always too late.
+    // The test is meaningless if every kill came too early or too late.
     ensure!(applied > 0 && applied < kills(), "{applied} of {} kills came after the change", kills());
     Ok(())
 }
 
 #[tokio::test]
-async fn a_change_of_the_last_second_survives_a_kill_and_a_reload() -> anyhow::Result<()> {
+async fn a_change_just_before_a_kill_survives_the_kill_and_a_reload() -> anyhow::Result<()> {
     let (consul, mut haproxy) = servers(&backend("app", 100, 0)).await?;
     let mut gate = Gate::open(&consul).await?;
     put(&consul, "app", 70, 30).await?;
@@ -70,12 +70,12 @@ async fn a_change_of_the_last_second_survives_a_kill_and_a_reload() -> anyhow::R
         becomes(&haproxy, "app", blue, green).await?;
         weightd.kill().await?;
         gate.shut().await;
-        // Also released and other backends are in the same files.
+        // The same files contain a released backend and other backends.
         haproxy.reload_again().await?;
         weightd.start_again().await?;
         becomes(&haproxy, "app", blue, green).await?;
         gate.open_again().await?;
-        eventually(SOON, "it follows again", async || {
+        eventually(SOON, "weightd follows Consul again", async || {
             let status = weightd.status().await?;
             ensure!(status["instances"][0]["consul"]["state"] == "following", "{status}");
             Ok(())
@@ -86,7 +86,7 @@ async fn a_change_of_the_last_second_survives_a_kill_and_a_reload() -> anyhow::R
 }
 
 #[tokio::test]
-async fn a_release_of_the_last_second_survives_a_kill() -> anyhow::Result<()> {
+async fn a_release_just_before_a_kill_survives_the_kill() -> anyhow::Result<()> {
     let (consul, haproxy) = servers(&backend("app", 100, 0)).await?;
     let mut gate = Gate::open(&consul).await?;
     put(&consul, "app", 70, 30).await?;
@@ -103,8 +103,8 @@ async fn a_release_of_the_last_second_survives_a_kill() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn one_change_is_followed_by_no_wait_for_the_disk() -> anyhow::Result<()> {
-    // Where the state cannot be written at all, changes go on, and the log says what that means.
+async fn a_change_does_not_wait_for_the_disk() -> anyhow::Result<()> {
+    // If the state cannot be written, changes continue, and the log names the consequence.
     let (consul, haproxy) = servers(&backend("app", 100, 0)).await?;
     put(&consul, "app", 70, 30).await?;
     let weightd = Settings::new(&consul, &haproxy).bound_by_modes().start().await?;

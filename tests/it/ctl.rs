@@ -1,4 +1,4 @@
-//! weightctl against a real Consul: what it writes, what it refuses, how it ends.
+//! weightctl with a real Consul: its writes, its refusals and its exit codes.
 
 use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
@@ -11,47 +11,47 @@ mod terminal;
 
 const KEY: &str = "weightd/weights/app1";
 
-/// What a weightctl said and how it ended.
+/// The exit code and the output of a weightctl.
 #[derive(Debug)]
-struct Said {
+struct Output {
     code: i32,
     out: String,
     err: String,
 }
 
-impl Said {
+impl Output {
     fn json(&self) -> anyhow::Result<Value> {
         serde_json::from_str(&self.out).with_context(|| format!("not JSON: {self:?}"))
     }
 }
 
-/// Runs weightctl, with a token if there is one.
-async fn run(consul: &Consul, token: Option<&str>, arguments: &str) -> anyhow::Result<Said> {
+/// Runs weightctl with an optional token.
+async fn run(consul: &Consul, token: Option<&str>, arguments: &str) -> anyhow::Result<Output> {
     let address = consul.address();
     let mut environment = vec![("CONSUL_HTTP_ADDR", address.as_str()), ("SUDO_USER", ""), ("USER", "alice")];
     environment.push(("WEIGHTD_ROOT", "weightd"));
     environment.extend(token.map(|token| ("CONSUL_HTTP_TOKEN", token)));
     let output = weightctl(&environment, &arguments.split_whitespace().collect::<Vec<_>>()).await?;
-    Ok(Said {
-        code: output.status.code().context("it was killed")?,
+    Ok(Output {
+        code: output.status.code().context("weightctl was killed")?,
         out: String::from_utf8(output.stdout)?,
         err: String::from_utf8(output.stderr)?,
     })
 }
 
-/// Runs weightctl and expects it to end with `code`.
-async fn ends(consul: &Consul, code: i32, arguments: &str) -> anyhow::Result<Said> {
-    let said = run(consul, consul.token(), arguments).await?;
-    ensure!(said.code == code, "expected {code} of `weightctl {arguments}`: {said:?}");
-    Ok(said)
+/// Runs weightctl and expects this exit code.
+async fn ends(consul: &Consul, code: i32, arguments: &str) -> anyhow::Result<Output> {
+    let output = run(consul, consul.token(), arguments).await?;
+    ensure!(output.code == code, "expected exit code {code} of `weightctl {arguments}`: {output:?}");
+    Ok(output)
 }
 
-/// The document at `key`, without the moment of its writing.
+/// The document at `key`, without its field `at`.
 async fn document(consul: &Consul, key: &str) -> anyhow::Result<Value> {
     let value = consul.get(key).await?.with_context(|| format!("no {key}"))?;
     let mut document: Value = serde_json::from_slice(&value)?;
     let at = document.as_object_mut().and_then(|fields| fields.remove("at"));
-    ensure!(at.is_some_and(|at| at.as_str().is_some_and(|at| at.ends_with('Z'))), "when? {document}");
+    ensure!(at.is_some_and(|at| at.as_str().is_some_and(|at| at.ends_with('Z'))), "no valid `at`: {document}");
     Ok(document)
 }
 
@@ -66,7 +66,7 @@ async fn a_backend_is_created_changed_and_released() -> anyhow::Result<()> {
         json!({"v": 1, "weights": {"blue": 90, "green": 10}, "by": "alice", "reason": "canary"})
     );
 
-    // A server that is not named keeps its weight; the reason of the change before is gone.
+    // A server that is not named keeps its weight. The reason of the previous change is removed.
     ends(&consul, 0, "set app1 green=30 --yes --by bob").await?;
     assert_eq!(document(&consul, KEY).await?, json!({"v": 1, "weights": {"blue": 90, "green": 30}, "by": "bob"}));
 
@@ -86,7 +86,7 @@ async fn a_backend_is_created_changed_and_released() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn data_is_what_was_promised() -> anyhow::Result<()> {
+async fn json_output_has_the_documented_fields() -> anyhow::Result<()> {
     let consul = Consul::start().await?;
     let first = ends(&consul, 0, "set app1 blue=2 green=1 --yes --create -o json").await?.json()?;
     assert_eq!((&first["changed"], &first["before"]), (&json!(true), &Value::Null));
@@ -98,7 +98,7 @@ async fn data_is_what_was_promised() -> anyhow::Result<()> {
     assert_eq!(got["index"], second["index"]);
     assert_eq!((&got["weights"], &got["by"]), (&json!({"blue": 1, "green": 1}), &json!("alice")));
 
-    // Other backends whose name begins alike are none of its business.
+    // Backends with a similar name are not affected.
     consul.put("weightd/weights/app10", "\u{1b}[31m").await?;
     consul.put("weightd/weights/app1-x/blue", "7").await?;
     assert_eq!(ends(&consul, 0, "get app1 -o json").await?.json()?, got);
@@ -107,7 +107,7 @@ async fn data_is_what_was_promised() -> anyhow::Result<()> {
         all.json()?["backends"].as_array().context("backends")?.iter().map(|b| b["state"].clone()).collect();
     assert_eq!(states, ["weights", "weights", "rejected"]);
     assert!(all.err.contains("weightd/weights/app10 is rejected"), "{all:?}");
-    assert!(!(all.err + &all.out).contains('\u{1b}'), "foreign text reaches the terminal");
+    assert!(!(all.err + &all.out).contains('\u{1b}'), "text from Consul reaches the terminal");
 
     let slip = ends(&consul, 7, "get app11").await?;
     assert!(slip.err.contains("did you mean `app1"), "{slip:?}");
@@ -118,7 +118,7 @@ async fn data_is_what_was_promised() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn leaves_stay_leaves_until_they_have_to_say_more() -> anyhow::Result<()> {
+async fn leaves_stay_leaves_unless_a_change_needs_a_document() -> anyhow::Result<()> {
     let consul = Consul::start().await?;
     for leaf in ["blue", "green"] {
         consul.put(&format!("{KEY}/{leaf}"), "50").await?;
@@ -141,7 +141,7 @@ async fn leaves_stay_leaves_until_they_have_to_say_more() -> anyhow::Result<()> 
 }
 
 #[tokio::test]
-async fn what_would_do_harm_is_refused() -> anyhow::Result<()> {
+async fn a_harmful_or_invalid_command_is_refused() -> anyhow::Result<()> {
     let consul = Consul::start().await?;
     consul.put(KEY, r#"{"weights":{"blue":90,"green":10}}"#).await?;
     consul.put("weightd/weights/bad", "50%").await?;
@@ -164,18 +164,18 @@ async fn what_would_do_harm_is_refused() -> anyhow::Result<()> {
         (2, "get --http-addr ftp://127.0.0.1:1", "ftp"),
         (1, "get --token-file /nonexistent", "--token-file"),
     ] {
-        let said = ends(&consul, code, arguments).await?;
-        assert!(said.err.contains(word), "{word} of `{arguments}`: {said:?}");
-        assert_eq!(said.out, "", "{arguments}");
+        let output = ends(&consul, code, arguments).await?;
+        assert!(output.err.contains(word), "{word} of `{arguments}`: {output:?}");
+        assert_eq!(output.out, "", "{arguments}");
     }
     assert_eq!(consul.index("weightd/").await?, before, "nothing was written");
-    // What means nothing to anybody is replaced on purpose.
+    // A rejected document is replaced with --create.
     ends(&consul, 0, "set bad blue=5 --yes --create").await?;
     Ok(())
 }
 
 #[tokio::test]
-async fn a_denial_is_told_from_everything_else() -> anyhow::Result<()> {
+async fn a_denial_has_its_own_exit_code() -> anyhow::Result<()> {
     let consul = Consul::start_with(Options { acl: true, ..Options::default() }).await?;
     consul.put(KEY, r#"{"weights":{"blue":90,"green":10}}"#).await?;
     consul.put("weightd/weights/app10", r#"{"weights":{"blue":1}}"#).await?;
@@ -203,20 +203,20 @@ async fn a_denial_is_told_from_everything_else() -> anyhow::Result<()> {
         (Some(&*team), 4, "set app10 blue=2 --yes"),
         (Some(&*team), 0, "get"),
     ] {
-        let said = run(&consul, token, arguments).await?;
-        assert_eq!(said.code, code, "`{arguments}`: {said:?}");
-        assert!(code == 0 || said.err.contains("policy = "), "no rule is named: {said:?}");
+        let output = run(&consul, token, arguments).await?;
+        assert_eq!(output.code, code, "`{arguments}`: {output:?}");
+        assert!(code == 0 || output.err.contains("policy = "), "no rule is named: {output:?}");
     }
     Ok(())
 }
 
 #[tokio::test]
-async fn a_consul_that_is_down_is_told_from_everything_else() -> anyhow::Result<()> {
+async fn an_unreachable_consul_has_its_own_exit_code() -> anyhow::Result<()> {
     let mut consul = Consul::start().await?;
     consul.kill().await?;
     for arguments in ["get", "list", "set app1 blue=1 --yes", "release app1 --dry-run"] {
-        let said = ends(&consul, 6, arguments).await?;
-        assert!(said.err.contains("hint: ") && said.out.is_empty(), "{said:?}");
+        let output = ends(&consul, 6, arguments).await?;
+        assert!(output.err.contains("hint: ") && output.out.is_empty(), "{output:?}");
     }
     Ok(())
 }
@@ -229,25 +229,25 @@ async fn the_status_of_this_host_is_shown() -> anyhow::Result<()> {
     ends(&consul, 0, "set app1 blue=90 green=10 --yes --create").await?;
     let weightd = Weightd::start(&consul, &haproxy).await?;
     let status = format!("status --local --api {}", weightd.address());
-    let said = eventually(PATIENCE, "it converges", async || ends(&consul, 0, &status).await).await?;
-    assert!(said.out.contains("app1     blue         90        90        90    90%  converged"), "{}", said.out);
+    let output = eventually(PATIENCE, "weightd converges", async || ends(&consul, 0, &status).await).await?;
+    assert!(output.out.contains("app1     blue         90        90        90    90%  converged"), "{}", output.out);
 
     consul.put("weightd/weights/gone", r#"{"weights":{"blue":1}}"#).await?;
     consul.put("weightd/weights/bad", "50%").await?;
-    // The good one of the two may be seen first, and is not converged for a moment.
-    let said = eventually(PATIENCE, "the bad one is seen", async || {
-        let said = ends(&consul, 3, &status).await?;
-        ensure!(said.out.contains("hint: "), "{}", said.out);
-        Ok(said)
+    // The test may see the healthy one first, which is not converged for a moment.
+    let output = eventually(PATIENCE, "the broken HAProxy is reported", async || {
+        let output = ends(&consul, 3, &status).await?;
+        ensure!(output.out.contains("hint: "), "{}", output.out);
+        Ok(output)
     })
     .await?;
-    assert!(said.out.contains("not converged"), "{}", said.out);
+    assert!(output.out.contains("not converged"), "{}", output.out);
     let json = ends(&consul, 3, &format!("{status} -o json")).await?.json()?;
     assert_eq!(json["instances"][0]["converged"], json!(false));
 
     let address = weightd.address();
     drop(weightd);
-    let said = ends(&consul, 1, &format!("status --local --api {address}")).await?;
-    assert!(said.err.contains("systemctl status weightd"), "{said:?}");
+    let output = ends(&consul, 1, &format!("status --local --api {address}")).await?;
+    assert!(output.err.contains("systemctl status weightd"), "{output:?}");
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! weightd as a program: flags, exit codes, and what is never shown.
+//! weightd as a program: options, exit codes, and secrets that it never prints.
 
 use std::{ffi::OsStr, fs, path::Path, process::Output};
 
@@ -11,7 +11,7 @@ use crate::{
     harness::{Consul, Haproxy, PATIENCE, Weightd, consul, eventually, program, weightd::Settings},
 };
 
-/// Runs weightd to its end.
+/// Runs weightd until it ends.
 async fn run<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> anyhow::Result<Output> {
     let mut command = Command::new(program::binary("weightd")?);
     program::without_consul(&mut command);
@@ -23,11 +23,11 @@ fn code(output: &Output) -> Option<i32> {
     output.status.code()
 }
 
-fn said(output: &Output) -> String {
+fn text_of(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
-/// A configuration file for these two, in a directory of its own.
+/// A configuration file for this Consul and HAProxy, in its own directory.
 fn configured(consul: &str, haproxy: &str) -> anyhow::Result<(TempDir, String)> {
     let dir = tempfile::tempdir()?;
     let at = |name: &str| dir.path().join(name).display().to_string();
@@ -43,7 +43,8 @@ fn configured(consul: &str, haproxy: &str) -> anyhow::Result<(TempDir, String)> 
 }
 
 #[tokio::test]
-async fn check_accepts_what_is_right_and_refuses_the_rest_with_file_line_and_suggestion() -> anyhow::Result<()> {
+async fn check_accepts_a_valid_configuration_and_reports_an_invalid_one_with_file_line_and_suggestion()
+-> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let file = dir.path().join("weightd.toml");
     let check = async |config: &str| {
@@ -51,7 +52,7 @@ async fn check_accepts_what_is_right_and_refuses_the_rest_with_file_line_and_sug
         run(["--check".as_ref(), "--config".as_ref(), file.as_os_str()]).await
     };
     let good = check("[reconcile]\nresync = \"10s\"\n").await?;
-    assert_eq!(code(&good), Some(0), "{}", said(&good));
+    assert_eq!(code(&good), Some(0), "{}", text_of(&good));
     for (config, line, words) in [
         ("# one\n[reconcile]\nresnyc = \"10s\"\n", 3, "did you mean `resync`?"),
         ("[reconcile]\nresync = 10\n", 2, "resync"),
@@ -63,28 +64,28 @@ async fn check_accepts_what_is_right_and_refuses_the_rest_with_file_line_and_sug
         ("[[haproxy]]\nname = \"a\"\naddress = \"haproxy.sock\"\n", 3, "unix:/"),
     ] {
         let output = check(config).await?;
-        let said = said(&output);
-        assert_eq!(code(&output), Some(64), "{config}: {said}");
-        assert!(said.contains(&format!("{}:{line}: ", file.display())), "{config}: {said}");
-        assert!(said.contains(words), "{config}: {said}");
-        assert!(output.stdout.is_empty(), "{said}");
+        let text = text_of(&output);
+        assert_eq!(code(&output), Some(64), "{config}: {text}");
+        assert!(text.contains(&format!("{}:{line}: ", file.display())), "{config}: {text}");
+        assert!(text.contains(words), "{config}: {text}");
+        assert!(output.stdout.is_empty(), "{text}");
     }
-    // The token's file is read. weightd starts without it, so a problem with it is a warning.
+    // weightd reads the file of the token. It starts without a token, so a problem is a warning.
     let token = dir.path().join("token");
     let config = format!("[consul]\ntoken_file = {:?}\n", token.display().to_string());
     for (content, words) in [(None, "No such file"), (Some("a b"), "white space"), (Some(""), "the token is empty")] {
         content.map(|content| fs::write(&token, content)).transpose()?;
         let output = check(&config).await?;
-        let said = said(&output);
-        assert_eq!(code(&output), Some(0), "{said}");
-        assert!(said.contains("warning: ") && said.contains(words), "{words}: {said}");
+        let text = text_of(&output);
+        assert_eq!(code(&output), Some(0), "{text}");
+        assert!(text.contains("warning: ") && text.contains(words), "{words}: {text}");
     }
     fs::write(&token, "secret")?;
     let output = check(&config).await?;
-    assert!(!said(&output).contains("warning") && !said(&output).contains("secret"), "{}", said(&output));
+    assert!(!text_of(&output).contains("warning") && !text_of(&output).contains("secret"), "{}", text_of(&output));
     fs::remove_file(&file)?;
     let missing = run(["--config".as_ref(), file.as_os_str()]).await?;
-    assert_eq!(code(&missing), Some(64), "{}", said(&missing));
+    assert_eq!(code(&missing), Some(64), "{}", text_of(&missing));
     Ok(())
 }
 
@@ -96,47 +97,47 @@ async fn the_default_configuration_is_printed_and_valid() -> anyhow::Result<()> 
     let file = dir.path().join("weightd.toml");
     fs::write(&file, &printed.stdout)?;
     let output = run(["--check".as_ref(), "--config".as_ref(), file.as_os_str()]).await?;
-    assert_eq!(code(&output), Some(0), "{}", said(&output));
+    assert_eq!(code(&output), Some(0), "{}", text_of(&output));
     Ok(())
 }
 
 #[tokio::test]
-async fn once_says_by_its_exit_code_whether_all_is_as_consul_says() -> anyhow::Result<()> {
+async fn the_exit_code_of_once_tells_whether_all_weights_equal_those_in_consul() -> anyhow::Result<()> {
     let (mut consul, haproxy) = servers(&backend("app", 100, 0)).await?;
     put(&consul, "app", 70, 30).await?;
     let (_dir, file) = configured(&consul.address(), &haproxy.address())?;
     let once = async || run(["--once", "--config", &file]).await;
     let output = once().await?;
-    assert_eq!(code(&output), Some(0), "{}", said(&output));
+    assert_eq!(code(&output), Some(0), "{}", text_of(&output));
     is(&haproxy, "app", 70, 30).await?;
     consul.put(&key("app"), r#"{"weights":{}}"#).await?;
     let output = once().await?;
-    assert_eq!(code(&output), Some(3), "{}", said(&output));
+    assert_eq!(code(&output), Some(3), "{}", text_of(&output));
     is(&haproxy, "app", 70, 30).await?;
-    // Without Consul, what lies on disk is enforced, and that is not what Consul says.
+    // Without Consul, weightd enforces the state on disk. The exit code 3 means that Consul did not confirm it.
     haproxy.set_weight_by_hand("app", "green", 99).await?;
     consul.stop().await?;
     let output = once().await?;
-    assert_eq!(code(&output), Some(3), "{}", said(&output));
+    assert_eq!(code(&output), Some(3), "{}", text_of(&output));
     is(&haproxy, "app", 70, 30).await?;
     let (_dir, file) = configured(&consul.address(), "unix:/nonexistent/admin.sock")?;
     let output = run(["--once", "--config", &file]).await?;
-    assert_eq!(code(&output), Some(3), "{}", said(&output));
+    assert_eq!(code(&output), Some(3), "{}", text_of(&output));
     Ok(())
 }
 
 #[tokio::test]
-async fn a_dry_run_shows_the_plan_and_changes_nothing_also_beside_a_running_weightd() -> anyhow::Result<()> {
+async fn a_dry_run_prints_the_plan_and_changes_nothing_also_beside_a_running_weightd() -> anyhow::Result<()> {
     let (consul, haproxy) = servers(&backend("app", 100, 0)).await?;
     put(&consul, "app", 70, 30).await?;
     let (dir, file) = configured(&consul.address(), &haproxy.address())?;
     let output = run(["--dry-run", "--once", "--config", &file]).await?;
-    let told = said(&output);
-    assert_eq!(code(&output), Some(3), "{told}");
-    let shown = told
+    let text = text_of(&output);
+    assert_eq!(code(&output), Some(3), "{text}");
+    let shown = text
         .lines()
         .any(|line| ["backend=app", "green 0 → 30", "blue 100 → 70"].iter().all(|words| line.contains(words)));
-    assert!(shown, "{told}");
+    assert!(shown, "{text}");
     is(&haproxy, "app", 100, 0).await?;
     let left = fs::read_dir(dir.path())?.count();
     assert_eq!(left, 1, "neither state nor lock");
@@ -146,17 +147,17 @@ async fn a_dry_run_shows_the_plan_and_changes_nothing_also_beside_a_running_weig
     converged(&weightd).await?;
     let own = weightd.dir().join("weightd.toml");
     let output = run(["--dry-run".as_ref(), "--once".as_ref(), "--config".as_ref(), own.as_os_str()]).await?;
-    assert_eq!(code(&output), Some(0), "{}", said(&output));
+    assert_eq!(code(&output), Some(0), "{}", text_of(&output));
     Ok(())
 }
 
 #[tokio::test]
-async fn in_mode_observe_nothing_is_ever_set_and_what_would_be_is_shown() -> anyhow::Result<()> {
+async fn in_mode_observe_no_weight_is_set_and_the_plan_is_shown() -> anyhow::Result<()> {
     let (consul, mut haproxy) = servers(&backend("app", 100, 0)).await?;
     put(&consul, "app", 70, 30).await?;
     let weightd = Settings::new(&consul, &haproxy).set("mode", "observe").set("reconcile.resync", "1s").start().await?;
     let would = |words: &str| lines(&weightd, &[" INFO", "would set these weights", "backend=app", words]).len();
-    eventually(SOON, "it is logged", async || {
+    eventually(SOON, "the change is logged", async || {
         ensure!(would("green 0 → 30") == 1, "{}", weightd.log());
         Ok(())
     })
@@ -168,7 +169,7 @@ async fn in_mode_observe_nothing_is_ever_set_and_what_would_be_is_shown() -> any
     haproxy.reload_again().await?;
     stays(&haproxy, "app", 100, 0).await?;
     put(&consul, "app", 60, 40).await?;
-    eventually(SOON, "it follows", async || {
+    eventually(SOON, "weightd follows", async || {
         ensure!(would("green 0 → 40") == 1, "{}", weightd.log());
         Ok(())
     })
@@ -179,28 +180,28 @@ async fn in_mode_observe_nothing_is_ever_set_and_what_would_be_is_shown() -> any
 }
 
 #[tokio::test]
-async fn a_second_weightd_on_the_same_haproxy_leaves_with_75() -> anyhow::Result<()> {
+async fn a_second_weightd_on_the_same_haproxy_exits_with_75() -> anyhow::Result<()> {
     let (consul, haproxy) = servers(&backend("app", 100, 0)).await?;
     let mut weightd = Weightd::start(&consul, &haproxy).await?;
     let config = weightd.dir().join("weightd.toml");
     let second = run(["--config".as_ref(), config.as_os_str()]).await?;
-    let told = said(&second);
-    assert_eq!(code(&second), Some(75), "{told}");
+    let text = text_of(&second);
+    assert_eq!(code(&second), Some(75), "{text}");
     let pid = weightd.program().pid()?.to_string();
-    assert!(told.contains("already controls") && told.contains(&format!("pid {pid}")), "{told}");
+    assert!(text.contains("already controls") && text.contains(&format!("pid {pid}")), "{text}");
     weightd.program().check()?;
-    // A lock file that was left behind is no lock.
+    // A lock file without a lock does not prevent a start.
     weightd.kill().await?;
     weightd.start_again().await
 }
 
-/// Everything that a weightd said, to anybody.
+/// Every output of a weightd: log, API, files.
 async fn everything(weightd: &Weightd) -> anyhow::Result<String> {
     Ok(weightd.log() + &weightd.get("/v1/status").await? + &weightd.metrics().await?)
 }
 
 #[tokio::test]
-async fn the_token_is_never_shown() -> anyhow::Result<()> {
+async fn the_token_is_never_printed() -> anyhow::Result<()> {
     let consul = Consul::start_with(consul::Options { acl: true, ..Default::default() }).await?;
     let haproxy = Haproxy::start(&backend("app", 100, 0)).await?;
     consul.http().set_policy("node", r#"key_prefix "weightd/" { policy = "read" }"#).await?;
@@ -234,13 +235,13 @@ async fn the_token_is_never_shown() -> anyhow::Result<()> {
             assert!(!(everything.clone() + &weightd.log()).contains(secret), "{secret}: {everything}");
         }
     }
-    // Nor in what is said about a configuration that cannot be used.
+    // Also not in the error about an invalid configuration.
     let broken = haproxy.dir().join("broken.toml");
     for config in [format!("[consul]\ntoken = [\"{good}\"]\n"), format!("[consul]\ntokn = \"{good}\"\n")] {
         fs::write(&broken, config)?;
         let output = run(["--check".as_ref(), "--config".as_ref(), broken.as_os_str()]).await?;
         assert_eq!(code(&output), Some(64));
-        assert!(!said(&output).contains(&good), "{}", said(&output));
+        assert!(!text_of(&output).contains(&good), "{}", text_of(&output));
     }
     Ok(())
 }

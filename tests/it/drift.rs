@@ -1,4 +1,5 @@
-//! What somebody else changes in HAProxy is put right, counted, and not fought over.
+//! A weight that another program changes in HAProxy is corrected and counted. weightd does not compete with that
+//! program endlessly.
 
 use std::time::Duration;
 
@@ -9,12 +10,12 @@ use crate::{
     harness::{Haproxy, Weightd, always, eventually, weightd::Settings},
 };
 
-/// Changes a weight by hand, and waits until it was corrected.
+/// Changes a weight by hand, and waits until weightd has corrected it.
 async fn corrected(haproxy: &Haproxy, weightd: &Weightd, weight: u32, number: u64) -> anyhow::Result<()> {
     haproxy.set_weight_by_hand("app", "green", weight).await?;
-    // The resync comes every second, give or take a tenth.
+    // The resync interval is 1 s ± 10 %.
     haproxy.until_weights("app", &[("blue", 100), ("green", 0)], Duration::from_secs(5)).await?;
-    eventually(SOON, "it is counted", async || {
+    eventually(SOON, "the correction is counted", async || {
         let app = weightd.backend("app").await?;
         ensure!(app["drift_corrections"] == number, "{app}");
         Ok(())
@@ -35,13 +36,13 @@ async fn a_hand_edit_is_corrected_within_the_resync_and_counted() -> anyhow::Res
     assert_eq!(metric(&weightd, "weightd_weight_changes_total", ",why=\"drift\"").await?, 1);
     let words = ["weight set", "backend=app", "server=green", "from=33", "to=0", "why=drift"];
     assert_eq!(lines(&weightd, &words).len(), 1, "{}", weightd.log());
-    // What nobody manages is nobody's drift.
+    // A change of a backend without a document is no drift.
     haproxy.set_weight_by_hand("other", "green", 50).await?;
-    always(Duration::from_secs(2), "it is left alone", async || is(&haproxy, "other", 1, 50).await).await
+    always(Duration::from_secs(2), "the weight is not changed", async || is(&haproxy, "other", 1, 50).await).await
 }
 
 #[tokio::test]
-async fn the_third_correction_makes_it_contended_and_slow_but_a_new_document_acts_at_once() -> anyhow::Result<()> {
+async fn the_third_correction_makes_a_backend_contended_but_a_new_document_is_applied_at_once() -> anyhow::Result<()> {
     let (consul, mut haproxy) = servers(&(backend("app", 0, 100) + &backend("other", 0, 100))).await?;
     let weightd = Settings::new(&consul, &haproxy).set("reconcile.resync", "1s").start().await?;
     put(&consul, "app", 100, 0).await?;
@@ -57,17 +58,20 @@ async fn the_third_correction_makes_it_contended_and_slow_but_a_new_document_act
     assert_eq!(metric(&weightd, "weightd_backend_reasons", ",reason=\"contended\"").await?, 1);
 
     haproxy.set_weight_by_hand("app", "green", 30).await?;
-    always(Duration::from_secs(3), "it is not fought over", async || is(&haproxy, "app", 100, 30).await).await?;
+    always(Duration::from_secs(3), "weightd does not correct it endlessly", async || {
+        is(&haproxy, "app", 100, 30).await
+    })
+    .await?;
     state(&weightd, "app", "contended").await?;
     assert_eq!(instance(&weightd, 0).await?["converged"], false);
-    // Another backend is another matter.
+    // Another backend is not affected.
     haproxy.set_weight_by_hand("other", "green", 30).await?;
     becomes(&haproxy, "other", 100, 0).await?;
 
     put(&consul, "app", 80, 20).await?;
     haproxy.until_weights("app", &[("blue", 80), ("green", 20)], Duration::from_secs(3)).await?;
     state(&weightd, "app", "contended").await?;
-    // A new process begins anew.
+    // A new HAProxy process resets the count.
     haproxy.reload_again().await?;
     becomes(&haproxy, "app", 80, 20).await?;
     state(&weightd, "app", "converged").await.map(drop)

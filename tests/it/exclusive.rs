@@ -1,4 +1,4 @@
-//! One weightd for each HAProxy and for each state directory, and one HAProxy for each address.
+//! One weightd per HAProxy and per state directory, and one HAProxy per address.
 
 use std::fs;
 
@@ -10,7 +10,7 @@ use crate::{
     harness::{Haproxy, Port, Weightd, always, eventually, program, weightd, weightd::Settings},
 };
 
-/// A configuration for a weightd with these folders, which drives the HAProxy at `address`.
+/// A configuration with these directories, for the HAProxy at `address`.
 fn config(weightd: &Weightd, address: &str, state: &str, run: &str) -> anyhow::Result<String> {
     let text = fs::read_to_string(weightd.dir().join("weightd.toml"))?;
     let mut config: toml::Table = text.parse()?;
@@ -25,7 +25,7 @@ fn config(weightd: &Weightd, address: &str, state: &str, run: &str) -> anyhow::R
     Ok(config.to_string())
 }
 
-/// Runs a second weightd beside `weightd`, which must refuse to start. Returns what it says.
+/// Runs a second weightd beside `weightd`. It must refuse to start. Returns its stderr.
 async fn second(weightd: &Weightd, config: String) -> anyhow::Result<String> {
     let file = weightd.dir().join("second.toml");
     fs::write(&file, config)?;
@@ -33,13 +33,13 @@ async fn second(weightd: &Weightd, config: String) -> anyhow::Result<String> {
     program::without_consul(&mut command);
     command.arg("--config").arg(&file).kill_on_drop(true);
     let output = tokio::time::timeout(SOON, command.output()).await??;
-    let said = String::from_utf8(output.stdout)? + &String::from_utf8(output.stderr)?;
-    ensure!(output.status.code() == Some(75), "it ended with {}: {said}", output.status);
-    Ok(said)
+    let output_text = String::from_utf8(output.stdout)? + &String::from_utf8(output.stderr)?;
+    ensure!(output.status.code() == Some(75), "weightd ended with {}: {output_text}", output.status);
+    Ok(output_text)
 }
 
 #[tokio::test]
-async fn a_second_weightd_is_noticed_by_whatever_way_it_comes() -> anyhow::Result<()> {
+async fn a_second_weightd_is_refused_for_the_same_haproxy_or_the_same_directory() -> anyhow::Result<()> {
     let (consul, haproxy) = servers(&backend("app", 100, 0)).await?;
     put(&consul, "app", 70, 30).await?;
     let mut weightd = Weightd::start(&consul, &haproxy).await?;
@@ -54,17 +54,17 @@ async fn a_second_weightd_is_noticed_by_whatever_way_it_comes() -> anyhow::Resul
         ("another HAProxy, the same state_dir", other.address(), "state", "run2"),
     ];
     for (case, address, state, run) in cases {
-        let said = second(&weightd, config(&weightd, &address, state, run)?).await?;
-        ensure!(said.contains("another weightd") && said.contains(&pid), "{case}: {said}");
+        let output_text = second(&weightd, config(&weightd, &address, state, run)?).await?;
+        ensure!(output_text.contains("another weightd") && output_text.contains(&pid), "{case}: {output_text}");
     }
-    // What is another HAProxy and another directory is nobody's.
+    // Another HAProxy and another directory are free.
     put(&consul, "app", 50, 50).await?;
     becomes(&haproxy, "app", 50, 50).await?;
     becomes(&other, "app", 100, 0).await
 }
 
 #[tokio::test]
-async fn one_haproxy_that_a_configuration_names_twice_is_an_error_of_it() -> anyhow::Result<()> {
+async fn a_haproxy_that_occurs_twice_in_a_configuration_is_an_error() -> anyhow::Result<()> {
     let (consul, haproxy) = servers(&backend("app", 100, 0)).await?;
     let link = haproxy.dir().join("hard.sock");
     fs::hard_link(haproxy.socket(), &link)?;
@@ -75,10 +75,10 @@ async fn one_haproxy_that_a_configuration_names_twice_is_an_error_of_it() -> any
 }
 
 #[tokio::test]
-async fn two_haproxies_that_answer_in_turn_are_named_and_nothing_is_set() -> anyhow::Result<()> {
+async fn two_haproxies_that_answer_alternately_are_reported_and_no_weight_is_set() -> anyhow::Result<()> {
     let port = Port::free()?;
     let body = format!("global\n    stats socket ipv4@127.0.0.1:{port} level admin\n{}", backend("app", 100, 0));
-    // The kernel spreads connections over both.
+    // The kernel distributes connections to both.
     let (consul, first) = servers(&body).await?;
     let mut second = Haproxy::start(&body).await?;
     put(&consul, "app", 70, 30).await?;
@@ -87,17 +87,17 @@ async fn two_haproxies_that_answer_in_turn_are_named_and_nothing_is_set() -> any
         .start()
         .await?;
     haproxy_is(&weightd, 0, "down", Some("two_processes")).await?;
-    let told = weightd.log().lines().count();
-    always(A_WHILE, "it does not repeat itself", async || {
+    let before = weightd.log().lines().count();
+    always(A_WHILE, "the message is not repeated", async || {
         let now = weightd.log().lines().count();
-        ensure!(now <= told + 5, "{now} lines after {told}: {}", weightd.log());
+        ensure!(now <= before + 5, "{now} lines after {before}: {}", weightd.log());
         Ok(())
     })
     .await?;
     assert!(lines(&weightd, &["HAProxy cannot be used", "two_processes", "hint="]).len() <= 2, "{}", weightd.log());
     assert_eq!(weightd.code("/ready").await?, 503);
 
-    // `--once` ends. It succeeds only where the kernel gave all of its connections to one HAProxy.
+    // `--once` ends. It succeeds only if the kernel sent all of its connections to one HAProxy.
     let file = weightd.dir().join("once.toml");
     fs::write(&file, config(&weightd, &format!("tcp:127.0.0.1:{port}"), "state2", "run2")?)?;
     let mut command = Command::new(program::binary("weightd")?);
@@ -107,10 +107,10 @@ async fn two_haproxies_that_answer_in_turn_are_named_and_nothing_is_set() -> any
     let error = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success() || error.contains("two_processes"), "{output:?}");
 
-    // Once one is left, it is driven.
+    // When only one HAProxy is left, weightd sets its weights.
     second.stop().await?;
     becomes(&first, "app", 70, 30).await?;
-    eventually(SOON, "it is up again", async || weightd.get("/ready").await).await?;
+    eventually(SOON, "HAProxy is up again", async || weightd.get("/ready").await).await?;
     consul.delete(&key("app")).await
 }
 
@@ -124,7 +124,7 @@ async fn a_dry_run_renames_nothing() -> anyhow::Result<()> {
     let paused = weightd::weightctl(&[], &["pause", "--local", "--for", "1h", "--socket", &socket]).await?;
     ensure!(paused.status.success(), "{paused:?}");
     weightd.stop().await?;
-    // Everything that lies in both folders is damaged.
+    // Every file in both directories is damaged.
     let mut before = Vec::new();
     for folder in ["state", "run"] {
         for entry in fs::read_dir(weightd.dir().join(folder))? {

@@ -1,6 +1,7 @@
-//! Servers that do what a real Consul or HAProxy cannot be made to do, and the time they live in.
+//! Fake servers for behaviour that a real Consul or HAProxy does not show on demand, and a clock that the test
+//! controls.
 //!
-//! Both are honest unless a test scripts them: what is not scripted is answered as the real program would.
+//! By default both answer like the real program. A test scripts the exceptions.
 
 use std::{sync::mpsc, time::Duration};
 
@@ -18,25 +19,25 @@ pub use consul::FakeConsul;
 pub use haproxy::FakeHaproxy;
 pub use model::Model;
 
-/// Time that passes only when a test says so, while sockets work as always.
+/// A clock that advances only on request of the test, while sockets work normally.
 ///
-/// Tokio's paused clock leaps ahead whenever all tasks wait, also when they wait for a socket. It does not while
-/// a blocking task runs, so one runs for as long as this lives.
+/// Tokio's paused clock advances whenever all tasks wait, also for a socket. It does not advance while a blocking task
+/// runs. Therefore a blocking task runs while this value exists.
 #[derive(Debug)]
 pub struct Frozen {
-    _holds: mpsc::Sender<()>,
+    _release: mpsc::Sender<()>,
 }
 
 impl Frozen {
     /// Stops the clock.
     pub fn clock() -> Self {
         pause();
-        let (holds, held) = mpsc::channel::<()>();
-        drop(spawn_blocking(move || held.recv()));
-        Self { _holds: holds }
+        let (release, released) = mpsc::channel::<()>();
+        drop(spawn_blocking(move || released.recv()));
+        Self { _release: release }
     }
 
-    /// Lets this much time pass, a step at a time. After each step everything that can happen has happened.
+    /// Advances the clock step by step. After each step, all ready tasks run.
     pub async fn pass(&self, total: Duration, step: Duration) {
         self.settle().await;
         let mut left = total;
@@ -48,8 +49,8 @@ impl Frozen {
         }
     }
 
-    /// Lets everything happen that needs no time. Each round polls all sockets and all tasks that are ready; a
-    /// request with its answer takes about ten.
+    /// Runs everything that needs no time. Each round polls all sockets and all ready tasks. A request with its answer
+    /// takes about ten rounds.
     pub async fn settle(&self) {
         for _ in 0..64 {
             yield_now().await;

@@ -1,4 +1,4 @@
-//! Never zero by accident: what the guards keep back, and what they let through.
+//! The guards against a backend without usable servers: which documents they reject and which they accept.
 
 use std::{fmt::Write as _, time::Duration};
 
@@ -19,19 +19,19 @@ fn checked(name: &str, apps: &Apps, blue: u16, green: u16) -> String {
     config::backend(name, &["balance roundrobin"], &servers, CHECKED)
 }
 
-/// A Consul, this HAProxy, and a weightd that looks at it every second.
+/// A Consul, this HAProxy, and a weightd with a resync every second.
 async fn start(body: &str) -> anyhow::Result<(Consul, Haproxy, Weightd)> {
     let (consul, haproxy) = tokio::try_join!(Consul::start(), Haproxy::start(body))?;
     let weightd = Settings::new(&consul, &haproxy).set("reconcile.resync", "1s").start().await?;
     Ok((consul, haproxy, weightd))
 }
 
-/// Waits until HAProxy's own checks say that a server is up or down.
+/// Waits until HAProxy's health check reports that a server is up or down.
 async fn health(haproxy: &Haproxy, backend: &str, server: &str, word: &str) -> anyhow::Result<()> {
     eventually(SOON, &format!("{backend}/{server} is {word}"), async || {
         let stat = haproxy.command(&format!("show stat {backend} 4 -1")).await?;
         let row = stat.lines().find(|line| line.starts_with(&format!("{backend},{server},"))).unwrap_or_default();
-        // A status that no check has confirmed yet is no status.
+        // A status without a completed check does not count.
         ensure!(row.split(',').nth(17) == Some(word) && !row.contains("INI"), "{row}");
         Ok(())
     })
@@ -39,9 +39,10 @@ async fn health(haproxy: &Haproxy, backend: &str, server: &str, word: &str) -> a
 }
 
 #[tokio::test]
-async fn a_shift_to_a_side_that_is_down_waits_over_reload_and_restart_until_it_is_up() -> anyhow::Result<()> {
+async fn a_shift_to_a_side_that_is_down_is_applied_when_it_is_up_also_after_a_reload_and_a_restart()
+-> anyhow::Result<()> {
     let mut apps = Apps::start().await?;
-    // What is configured is what would be dangerous: all on green.
+    // The configured weights are the dangerous ones: all on green.
     let (consul, mut haproxy, mut weightd) = start(&checked("app", &apps, 0, 100)).await?;
     health(&haproxy, "app", "blue", "UP").await?;
     put(&consul, "app", 100, 0).await?;
@@ -70,12 +71,12 @@ async fn a_shift_to_a_side_that_is_down_waits_over_reload_and_restart_until_it_i
     let up = Instant::now();
     haproxy.until_weights("app", &[("blue", 0), ("green", 100)], Duration::from_secs(15)).await?;
     let after = up.elapsed();
-    assert!(after > Duration::from_secs(9), "trusted after {after:?} already");
+    assert!(after > Duration::from_secs(9), "accepted after only {after:?}");
     state(&weightd, "app", "converged").await.map(drop)
 }
 
 #[tokio::test]
-async fn a_side_that_flaps_is_not_shifted_to() -> anyhow::Result<()> {
+async fn a_shift_to_a_flapping_side_is_not_applied() -> anyhow::Result<()> {
     let mut apps = Apps::start().await?;
     let (consul, haproxy, weightd) = start(&checked("app", &apps, 100, 0)).await?;
     put(&consul, "app", 100, 0).await?;
@@ -110,7 +111,7 @@ async fn a_side_that_flaps_is_not_shifted_to() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn what_was_accepted_stays_in_force_when_its_side_falls_and_is_loud() -> anyhow::Result<()> {
+async fn an_accepted_document_stays_in_force_when_its_side_goes_down_and_an_error_is_logged() -> anyhow::Result<()> {
     let mut apps = Apps::start().await?;
     let (consul, mut haproxy, weightd) = start(&checked("app", &apps, 100, 0)).await?;
     health(&haproxy, "app", "green", "UP").await?;
@@ -124,10 +125,10 @@ async fn what_was_accepted_stays_in_force_when_its_side_falls_and_is_loud() -> a
     haproxy.reload_again().await?;
     becomes(&haproxy, "app", 0, 100).await?;
     reason(&weightd, "app", "no_usable_server").await?;
-    // The same weights for another reason are no change that a guard could keep back.
+    // The same weights with another reason are not a change that a guard could reject.
     let again = json!({ "weights": { "blue": 0, "green": 100 }, "reason": "still" }).to_string();
     consul.put(&key("app"), again).await?;
-    eventually(SOON, "it is accepted", async || {
+    eventually(SOON, "the document is accepted", async || {
         let app = weightd.backend("app").await?;
         ensure!(app["accepted"]["reason"] == "still", "{app}");
         Ok(())
@@ -135,14 +136,14 @@ async fn what_was_accepted_stays_in_force_when_its_side_falls_and_is_loud() -> a
     .await?;
     state(&weightd, "app", "no_usable_server").await?;
     is(&haproxy, "app", 0, 100).await?;
-    // Going back takes no wait: the other side is up.
+    // A shift back needs no wait: the other side is up.
     put(&consul, "app", 100, 0).await?;
     becomes(&haproxy, "app", 100, 0).await?;
     state(&weightd, "app", "converged").await.map(drop)
 }
 
 #[tokio::test]
-async fn all_zero_is_refused_unless_forced() -> anyhow::Result<()> {
+async fn all_weights_zero_are_rejected_without_force() -> anyhow::Result<()> {
     let apps = Apps::start().await?;
     let (consul, haproxy, weightd) = start(&checked("app", &apps, 100, 0)).await?;
     put(&consul, "app", 90, 10).await?;
@@ -155,7 +156,7 @@ async fn all_zero_is_refused_unless_forced() -> anyhow::Result<()> {
     consul.put(&key("app"), forced.to_string()).await?;
     becomes(&haproxy, "app", 0, 0).await?;
     state(&weightd, "app", "converged").await?;
-    // Force holds for one document.
+    // `force` is valid for one document only.
     consul.put(&key("app"), document(0, 0)).await?;
     crate::common::reason(&weightd, "app", "guarded").await?;
     put(&consul, "app", 1, 0).await?;
@@ -163,7 +164,7 @@ async fn all_zero_is_refused_unless_forced() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn servers_in_maintenance_or_drain_and_backups_never_count() -> anyhow::Result<()> {
+async fn servers_in_maintenance_or_drain_and_backup_servers_do_not_count_as_usable() -> anyhow::Result<()> {
     let apps = Apps::start().await?;
     let mut body = checked("maint", &apps, 100, 0) + &checked("drain", &apps, 100, 0) + &checked("up", &apps, 100, 0);
     let servers = [("blue", apps.blue.port(), 100)];
@@ -186,7 +187,7 @@ async fn servers_in_maintenance_or_drain_and_backups_never_count() -> anyhow::Re
         reason(&weightd, name, "guarded").await?;
         stays(&haproxy, name, 100, 0).await?;
     }
-    // Where one of them is only among others, it is set and not otherwise touched.
+    // If other servers are usable, a server in maintenance gets its weight, and its state stays.
     put(&consul, "maint", 50, 50).await?;
     becomes(&haproxy, "maint", 50, 50).await?;
     let stat = haproxy.command("show stat maint 4 -1").await?;
@@ -195,7 +196,7 @@ async fn servers_in_maintenance_or_drain_and_backups_never_count() -> anyhow::Re
 }
 
 #[tokio::test]
-async fn a_tracking_server_has_the_health_of_the_one_it_tracks() -> anyhow::Result<()> {
+async fn a_tracking_server_has_the_health_of_the_tracked_server() -> anyhow::Result<()> {
     let mut apps = Apps::start().await?;
     let mut body = checked("probe", &apps, 1, 1);
     for name in ["app", "zoo"] {
@@ -205,7 +206,7 @@ async fn a_tracking_server_has_the_health_of_the_one_it_tracks() -> anyhow::Resu
     }
     let (consul, haproxy, weightd) = start(&body).await?;
     health(&haproxy, "probe", "green", "UP").await?;
-    // Its first document already, and whether or not the tracked backend is managed.
+    // Already with the first document, with and without a document for the tracked backend.
     put(&consul, "app", 0, 100).await?;
     haproxy.until_weights("app", &[("blue", 0), ("green", 100)], Duration::from_secs(5)).await?;
     put(&consul, "app", 100, 0).await?;
@@ -225,7 +226,7 @@ async fn a_tracking_server_has_the_health_of_the_one_it_tracks() -> anyhow::Resu
 }
 
 #[tokio::test]
-async fn the_traffic_of_an_unnamed_server_counts() -> anyhow::Result<()> {
+async fn a_server_that_the_document_does_not_name_counts_as_usable() -> anyhow::Result<()> {
     let mut apps = Apps::start().await?;
     let (blue, green) = (apps.blue.port(), apps.green.port());
     let servers = [("blue", blue, 100), ("green", blue, 0), ("gold", green, 50)];
@@ -249,7 +250,7 @@ async fn the_traffic_of_an_unnamed_server_counts() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn a_renamed_server_never_leads_to_zero() -> anyhow::Result<()> {
+async fn a_renamed_server_never_leads_to_weight_zero_on_all_servers() -> anyhow::Result<()> {
     let (apps, port) = (Apps::start().await?, Port::free()?);
     let body = |name| {
         let servers = [("blue", apps.blue.port(), 100), (name, apps.green.port(), 0)];
@@ -270,12 +271,12 @@ async fn a_renamed_server_never_leads_to_zero() -> anyhow::Result<()> {
     assert!(unmatched["detail"].as_str().is_some_and(|detail| detail.contains("green")), "{unmatched}");
     let withheld = lines(&weightd, &["reason=withheld", "backend=app"]).len();
     stays_up(&haproxy).await?;
-    // Nor does a new document that rests on the lost name.
+    // A new document with the lost name is rejected too.
     put(&consul, "app", 0, 90).await?;
     reason(&weightd, "app", "guarded").await?;
     stays_up(&haproxy).await?;
     traffic.count().expect_no_failure()?;
-    assert!(withheld <= 1, "told once");
+    assert!(withheld <= 1, "logged once");
     let renamed = json!({ "weights": { "blue": 0, "emerald": 100 } }).to_string();
     consul.put(&key("app"), renamed).await?;
     haproxy.until_weights("app", &[("blue", 0), ("emerald", 100)], SOON).await?;

@@ -1,4 +1,5 @@
-//! Whatever is wrong with a HAProxy is named with a remedy, tried again without noise, and harms no other.
+//! Every fault of a HAProxy is reported with a remedy and retried without repeated log messages. It affects no other
+//! HAProxy.
 
 use std::{
     fs,
@@ -23,16 +24,17 @@ use crate::{
     harness::{Consul, Haproxy, Weightd, always, config, eventually, haproxy::version, runtime, weightd::Settings},
 };
 
-/// Waits until one HAProxy of a weightd is down for this reason, and looks for a while how much is logged about it.
-async fn is_down_quietly(weightd: &Weightd, number: usize, why: &str) -> anyhow::Result<()> {
+/// Waits until a HAProxy of weightd is down for this reason. Then watches for a while that weightd does not log it
+/// again and again.
+async fn is_down_and_logged_once(weightd: &Weightd, number: usize, why: &str) -> anyhow::Result<()> {
     haproxy_is(weightd, number, "down", Some(why)).await?;
     let words = format!("reason={why}");
-    let told = async || {
-        let told = lines(weightd, &[" WARN", "HAProxy cannot be used", &words, "hint="]).len();
-        ensure!(told == 1, "{why} is told of {told} times: {}", weightd.log());
+    let logged_once = async || {
+        let count = lines(weightd, &[" WARN", "HAProxy cannot be used", &words, "hint="]).len();
+        ensure!(count == 1, "{why} is logged {count} times: {}", weightd.log());
         Ok(())
     };
-    always(A_WHILE, "it is told of once", told).await
+    always(A_WHILE, "it is logged once", logged_once).await
 }
 
 #[tokio::test]
@@ -40,12 +42,12 @@ async fn a_haproxy_that_starts_after_weightd_gets_its_weights() -> anyhow::Resul
     let (consul, mut haproxy) = servers(&backend("app", 100, 0)).await?;
     put(&consul, "app", 70, 30).await?;
     haproxy.stop().await?;
-    // What a process that ended leaves behind.
+    // A process that ended leaves its socket file.
     ensure!(haproxy.socket().exists(), "this HAProxy removes its socket");
     let weightd = Weightd::start(&consul, &haproxy).await?;
-    is_down_quietly(&weightd, 0, "refused").await?;
+    is_down_and_logged_once(&weightd, 0, "refused").await?;
     fs::remove_file(haproxy.socket())?;
-    is_down_quietly(&weightd, 0, "no_socket").await?;
+    is_down_and_logged_once(&weightd, 0, "no_socket").await?;
     assert_eq!(weightd.code("/ready").await?, 503);
     assert_eq!(metric(&weightd, "weightd_haproxy_up", "").await?, 0);
     assert!(metric(&weightd, "weightd_haproxy_errors_total", ",reason=\"no_socket\"").await? > 1);
@@ -60,25 +62,25 @@ async fn a_haproxy_that_starts_after_weightd_gets_its_weights() -> anyhow::Resul
 }
 
 #[tokio::test]
-async fn a_socket_without_permission_is_named_and_used_once_permitted() -> anyhow::Result<()> {
+async fn a_socket_without_permission_is_reported_and_used_after_the_permission_is_granted() -> anyhow::Result<()> {
     let (consul, haproxy) = servers(&backend("app", 100, 0)).await?;
     put(&consul, "app", 70, 30).await?;
     let mode = |mode| fs::set_permissions(haproxy.socket(), fs::Permissions::from_mode(mode));
     mode(0o000)?;
     let weightd = Settings::new(&consul, &haproxy).bound_by_modes().start().await?;
-    is_down_quietly(&weightd, 0, "permission_denied").await?;
+    is_down_and_logged_once(&weightd, 0, "permission_denied").await?;
     let status = haproxy_is(&weightd, 0, "down", Some("permission_denied")).await?;
     assert!(status["remedy"].as_str().is_some_and(|remedy| remedy.contains("group")), "{status}");
     mode(0o600)?;
     becomes(&haproxy, "app", 70, 30).await
 }
 
-/// Answers every connection with a banner, as some other daemon would.
+/// Answers every connection with the banner of another daemon.
 pub(crate) fn banner(path: &Path) -> anyhow::Result<()> {
     let listener = UnixListener::bind(path)?;
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
-            // Who went away already wanted nothing.
+            // The client may have disconnected.
             let _ = stream.write_all(b"220 mail.example ESMTP\r\n").await;
             let _ = stream.read_to_end(&mut Vec::new()).await;
         }
@@ -87,7 +89,7 @@ pub(crate) fn banner(path: &Path) -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn what_is_no_admin_socket_of_haproxy_is_named_beside_one_that_works() -> anyhow::Result<()> {
+async fn a_socket_of_another_program_is_reported_and_the_other_haproxy_works() -> anyhow::Result<()> {
     let sockets = "global\n\
                    \x20   stats socket \"${ADMIN_SOCKET}.operator\" mode 600 level operator\n\
                    \x20   stats socket \"${ADMIN_SOCKET}.user\" mode 600 level user\n";
@@ -121,20 +123,20 @@ async fn what_is_no_admin_socket_of_haproxy_is_named_beside_one_that_works() -> 
     }
     put(&consul, "app", 50, 50).await?;
     becomes(&haproxy, "app", 50, 50).await?;
-    let told = lines(&weightd, &["HAProxy cannot be used"]).len();
-    always(A_WHILE, "no more is told", async || {
+    let count = lines(&weightd, &["HAProxy cannot be used"]).len();
+    always(A_WHILE, "nothing more is logged", async || {
         let now = lines(&weightd, &["HAProxy cannot be used"]).len();
-        ensure!(now == told && told == faults.len(), "{now} lines, {told} before: {}", weightd.log());
+        ensure!(now == count && count == faults.len(), "{now} lines, {count} before: {}", weightd.log());
         Ok(())
     })
     .await?;
-    assert_eq!(fs::read(path("file"))?, b"", "nothing is written where no HAProxy is");
+    assert_eq!(fs::read(path("file"))?, b"", "nothing is written without a HAProxy");
     assert_eq!(weightd.code("/ready").await?, 503);
     Ok(())
 }
 
 #[tokio::test]
-async fn several_processes_are_named_where_a_haproxy_may_have_them() -> anyhow::Result<()> {
+async fn several_processes_are_reported_if_haproxy_runs_with_nbproc() -> anyhow::Result<()> {
     let started = Haproxy::start(
         &("global
     nbthread 1
@@ -152,14 +154,14 @@ async fn several_processes_are_named_where_a_haproxy_may_have_them() -> anyhow::
     let (consul, mut haproxy) = (Consul::start().await?, started?);
     put(&consul, "app", 70, 30).await?;
     let weightd = Weightd::start(&consul, &haproxy).await?;
-    is_down_quietly(&weightd, 0, "nbproc").await?;
+    is_down_and_logged_once(&weightd, 0, "nbproc").await?;
     stays(&haproxy, "app", 100, 0).await?;
     haproxy.reload(&backend("app", 100, 0)).await?;
     becomes(&haproxy, "app", 70, 30).await
 }
 
 #[tokio::test]
-async fn a_hanging_worker_is_asked_one_thing_at_a_time_and_comes_back() -> anyhow::Result<()> {
+async fn a_hanging_worker_gets_one_request_at_a_time_and_recovers() -> anyhow::Result<()> {
     let (consul, haproxy) = servers(&backend("app", 100, 0)).await?;
     put(&consul, "app", 70, 30).await?;
     let mut weightd = Weightd::start(&consul, &haproxy).await?;
@@ -169,18 +171,18 @@ async fn a_hanging_worker_is_asked_one_thing_at_a_time_and_comes_back() -> anyho
     let before = open()?;
     let paused = haproxy.pause().await?;
     haproxy_is(&weightd, 0, "down", Some("timeout")).await?;
-    // A change that comes meanwhile neither blocks weightd nor is lost.
+    // A change during that time does not block weightd and is not lost.
     put(&consul, "app", 50, 50).await?;
     let start = Instant::now();
-    always(Duration::from_secs(3), "one connection at most", async || {
+    always(Duration::from_secs(3), "at most one connection", async || {
         let now = open()?;
-        // A few for the questions of this test.
+        // Some connections for the commands of this test.
         ensure!(now <= before + 4, "{now} open files, {before} before");
-        ensure!(weightd.code("/live").await? == 200, "it does not live");
+        ensure!(weightd.code("/live").await? == 200, "weightd does not answer /live");
         Ok(())
     })
     .await?;
-    assert!(start.elapsed() < Duration::from_secs(6), "its own API hung: {:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(6), "weightd's API hung: {:?}", start.elapsed());
     assert!(lines(&weightd, &["reason=timeout"]).len() == 1, "{}", weightd.log());
     assert_eq!(weightd.code("/ready").await?, 503);
     drop(paused);
@@ -192,20 +194,20 @@ async fn a_hanging_worker_is_asked_one_thing_at_a_time_and_comes_back() -> anyho
 }
 
 #[tokio::test]
-async fn connections_that_use_up_stats_maxconn_are_named_and_outlived() -> anyhow::Result<()> {
+async fn exhausted_stats_maxconn_is_reported_and_recovers() -> anyhow::Result<()> {
     let (consul, haproxy) = servers(&backend("app", 100, 0)).await?;
     put(&consul, "app", 70, 30).await?;
     let weightd = Weightd::start(&consul, &haproxy).await?;
     becomes(&haproxy, "app", 70, 30).await?;
-    // HAProxy serves 10 unless told otherwise; the others wait in the kernel.
+    // HAProxy's default is 10 connections. More connections wait in the kernel's backlog.
     let mut idle = Vec::new();
     for _ in 0..12 {
         let connect = async || Ok(UnixStream::connect(haproxy.socket()).await?);
-        idle.push(eventually(SOON, "HAProxy takes another connection", connect).await?);
+        idle.push(eventually(SOON, "HAProxy accepts another connection", connect).await?);
     }
     let status = haproxy_is(&weightd, 0, "down", Some("timeout")).await?;
     assert!(status["remedy"].as_str().is_some_and(|remedy| remedy.contains("stats maxconn")), "{status}");
-    // Until the kernel lets no more wait.
+    // Until the backlog is full.
     while let Ok(stream) = UnixStream::connect(haproxy.socket()).await {
         idle.push(stream);
     }
@@ -218,7 +220,7 @@ async fn connections_that_use_up_stats_maxconn_are_named_and_outlived() -> anyho
 }
 
 #[tokio::test]
-async fn a_broken_reload_keeps_the_old_worker_and_raises_no_alarm() -> anyhow::Result<()> {
+async fn a_failed_reload_keeps_the_old_worker_and_is_not_reported_as_a_fault() -> anyhow::Result<()> {
     let (consul, mut haproxy) = servers(&backend("app", 0, 100)).await?;
     put(&consul, "app", 100, 0).await?;
     let weightd = Weightd::start(&consul, &haproxy).await?;
@@ -230,9 +232,9 @@ async fn a_broken_reload_keeps_the_old_worker_and_raises_no_alarm() -> anyhow::R
     haproxy.write("this is no configuration\n")?;
     kill_process(haproxy.master_pid()?, Signal::USR2)?;
     let master = haproxy.dir().join("master.sock");
-    // Before 2.5 the master counts the worker that it keeps among the old ones.
+    // Before 2.5, the master lists the worker that it keeps among the old workers.
     let refused = if version()? < (2, 5) { "[was: 1]" } else { "[failed: 1]" };
-    eventually(SOON, "HAProxy has refused it", async || {
+    eventually(SOON, "HAProxy has rejected the configuration", async || {
         let processes = runtime::command(&master, "show proc").await?;
         ensure!(processes.contains(refused), "{processes}");
         Ok(())
@@ -248,7 +250,7 @@ async fn a_broken_reload_keeps_the_old_worker_and_raises_no_alarm() -> anyhow::R
 }
 
 #[tokio::test]
-async fn what_this_haproxy_has_not_is_unmatched_until_it_has_it() -> anyhow::Result<()> {
+async fn a_missing_backend_or_server_is_unmatched_until_haproxy_has_it() -> anyhow::Result<()> {
     let both = backend("app", 100, 0) + &backend("other", 100, 0);
     let (consul, mut haproxy) = servers(&both).await?;
     put(&consul, "app", 70, 30).await?;
@@ -258,7 +260,7 @@ async fn what_this_haproxy_has_not_is_unmatched_until_it_has_it() -> anyhow::Res
     becomes(&haproxy, "app", 70, 30).await?;
     becomes(&haproxy, "other", 70, 30).await?;
     reason(&weightd, "elsewhere", "unmatched_backend").await?;
-    // It is no fault: not every HAProxy has every backend.
+    // This is no fault: not every HAProxy has every backend.
     converged(&weightd).await?;
 
     let servers = [("blue", 9, 100), ("gold", 9, 0)];
@@ -280,7 +282,7 @@ async fn what_this_haproxy_has_not_is_unmatched_until_it_has_it() -> anyhow::Res
 }
 
 #[tokio::test]
-async fn a_server_is_known_by_its_backend_and_its_name() -> anyhow::Result<()> {
+async fn a_server_is_identified_by_its_backend_and_its_name() -> anyhow::Result<()> {
     let (consul, haproxy) = servers(&(backend("one", 100, 0) + &backend("two", 100, 0))).await?;
     put(&consul, "one", 70, 30).await?;
     let weightd = Weightd::start(&consul, &haproxy).await?;
@@ -293,14 +295,14 @@ async fn a_server_is_known_by_its_backend_and_its_name() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn a_server_removed_at_runtime_is_unmatched_and_one_that_is_added_gets_its_weight() -> anyhow::Result<()> {
+async fn a_deleted_server_is_unmatched_and_an_added_server_gets_its_weight() -> anyhow::Result<()> {
     let (consul, haproxy) = servers(&backend("app", 100, 0)).await?;
     put(&consul, "app", 70, 30).await?;
     let weightd = Settings::new(&consul, &haproxy).set("reconcile.resync", "1s").start().await?;
     becomes(&haproxy, "app", 70, 30).await?;
     let answer = haproxy.command("set server app/green state maint;del server app/green").await?;
     if version()? < (2, 6) {
-        // Servers come and go with a reload only; to have tried changes nothing.
+        // Before 2.4, servers change only with a reload. The attempt changes nothing.
         ensure!(answer.contains("Unknown command") || answer.contains("experimental"), "{answer}");
         put(&consul, "app", 60, 40).await?;
         becomes(&haproxy, "app", 60, 40).await?;
@@ -317,7 +319,7 @@ async fn a_server_removed_at_runtime_is_unmatched_and_one_that_is_added_gets_its
 }
 
 #[tokio::test]
-async fn the_haproxy_that_ends_takes_ready_with_it_and_brings_it_back() -> anyhow::Result<()> {
+async fn ready_fails_while_haproxy_is_down() -> anyhow::Result<()> {
     let (consul, mut haproxy) = servers(&backend("app", 100, 0)).await?;
     put(&consul, "app", 70, 30).await?;
     let weightd = Weightd::start(&consul, &haproxy).await?;
@@ -339,7 +341,7 @@ async fn the_haproxy_that_ends_takes_ready_with_it_and_brings_it_back() -> anyho
 }
 
 #[tokio::test]
-async fn a_socket_in_the_abstract_namespace_is_driven() -> anyhow::Result<()> {
+async fn a_socket_in_the_abstract_namespace_works() -> anyhow::Result<()> {
     let name = format!("weightd-test-{}", std::process::id());
     let body = format!("global\n    stats socket abns@{name} level admin\n{}", backend("app", 100, 0));
     let (consul, mut haproxy) = servers(&body).await?;

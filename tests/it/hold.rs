@@ -1,5 +1,5 @@
-//! When Consul says nothing usable, what was accepted stays in force: over a reload of HAProxy, whose configured
-//! weights are the opposite, and over a restart of weightd.
+//! If Consul has no usable answer, the last accepted weights stay in force: over a reload of HAProxy, which has the
+//! opposite configured weights, and over a restart of weightd.
 
 use std::{fs, path::PathBuf, time::Duration};
 
@@ -14,10 +14,11 @@ use crate::{
     harness::{Consul, Haproxy, Weightd, always, consul, eventually, weightd::Settings},
 };
 
-/// The rule that a weightd needs.
+/// The rule that weightd needs.
 const POLICY: &str = r#"key_prefix "weightd/" { policy = "read" }"#;
 
-/// The accepted weights are 100/0 and come back: after a reload, and from a weightd that was not there for another.
+/// Expects that the accepted weights 100/0 are restored: after a reload, and by a restarted weightd after another
+/// reload.
 async fn survives(haproxy: &mut Haproxy, weightd: &mut Weightd) -> anyhow::Result<()> {
     becomes(haproxy, "app", 100, 0).await?;
     haproxy.reload_again().await?;
@@ -29,7 +30,7 @@ async fn survives(haproxy: &mut Haproxy, weightd: &mut Weightd) -> anyhow::Resul
     becomes(haproxy, "app", 100, 0).await
 }
 
-/// A Consul with ACLs, a token that may do what [`POLICY`] says, and a weightd that has it in a file.
+/// A Consul with ACLs, a token with the rules of [`POLICY`], and a weightd that reads the token from a file.
 async fn with_token() -> anyhow::Result<(Consul, Haproxy, Weightd, PathBuf, String)> {
     let consul = Consul::start_with(consul::Options { acl: true, ..Default::default() }).await?;
     let haproxy = Haproxy::start(&backend("app", 0, 100)).await?;
@@ -48,7 +49,7 @@ async fn with_token() -> anyhow::Result<(Consul, Haproxy, Weightd, PathBuf, Stri
 }
 
 #[tokio::test]
-async fn a_deleted_prefix_is_no_instruction() -> anyhow::Result<()> {
+async fn a_deleted_prefix_changes_no_weight() -> anyhow::Result<()> {
     let (consul, mut haproxy) = servers(&backend("app", 0, 100)).await?;
     put(&consul, "app", 100, 0).await?;
     let mut weightd = Weightd::start(&consul, &haproxy).await?;
@@ -66,9 +67,9 @@ async fn a_deleted_prefix_is_no_instruction() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn a_consul_that_lost_its_data_is_no_instruction() -> anyhow::Result<()> {
+async fn a_consul_that_lost_its_data_changes_no_weight() -> anyhow::Result<()> {
     let (mut consul, mut haproxy) = servers(&backend("app", 0, 100)).await?;
-    // Its index is then beyond what it will be anew.
+    // The index is then higher than that of the new data.
     for number in 0..50 {
         consul.put("other", number.to_string()).await?;
     }
@@ -86,12 +87,12 @@ async fn a_consul_that_lost_its_data_is_no_instruction() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn a_narrowed_token_is_no_instruction() -> anyhow::Result<()> {
+async fn a_token_with_fewer_rights_changes_no_weight() -> anyhow::Result<()> {
     let (consul, mut haproxy, mut weightd, _file, _token) = with_token().await?;
     consul.http().set_policy("node", r#"key_prefix "elsewhere/" { policy = "read" }"#).await?;
-    // A query that is blocked already still has the old rights when it is woken; the next one waits for a write.
+    // A blocked query keeps the old rights when it is woken. The next query waits for a write.
     let mut weight = 0;
-    eventually(SOON, "the narrowed token is met", async || {
+    eventually(SOON, "the loss of rights is visible", async || {
         weight = (weight + 1) % 100;
         put(&consul, "other", weight, 0).await?;
         ensure!(weightd.backend("app").await?["orphaned"] == true, "not orphaned");
@@ -104,7 +105,7 @@ async fn a_narrowed_token_is_no_instruction() -> anyhow::Result<()> {
 
     consul.http().set_policy("node", POLICY).await?;
     put(&consul, "app", 70, 30).await?;
-    eventually(SOON, "the widened token is met", async || {
+    eventually(SOON, "the new rights are visible", async || {
         weight = (weight + 1) % 100;
         put(&consul, "other", weight, 0).await?;
         is(&haproxy, "app", 70, 30).await
@@ -114,14 +115,14 @@ async fn a_narrowed_token_is_no_instruction() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn a_deleted_token_is_no_instruction_and_a_new_one_is_read_from_its_file() -> anyhow::Result<()> {
+async fn a_deleted_token_changes_no_weight_and_a_new_token_is_read_from_its_file() -> anyhow::Result<()> {
     let (consul, mut haproxy, mut weightd, file, token) = with_token().await?;
     consul.http().delete_token(&token).await?;
     put(&consul, "other", 1, 2).await?;
     consul_is(&weightd, "held", Some("denied")).await?;
     survives(&mut haproxy, &mut weightd).await?;
     consul_is(&weightd, "held", Some("denied")).await?;
-    assert!(weightd.code("/ready").await? == 200, "it does not fall because of Consul");
+    assert!(weightd.code("/ready").await? == 200, "weightd stays ready without Consul");
 
     put(&consul, "app", 70, 30).await?;
     fs::write(&file, consul.http().new_token("node").await?)?;
@@ -130,7 +131,7 @@ async fn a_deleted_token_is_no_instruction_and_a_new_one_is_read_from_its_file()
 }
 
 #[tokio::test]
-async fn a_stopped_consul_is_no_instruction() -> anyhow::Result<()> {
+async fn a_stopped_consul_changes_no_weight() -> anyhow::Result<()> {
     let mut consul = Consul::start_with(consul::Options { durable: true, acl: false, ..Default::default() }).await?;
     let mut haproxy = Haproxy::start(&backend("app", 0, 100)).await?;
     put(&consul, "app", 100, 0).await?;
@@ -140,14 +141,14 @@ async fn a_stopped_consul_is_no_instruction() -> anyhow::Result<()> {
     consul_is(&weightd, "held", Some("unreachable")).await?;
     survives(&mut haproxy, &mut weightd).await?;
     consul_is(&weightd, "held", Some("unreachable")).await?;
-    eventually(SOON, "it is ready without Consul", async || {
+    eventually(SOON, "weightd is ready without Consul", async || {
         let code = weightd.code("/ready").await?;
         ensure!(code == 200, "{code}");
         Ok(())
     })
     .await?;
     assert_eq!(metric(&weightd, "weightd_consul_up", "").await?, 0);
-    // Tried again after 100 ms at least, and told of once by each of the two that ran.
+    // Retried after at least 100 ms, and logged once by each of the two processes.
     let uptime = weightd.status().await?["uptime_seconds"].as_f64().context("no uptime")?;
     let errors = metric(&weightd, "weightd_consul_errors_total", ",reason=\"unreachable\"").await?;
     assert!(f64::from(u32::try_from(errors)?) <= 1.0 + uptime * 10.0, "{errors} in {uptime} s");
@@ -160,7 +161,7 @@ async fn a_stopped_consul_is_no_instruction() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn the_disk_acts_three_seconds_after_a_start_while_consul_hangs() -> anyhow::Result<()> {
+async fn the_state_on_disk_is_enforced_three_seconds_after_a_start_while_consul_hangs() -> anyhow::Result<()> {
     let (consul, mut haproxy) = servers(&backend("app", 0, 100)).await?;
     put(&consul, "app", 100, 0).await?;
     let mut weightd = Weightd::start(&consul, &haproxy).await?;
@@ -173,7 +174,7 @@ async fn the_disk_acts_three_seconds_after_a_start_while_consul_hangs() -> anyho
     let paused = consul.pause()?;
     let start = Instant::now();
     weightd.start_again().await?;
-    always(Duration::from_secs(2), "Consul is given time", async || is(&haproxy, "app", 0, 100).await).await?;
+    always(Duration::from_secs(2), "weightd waits for Consul", async || is(&haproxy, "app", 0, 100).await).await?;
     becomes(&haproxy, "app", 100, 0).await?;
     let after = start.elapsed();
     assert!((Duration::from_millis(2900)..Duration::from_secs(6)).contains(&after), "{after:?}");
@@ -182,7 +183,7 @@ async fn the_disk_acts_three_seconds_after_a_start_while_consul_hangs() -> anyho
 }
 
 #[tokio::test]
-async fn a_valid_document_beats_the_disk() -> anyhow::Result<()> {
+async fn a_valid_document_overrides_the_state_on_disk() -> anyhow::Result<()> {
     let (consul, mut haproxy) = servers(&backend("app", 0, 100)).await?;
     put(&consul, "app", 100, 0).await?;
     let mut weightd = Weightd::start(&consul, &haproxy).await?;
@@ -203,7 +204,7 @@ async fn a_valid_document_beats_the_disk() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The one state file of a weightd.
+/// The only state file of a weightd.
 fn state_file(weightd: &Weightd) -> anyhow::Result<PathBuf> {
     let files = fs::read_dir(weightd.dir().join("state"))?.collect::<Result<Vec<_>, _>>()?;
     let files = files.into_iter().map(|file| file.path());
@@ -212,7 +213,7 @@ fn state_file(weightd: &Weightd) -> anyhow::Result<PathBuf> {
 }
 
 #[tokio::test]
-async fn a_corrupt_state_file_is_put_aside_and_nothing_is_enforced_before_the_first_good_read() -> anyhow::Result<()> {
+async fn a_corrupt_state_file_is_renamed_and_nothing_is_enforced_before_the_first_valid_read() -> anyhow::Result<()> {
     let (mut consul, mut haproxy) = servers(&backend("app", 0, 100)).await?;
     put(&consul, "app", 100, 0).await?;
     let mut weightd = Weightd::start(&consul, &haproxy).await?;
@@ -238,13 +239,13 @@ async fn a_corrupt_state_file_is_put_aside_and_nothing_is_enforced_before_the_fi
 }
 
 #[tokio::test]
-async fn it_keeps_running_when_its_state_cannot_be_written_and_writes_it_when_it_can() -> anyhow::Result<()> {
+async fn weightd_runs_without_a_writable_state_directory_and_writes_the_state_later() -> anyhow::Result<()> {
     let (consul, haproxy) = servers(&backend("app", 0, 100)).await?;
     put(&consul, "app", 100, 0).await?;
     let weightd = Weightd::start(&consul, &haproxy).await?;
     becomes(&haproxy, "app", 100, 0).await?;
-    eventually(SOON, "it is written", async || state_file(&weightd)).await?;
-    // A file where the directory should be stops root too.
+    eventually(SOON, "the state is written", async || state_file(&weightd)).await?;
+    // A file in place of the directory also stops root.
     let dir = weightd.dir().join("state");
     fs::remove_dir_all(&dir)?;
     fs::write(&dir, "")?;
@@ -256,15 +257,15 @@ async fn it_keeps_running_when_its_state_cannot_be_written_and_writes_it_when_it
         Ok(errors)
     })
     .await?;
-    let told = lines(&weightd, &["cannot write the state to disk", "hint="]).len();
-    assert_eq!(told, 1, "it is told once and counted {errors} times");
+    let logged = lines(&weightd, &["cannot write the state to disk", "hint="]).len();
+    assert_eq!(logged, 1, "logged once and counted {errors} times");
     assert_eq!(weightd.code("/ready").await?, 200);
     fs::remove_file(&dir)?;
-    eventually(SOON, "it is written again", async || state_file(&weightd)).await.map(drop)
+    eventually(SOON, "the state is written again", async || state_file(&weightd)).await.map(drop)
 }
 
 #[tokio::test]
-async fn a_release_forgets_and_leaves_haproxy_as_it_is() -> anyhow::Result<()> {
+async fn a_release_deletes_the_accepted_state_and_changes_no_weight() -> anyhow::Result<()> {
     let (consul, mut haproxy) = servers(&(backend("app", 0, 100) + &backend("other", 0, 100))).await?;
     put(&consul, "app", 100, 0).await?;
     put(&consul, "other", 100, 0).await?;
@@ -281,9 +282,9 @@ async fn a_release_forgets_and_leaves_haproxy_as_it_is() -> anyhow::Result<()> {
     stays(&haproxy, "app", 0, 100).await?;
     weightd.restart().await?;
     converged(&weightd).await?;
-    // Nor does it come back from the disk once the release is gone.
+    // The weights do not return from the disk after the release document is deleted.
     consul.delete(&key("app")).await?;
-    eventually(SOON, "it is forgotten", async || {
+    eventually(SOON, "the state on disk is deleted", async || {
         ensure!(weightd.backend("app").await.is_err(), "still there");
         Ok(())
     })

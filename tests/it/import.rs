@@ -1,4 +1,4 @@
-//! `weightctl import`: what is there today becomes documents, and whoever was there before is left in peace.
+//! `weightctl import`: creates documents from the present weights, and does not disturb the source.
 
 use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
@@ -8,33 +8,33 @@ use crate::{
     harness::{Consul, Haproxy, consul::Options, weightd::weightctl},
 };
 
-/// What an import said and how it ended.
+/// The exit code and the output of an import.
 #[derive(Debug)]
-struct Said {
+struct Output {
     code: i32,
     out: String,
     err: String,
 }
 
-/// Runs `weightctl import` with the management token and expects it to end with `code`.
-async fn import(consul: &Consul, code: i32, arguments: &[&str]) -> anyhow::Result<Said> {
+/// Runs `weightctl import` with the management token and expects this exit code.
+async fn import(consul: &Consul, code: i32, arguments: &[&str]) -> anyhow::Result<Output> {
     import_with(consul, consul.token(), code, arguments).await
 }
 
-/// The same with another token, or with none.
-async fn import_with(consul: &Consul, token: Option<&str>, code: i32, arguments: &[&str]) -> anyhow::Result<Said> {
+/// The same with another token or without one.
+async fn import_with(consul: &Consul, token: Option<&str>, code: i32, arguments: &[&str]) -> anyhow::Result<Output> {
     let address = consul.address();
     let mut environment = vec![("CONSUL_HTTP_ADDR", address.as_str())];
     environment.extend(token.map(|token| ("CONSUL_HTTP_TOKEN", token)));
     let arguments: Vec<_> = ["import", "--by", "alice"].iter().chain(arguments).copied().collect();
     let output = weightctl(&environment, &arguments).await?;
-    let said = Said {
-        code: output.status.code().context("it was killed")?,
+    let output = Output {
+        code: output.status.code().context("weightctl was killed")?,
         out: String::from_utf8(output.stdout)?,
         err: String::from_utf8(output.stderr)?,
     };
-    ensure!(said.code == code, "expected {code} of {arguments:?}: {said:?}");
-    Ok(said)
+    ensure!(output.code == code, "expected exit code {code} of {arguments:?}: {output:?}");
+    Ok(output)
 }
 
 /// The weights in a backend's document.
@@ -43,7 +43,7 @@ async fn document(consul: &Consul, backend: &str) -> anyhow::Result<Value> {
     Ok(serde_json::from_slice::<Value>(&value)?["weights"].take())
 }
 
-/// Everything that Consul holds below a prefix.
+/// The content of Consul below a prefix.
 async fn everything(consul: &Consul, prefix: &str) -> anyhow::Result<String> {
     let answer = consul.http().request(reqwest::Method::GET, &format!("kv/{prefix}?recurse")).send().await?;
     Ok(answer.text().await?)
@@ -76,9 +76,9 @@ async fn weights(haproxy: &Haproxy) -> anyhow::Result<String> {
 }
 
 #[tokio::test]
-async fn what_a_haproxy_has_becomes_documents_and_weightd_has_nothing_to_do() -> anyhow::Result<()> {
+async fn documents_are_created_from_haproxy_and_weightd_has_nothing_to_do() -> anyhow::Result<()> {
     let (consul, haproxy) = servers(&fleet()).await?;
-    // What was set at runtime counts, and not what the configuration says.
+    // The import reads the weights that were set at runtime, not those of haproxy.cfg.
     haproxy.set_weight_by_hand("app1", "blue", 90).await?;
     haproxy.set_weight_by_hand("app1", "green", 10).await?;
     let before = weights(&haproxy).await?;
@@ -91,13 +91,13 @@ async fn what_a_haproxy_has_becomes_documents_and_weightd_has_nothing_to_do() ->
     let asked = import(&consul, 2, &from).await?;
     assert!(asked.err.contains("--yes"), "{asked:?}");
 
-    // A backend that is parked at 0 is not written by accident, which is no reason to leave out the others.
-    let said = import(&consul, 7, &[&from[..], &["--yes", "-o", "json", "--reason", "as it was"]].concat()).await?;
+    // A backend with all weights 0 is not imported by default. The others are imported anyway.
+    let output = import(&consul, 7, &[&from[..], &["--yes", "-o", "json", "--reason", "as it was"]].concat()).await?;
     assert_eq!(document(&consul, "app1").await?, json!({"blue": 90, "green": 10}));
     assert_eq!(document(&consul, "app2").await?, json!({"blue": 1, "green": 1}));
     assert_eq!(document(&consul, "template").await?, json!({"s1": 3, "s2": 3}));
     assert_eq!(document(&consul, "least").await?, json!({"blue": 5}));
-    let json: Value = serde_json::from_str(&said.out)?;
+    let json: Value = serde_json::from_str(&output.out)?;
     let left: Vec<_> = json["left"].as_array().context("left")?.iter().map(|left| left["backend"].clone()).collect();
     assert_eq!(left, ["empty", "off", "static", "zero"]);
     assert_eq!((&json["dry_run"], &json["next"]), (&json!(false), &json!([])));
@@ -107,32 +107,32 @@ async fn what_a_haproxy_has_becomes_documents_and_weightd_has_nothing_to_do() ->
     for words in
         ["weightd has nothing to do", "static-rr", "least: `balance leastconn`", "set zero blue=0 --create --force"]
     {
-        assert!(said.err.contains(words), "{words}: {}", said.err);
+        assert!(output.err.contains(words), "{words}: {}", output.err);
     }
 
     let keys = everything(&consul, "weightd/").await?;
     let again = import(&consul, 0, &[&["app1", "app2"], &from[..], &["--yes", "-o", "json"]].concat()).await?;
     assert!(again.err.contains("unchanged, already in Consul: app1, app2"), "{again:?}");
     assert_eq!(everything(&consul, "weightd/").await?, keys, "nothing is written twice");
-    assert_eq!(weights(&haproxy).await?, before, "HAProxy is only looked at");
+    assert_eq!(weights(&haproxy).await?, before, "HAProxy was changed");
     Ok(())
 }
 
 #[tokio::test]
-async fn what_somebody_decided_stays_unless_replace_is_given() -> anyhow::Result<()> {
+async fn other_content_in_consul_stays_unless_replace_is_given() -> anyhow::Result<()> {
     let (consul, haproxy) = servers(&(backend("app1", 90, 10) + &backend("app2", 50, 50))).await?;
     consul.put(&key("app1"), r#"{"weights":{"blue":20,"green":80},"by":"bob","ticket":7}"#).await?;
     let address = haproxy.address();
     let from = ["--from-haproxy", address.as_str(), "--yes"];
-    let said = import(&consul, 7, &[&from[..], &["-o", "json"]].concat()).await?;
-    assert!(said.err.contains("Consul has other content: blue=20 green=80, by bob"), "{said:?}");
+    let output = import(&consul, 7, &[&from[..], &["-o", "json"]].concat()).await?;
+    assert!(output.err.contains("Consul has other content: blue=20 green=80, by bob"), "{output:?}");
     assert_eq!(document(&consul, "app1").await?, json!({"blue": 20, "green": 80}));
-    assert_eq!(document(&consul, "app2").await?, json!({"blue": 50, "green": 50}), "the other one is imported");
-    // What bob's document makes of this HAProxy is said.
-    let json: Value = serde_json::from_str(&said.out)?;
+    assert_eq!(document(&consul, "app2").await?, json!({"blue": 50, "green": 50}), "the other backend is imported");
+    // The result contains the changes that bob's document causes on this HAProxy.
+    let json: Value = serde_json::from_str(&output.out)?;
     assert_eq!(json["next"][0], json!({"backend": "app1", "server": "green", "from": 10, "to": 80}));
 
-    // Of those that are named each has to be imported, or none is.
+    // If backends are named, all of them are imported or none.
     consul.delete(&key("app2")).await?;
     import(&consul, 7, &[&["app1", "app2"], &from[..]].concat()).await?;
     assert_eq!(consul.get(&key("app2")).await?, None);
@@ -146,18 +146,18 @@ async fn what_somebody_decided_stays_unless_replace_is_given() -> anyhow::Result
 }
 
 #[tokio::test]
-async fn what_weightd_does_next_knows_which_servers_are_backups() -> anyhow::Result<()> {
+async fn the_next_changes_regard_backup_servers() -> anyhow::Result<()> {
     let body = "backend app\n    server blue 127.0.0.1:9 weight 5\n    server spare 127.0.0.1:9 weight 5 backup\n";
     let (consul, haproxy) = servers(body).await?;
     consul.put(&key("app"), r#"{"weights":{"blue":0}}"#).await?;
-    let said = import(&consul, 7, &["--from-haproxy", haproxy.address().as_str(), "--yes", "-o", "json"]).await?;
-    let json: Value = serde_json::from_str(&said.out)?;
-    assert_eq!(json["next"], json!([]), "a backup does not take the place of the last server: {said:?}");
+    let output = import(&consul, 7, &["--from-haproxy", haproxy.address().as_str(), "--yes", "-o", "json"]).await?;
+    let json: Value = serde_json::from_str(&output.out)?;
+    assert_eq!(json["next"], json!([]), "a backup server does not replace the last server: {output:?}");
     Ok(())
 }
 
 #[tokio::test]
-async fn keys_of_a_template_become_documents_and_stay_as_they_are() -> anyhow::Result<()> {
+async fn documents_are_created_from_the_keys_of_a_template_and_the_keys_stay() -> anyhow::Result<()> {
     let consul = Consul::start().await?;
     let nothing = import(&consul, 1, &["--from-kv", "traffic", "--yes"]).await?;
     assert!(nothing.err.contains("no key below traffic/"), "{nothing:?}");
@@ -172,26 +172,26 @@ async fn keys_of_a_template_become_documents_and_stay_as_they_are() -> anyhow::R
         consul.put(&format!("traffic/{key}"), value).await?;
     }
     let before = everything(&consul, "traffic/").await?;
-    let said = import(&consul, 7, &["--from-kv", "traffic", "--yes"]).await?;
+    let output = import(&consul, 7, &["--from-kv", "traffic", "--yes"]).await?;
     assert_eq!(document(&consul, "app1").await?, json!({"blue": 90, "green": 10}));
     for backend in ["app2", "app3", "app4"] {
-        assert_eq!(consul.get(&key(backend)).await?, None, "nothing of {backend} is written");
+        assert_eq!(consul.get(&key(backend)).await?, None, "{backend} is not written");
     }
     for words in
         ["traffic/app2/blue: `90%` is not a weight", "traffic/app3/blue/weight: the key is deeper", "--dry-run`"]
     {
-        assert!(said.err.contains(words), "{words}: {said:?}");
+        assert!(output.err.contains(words), "{words}: {output:?}");
     }
-    assert!(!said.err.contains("\u{1b}[31m`"), "foreign text reaches the terminal");
+    assert!(!output.err.contains("\u{1b}[31m`"), "text from Consul reaches the terminal");
     assert_eq!(everything(&consul, "traffic/").await?, before);
-    // One that is understood may be named.
+    // A single valid backend can be named.
     let one = import(&consul, 0, &["app1", "--from-kv", "traffic/", "--yes", "-o", "json"]).await?;
     assert_eq!(serde_json::from_str::<Value>(&one.out)?["next"], Value::Null);
     Ok(())
 }
 
 #[tokio::test]
-async fn what_cannot_be_read_is_told_apart() -> anyhow::Result<()> {
+async fn each_kind_of_unreadable_source_has_its_own_error() -> anyhow::Result<()> {
     let (mut consul, haproxy) = servers(&backend("app1", 90, 10)).await?;
     let address = haproxy.address();
     for (code, arguments, words) in [
@@ -201,8 +201,8 @@ async fn what_cannot_be_read_is_told_apart() -> anyhow::Result<()> {
         (2, &["--yes", "--from-haproxy", "admin.sock"], "unix:/path"),
         (1, &["--yes", "--from-haproxy", "/nonexistent/admin.sock"], "the path of `stats socket` in haproxy.cfg"),
     ] {
-        let said = import(&consul, code, arguments).await?;
-        assert!(said.err.contains(words) && said.out.is_empty(), "{words}: {said:?}");
+        let output = import(&consul, code, arguments).await?;
+        assert!(output.err.contains(words) && output.out.is_empty(), "{words}: {output:?}");
     }
     consul.kill().await?;
     import(&consul, 6, &["--yes", "--from-haproxy", &address]).await?;
@@ -238,7 +238,7 @@ async fn a_team_imports_its_backend_and_no_other() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn a_socket_of_level_operator_is_enough_and_one_of_level_user_is_noted() -> anyhow::Result<()> {
+async fn level_operator_is_enough_and_level_user_gets_a_note() -> anyhow::Result<()> {
     let body = "global\n    stats socket \"${ADMIN_SOCKET}.operator\" mode 600 level operator\n    \
                 stats socket \"${ADMIN_SOCKET}.user\" mode 600 level user\n\
                 backend static\n    balance static-rr\n    server blue 127.0.0.1:9 weight 5\n";
@@ -247,16 +247,16 @@ async fn a_socket_of_level_operator_is_enough_and_one_of_level_user_is_noted() -
         [("operator", 1, "accepts no new weights"), ("user", 0, "use a socket of level operator")]
     {
         let address = format!("{}.{level}", haproxy.address());
-        let said = import(&consul, 0, &["--from-haproxy", &address, "--dry-run", "-o", "json"]).await?;
-        let json: Value = serde_json::from_str(&said.out)?;
-        assert_eq!(json["left"].as_array().map(Vec::len), Some(left), "{said:?}");
-        assert!(said.err.contains(words), "{said:?}");
+        let output = import(&consul, 0, &["--from-haproxy", &address, "--dry-run", "-o", "json"]).await?;
+        let json: Value = serde_json::from_str(&output.out)?;
+        assert_eq!(json["left"].as_array().map(Vec::len), Some(left), "{output:?}");
+        assert!(output.err.contains(words), "{output:?}");
     }
     Ok(())
 }
 
 #[tokio::test]
-async fn what_would_have_an_effect_later_is_left_out_and_said() -> anyhow::Result<()> {
+async fn a_document_that_would_take_effect_later_is_skipped_and_reported() -> anyhow::Result<()> {
     let agent = crate::harness::agent::Agent::start("up").await?;
     let body = backend("app1", 100, 0)
         + "backend down\n    server blue 127.0.0.1:9 weight 7 check inter 100ms fall 1\n"
@@ -266,7 +266,7 @@ async fn what_would_have_an_effect_later_is_left_out_and_said() -> anyhow::Resul
             agent.port()
         );
     let (consul, haproxy) = servers(&body).await?;
-    crate::harness::eventually(crate::common::SOON, "its check has failed", async || {
+    crate::harness::eventually(crate::common::SOON, "the health check has failed", async || {
         let answer = haproxy.command("show servers state down").await?;
         // `srv_op_state`.
         ensure!(answer.lines().any(|line| line.split(' ').nth(5) == Some("0")), "{answer}");
@@ -277,10 +277,10 @@ async fn what_would_have_an_effect_later_is_left_out_and_said() -> anyhow::Resul
     haproxy.set_weight_by_hand("app1", "green", 50).await?;
     let address = haproxy.address();
     let from = ["--from-haproxy", address.as_str()];
-    let said = import(&consul, 7, &[&from[..], &["--yes", "-o", "json"]].concat()).await?;
-    let json: Value = serde_json::from_str(&said.out)?;
+    let output = import(&consul, 7, &[&from[..], &["--yes", "-o", "json"]].concat()).await?;
+    let json: Value = serde_json::from_str(&output.out)?;
     let imported: Vec<_> = json["imported"].as_array().context("imported")?.iter().map(|i| &i["backend"]).collect();
-    assert_eq!(imported, ["app1"], "{}", said.err);
+    assert_eq!(imported, ["app1"], "{}", output.err);
     assert_eq!(json["unmanaged"], json!(["down", "maint", "owned"]), "{json}");
     for words in [
         "down: weightd would not accept the document now",
@@ -289,13 +289,13 @@ async fn what_would_have_an_effect_later_is_left_out_and_said() -> anyhow::Resul
         "app1: weights that were set at runtime differ from haproxy.cfg",
         "HAProxy has 3 backends without a document: down, maint, owned",
     ] {
-        assert!(said.err.contains(words), "{words}: {}", said.err);
+        assert!(output.err.contains(words), "{words}: {}", output.err);
     }
-    // By its name it is taken, with a word about what that means.
-    let said = import(&consul, 0, &[&["owned"][..], &from, &["--yes"]].concat()).await?;
-    assert!(said.err.contains("an agent-check may set the weight of blue"), "{}", said.err);
-    let said = import(&consul, 7, &[&["down"][..], &from, &["--yes"]].concat()).await?;
-    assert!(said.err.contains("nothing was written"), "{}", said.err);
+    // An import by name writes it, with a note about the agent-check.
+    let output = import(&consul, 0, &[&["owned"][..], &from, &["--yes"]].concat()).await?;
+    assert!(output.err.contains("an agent-check may set the weight of blue"), "{}", output.err);
+    let output = import(&consul, 7, &[&["down"][..], &from, &["--yes"]].concat()).await?;
+    assert!(output.err.contains("nothing was written"), "{}", output.err);
     assert!(consul.get(&key("down")).await?.is_none() && consul.get(&key("owned")).await?.is_some());
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! Whatever lies in Consul: a bad backend is refused alone, with key, reason and remedy, and what was accepted stays.
+//! Invalid data in Consul: only its own backend is rejected, with key, reason and remedy. The last accepted weights
+//! stay.
 
 use std::fs;
 
@@ -15,7 +16,7 @@ use crate::{
     harness::{Consul, Haproxy, Weightd, always, eventually, weightd::Settings},
 };
 
-/// What a document may not be, and a part of what is said about it.
+/// Invalid documents, each with a part of its error message.
 const DOCUMENTS: [(&[u8], &str); 33] = [
     (br#"{"weights":{"blue":-1}}"#, "malformed"),
     (br#"{"weights":{"blue":257}}"#, "malformed"),
@@ -52,10 +53,10 @@ const DOCUMENTS: [(&[u8], &str); 33] = [
     ("{\"weights\":{\"blue\u{202e}\":1}}".as_bytes(), "malformed"),
 ];
 
-/// What a leaf may not be.
+/// Invalid leaves.
 const LEAVES: [&str; 12] = ["-1", "257", "1.5", "\"50\"", "50%", "+5", "007", "null", "", "5 0", "1e1", "0x10"];
 
-/// Backends of this name and a number, each with an accepted 70/30 against a configured 100/0, beside a good one.
+/// The test's backends: this name and a number, accepted with 70/30 and configured with 100/0, and one valid backend.
 async fn accepted(name: &str, count: usize) -> anyhow::Result<(Consul, Haproxy, Weightd)> {
     let mut body = backend("good", 100, 0);
     for number in 0..count {
@@ -72,7 +73,7 @@ async fn accepted(name: &str, count: usize) -> anyhow::Result<(Consul, Haproxy, 
     Ok((consul, haproxy, weightd))
 }
 
-/// The backend is refused, and says so everywhere.
+/// Expects that the backend is rejected and that status, log and metrics report it.
 async fn refused(weightd: &Weightd, backend: &str, of: &str, because: &str) -> anyhow::Result<()> {
     let key = key(of);
     let reason = reason(weightd, backend, "rejected").await?;
@@ -83,11 +84,11 @@ async fn refused(weightd: &Weightd, backend: &str, of: &str, because: &str) -> a
     let logged =
         logged.iter().filter(|line| [format!("={key} "), format!("\"{key}\"")].iter().any(|key| line.contains(key)));
     let logged = logged.collect::<Vec<_>>();
-    ensure!(logged.len() == 1, "{key} is told of {} times, {because}: {}", logged.len(), weightd.log());
+    ensure!(logged.len() == 1, "{key} is logged {} times, {because}: {}", logged.len(), weightd.log());
     Ok(())
 }
 
-/// So many keys are refused, and the good backend follows all the same.
+/// Expects this number of rejected keys, and that the valid backend follows anyway.
 async fn the_others_follow(
     consul: &Consul,
     haproxy: &Haproxy,
@@ -114,7 +115,7 @@ async fn the_others_follow(
 }
 
 #[tokio::test]
-async fn a_bad_document_is_refused_alone_and_what_was_accepted_stays() -> anyhow::Result<()> {
+async fn an_invalid_document_affects_only_its_backend_and_the_accepted_weights_stay() -> anyhow::Result<()> {
     let (consul, mut haproxy, weightd) = accepted("bad", DOCUMENTS.len() + 1).await?;
     for (number, (document, _)) in DOCUMENTS.iter().enumerate() {
         consul.put(&key(&format!("bad{number}")), *document).await?;
@@ -128,7 +129,7 @@ async fn a_bad_document_is_refused_alone_and_what_was_accepted_stays() -> anyhow
     }
     let count = DOCUMENTS.len() + 1;
     the_others_follow(&consul, &haproxy, &weightd, (count, count)).await?;
-    // Not only left alone, but in force.
+    // The weights are not only unchanged, but enforced.
     haproxy.reload_again().await?;
     for number in 0..count {
         becomes(&haproxy, &format!("bad{number}"), 70, 30).await?;
@@ -139,11 +140,11 @@ async fn a_bad_document_is_refused_alone_and_what_was_accepted_stays() -> anyhow
 }
 
 #[tokio::test]
-async fn a_bad_leaf_refuses_its_backend_and_no_other() -> anyhow::Result<()> {
+async fn an_invalid_leaf_affects_only_its_backend() -> anyhow::Result<()> {
     let extra = 4;
     let (consul, haproxy, weightd) = accepted("bad", LEAVES.len() + extra).await?;
     for number in 0..LEAVES.len() + extra {
-        // From a document to leaves, whose values are the same.
+        // A change from a document to leaves with the same weights.
         let tail = format!("bad{number}");
         consul.delete(&key(&tail)).await?;
         consul.put(&format!("{}/blue", key(&tail)), "70").await?;
@@ -151,7 +152,7 @@ async fn a_bad_leaf_refuses_its_backend_and_no_other() -> anyhow::Result<()> {
         state(&weightd, &tail, "converged").await?;
     }
     for (number, leaf) in LEAVES.iter().enumerate() {
-        // The other leaf is good, and new: it must not act alone.
+        // The other leaf is valid and new. It must not be applied alone.
         consul.put(&format!("weightd/weights/bad{number}/green"), *leaf).await?;
         consul.put(&format!("weightd/weights/bad{number}/blue"), "1").await?;
     }
@@ -171,7 +172,7 @@ async fn a_bad_leaf_refuses_its_backend_and_no_other() -> anyhow::Result<()> {
     refused(&weightd, &name, &format!("{name}/blue;x"), "server's name").await?;
     let count = LEAVES.len() + extra;
     the_others_follow(&consul, &haproxy, &weightd, (count, count)).await?;
-    always(A_WHILE, "what was accepted stays", async || {
+    always(A_WHILE, "the accepted weights stay", async || {
         for number in 0..count {
             is(&haproxy, &format!("bad{number}"), 70, 30).await?;
         }
@@ -180,7 +181,7 @@ async fn a_bad_leaf_refuses_its_backend_and_no_other() -> anyhow::Result<()> {
     .await
 }
 
-/// Sets keys in one transaction, in which a key may have any name.
+/// Writes keys in one transaction, which accepts any name of a key.
 async fn set(consul: &Consul, pairs: &[(String, String)]) -> anyhow::Result<Value> {
     let operation =
         |(key, value): &(String, String)| json!({ "KV": { "Verb": "set", "Key": key, "Value": BASE64.encode(value) } });
@@ -189,7 +190,7 @@ async fn set(consul: &Consul, pairs: &[(String, String)]) -> anyhow::Result<Valu
 }
 
 #[tokio::test]
-async fn keys_that_no_backend_can_have_are_told_of_and_hurt_nobody() -> anyhow::Result<()> {
+async fn keys_with_invalid_names_are_reported_and_affect_no_backend() -> anyhow::Result<()> {
     let (consul, haproxy, weightd) = accepted("other", 1).await?;
     let names = ["a;b", "a b", "a\nb", "#1", "@1", "a\u{202e}b", "a\u{1b}[31mb", "a\0b", "ä", "a%b", "a\\b"];
     let long = "x".repeat(300);
@@ -206,14 +207,14 @@ async fn keys_that_no_backend_can_have_are_told_of_and_hurt_nobody() -> anyhow::
             ensure!(!text.is_empty() && !text.contains(|c: char| c.is_control() || c == '\u{202e}'), "{entry}");
         }
     }
-    let told = weightd.log();
-    assert!(!told.contains(['\u{202e}', '\u{1b}', '\0']), "{told}");
+    let output = weightd.log();
+    assert!(!output.contains(['\u{202e}', '\u{1b}', '\0']), "{output}");
     assert_eq!(
         lines(&weightd, &[" WARN", "rejected; the accepted weights stay in force", "hint="]).len(),
         names.len() + 1
     );
     consul.delete_tree("weightd/weights/a").await?;
-    eventually(SOON, "those that are gone are gone", async || {
+    eventually(SOON, "deleted keys are no longer reported", async || {
         let left = metric(&weightd, "weightd_rejected_keys", "").await?;
         ensure!(left == 4, "{left}");
         Ok(())
@@ -222,7 +223,7 @@ async fn keys_that_no_backend_can_have_are_told_of_and_hurt_nobody() -> anyhow::
 }
 
 #[tokio::test]
-async fn folder_keys_say_nothing() -> anyhow::Result<()> {
+async fn keys_of_folders_are_ignored() -> anyhow::Result<()> {
     let (consul, haproxy) = servers(&backend("app", 100, 0)).await?;
     for folder in ["weightd/", "weightd/weights/", "weightd/weights/app/", "weightd/weights/none/"] {
         consul.put(folder, "").await?;
@@ -238,7 +239,7 @@ async fn folder_keys_say_nothing() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn twenty_thousand_keys_are_read_and_a_change_among_them_still_acts() -> anyhow::Result<()> {
+async fn a_change_among_twenty_thousand_keys_is_applied() -> anyhow::Result<()> {
     let (consul, haproxy) = servers(&(backend("app", 100, 0) + &backend("leaves", 100, 0))).await?;
     let document = r#"{"weights":{"blue":1,"green":2}}"#.to_owned();
     let mut pairs = (0..10_000).map(|n| (key(&format!("app{n}")), document.clone())).collect::<Vec<_>>();
@@ -257,8 +258,8 @@ async fn twenty_thousand_keys_are_read_and_a_change_among_them_still_acts() -> a
     is(&haproxy, "leaves", 100, 0).await?;
     let metrics = weightd.metrics().await?;
     assert!(metrics.contains("weightd_rejected_keys{haproxy=\"haproxy\"} 1"), "{metrics}");
-    let told = lines(&weightd, &[""]).len();
-    assert!(told < 500, "{told} lines about 20,000 keys");
+    let logged = lines(&weightd, &[""]).len();
+    assert!(logged < 500, "{logged} lines about 20,000 keys");
     let memory = fs::read_to_string(format!("/proc/{}/status", weightd.program().pid()?))?;
     let memory = memory.lines().find_map(|line| line.strip_prefix("VmHWM:")?.strip_suffix(" kB"));
     let memory: u64 = memory.context("no VmHWM")?.trim().parse()?;
@@ -267,13 +268,13 @@ async fn twenty_thousand_keys_are_read_and_a_change_among_them_still_acts() -> a
 }
 
 #[tokio::test]
-async fn keys_of_one_team_that_exceed_16_mib_stop_no_other_team() -> anyhow::Result<()> {
+async fn keys_of_one_team_above_16_mib_block_no_other_team() -> anyhow::Result<()> {
     let (consul, mut haproxy, weightd) = accepted("other", 1).await?;
     let large = " ".repeat(512 * 1024);
     for number in 0..36 {
         consul.put(&key(&format!("large{number}")), large.clone()).await?;
     }
-    // More than a backend may have of itself.
+    // More than the limit of one backend.
     for number in 0..6 {
         consul.put(&key(&format!("other0/s{number}")), large.clone()).await?;
     }
@@ -284,24 +285,24 @@ async fn keys_of_one_team_that_exceed_16_mib_stop_no_other_team() -> anyhow::Res
     assert_eq!(instance["consul"]["split"], true, "{instance}");
     refused(&weightd, "other0", "other0", "too large").await?;
     assert_eq!(lines(&weightd, &[" WARN", "too large for one answer"]).len(), 1);
-    // What it had is still in force.
+    // The former weights are still in force.
     haproxy.reload_again().await?;
     becomes(&haproxy, "other0", 70, 30).await?;
     becomes(&haproxy, "good", 1, 2).await?;
 
-    // Another team changes its weights, and is told the truth about it.
+    // Another team changes its weights, and gets a correct status.
     let output = consul.weightctl(&["set", "good", "blue=3", "green=4", "--yes"]).await?;
     let shown = String::from_utf8(output.stderr)?;
     assert!(output.status.success() && shown.contains("written: good blue=3 green=4"), "{shown}");
     becomes(&haproxy, "good", 3, 4).await?;
-    // Of the backend that is too large nothing is written.
+    // Nothing is written for the backend that is too large.
     let output = consul.weightctl(&["set", "other0", "blue=3", "--yes"]).await?;
     let shown = String::from_utf8(output.stderr)?;
     assert_eq!(output.status.code(), Some(7), "{shown}");
 
     consul.delete_tree(&key("large")).await?;
     consul.delete_tree(&key("other0/")).await?;
-    eventually(SOON, "it is as before", async || {
+    eventually(SOON, "the good backend is unchanged", async || {
         let backend = weightd.backend("other0").await?;
         ensure!(backend["state"] == "converged", "{backend}");
         Ok(())

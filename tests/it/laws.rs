@@ -1,4 +1,5 @@
-//! What holds of accept and plan whatever comes, tried on a thousand cases each; `PROPTEST_CASES` makes it more.
+//! Properties of `accept` and `plan` for arbitrary input, with a thousand cases each. `PROPTEST_CASES` sets another
+//! number.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -19,7 +20,7 @@ fn name(text: &str) -> ServerName {
     ServerName::new(text).expect("a name")
 }
 
-/// Weights as people use them, so that equal ones and zeros are common.
+/// Typical weights: equal weights and zeros are frequent.
 fn weight() -> impl Strategy<Value = Weight> {
     prop_oneof![4 => Just(0), 2 => Just(1), 2 => Just(50), 3 => Just(100), 1 => Just(256), 2 => 0..=256u64]
         .prop_map(|weight| Weight::new(weight).expect("a weight"))
@@ -83,18 +84,19 @@ fn is_raise(change: &Change) -> bool {
     change.to > change.from
 }
 
-/// Carries a plan out as the task does: a stage only after the one before it has taken whole. Sets whose number is in
-/// `fails` do nothing. Says whether all of it happened.
+/// Executes a plan like the task: a stage runs only after the stage before it has succeeded. Sets with a number in
+/// `fails` have no effect. Returns whether all sets succeeded.
 fn apply(plan: &Plan, observed: &mut Observed, fails: u32) -> bool {
     let mut number = 0;
     for stage in &plan.stages {
         let mut whole = true;
         for change in stage {
-            let takes = fails & (1 << (number % 32)) == 0;
+            let succeeds = fails & (1 << (number % 32)) == 0;
             number += 1;
-            whole &= takes;
-            if takes {
-                let server = observed.servers.iter_mut().find(|s| s.name == change.server).expect("it was observed");
+            whole &= succeeds;
+            if succeeds {
+                let server =
+                    observed.servers.iter_mut().find(|s| s.name == change.server).expect("the server was observed");
                 server.weight = change.to;
             }
         }
@@ -105,7 +107,8 @@ fn apply(plan: &Plan, observed: &mut Observed, fails: u32) -> bool {
     true
 }
 
-/// Whether a server surely takes traffic, or is taken to: one of unknown health where it was above 0 already.
+/// Whether a server certainly takes traffic, or counts as such: a server of unknown health with a former weight above
+/// 0.
 fn serves(server: &Server, was_above_zero: bool) -> bool {
     let runs = match server.health {
         Health::Up | Health::Unproven(Some(true)) => true,
@@ -138,7 +141,7 @@ proptest! {
     }
 
     #[test]
-    fn raises_come_first(accepted in desired(), observed in observed()) {
+    fn raises_precede_lowers(accepted in desired(), observed in observed()) {
         let plan = plan(&backend(), &accepted, &observed);
         prop_assert!(plan.changes().map(is_raise).is_sorted_by(|before, after| before >= after));
         prop_assert!(plan.stages.iter().all(|stage| !stage.is_empty()));
@@ -153,14 +156,14 @@ proptest! {
     }
 
     #[test]
-    fn a_plan_that_was_carried_out_leaves_nothing_to_do(accepted in desired(), mut observed in observed()) {
+    fn an_executed_plan_leaves_nothing_to_do(accepted in desired(), mut observed in observed()) {
         let first = plan(&backend(), &accepted, &observed);
         apply(&first, &mut observed, 0);
         let second = plan(&backend(), &accepted, &observed);
         if first.withheld.is_none() {
             prop_assert!(second.is_empty(), "{} and then {}", first, second);
         } else {
-            // What was withheld may be due now that a server of unknown health is above 0. Then all is done.
+            // Once a server of unknown health is above 0, withheld changes may follow. Then nothing is left.
             apply(&second, &mut observed, 0);
             let third = plan(&backend(), &accepted, &observed);
             prop_assert!(third.stages.is_empty(), "{} and then {} and then {}", first, second, third);
@@ -168,7 +171,7 @@ proptest! {
     }
 
     #[test]
-    fn no_server_goes_to_zero_unless_every_raise_took_where_the_algorithm_may_be_static(
+    fn no_server_is_set_to_zero_before_every_raise_succeeded_if_the_algorithm_may_be_static(
         accepted in desired(), observed in observed(), fails: u32
     ) {
         let plan = plan(&backend(), &accepted, &observed);
@@ -182,13 +185,13 @@ proptest! {
     }
 
     #[test]
-    fn while_nothing_is_usable_nothing_is_lowered(accepted in desired(), observed in observed()) {
+    fn without_a_usable_server_no_weight_is_lowered(accepted in desired(), observed in observed()) {
         let plan = plan(&backend(), &accepted, &observed);
         prop_assert!(accepted.force || observed.any_usable() || plan.changes().all(is_raise), "{}", plan);
     }
 
     #[test]
-    fn a_new_decision_never_takes_the_last_serving_server_away(
+    fn a_new_document_never_removes_the_last_serving_server(
         desired in desired(), before in prop::option::of(desired()), observed in observed()
     ) {
         let already = |server: &Server| {
@@ -206,7 +209,7 @@ proptest! {
     }
 
     #[test]
-    fn a_new_decision_survives_any_failure_where_the_algorithm_may_be_static(
+    fn a_new_document_keeps_a_serving_server_after_any_failure_if_the_algorithm_may_be_static(
         desired in desired(), mut observed in observed(), fails: u32
     ) {
         observed.known_dynamic = false;
@@ -220,7 +223,7 @@ proptest! {
     }
 
     #[test]
-    fn what_was_accepted_and_what_is_forced_needs_no_decision(
+    fn an_accepted_document_and_a_forced_document_pass_the_guards(
         mut desired in desired(), observed in observed(), force: bool
     ) {
         desired.force = force;
@@ -229,7 +232,7 @@ proptest! {
     }
 
     #[test]
-    fn a_guarded_change_is_accepted_once_its_side_was_usable_for_ten_seconds_without_a_break(
+    fn a_guarded_change_is_accepted_after_its_side_was_usable_for_ten_seconds_without_interruption(
         steps in vec((0..8u64, prop::bool::weighted(0.7)), 1..30)
     ) {
         let weights = BTreeMap::from([("blue", 0), ("green", 100)]);
@@ -269,7 +272,7 @@ proptest! {
                     prop_assert!(!due, "step {number}: too late");
                     before = Some(guarded);
                 }
-                Verdict::Unmatched => prop_assert!(false, "both servers are there"),
+                Verdict::Unmatched => prop_assert!(false, "both servers exist"),
             }
         }
     }

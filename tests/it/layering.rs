@@ -1,14 +1,14 @@
-//! What the parts must never do, as far as the compiler does not hold it: read off the source.
+//! Rules about the source that the compiler does not enforce. The tests read the source.
 
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
-/// The most lines of a file.
+/// The maximum number of lines of a file.
 const MAX_LINES: usize = 500;
 
-/// Crates that do I/O, read a clock, or bring either: `weightd-core` must depend on none of them.
+/// Crates that do I/O, read a clock, or depend on one that does. `weightd-core` must not depend on them.
 const IO_CRATES: [&str; 14] = [
     "tokio",
     "tokio-util",
@@ -26,7 +26,7 @@ const IO_CRATES: [&str; 14] = [
     "weightd",
 ];
 
-/// Files outside `weightd-core` that decide as well: they do no I/O either, and this test holds it.
+/// Files outside `weightd-core` that also decide. They must not do I/O either.
 const PURE: [&str; 20] = [
     "documents/edit.rs",
     "documents/stored.rs",
@@ -50,9 +50,9 @@ const PURE: [&str; 20] = [
     "weightd/session/inputs.rs",
 ];
 
-/// A file of the source, and its text without comments and without its tests.
+/// A source file: its text without comments and tests.
 pub(crate) struct Source {
-    /// Its path below `src`.
+    /// The path below `src`.
     pub(crate) path: String,
     pub(crate) text: String,
     pub(crate) code: Vec<String>,
@@ -68,7 +68,7 @@ pub(crate) fn sources() -> Vec<Source> {
         .into_iter()
         .map(|file| {
             let text = fs::read_to_string(&file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
-            let path = file.strip_prefix(&root).expect("it lies below").to_string_lossy().into_owned();
+            let path = file.strip_prefix(&root).expect("the file is below the root").to_string_lossy().into_owned();
             let tests_only = path.ends_with("/tests.rs") || path.contains("/tests/");
             let code = if tests_only { Vec::new() } else { code(&text) };
             Source { path, text, code }
@@ -78,7 +78,7 @@ pub(crate) fn sources() -> Vec<Source> {
 
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display())) {
-        let path = entry.expect("an entry of a folder").path();
+        let path = entry.expect("an entry of a directory").path();
         if path.is_dir() {
             collect(&path, files);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
@@ -87,7 +87,7 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
     }
 }
 
-/// The lines of code: no comments, and nothing from the module of tests on, which is the last item.
+/// The lines of code: without comments, and without the module of tests, which is the last item.
 fn code(text: &str) -> Vec<String> {
     let mut lines = text.lines().map(str::trim).peekable();
     let mut code = Vec::new();
@@ -102,18 +102,18 @@ fn code(text: &str) -> Vec<String> {
     code
 }
 
-/// The places where `found` says that a line of code has it.
+/// The positions of the lines for which `found` is true.
 fn places(sources: &[Source], found: impl Fn(&str) -> bool) -> Vec<String> {
     let lines = sources.iter().flat_map(|source| source.code.iter().map(move |line| (&source.path, line)));
     lines.filter(|(_, line)| found(line)).map(|(path, line)| format!("{path}: {line}")).collect()
 }
 
-/// The words of a piece of code: identifiers, however they are written into lines and braces.
+/// The identifiers in a piece of code.
 fn words(code: &str) -> Vec<&str> {
     code.split(|c: char| !(c.is_alphanumeric() || c == '_')).filter(|word| !word.is_empty()).collect()
 }
 
-/// The `use` statements of a file, each whole, over as many lines as it has.
+/// The complete `use` statements of a file, also those over several lines.
 fn uses(source: &Source) -> Vec<String> {
     let text = source.code.join("\n");
     let statements = text.split(';').filter_map(|statement| {
@@ -132,18 +132,18 @@ fn the_core_depends_on_no_crate_that_does_io() {
     for name in IO_CRATES {
         assert!(!dependencies.contains_key(name), "weightd-core depends on {name}");
     }
-    // The standard library does I/O as well.
+    // The standard library can do I/O too.
     let mut sources = sources();
     sources.retain(|source| source.path.starts_with("core/"));
-    assert!(sources.len() > 15, "the core is not where it is expected");
+    assert!(sources.len() > 15, "the core is not in the expected directory");
     no_io(&sources);
 }
 
 #[test]
-fn what_decides_outside_the_core_does_no_io_either() {
+fn deciding_files_outside_the_core_do_no_io() {
     let mut sources = sources();
     for pure in PURE {
-        assert!(sources.iter().any(|source| source.path == pure), "there is no {pure} any more");
+        assert!(sources.iter().any(|source| source.path == pure), "{pure} does not exist");
     }
     sources.retain(|source| PURE.contains(&source.path.as_str()));
     no_io(&sources);
@@ -157,14 +157,14 @@ fn what_decides_outside_the_core_does_no_io_either() {
     }
 }
 
-/// Fails if a file names I/O or a clock of the standard library, in whatever way it is imported.
+/// Fails if a file names I/O or a clock of the standard library, in any form of import.
 fn no_io(sources: &[Source]) {
     for source in sources {
         for statement in uses(source) {
             let used = words(&statement);
             let std = used.contains(&"std");
             let io = ["fs", "net", "io", "process", "env", "os", "thread", "time"].into_iter().find(|name| {
-                // `Duration` is an amount, no clock.
+                // `Duration` is an amount of time, not a clock.
                 std && used.contains(name) && !(*name == "time" && used.contains(&"Duration"))
             });
             assert_eq!(io, None, "{}: {statement}", source.path);
@@ -187,7 +187,7 @@ fn the_unmaintained_crate_is_named_in_one_file() {
 }
 
 #[test]
-fn what_all_programs_share_knows_none_of_them() {
+fn shared_modules_do_not_depend_on_programs() {
     for source in sources().iter().filter(|source| source.path.starts_with("base")) {
         for statement in uses(source) {
             let used = words(&statement);
@@ -200,7 +200,7 @@ fn what_all_programs_share_knows_none_of_them() {
 }
 
 #[test]
-fn only_what_was_asked_for_goes_to_the_terminal() {
+fn only_the_output_modules_print() {
     const MAY_PRINT: [&str; 2] = ["weightd/daemon.rs", "weightctl/"];
     let mut sources = sources();
     sources.retain(|source| !MAY_PRINT.iter().any(|may| source.path.starts_with(may)));
@@ -225,15 +225,15 @@ fn one_file_writes_the_runtime_api() {
     let sources = sources();
     let writes = places(&sources, |line| line.contains("set server"));
     assert!(!writes.is_empty() && writes.iter().all(|place| place.starts_with("haproxy/command.rs: ")), "{writes:#?}");
-    // Nothing else of what the runtime API could do is written anywhere.
+    // No other file contains a command of the runtime API.
     let others = ["set weight {", "disable server", "enable server", "add server", "del server", "shutdown session"];
     let others = places(&sources, |line| others.into_iter().any(|other| line.contains(other)));
     assert_eq!(others, Vec::<String>::new());
 }
 
 #[test]
-fn every_http_client_is_told_what_to_trust() {
-    // Left alone, reqwest would look for a provider of its own choice, and panic without one.
+fn every_http_client_has_an_explicit_trust_store() {
+    // By default, reqwest would use its own provider, and panics without one.
     for source in sources() {
         let count = |word: &str| source.code.iter().filter(|line| line.contains(word)).count();
         assert_eq!(count("reqwest::Client::builder"), count(".tls_backend_preconfigured("), "{}", source.path);
@@ -242,7 +242,7 @@ fn every_http_client_is_told_what_to_trust() {
 }
 
 #[test]
-fn files_are_short_enough_to_be_read() {
+fn files_are_short() {
     let long: Vec<_> = sources()
         .iter()
         .map(|source| (source.text.lines().count(), source.path.clone()))
@@ -252,7 +252,7 @@ fn files_are_short_enough_to_be_read() {
 }
 
 #[test]
-fn weightctl_only_reads_haproxy_and_only_to_check_and_to_import() {
+fn weightctl_reads_haproxy_only_in_check_and_import_and_never_writes() {
     let mut sources = sources();
     sources.retain(|source| source.path.starts_with("weightctl"));
     let used = places(&sources, |line| line.contains("haproxy::") || line.contains("task::"));

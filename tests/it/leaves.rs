@@ -1,4 +1,4 @@
-//! A leaf that vanishes is no instruction: its last weight stays in force.
+//! A deleted leaf is no instruction: its last weight stays in force.
 
 use anyhow::ensure;
 
@@ -23,7 +23,7 @@ async fn leaf(consul: &Consul, server: &str, weight: u32) -> anyhow::Result<()> 
 }
 
 #[tokio::test]
-async fn a_leaf_that_is_deleted_leaves_its_weight_in_force_over_reloads_and_restarts() -> anyhow::Result<()> {
+async fn a_deleted_leaf_keeps_its_weight_over_reloads_and_restarts() -> anyhow::Result<()> {
     let (consul, mut haproxy, mut weightd) = shifted().await?;
     consul.delete(&key("app/blue")).await?;
     state(&weightd, "app", "orphaned").await?;
@@ -38,18 +38,18 @@ async fn a_leaf_that_is_deleted_leaves_its_weight_in_force_over_reloads_and_rest
     state(&weightd, "app", "orphaned").await?;
     haproxy.set_weight_by_hand("app", "blue", 50).await?;
     becomes(&haproxy, "app", 0, 100).await?;
-    // The other leaf is followed, and blue stays as it was.
+    // The other leaf is followed, and blue stays.
     leaf(&consul, "green", 90).await?;
     becomes(&haproxy, "app", 0, 90).await?;
     state(&weightd, "app", "orphaned").await?;
-    // An explicit leaf ends it.
+    // A new value of the leaf ends this.
     leaf(&consul, "blue", 10).await?;
     becomes(&haproxy, "app", 10, 90).await?;
     state(&weightd, "app", "converged").await.map(drop)
 }
 
 #[tokio::test]
-async fn a_leaf_that_the_token_may_not_read_any_more_leaves_its_weight_in_force() -> anyhow::Result<()> {
+async fn a_leaf_that_the_token_may_no_longer_read_keeps_its_weight() -> anyhow::Result<()> {
     let consul = Consul::start_with(Options { acl: true, ..Options::default() }).await?;
     let mut haproxy = Haproxy::start(&backend("app", 50, 50)).await?;
     leaf(&consul, "blue", 0).await?;
@@ -61,8 +61,8 @@ async fn a_leaf_that_the_token_may_not_read_any_more_leaves_its_weight_in_force(
     let narrow =
         r#"key_prefix "weightd/weights/" { policy = "read" } key "weightd/weights/app/blue" { policy = "deny" }"#;
     consul.http().set_policy("node", narrow).await?;
-    // Consul does not wake a blocked query for it; the plain read finds it.
-    eventually(std::time::Duration::from_secs(20), "it is known", async || {
+    // Consul does not wake a blocked query for a change of rights. The plain read finds it.
+    eventually(std::time::Duration::from_secs(20), "the missing leaf is reported", async || {
         let app = weightd.backend("app").await?;
         ensure!(app["orphaned"] == true && app["state"] == "orphaned", "{app}");
         Ok(())
@@ -74,7 +74,7 @@ async fn a_leaf_that_the_token_may_not_read_any_more_leaves_its_weight_in_force(
 }
 
 #[tokio::test]
-async fn one_leaf_after_a_document_that_vanished_changes_that_server_only() -> anyhow::Result<()> {
+async fn a_leaf_after_a_deleted_document_changes_only_its_server() -> anyhow::Result<()> {
     let (consul, mut haproxy) = servers(&backend("app", 50, 50)).await?;
     put(&consul, "app", 0, 100).await?;
     let weightd = Weightd::start(&consul, &haproxy).await?;
@@ -86,12 +86,8 @@ async fn one_leaf_after_a_document_that_vanished_changes_that_server_only() -> a
     state(&weightd, "app", "orphaned").await?;
     haproxy.reload_again().await?;
     becomes(&haproxy, "app", 0, 80).await?;
-    assert_eq!(
-        instance(&weightd, 0).await?["converged"],
-        true,
-        "its weights are as Consul says, as far as it says any"
-    );
-    eventually(SOON, "the orphan is named", async || {
+    assert_eq!(instance(&weightd, 0).await?["converged"], true, "every weight that Consul has is in force");
+    eventually(SOON, "the orphaned leaf is reported", async || {
         let app = weightd.backend("app").await?;
         ensure!(app["reasons"].to_string().contains("blue"), "{app}");
         Ok(())
@@ -100,7 +96,7 @@ async fn one_leaf_after_a_document_that_vanished_changes_that_server_only() -> a
 }
 
 #[tokio::test]
-async fn a_document_in_place_of_leaves_is_complete() -> anyhow::Result<()> {
+async fn a_document_replaces_the_leaves_completely() -> anyhow::Result<()> {
     let (consul, haproxy, weightd) = shifted().await?;
     consul.delete(&key("app/blue")).await?;
     state(&weightd, "app", "orphaned").await?;
@@ -110,7 +106,7 @@ async fn a_document_in_place_of_leaves_is_complete() -> anyhow::Result<()> {
     becomes(&haproxy, "app", 0, 60).await?;
     let app = state(&weightd, "app", "converged").await?;
     assert_eq!(app["orphaned"], false, "{app}");
-    // What it does not name is left alone from now on.
+    // From now on, weightd does not manage the servers that the document does not name.
     haproxy.set_weight_by_hand("app", "blue", 7).await?;
     stays(&haproxy, "app", 7, 60).await
 }

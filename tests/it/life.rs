@@ -1,4 +1,4 @@
-//! The life of a weightd: when it is ready, what systemd is told, and how it leaves.
+//! The lifecycle of a weightd: readiness, notifications to systemd, and shutdown.
 
 use std::time::Duration;
 
@@ -18,16 +18,16 @@ use crate::{
 async fn a_fleet_without_a_document_is_ready() -> anyhow::Result<()> {
     let (consul, haproxy) = servers(&backend("app", 100, 0)).await?;
     let weightd = Weightd::start(&consul, &haproxy).await?;
-    eventually(SOON, "it is ready", async || {
+    eventually(SOON, "weightd is ready", async || {
         let code = weightd.code("/ready").await?;
         ensure!(code == 200, "{code}");
         Ok(())
     })
     .await?;
     converged(&weightd).await?;
-    let told = lines(&weightd, &[" WARN", "the prefix has no key"]).len();
-    assert_eq!(told, 1, "{}", weightd.log());
-    // Consul wakes such a query on nearly every write, which must cost little.
+    let logged = lines(&weightd, &[" WARN", "the prefix has no key"]).len();
+    assert_eq!(logged, 1, "{}", weightd.log());
+    // Consul wakes such a query on nearly every write. It must use little CPU.
     let requests =
         async || Ok::<_, anyhow::Error>(weightd.status().await?["instances"][0]["consul"]["requests"].as_u64());
     let before = requests().await?.unwrap_or_default();
@@ -42,14 +42,14 @@ async fn a_fleet_without_a_document_is_ready() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn ready_is_earned_and_does_not_fall_because_of_consul() -> anyhow::Result<()> {
+async fn ready_needs_a_complete_start_and_stays_true_without_consul() -> anyhow::Result<()> {
     let (mut consul, haproxy) = servers(&backend("app", 100, 0)).await?;
     put(&consul, "app", 70, 30).await?;
     let paused = consul.pause()?;
     let weightd = Weightd::start(&consul, &haproxy).await?;
     assert_eq!((weightd.code("/live").await?, weightd.code("/ready").await?), (200, 503));
     drop(paused);
-    eventually(SOON, "it is ready", async || {
+    eventually(SOON, "weightd is ready", async || {
         let code = weightd.code("/ready").await?;
         ensure!(code == 200, "{code}");
         is(&haproxy, "app", 70, 30).await
@@ -57,7 +57,7 @@ async fn ready_is_earned_and_does_not_fall_because_of_consul() -> anyhow::Result
     .await?;
     consul.kill().await?;
     consul_is(&weightd, "held", Some("unreachable")).await?;
-    always(A_WHILE, "it stays ready", async || {
+    always(A_WHILE, "weightd stays ready", async || {
         let codes = (weightd.code("/live").await?, weightd.code("/ready").await?);
         ensure!(codes == (200, 200), "{codes:?}");
         Ok(())
@@ -71,8 +71,8 @@ async fn ready_is_earned_and_does_not_fall_because_of_consul() -> anyhow::Result
     Ok(())
 }
 
-/// What systemd would have been told, until `wanted` comes.
-pub(crate) async fn told(socket: &UnixDatagram, wanted: &str) -> anyhow::Result<Vec<String>> {
+/// Collects the notifications to systemd until `wanted`.
+pub(crate) async fn notified(socket: &UnixDatagram, wanted: &str) -> anyhow::Result<Vec<String>> {
     let mut all = Vec::new();
     let listen = async {
         loop {
@@ -86,12 +86,12 @@ pub(crate) async fn told(socket: &UnixDatagram, wanted: &str) -> anyhow::Result<
         }
     };
     let listened = timeout(SOON, listen).await;
-    listened.with_context(|| format!("{wanted} was not told, but {all:?}"))??;
+    listened.with_context(|| format!("no notification {wanted}, but {all:?}"))??;
     Ok(all)
 }
 
 #[tokio::test]
-async fn systemd_is_told_ready_without_consul_and_stopping_and_its_watchdog_is_fed() -> anyhow::Result<()> {
+async fn systemd_gets_ready_without_consul_and_stopping_and_watchdog_notifications() -> anyhow::Result<()> {
     let haproxy = Haproxy::start(&backend("app", 100, 0)).await?;
     let path = haproxy.dir().join("notify.sock");
     let socket = UnixDatagram::bind(&path)?;
@@ -101,16 +101,18 @@ async fn systemd_is_told_ready_without_consul_and_stopping_and_its_watchdog_is_f
         .env("WATCHDOG_USEC", "1000000")
         .start()
         .await?;
-    told(&socket, "READY=1").await?;
+    notified(&socket, "READY=1").await?;
     for _ in 0..3 {
-        timeout(Duration::from_secs(3), told(&socket, "WATCHDOG=1")).await.context("the watchdog would bite")??;
+        timeout(Duration::from_secs(3), notified(&socket, "WATCHDOG=1"))
+            .await
+            .context("no notification to the watchdog")??;
     }
     weightd.stop().await?;
-    told(&socket, "STOPPING=1").await.map(drop)
+    notified(&socket, "STOPPING=1").await.map(drop)
 }
 
 #[tokio::test]
-async fn leaving_changes_nothing() -> anyhow::Result<()> {
+async fn a_shutdown_changes_no_weight() -> anyhow::Result<()> {
     let (consul, haproxy) = servers(&backend("app", 100, 0)).await?;
     put(&consul, "app", 70, 30).await?;
     let mut weightd = Weightd::start(&consul, &haproxy).await?;
@@ -130,7 +132,7 @@ async fn leaving_changes_nothing() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn it_leaves_soon_although_both_sides_hang() -> anyhow::Result<()> {
+async fn a_shutdown_is_fast_while_consul_and_haproxy_hang() -> anyhow::Result<()> {
     let (consul, haproxy) = servers(&backend("app", 100, 0)).await?;
     put(&consul, "app", 70, 30).await?;
     let mut weightd = Weightd::start(&consul, &haproxy).await?;

@@ -1,4 +1,4 @@
-//! Integration tests, with a real Consul and a real HAProxy: one crate, so that there is one program to link.
+//! Integration tests with a real Consul and a real HAProxy. They are one crate, so that only one program is linked.
 
 #[path = "../harness/mod.rs"]
 pub mod harness;

@@ -1,4 +1,4 @@
-//! Where something else sets weights, it is named by what HAProxy shows, before any correction is lost to it.
+//! If another program sets weights, weightd names it from HAProxy's data before the first correction.
 
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
@@ -8,7 +8,7 @@ use crate::{
     harness::{Consul, Haproxy, Weightd, agent::Agent, dns, dns::Dns, eventually, weightd},
 };
 
-/// What `weightctl check` finds about the HAProxy.
+/// The findings of `weightctl check` about the HAProxy.
 async fn check(consul: &Consul, haproxy: &Haproxy) -> anyhow::Result<Value> {
     let arguments = ["check", "--haproxy", &haproxy.address(), "-o", "json"];
     let output = weightd::weightctl(&[("CONSUL_HTTP_ADDR", &consul.address())], &arguments).await?;
@@ -17,7 +17,7 @@ async fn check(consul: &Consul, haproxy: &Haproxy) -> anyhow::Result<Value> {
     sections.iter().find(|section| section["part"] == "haproxy").cloned().context("nothing about HAProxy")
 }
 
-/// What `weightctl import` says.
+/// The output of `weightctl import`.
 async fn import(consul: &Consul, haproxy: &Haproxy) -> anyhow::Result<String> {
     let arguments = ["import", "--from-haproxy", &haproxy.address(), "--dry-run"];
     let output = weightd::weightctl(&[("CONSUL_HTTP_ADDR", &consul.address())], &arguments).await?;
@@ -30,7 +30,7 @@ fn has(section: &Value, check: &str, word: &str) -> bool {
 }
 
 #[tokio::test]
-async fn an_agent_is_named_before_it_sets_anything() -> anyhow::Result<()> {
+async fn an_agent_is_named_before_it_sets_a_weight() -> anyhow::Result<()> {
     let agent = Agent::start("up").await?;
     let body = "backend app\n    balance roundrobin\n    server blue 127.0.0.1:9 weight 100\n".to_owned()
         + &format!(
@@ -38,8 +38,8 @@ async fn an_agent_is_named_before_it_sets_anything() -> anyhow::Result<()> {
             agent.port()
         );
     let (consul, haproxy) = servers(&body).await?;
-    let said = import(&consul, &haproxy).await?;
-    assert!(said.contains("agent-check") && said.contains("green"), "{said}");
+    let text = import(&consul, &haproxy).await?;
+    assert!(text.contains("agent-check") && text.contains("green"), "{text}");
     put(&consul, "app", 70, 30).await?;
     let weightd = Weightd::start(&consul, &haproxy).await?;
     let why = reason(&weightd, "app", "agent_check").await?;
@@ -49,8 +49,8 @@ async fn an_agent_is_named_before_it_sets_anything() -> anyhow::Result<()> {
     assert!(has(&check(&consul, &haproxy).await?, "agent_check", "green"));
     converged(&weightd).await?;
 
-    // What it sets is corrected, and the log names who it was.
-    agent.say("50%");
+    // weightd corrects the agent's weight, and the log names the agent.
+    agent.set_answer("50%");
     let lines = logged(&weightd, 1, &["weight set", "why=drift", "server=green"]).await?;
     assert!(lines[0].contains("owner=agent_check"), "{lines:?}");
     let app = state(&weightd, "app", "contended").await?;
@@ -77,8 +77,8 @@ async fn a_dns_record_is_named() -> anyhow::Result<()> {
         Ok(())
     })
     .await?;
-    let said = import(&consul, &haproxy).await?;
-    assert!(said.contains("SRV record"), "{said}");
+    let text = import(&consul, &haproxy).await?;
+    assert!(text.contains("SRV record"), "{text}");
     consul.put("weightd/weights/app", r#"{"weights":{"s1":70,"s2":30}}"#).await?;
     let weightd = Weightd::start(&consul, &haproxy).await?;
     let why = reason(&weightd, "app", "srv_record").await?;
@@ -89,7 +89,7 @@ async fn a_dns_record_is_named() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn a_hand_is_named_where_haproxy_shows_nothing_else() -> anyhow::Result<()> {
+async fn a_change_by_hand_is_named_if_haproxy_shows_no_other_owner() -> anyhow::Result<()> {
     let (consul, haproxy) = servers(&backend("app", 100, 0)).await?;
     put(&consul, "app", 70, 30).await?;
     let weightd = Weightd::start(&consul, &haproxy).await?;
@@ -110,7 +110,7 @@ async fn a_hand_is_named_where_haproxy_shows_nothing_else() -> anyhow::Result<()
 #[tokio::test]
 async fn a_server_that_is_added_at_runtime_gets_its_weight_soon_and_is_no_drift() -> anyhow::Result<()> {
     if crate::harness::haproxy::version()? < (2, 5) {
-        // No server can be added at runtime.
+        // This version of HAProxy cannot add a server at runtime.
         return Ok(());
     }
     let (consul, haproxy) = servers(&backend("app", 100, 0)).await?;
@@ -121,7 +121,7 @@ async fn a_server_that_is_added_at_runtime_gets_its_weight_soon_and_is_no_drift(
         let answer = haproxy.command("add server app/red 127.0.0.1:9 weight 50").await?;
         ensure!(answer.contains("New server registered"), "{answer}");
         haproxy.command("enable server app/red").await?;
-        // Far sooner than a resync, which comes every 10 s.
+        // Much earlier than the next resync, which comes every 10 s.
         haproxy.until_weights("app", &[("red", 5)], std::time::Duration::from_secs(5)).await?;
         crate::truth::delete(&haproxy, "app", "red").await?;
     }

@@ -1,4 +1,4 @@
-//! What plans look like, for people to judge: one text with a dozen telling ones.
+//! Plans as text, for review: one snapshot with a dozen typical plans.
 
 use std::fmt::Write as _;
 
@@ -9,7 +9,7 @@ use weightd_core::{
     plan::plan,
 };
 
-/// A server as HAProxy reports it, from `name weight` and words for what is special.
+/// A server as HAProxy reports it, from `name weight` and words for special states.
 fn server(text: &str) -> Server {
     let mut words = text.split(' ');
     let mut word = || words.next().expect("a name and a weight");
@@ -35,7 +35,7 @@ fn server(text: &str) -> Server {
             "maint" => server.administered = true,
             "slot" => server.slot = true,
             "backup" => server.backup = true,
-            other => panic!("what is {other}?"),
+            other => panic!("unknown word {other}"),
         }
     }
     server
@@ -45,7 +45,7 @@ fn weight(text: &str) -> Weight {
     Weight::parse(text).expect("a weight")
 }
 
-/// One case: what it shows, the algorithm, what is, what should be.
+/// One case: its title, the algorithm, the observed state, the desired weights.
 fn case(text: &mut String, title: &str, algorithm: &str, is: &[&str], should: &str) {
     let servers = is.iter().map(|text| server(text)).collect();
     let observed = Observed { servers, known_dynamic: algorithm == "roundrobin" };
@@ -67,29 +67,34 @@ fn case(text: &mut String, title: &str, algorithm: &str, is: &[&str], should: &s
 }
 
 #[test]
-fn telling_plans() {
+fn typical_plans() {
     const DYNAMIC: &str = "roundrobin";
     const MAYBE: &str = "hdr";
     let mut text = String::new();
     let mut case = |title, algorithm, is: &[&str], should| self::case(&mut text, title, algorithm, is, should);
     let two = ["blue 100", "green 0"];
 
-    case("as it should be", DYNAMIC, &two, "blue 100, green 0");
-    case("a first step", DYNAMIC, &two, "blue 90, green 10");
-    case("the whole shift, in one line", DYNAMIC, &two, "blue 0, green 100");
-    case("the whole shift where the algorithm may be static, in two", MAYBE, &two, "blue 0, green 100");
+    case("no difference", DYNAMIC, &two, "blue 100, green 0");
+    case("a small shift", DYNAMIC, &two, "blue 90, green 10");
+    case("a full shift in one line", DYNAMIC, &two, "blue 0, green 100");
+    case("a full shift in two lines, because the algorithm may be static", MAYBE, &two, "blue 0, green 100");
     case("a rollback", DYNAMIC, &["blue 0", "green 100"], "blue 100, green 0");
-    case("several of each", DYNAMIC, &["b1 50", "b2 50", "g1 0", "g2 0"], "b1 0, b2 0, g1 50, g2 50");
-    case("one that is not named", DYNAMIC, &["blue 100", "green 0", "red 7"], "blue 0, green 100");
-    case("one that is not there", DYNAMIC, &["blue 100"], "blue 50, green 50");
-    case("the one that should take over is not there", DYNAMIC, &["blue 100"], "blue 0, green 100");
-    case("only a backup would be left", DYNAMIC, &["blue 100", "spare 0 backup"], "blue 0, spare 100");
-    case("only an empty slot would be left", DYNAMIC, &["blue 100", "slot1 0 slot"], "blue 0, slot1 100");
-    case("nothing is usable", DYNAMIC, &["blue 100 down", "green 10 maint"], "blue 0, green 100");
-    case("the new side fell after it was accepted", DYNAMIC, &["blue 100", "green 50 down"], "blue 0, green 100");
-    case("the new side's health is not known yet", DYNAMIC, &["blue 100 down", "green 0 unknown"], "blue 0, green 100");
-    case("all to zero", DYNAMIC, &["blue 100", "green 10"], "blue 0, green 0 by force");
-    case("only down", MAYBE, &["blue 100", "green 100"], "blue 0, green 50");
+    case("several servers on each side", DYNAMIC, &["b1 50", "b2 50", "g1 0", "g2 0"], "b1 0, b2 0, g1 50, g2 50");
+    case("a server that the document does not name", DYNAMIC, &["blue 100", "green 0", "red 7"], "blue 0, green 100");
+    case("a server that HAProxy does not have", DYNAMIC, &["blue 100"], "blue 50, green 50");
+    case("HAProxy does not have the server that takes over", DYNAMIC, &["blue 100"], "blue 0, green 100");
+    case("only a backup server would stay above 0", DYNAMIC, &["blue 100", "spare 0 backup"], "blue 0, spare 100");
+    case("only an empty slot would stay above 0", DYNAMIC, &["blue 100", "slot1 0 slot"], "blue 0, slot1 100");
+    case("no usable server", DYNAMIC, &["blue 100 down", "green 10 maint"], "blue 0, green 100");
+    case(
+        "the new side went down after the document was accepted",
+        DYNAMIC,
+        &["blue 100", "green 50 down"],
+        "blue 0, green 100",
+    );
+    case("the health of the new side is unknown", DYNAMIC, &["blue 100 down", "green 0 unknown"], "blue 0, green 100");
+    case("all weights to zero", DYNAMIC, &["blue 100", "green 10"], "blue 0, green 0 by force");
+    case("only lowered weights", MAYBE, &["blue 100", "green 100"], "blue 0, green 50");
     let many: Vec<String> = (0..100).map(|n| format!("server-with-a-long-name-{n:02} {}", n % 2 * 100)).collect();
     let swapped: Vec<String> =
         (0..100).map(|n| format!("server-with-a-long-name-{n:02} {}", (n + 1) % 2 * 100)).collect();
@@ -101,6 +106,9 @@ fn telling_plans() {
             text.split("plan: ").nth(1).unwrap_or_default().split("; then ").map(|s| s.matches('→').count()).collect();
         format!("{stages:?}")
     };
-    let _ = write!(text, "more than one line holds: raises and decreases apart\n  changes in each stage: {plan}\n");
+    let _ = write!(
+        text,
+        "more changes than one line can hold: raises and lowers in separate stages\n  changes in each stage: {plan}\n"
+    );
     insta::assert_snapshot!(text);
 }

@@ -1,5 +1,5 @@
-//! The policies in `consul/`: with each of them the work it is for gets done and no other, and what fails without a rule
-//! of it is what its comments say.
+//! The policies in `consul/`: each one allows its task and nothing else. Without one of its rules, the effect is the
+//! one in its comments.
 
 use std::{fs, path::Path, time::Duration};
 
@@ -15,20 +15,20 @@ use crate::{
     },
 };
 
-/// A policy as it is.
+/// The text of a policy file.
 fn text(name: &str) -> anyhow::Result<String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("consul").join(name);
     fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
 }
 
-/// The rules of a policy, without its comments.
+/// The rules of a policy, without comments.
 fn rules(name: &str) -> anyhow::Result<Vec<String>> {
     let text = text(name)?;
     let rules = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
     Ok(rules.map(str::to_owned).collect())
 }
 
-/// A Consul that denies what no rule allows, with `app1` and `app10` at 90/10.
+/// A Consul with default policy `deny`, and `app1` and `app10` with 90/10.
 async fn consul() -> anyhow::Result<Consul> {
     let consul = Consul::start_with(Options { acl: true, ..Options::default() }).await?;
     put(&consul, "app1", 90, 10).await?;
@@ -37,7 +37,7 @@ async fn consul() -> anyhow::Result<Consul> {
 }
 
 #[tokio::test]
-async fn consul_takes_each_file_as_it_is() -> anyhow::Result<()> {
+async fn consul_accepts_each_policy_file() -> anyhow::Result<()> {
     let consul = consul().await?;
     for (name, code) in [("node.hcl", 4), ("operator.hcl", 0), ("team-app1.hcl", 0)] {
         consul.http().set_policy("file", &text(name)?).await?;
@@ -48,7 +48,7 @@ async fn consul_takes_each_file_as_it_is() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Makes the policy `name` what these rules say, for tokens that have it.
+/// Gives the policy `name` these rules, for all tokens with it.
 async fn set(consul: &Consul, name: &str, rules: &[String]) -> anyhow::Result<()> {
     consul.http().set_policy(name, &rules.join("\n")).await
 }
@@ -59,14 +59,14 @@ async fn token(consul: &Consul, name: &str, rules: &[String]) -> anyhow::Result<
     consul.http().new_token(name).await
 }
 
-/// Runs weightctl with this token and expects its exit code; what it says on stderr must contain `word`.
+/// Runs weightctl with this token and expects its exit code. Its stderr must contain `word`.
 async fn ends(consul: &Consul, token: &str, code: i32, arguments: &str, word: &str) -> anyhow::Result<String> {
     let address = consul.address();
     let environment = [("CONSUL_HTTP_ADDR", address.as_str()), ("CONSUL_HTTP_TOKEN", token)];
     let output = weightctl(&environment, &arguments.split_whitespace().collect::<Vec<_>>()).await?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.code() == Some(code), "`{arguments}`: {} instead of {code}: {said}", output.status);
-    ensure!(said.contains(word), "`{arguments}`: no {word} in {said}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.code() == Some(code), "`{arguments}`: {} instead of {code}: {stderr}", output.status);
+    ensure!(stderr.contains(word), "`{arguments}`: no {word} in {stderr}");
     Ok(String::from_utf8(output.stdout)?)
 }
 
@@ -75,7 +75,7 @@ const READ: &str = r#"the token needs key "weightd/weights/app1" { policy = "rea
 const WRITE: &str = r#"the token needs key "weightd/weights/app1" { policy = "write" }"#;
 
 #[tokio::test]
-async fn a_node_follows_with_its_policy_and_holds_without_each_rule() -> anyhow::Result<()> {
+async fn a_node_follows_with_its_policy_and_holds_its_weights_without_each_rule() -> anyhow::Result<()> {
     let (consul, haproxy) = tokio::try_join!(consul(), async { Haproxy::start(&backend("app1", 0, 100)).await })?;
     let rules = rules("node.hcl")?;
     ensure!(rules.len() == 1, "this test knows one rule: {rules:?}");
@@ -88,11 +88,11 @@ async fn a_node_follows_with_its_policy_and_holds_without_each_rule() -> anyhow:
     becomes(&haproxy, "app1", 90, 10).await?;
     put(&consul, "app1", 80, 20).await?;
     becomes(&haproxy, "app1", 80, 20).await?;
-    // It may not write.
+    // The token may not write.
     ends(&consul, &token, 4, "set app1 blue=1 --yes", WRITE).await?;
 
     set(&consul, "node", &[]).await?;
-    // A query that was sent with the rule still brings one change; the next one is without.
+    // A query that was sent with the rule still returns one change. The next query is without the rule.
     put(&consul, "app1", 70, 30).await?;
     becomes(&haproxy, "app1", 70, 30).await?;
     put(&consul, "app1", 60, 40).await?;
@@ -106,13 +106,13 @@ async fn a_node_follows_with_its_policy_and_holds_without_each_rule() -> anyhow:
     haproxy.set_weight_by_hand("app1", "green", 99).await?;
     haproxy.until_weights("app1", &[("blue", 70), ("green", 30)], Duration::from_secs(20)).await?;
 
-    // The query that waits was sent without the rule, and is not abandoned: weightd looks past it on its timer, or when
-    // it is told to.
+    // The blocked query was sent without the rule and is not cancelled. weightd sends a plain read on its timer, or
+    // after a SIGHUP.
     set(&consul, "node", &rules).await?;
     weightd.program().signal(Signal::HUP)?;
     becomes(&haproxy, "app1", 60, 40).await?;
 
-    // A token that is gone is another matter.
+    // A deleted token is another case.
     consul.http().delete_token(&token).await?;
     put(&consul, "app1", 50, 50).await?;
     consul_is(&weightd, "held", Some("denied")).await?;
@@ -122,7 +122,7 @@ async fn a_node_follows_with_its_policy_and_holds_without_each_rule() -> anyhow:
 }
 
 #[tokio::test]
-async fn an_operator_shifts_every_backend_and_none_without_the_rule() -> anyhow::Result<()> {
+async fn an_operator_changes_every_backend_and_none_without_the_rule() -> anyhow::Result<()> {
     let consul = consul().await?;
     let rules = rules("operator.hcl")?;
     ensure!(rules.len() == 1, "this test knows one rule: {rules:?}");
@@ -141,7 +141,7 @@ async fn an_operator_shifts_every_backend_and_none_without_the_rule() -> anyhow:
     ends(&consul, &token, 0, "set leaves blue=2 --yes", "").await?;
     ends(&consul, &token, 0, "release leaves --yes", "").await?;
 
-    // Who may only look.
+    // A token that may only read.
     set(&consul, "operator", &[rules[0].replace("write", "read")]).await?;
     for arguments in ["list", "get app1", "set app1 blue=70 --dry-run"] {
         ends(&consul, &token, 0, arguments, "").await?;
@@ -160,7 +160,7 @@ async fn an_operator_shifts_every_backend_and_none_without_the_rule() -> anyhow:
 }
 
 #[tokio::test]
-async fn a_team_shifts_its_own_backend_and_no_other() -> anyhow::Result<()> {
+async fn a_team_changes_only_its_own_backend() -> anyhow::Result<()> {
     let consul = consul().await?;
     let rules = rules("team-app1.hcl")?;
     let token = token(&consul, "team", &rules).await?;
@@ -169,7 +169,7 @@ async fn a_team_shifts_its_own_backend_and_no_other() -> anyhow::Result<()> {
     let listed = ends(&consul, &token, 0, "list", "").await?;
     assert!(listed.contains("app1 ") && !listed.contains("app10"), "{listed}");
 
-    // Also where the name begins alike, and whichever way it is tried.
+    // Also not a backend with a similar name, with any command.
     let before = consul.get(&key("app10")).await?;
     consul.put("weightd/weights/app1-admin/blue", "1").await?;
     for other in ["app10", "app1-admin", "app"] {
@@ -179,7 +179,7 @@ async fn a_team_shifts_its_own_backend_and_no_other() -> anyhow::Result<()> {
         }
     }
     assert_eq!(consul.get(&key("app10")).await?, before);
-    // Nor past weightctl.
+    // Also not with another client than weightctl.
     let own = consul.http().with_token(&token);
     for path in ["kv/weightd/weights/app10", "kv/weightd/weights/app1-admin/blue", "kv/weightd/weights/"] {
         let answer = own.request(reqwest::Method::PUT, path).body("1").send().await?;
@@ -206,24 +206,24 @@ async fn a_team_needs_both_of_its_rules() -> anyhow::Result<()> {
     let [document_rule, leaves_rule] = <[String; 2]>::try_from(rules).map_err(|rules| anyhow::anyhow!("{rules:?}"))?;
     let token = token(&consul, "team", &[]).await?;
 
-    // Without the document's rule.
+    // Without the rule of the document.
     set(&consul, "team", std::slice::from_ref(&leaves_rule)).await?;
     ends(&consul, &token, 4, "get app1", READ).await?;
     for arguments in ["set app1 blue=1 --yes", "release app1 --yes"] {
         ends(&consul, &token, 4, arguments, READ).await?;
     }
-    // Without that of the leaves, a document can be worked with.
+    // Without the rule of the leaves, a document can be used.
     set(&consul, "team", std::slice::from_ref(&document_rule)).await?;
     ends(&consul, &token, 0, "get app1", "").await?;
     ends(&consul, &token, 0, "set app1 blue=80 green=20 --yes", "").await?;
 
     consul.delete(&key("app1")).await?;
     consul.put("weightd/weights/app1/blue", "90").await?;
-    // Leaves cannot be seen.
+    // Leaves cannot be read.
     ends(&consul, &token, 7, "get app1", "app1").await?;
     ends(&consul, &token, 7, "set app1 blue=1 --yes", "--create").await?;
     ends(&consul, &token, 7, "release app1 --yes", "app1").await?;
-    // Nor written without the document's rule: nobody may have written one meanwhile.
+    // Leaves cannot be written without the rule of the document: the transaction must check that there is no document.
     set(&consul, "team", std::slice::from_ref(&leaves_rule)).await?;
     ends(&consul, &token, 0, "get app1", "").await?;
     ends(&consul, &token, 4, "set app1 blue=1 --yes", r#"key_prefix "weightd/weights/app1/" { policy = "write" }"#)
@@ -231,7 +231,7 @@ async fn a_team_needs_both_of_its_rules() -> anyhow::Result<()> {
     ends(&consul, &token, 4, "release app1 --yes", WRITE).await?;
     assert_eq!(consul.get("weightd/weights/app1/blue").await?.as_deref(), Some(&b"90"[..]));
 
-    // The one rule that would be shorter opens another's backend.
+    // A single shorter rule would open another backend.
     set(&consul, "team", &[r#"key_prefix "weightd/weights/app1" { policy = "write" }"#.to_owned()]).await?;
     ends(&consul, &token, 0, "set app10 blue=1 --yes", "").await?;
     assert_ne!(consul.get(&key("app10")).await?.as_deref(), Some(document(90, 10).as_bytes()));

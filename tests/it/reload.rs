@@ -1,4 +1,4 @@
-//! SIGHUP: what can be changed in a running weightd is, and a broken file changes nothing.
+//! SIGHUP: weightd applies the settings that can change while it runs. An invalid file changes nothing.
 
 use std::{fs, time::Duration};
 
@@ -11,13 +11,13 @@ use crate::{
     harness::{
         Apps, Consul, Haproxy, Port, Traffic, Weightd, config, consul, eventually, traffic::Rate, weightd::Settings,
     },
-    life::told,
+    life::notified,
 };
 
 const APPLIED: &str = "the new configuration is in force";
 const REFUSED: &str = "cannot use the new configuration; the previous one stays in force";
 
-/// The configuration file as it is, with each of these replaced.
+/// The configuration file with these replacements.
 fn edited(weightd: &Weightd, changes: &[(&str, &str)]) -> anyhow::Result<String> {
     let mut text = fs::read_to_string(weightd.dir().join("weightd.toml"))?;
     for (from, to) in changes {
@@ -27,11 +27,11 @@ fn edited(weightd: &Weightd, changes: &[(&str, &str)]) -> anyhow::Result<String>
     Ok(text)
 }
 
-/// Sends SIGHUP, waits for one more line with these words, and checks the metric.
-async fn hup(weightd: &mut Weightd, words: &[&str]) -> anyhow::Result<String> {
+/// Sends SIGHUP, waits for one more log line with these words, and checks the metric.
+async fn send_hup(weightd: &mut Weightd, words: &[&str]) -> anyhow::Result<String> {
     let before = lines(weightd, words).len();
     weightd.program().signal(Signal::HUP)?;
-    let line = eventually(SOON, &format!("it logs {words:?}"), async || {
+    let line = eventually(SOON, &format!("the log contains {words:?}"), async || {
         lines(weightd, words).split_off(before).pop().with_context(|| weightd.log())
     })
     .await?;
@@ -41,13 +41,13 @@ async fn hup(weightd: &mut Weightd, words: &[&str]) -> anyhow::Result<String> {
     Ok(line)
 }
 
-/// How many requests were sent to Consul.
+/// The number of requests to Consul.
 async fn requests(weightd: &Weightd) -> anyhow::Result<u64> {
     instance(weightd, 0).await?["consul"]["requests"].as_u64().context("no count of requests")
 }
 
 #[tokio::test]
-async fn good_files_are_applied_and_broken_ones_are_not_under_traffic() -> anyhow::Result<()> {
+async fn valid_files_are_applied_and_invalid_ones_are_not_under_traffic() -> anyhow::Result<()> {
     let (apps, port) = (Apps::start().await?, Port::free()?);
     let sides = [("blue", apps.blue.port(), 0), ("green", apps.green.port(), 100)];
     let body = config::frontend(port.number(), "app") + &config::backend("app", &["balance roundrobin"], &sides, "");
@@ -68,13 +68,13 @@ async fn good_files_are_applied_and_broken_ones_are_not_under_traffic() -> anyho
     stays(&haproxy, "app", 70, 30).await?;
     assert!(!weightd.logs_contain(&["weight set"]), "{}", weightd.log());
 
-    // The level shows by what is logged. What the intervals do is shown where a session is driven by hand.
+    // The log shows the new level. The session tests cover the intervals.
     let good = edited(&weightd, &[("\"error\"", "\"info\""), ("\"1h\"", "\"1s\""), ("\"10s\"", "\"50ms\"")])?;
     weightd.write(&good)?;
-    hup(&mut weightd, &[" INFO", APPLIED, "in force"]).await?;
+    send_hup(&mut weightd, &[" INFO", APPLIED, "in force"]).await?;
     haproxy.set_weight_by_hand("app", "green", 7).await?;
     becomes(&haproxy, "app", 70, 30).await?;
-    eventually(SOON, "it logs what it sets", async || {
+    eventually(SOON, "weightd logs each weight", async || {
         ensure!(weightd.logs_contain(&["weight set", "why=drift"]), "{}", weightd.log());
         Ok(())
     })
@@ -82,7 +82,7 @@ async fn good_files_are_applied_and_broken_ones_are_not_under_traffic() -> anyho
     haproxy.reload_again().await?;
     haproxy.until_weights("app", &[("blue", 70), ("green", 30)], Duration::from_secs(5)).await?;
 
-    // What is broken is told by file and line, and everything goes on as before.
+    // An invalid file is reported with file and line, and everything continues with the former settings.
     let broken = [
         (good.replace("\"1s\"", "\"1x\""), "`reconcile.resync`"),
         (good.replace("[consul]", "[consol]"), "did you mean `consul`?"),
@@ -92,7 +92,7 @@ async fn good_files_are_applied_and_broken_ones_are_not_under_traffic() -> anyho
     ];
     for (number, (text, word)) in broken.iter().enumerate() {
         weightd.write(text)?;
-        hup(&mut weightd, &["ERROR", REFUSED, word, "hint="]).await?;
+        send_hup(&mut weightd, &["ERROR", REFUSED, word, "hint="]).await?;
         let green = 30 + u32::try_from(number)?;
         put(&consul, "app", 70, green).await?;
         becomes(&haproxy, "app", 70, green).await?;
@@ -100,22 +100,22 @@ async fn good_files_are_applied_and_broken_ones_are_not_under_traffic() -> anyho
     haproxy.set_weight_by_hand("app", "green", 7).await?;
     becomes(&haproxy, "app", 70, 34).await?;
     fs::remove_file(weightd.dir().join("weightd.toml"))?;
-    hup(&mut weightd, &["ERROR", REFUSED, "failed to read the configuration"]).await?;
+    send_hup(&mut weightd, &["ERROR", REFUSED, "failed to read the configuration"]).await?;
 
-    // What needs a restart is named, and the rest of the same file is in force.
+    // Settings that need a restart are named. The other settings of the same file are applied.
     let later = good.replace("\"info\"", "\"debug\"").replace("\"lb1\"", "\"lb2\"");
     weightd.write(&format!("mode = \"observe\"\n{later}"))?;
-    let line = hup(&mut weightd, &[" WARN", APPLIED, "need a restart"]).await?;
+    let line = send_hup(&mut weightd, &[" WARN", APPLIED, "need a restart"]).await?;
     assert!(line.contains("keys=\"mode, node\"") && line.contains("hint="), "{line}");
     put(&consul, "app", 60, 40).await?;
     becomes(&haproxy, "app", 60, 40).await?;
     weightd.write(&later.replace("\"lb2\"", "\"lb1\""))?;
-    hup(&mut weightd, &[" INFO", APPLIED, "in force"]).await?;
+    send_hup(&mut weightd, &[" INFO", APPLIED, "in force"]).await?;
     traffic.count().expect_no_failure()
 }
 
 #[tokio::test]
-async fn a_blocked_query_is_never_abandoned_for_it() -> anyhow::Result<()> {
+async fn a_reload_never_cancels_a_blocked_query() -> anyhow::Result<()> {
     let (consul, haproxy) = servers(&backend("app", 0, 100)).await?;
     put(&consul, "app", 70, 30).await?;
     let mut weightd = Weightd::start(&consul, &haproxy).await?;
@@ -123,10 +123,10 @@ async fn a_blocked_query_is_never_abandoned_for_it() -> anyhow::Result<()> {
     converged(&weightd).await?;
     let before = requests(&weightd).await?;
     for _ in 0..10 {
-        hup(&mut weightd, &[APPLIED]).await?;
+        send_hup(&mut weightd, &[APPLIED]).await?;
     }
     stays(&haproxy, "app", 70, 30).await?;
-    // Each asks once, beside the query, what there is for whom it is now; one more may be that of the timer.
+    // Each reload sends one plain read beside the blocked query, with the new identity. The timer may add one more.
     let sent = requests(&weightd).await? - before;
     assert!(sent <= 11, "{sent} requests");
     put(&consul, "app", 60, 40).await?;
@@ -137,7 +137,7 @@ async fn a_blocked_query_is_never_abandoned_for_it() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn another_token_counts_at_once() -> anyhow::Result<()> {
+async fn a_new_token_is_used_at_once() -> anyhow::Result<()> {
     let consul = Consul::start_with(consul::Options { acl: true, ..Default::default() }).await?;
     let haproxy = Haproxy::start(&backend("app", 0, 100)).await?;
     put(&consul, "app", 100, 0).await?;
@@ -154,28 +154,28 @@ async fn another_token_counts_at_once() -> anyhow::Result<()> {
     stays(&haproxy, "app", 0, 100).await?;
     let text = edited(&weightd, &[(&blind, &node)])?;
     weightd.write(&text)?;
-    hup(&mut weightd, &[APPLIED]).await?;
+    send_hup(&mut weightd, &[APPLIED]).await?;
     let start = Instant::now();
     becomes(&haproxy, "app", 100, 0).await?;
     println!("another token: in force {:?} after SIGHUP", start.elapsed());
-    // The query of the old one may still be blocked: what it brings is not believed.
+    // The blocked query of the old token may still return. Its answer is not used.
     put(&consul, "app", 70, 30).await?;
     becomes(&haproxy, "app", 70, 30).await?;
     assert_eq!(weightd.backend("app").await?["orphaned"], false);
     assert!(!weightd.log().contains(&blind) && !weightd.log().contains(&node));
 
-    // A denied one is mended without waiting for the next try.
+    // A denied token is replaced without a wait for the next retry.
     http.delete_token(&node).await?;
     put(&consul, "app", 60, 40).await?;
     consul_is(&weightd, "held", Some("denied")).await?;
     let text = edited(&weightd, &[(&node, &http.new_token("node").await?)])?;
     weightd.write(&text)?;
-    hup(&mut weightd, &[APPLIED]).await?;
+    send_hup(&mut weightd, &[APPLIED]).await?;
     becomes(&haproxy, "app", 60, 40).await
 }
 
 #[tokio::test]
-async fn systemd_is_told_of_a_reload_and_of_its_end() -> anyhow::Result<()> {
+async fn systemd_gets_the_start_and_the_end_of_a_reload() -> anyhow::Result<()> {
     let haproxy = Haproxy::start(&backend("app", 100, 0)).await?;
     let path = haproxy.dir().join("notify.sock");
     let socket = UnixDatagram::bind(&path)?;
@@ -184,17 +184,17 @@ async fn systemd_is_told_of_a_reload_and_of_its_end() -> anyhow::Result<()> {
         .env("NOTIFY_SOCKET", &path.display().to_string())
         .start()
         .await?;
-    told(&socket, "READY=1").await?;
+    notified(&socket, "READY=1").await?;
     for broken in [false, true] {
         if broken {
             weightd.write("broken")?;
         }
         weightd.program().signal(Signal::HUP)?;
-        let mut lines = told(&socket, "RELOADING=1").await?;
-        lines.extend(told(&socket, "READY=1").await?);
+        let mut lines = notified(&socket, "RELOADING=1").await?;
+        lines.extend(notified(&socket, "READY=1").await?);
         let time = lines.iter().find_map(|line| line.strip_prefix("MONOTONIC_USEC="));
         let time: u64 = time.with_context(|| format!("no time in {lines:?}"))?.parse()?;
-        // What the machine has run, of which systemd takes no later moment.
+        // The time on the monotonic clock. systemd rejects a later time.
         let uptime = fs::read_to_string("/proc/uptime")?;
         let uptime: f64 = uptime.split(' ').next().context("no uptime")?.parse()?;
         let time = Duration::from_micros(time).as_secs_f64();
@@ -204,7 +204,7 @@ async fn systemd_is_told_of_a_reload_and_of_its_end() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn everything_gets_its_turn_while_changes_never_end() -> anyhow::Result<()> {
+async fn constant_changes_do_not_starve_other_tasks() -> anyhow::Result<()> {
     let (consul, haproxy) = servers(&(backend("app", 100, 0) + &backend("other", 100, 0))).await?;
     put(&consul, "other", 70, 30).await?;
     let mut weightd = Weightd::start(&consul, &haproxy).await?;
@@ -219,9 +219,9 @@ async fn everything_gets_its_turn_while_changes_never_end() -> anyhow::Result<()
         }
         anyhow::Ok(weight)
     });
-    // SIGHUP, the routine that corrects drift, the state on disk, and status.
+    // SIGHUP, the resync that corrects drift, the state on disk, and status.
     for _ in 0..3 {
-        hup(&mut weightd, &[" INFO", APPLIED, "in force"]).await?;
+        send_hup(&mut weightd, &[" INFO", APPLIED, "in force"]).await?;
         haproxy.set_weight_by_hand("other", "green", 99).await?;
         becomes(&haproxy, "other", 70, 30).await?;
     }
@@ -235,7 +235,7 @@ async fn everything_gets_its_turn_while_changes_never_end() -> anyhow::Result<()
         anyhow::bail!("there is no state on disk")
     };
     let before = eventually(SOON, "the state is on disk", on_disk).await?;
-    eventually(SOON, "it is written again", async || {
+    eventually(SOON, "the state is written again", async || {
         ensure!(on_disk().await? != before);
         Ok(())
     })

@@ -1,4 +1,4 @@
-//! weightctl and the weightd beside it read the same documents, or `weightctl check` fails.
+//! weightctl and the weightd of the same host read the same documents, or `weightctl check` fails.
 
 use std::fs;
 
@@ -10,7 +10,7 @@ use crate::{
     harness::{Consul, Weightd, weightd, weightd::Settings},
 };
 
-/// What `weightctl check` ends with and what it finds about weightd, on the host of this weightd.
+/// The exit code of `weightctl check` and its findings about weightd, on the host of this weightd.
 async fn check(weightd: &Weightd, environment: &[(&str, &str)], arguments: &[&str]) -> anyhow::Result<(i32, Value)> {
     let config = weightd.dir().join("weightd.toml").display().to_string();
     let arguments = [&["check", "-o", "json", "--read-only"], arguments].concat();
@@ -23,7 +23,7 @@ async fn check(weightd: &Weightd, environment: &[(&str, &str)], arguments: &[&st
     Ok((output.status.code().unwrap_or(-1), weightd))
 }
 
-/// The finding of that name.
+/// The finding with this name.
 fn finding<'a>(section: &'a Value, check: &str) -> anyhow::Result<&'a Value> {
     let mut findings = section["findings"].as_array().context("no findings")?.iter();
     findings.find(|finding| finding["check"] == check).with_context(|| format!("no {check} in {section}"))
@@ -37,23 +37,23 @@ async fn weightctl_takes_the_defaults_of_this_hosts_weightd() -> anyhow::Result<
     let environment = [("WEIGHTD_CONFIG", config.as_str()), ("WEIGHTD_API", "")];
     let set = weightd::weightctl(&environment, &["set", "app", "blue=70", "green=30", "--create", "--yes"]).await?;
     ensure!(set.status.success(), "{set:?}");
-    ensure!(consul.get("lb/weights/app").await?.is_some(), "it is not below weightd's root");
+    ensure!(consul.get("lb/weights/app").await?.is_some(), "the document is not below weightd's root");
     becomes(&haproxy, "app", 70, 30).await?;
     converged(&weightd).await?;
-    // Its API and its socket as well.
+    // Also weightd's API and socket.
     let status = weightd::weightctl(&environment, &["status", "--local"]).await?;
     ensure!(status.status.success(), "{status:?}");
     let (code, section) = check(&weightd, &[], &[]).await?;
     ensure!(code == 0, "{section}");
     ensure!(finding(&section, "follows")?["detail"].to_string().contains("same documents"), "{section}");
-    // What is said explicitly counts more.
+    // Explicit options have priority.
     let other = weightd::weightctl(&environment, &["get", "app", "--root", "elsewhere"]).await?;
     ensure!(!other.status.success(), "{other:?}");
-    // A configuration that cannot be used is reported, and does not stop anybody.
+    // An invalid configuration is reported and stops no command.
     fs::write(weightd.dir().join("weightd.toml"), "mode = 1\n")?;
     let list = weightd::weightctl(&[environment[0], ("CONSUL_HTTP_ADDR", &consul.address())], &["list"]).await?;
-    let said = String::from_utf8(list.stderr)?;
-    ensure!(list.status.success() && said.contains("does not use weightd's configuration"), "{said}");
+    let stderr = String::from_utf8(list.stderr)?;
+    ensure!(list.status.success() && stderr.contains("does not use weightd's configuration"), "{stderr}");
     Ok(())
 }
 
@@ -65,11 +65,11 @@ async fn a_token_of_weightd_is_never_used() -> anyhow::Result<()> {
     fs::write(&token, consul.token().context("no token")?)?;
     fs::write(&config, format!("[consul]\naddress = {:?}\ntoken_file = {token:?}\n", consul.address()))?;
     let output = weightd::weightctl(&[("WEIGHTD_CONFIG", &config.display().to_string())], &["list"]).await?;
-    let said = String::from_utf8(output.stdout)? + &String::from_utf8(output.stderr)?;
-    ensure!(output.status.code() != Some(0) || said.contains("no backend below"), "{said}");
+    let stderr = String::from_utf8(output.stdout)? + &String::from_utf8(output.stderr)?;
+    ensure!(output.status.code() != Some(0) || stderr.contains("no backend below"), "{stderr}");
     consul.put("weightd/weights/app", r#"{"weights":{"blue":1}}"#).await?;
     let output = weightd::weightctl(&[("WEIGHTD_CONFIG", &config.display().to_string())], &["list"]).await?;
-    ensure!(!String::from_utf8(output.stdout)?.contains("app"), "it used weightd's token");
+    ensure!(!String::from_utf8(output.stdout)?.contains("app"), "weightctl used weightd's token");
     Ok(())
 }
 
@@ -114,9 +114,9 @@ async fn another_consul_fails_the_check_and_another_spelling_of_its_address_does
 
     let elsewhere = other.address();
     let environment = [("CONSUL_HTTP_ADDR", elsewhere.as_str())];
-    // Nothing there, the same there with another index, and something else there.
+    // No documents there, the same documents with another index, and other documents.
     let (code, section) = check(&weightd, &environment, &[]).await?;
-    ensure!(code == 1 && finding(&section, "follows")?["verdict"] == "fail", "nothing there: {section}");
+    ensure!(code == 1 && finding(&section, "follows")?["verdict"] == "fail", "without documents: {section}");
     let index = consul.index("weightd/weights/app").await?;
     put(&other, "app", 70, 30).await?;
     while other.index("weightd/weights/app").await? <= index {
@@ -130,7 +130,7 @@ async fn another_consul_fails_the_check_and_another_spelling_of_its_address_does
     put(&other, "more", 1, 2).await?;
     let (code, section) = check(&weightd, &environment, &[]).await?;
     ensure!(code == 1 && finding(&section, "follows")?["detail"].to_string().contains("more"), "{section}");
-    // A document that is written meanwhile is no difference that lasts.
+    // A document that changes meanwhile is no lasting difference.
     put(&consul, "app", 60, 40).await?;
     let (code, section) = check(&weightd, &[], &[]).await?;
     ensure!(code == 0, "{section}");
@@ -138,7 +138,7 @@ async fn another_consul_fails_the_check_and_another_spelling_of_its_address_does
 }
 
 #[tokio::test]
-async fn with_consul_away_check_does_not_say_that_nothing_has_a_document() -> anyhow::Result<()> {
+async fn without_consul_check_does_not_report_backends_without_a_document() -> anyhow::Result<()> {
     let (mut consul, haproxy) = servers(&backend("app", 100, 0)).await?;
     put(&consul, "app", 70, 30).await?;
     let weightd = Weightd::start(&consul, &haproxy).await?;

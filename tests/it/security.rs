@@ -1,4 +1,4 @@
-//! What `docs/security.md` rests on: what comes from Consul stays text, and what goes to HAProxy is a few words.
+//! The basis of `docs/security.md`: data from Consul stays text, and weightd sends only a few commands to HAProxy.
 
 use std::{fs, time::Duration};
 
@@ -11,7 +11,7 @@ use crate::{
     tap::Tap,
 };
 
-/// Names and values that would be commands if anything took them for that.
+/// Names and values that would be commands if a program executed them.
 const HOSTILE: [(&str, &str); 6] = [
     ("app;disable server app", r#"{"weights":{"blue":1}}"#),
     ("app shutdown sessions", r#"{"weights":{"blue":1}}"#),
@@ -22,7 +22,7 @@ const HOSTILE: [(&str, &str); 6] = [
 ];
 
 #[tokio::test]
-async fn whatever_consul_holds_haproxy_hears_a_few_words() -> anyhow::Result<()> {
+async fn weightd_sends_only_a_few_commands_to_haproxy_for_any_data_in_consul() -> anyhow::Result<()> {
     let (consul, mut haproxy) = servers(&backend("app", 100, 0)).await?;
     let tap = Tap::start(&haproxy)?;
     for (name, value) in HOSTILE {
@@ -33,12 +33,12 @@ async fn whatever_consul_holds_haproxy_hears_a_few_words() -> anyhow::Result<()>
     let settings = settings.set("reconcile.resync", "1s");
     let weightd = settings.start().await?;
     becomes(&haproxy, "app", 70, 30).await?;
-    // Everything that it ever does: drift, a reload, a pause, a reload of its own configuration.
+    // All actions of weightd: drift, a reload of HAProxy, a pause, a reload of the configuration.
     haproxy.set_weight_by_hand("app", "green", 99).await?;
     becomes(&haproxy, "app", 70, 30).await?;
     haproxy.reload(&backend("app", 0, 100)).await?;
     becomes(&haproxy, "app", 70, 30).await?;
-    eventually(SOON, "the hostile keys are refused", async || {
+    eventually(SOON, "the hostile keys are rejected", async || {
         let rejected = metric(&weightd, "weightd_rejected_keys", "").await?;
         ensure!(usize::try_from(rejected)? == HOSTILE.len(), "{rejected}");
         Ok(())
@@ -61,13 +61,13 @@ async fn whatever_consul_holds_haproxy_hears_a_few_words() -> anyhow::Result<()>
     assert!(others.is_empty(), "{others:#?}");
     for word in ["show info", "show cli level", "show servers state app", "show table", "set server app/blue weight 70"]
     {
-        assert!(commands.iter().any(|command| command == word), "the tap heard no {word}: {commands:#?}");
+        assert!(commands.iter().any(|command| command == word), "no {word} was sent: {commands:#?}");
     }
     Ok(())
 }
 
 #[tokio::test]
-async fn what_consul_says_moves_no_cursor_and_forges_no_line_of_the_log() -> anyhow::Result<()> {
+async fn data_from_consul_moves_no_cursor_and_forges_no_log_line() -> anyhow::Result<()> {
     for format in ["text", "json", "journal"] {
         let (consul, haproxy) = servers(&backend("app", 100, 0)).await?;
         let forged = "x\n2026-01-01T00:00:00Z ERROR forged\r\u{1b}[2J\u{202e}\0";
@@ -76,7 +76,7 @@ async fn what_consul_says_moves_no_cursor_and_forges_no_line_of_the_log() -> any
         consul.put(&key("bad"), json!({ "weights": { forged: 1 } }).to_string()).await?;
         let weightd = Settings::new(&consul, &haproxy).set("log.format", format).start().await?;
         becomes(&haproxy, "app", 70, 30).await?;
-        eventually(SOON, "it is told of", async || {
+        eventually(SOON, "the fault is logged", async || {
             let log = weightd.log();
             ensure!(log.contains("forged") && log.contains("rejected"), "{log}");
             Ok(())
@@ -86,7 +86,7 @@ async fn what_consul_says_moves_no_cursor_and_forges_no_line_of_the_log() -> any
         let control = |c: char| c != '\n' && (c.is_control() || ('\u{202a}'..='\u{202e}').contains(&c));
         assert!(!log.contains(control), "{format}: {log:?}");
         assert!(log.lines().all(|line| !line.starts_with("2026-01-01T00:00:00Z")), "{format}: {log}");
-        // Nor in what weightctl shows of it.
+        // Also not in the output of weightctl.
         for arguments in [&["get", "app"][..], &["list"]] {
             let output = consul.weightctl(arguments).await?;
             let shown = String::from_utf8(output.stdout)? + &String::from_utf8(output.stderr)?;
@@ -98,7 +98,7 @@ async fn what_consul_says_moves_no_cursor_and_forges_no_line_of_the_log() -> any
 }
 
 #[tokio::test]
-async fn a_socket_of_haproxy_of_the_lowest_level_can_rewrite_maps_and_set_no_weight() -> anyhow::Result<()> {
+async fn a_socket_of_level_user_can_change_maps_but_no_weight() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let map = folder.path().join("users.map");
     fs::write(&map, "alice blue\n")?;
@@ -114,14 +114,14 @@ async fn a_socket_of_haproxy_of_the_lowest_level_can_rewrite_maps_and_set_no_wei
     assert!(denied.contains("Permission denied"), "{denied}");
     let id = format!("set map {} alice green", map.display());
     let answer = runtime::command(&user, &id).await?;
-    assert_eq!(answer.trim(), "", "HAProxy has begun to guard maps: tell of it in docs/security.md");
+    assert_eq!(answer.trim(), "", "HAProxy protects maps now: correct docs/security.md");
     let shown = runtime::command(&user, &format!("show map {}", map.display())).await?;
     assert!(shown.contains("alice green"), "{shown}");
     Ok(())
 }
 
 #[tokio::test]
-async fn the_local_socket_is_for_its_user_and_group_and_tcp_takes_no_writes() -> anyhow::Result<()> {
+async fn the_local_socket_is_only_for_its_user_and_group_and_tcp_accepts_no_writes() -> anyhow::Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
     let (consul, haproxy) = servers(&backend("app", 100, 0)).await?;
     consul.put(&key("app"), document(70, 30)).await?;

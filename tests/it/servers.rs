@@ -88,7 +88,7 @@ async fn traffic_is_shared_by_weight_and_survives_reloads() -> anyhow::Result<()
         haproxy.reload(&body(0, 100)).await?;
         haproxy.reload(&body(100, 0)).await?;
     }
-    haproxy.until_old_workers_left().await?;
+    haproxy.until_old_workers_ended().await?;
     let window = traffic.count();
     let count = enough(200, &window).await?;
     // Each client may not have counted its last answer of an old worker yet.

@@ -1,4 +1,4 @@
-//! What makes a share another than its weight is told: to who looks, and once in a process to the log.
+//! If a share differs from the weights, status shows the reason, and the log has it once per HAProxy process.
 
 use anyhow::ensure;
 
@@ -7,8 +7,8 @@ use crate::{
     harness::{config, eventually, weightd::Settings},
 };
 
-/// One backend for each thing that makes shares untrue, with the word for it.
-const UNTRUE: [(&str, &str, &[&str], &str); 6] = [
+/// One backend for each reason, with the reason's code.
+const INEXACT: [(&str, &str, &[&str], &str); 6] = [
     ("least", "leastconn", &["balance leastconn"], ""),
     ("fills", "first", &["balance first"], ""),
     ("hashed", "hash", &["balance hdr(X-User)", "hash-type consistent"], ""),
@@ -22,21 +22,21 @@ fn body(name: &str, lines: &[&str], options: &str) -> String {
 }
 
 #[tokio::test]
-async fn what_makes_shares_untrue_is_told_once_in_a_process_and_keeps_nothing_from_converging() -> anyhow::Result<()> {
-    let mut all: String = UNTRUE.iter().map(|(name, _, lines, options)| body(name, lines, options)).collect();
+async fn inexact_shares_are_logged_once_per_process_and_do_not_prevent_convergence() -> anyhow::Result<()> {
+    let mut all: String = INEXACT.iter().map(|(name, _, lines, options)| body(name, lines, options)).collect();
     all += &body("plain", &["balance roundrobin"], "");
     let (consul, mut haproxy) = servers(&all).await?;
     let weightd = Settings::new(&consul, &haproxy).set("reconcile.resync", "1s").start().await?;
-    let names = || UNTRUE.iter().map(|(name, ..)| *name).chain(["plain"]);
+    let names = || INEXACT.iter().map(|(name, ..)| *name).chain(["plain"]);
     for name in names() {
         put(&consul, name, 90, 10).await?;
     }
-    for (name, word, ..) in UNTRUE {
+    for (name, word, ..) in INEXACT {
         reason(&weightd, name, word).await?;
     }
     becomes(&haproxy, "plain", 90, 10).await?;
     converged(&weightd).await?;
-    for (name, word, ..) in UNTRUE {
+    for (name, word, ..) in INEXACT {
         let status = weightd.backend(name).await?;
         assert_eq!(
             (status["state"].as_str(), status["reasons"].as_array().map(Vec::len)),
@@ -48,18 +48,18 @@ async fn what_makes_shares_untrue_is_told_once_in_a_process_and_keeps_nothing_fr
     assert_eq!(weightd.backend("plain").await?["reasons"].as_array().map(Vec::len), Some(0));
 
     haproxy.reload_again().await?;
-    for (_, word, ..) in UNTRUE {
-        eventually(SOON, "it is told again of another process", async || {
-            let told = lines(&weightd, &[&format!("reason={word}")]);
-            ensure!(told.len() == 2, "{told:#?}");
+    for (_, word, ..) in INEXACT {
+        eventually(SOON, "it is logged again for another process", async || {
+            let logged = lines(&weightd, &[&format!("reason={word}")]);
+            ensure!(logged.len() == 2, "{logged:#?}");
             Ok(())
         })
         .await?;
     }
 
-    // Without what made them untrue they are as they should be.
+    // Without the cause, the shares are exact.
     haproxy.reload(&names().map(|name| body(name, &["balance roundrobin"], "")).collect::<String>()).await?;
-    eventually(SOON, "nothing is untrue any more", async || {
+    eventually(SOON, "all shares are exact", async || {
         for name in names() {
             let status = weightd.backend(name).await?;
             ensure!(status["reasons"].as_array().is_some_and(Vec::is_empty), "{status}");
@@ -72,7 +72,7 @@ async fn what_makes_shares_untrue_is_told_once_in_a_process_and_keeps_nothing_fr
 }
 
 #[tokio::test]
-async fn a_hundred_backends_with_the_same_algorithm_are_one_line() -> anyhow::Result<()> {
+async fn a_hundred_backends_with_the_same_algorithm_share_one_log_line() -> anyhow::Result<()> {
     let many = |number| body(&format!("app{number:03}"), &["balance leastconn"], "");
     let (consul, haproxy) = servers(&(0..100).map(many).collect::<String>()).await?;
     for number in 0..100 {
@@ -80,14 +80,14 @@ async fn a_hundred_backends_with_the_same_algorithm_are_one_line() -> anyhow::Re
     }
     let weightd = Settings::new(&consul, &haproxy).start().await?;
     converged(&weightd).await?;
-    let told = lines(&weightd, &["reason=leastconn"]);
-    assert_eq!(told.len(), 1, "{told:#?}");
-    assert!(told[0].contains("app000, app001, app002, app003, app004 and 95 more"), "{told:#?}");
+    let logged = lines(&weightd, &["reason=leastconn"]);
+    assert_eq!(logged.len(), 1, "{logged:#?}");
+    assert!(logged[0].contains("app000, app001, app002, app003, app004 and 95 more"), "{logged:#?}");
     Ok(())
 }
 
 #[tokio::test]
-async fn an_agent_that_is_switched_on_while_haproxy_runs_is_noticed() -> anyhow::Result<()> {
+async fn an_agent_that_is_enabled_at_runtime_is_reported() -> anyhow::Result<()> {
     let (consul, haproxy) = servers(&body("app", &["balance roundrobin"], "agent-check agent-port 9")).await?;
     haproxy.command("disable agent app/blue;disable agent app/green").await?;
     let weightd = Settings::new(&consul, &haproxy).set("reconcile.resync", "1s").start().await?;

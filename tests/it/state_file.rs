@@ -1,5 +1,5 @@
-//! The server-state file: with it a new HAProxy process begins with the right weights, also where weightd is stopped.
-//! And what that costs.
+//! The server-state file: a new HAProxy process starts with the correct weights, also without weightd. The tests also
+//! cover its side effects.
 
 use std::{fs, path::PathBuf, time::Duration};
 
@@ -13,10 +13,10 @@ use crate::{
     },
 };
 
-/// How many reloads must go without one request on wrong weights.
+/// The number of reloads without a single request on wrong weights.
 const RELOADS: usize = 20;
 
-/// A folder for the file, as it is configured for both sides.
+/// A directory for the file, in the configuration of weightd and HAProxy.
 struct Folder(TempDir);
 
 impl Folder {
@@ -28,7 +28,7 @@ impl Folder {
         self.0.path().join("server-state")
     }
 
-    /// The lines for haproxy.cfg that docs/state-file.md has, with this file.
+    /// The lines for haproxy.cfg from docs/state-file.md, with this file.
     fn lines(&self) -> String {
         config::state_file(&self.file())
     }
@@ -40,9 +40,9 @@ impl Folder {
             .set("reconcile.resync", "1s")
     }
 
-    /// Waits until the file has these rows: `server weight`.
-    async fn says(&self, expected: &[&str]) -> anyhow::Result<()> {
-        eventually(SOON, &format!("the file says {expected:?}"), async || {
+    /// Waits until the file has these rows, each `server weight`.
+    async fn has_rows(&self, expected: &[&str]) -> anyhow::Result<()> {
+        eventually(SOON, &format!("the file has the rows {expected:?}"), async || {
             let text = fs::read_to_string(self.file())?;
             let rows: Vec<String> = text.lines().skip(2).filter_map(row).collect();
             ensure!(rows == expected, "{rows:?}");
@@ -52,7 +52,7 @@ impl Folder {
     }
 }
 
-/// `srv_name srv_uweight` of a line.
+/// The columns `srv_name srv_uweight` of a line.
 fn row(line: &str) -> Option<String> {
     let fields: Vec<&str> = line.split(' ').collect();
     Some(format!("{} {}", fields.get(3)?, fields.get(7)?))
@@ -72,9 +72,9 @@ async fn column(haproxy: &Haproxy, server: &str, name: &str) -> anyhow::Result<S
 }
 
 #[tokio::test]
-async fn reloads_begin_with_the_right_weights_also_without_weightd() -> anyhow::Result<()> {
+async fn a_reload_starts_with_the_correct_weights_also_without_weightd() -> anyhow::Result<()> {
     let (folder, apps, port) = (Folder::new()?, Apps::start().await?, Port::free()?);
-    // The opposite of what is desired.
+    // The configured weights are the opposite of the desired ones.
     let body = folder.lines()
         + &config::frontend(port.number(), "app")
         + &app((apps.blue.port(), 0), (apps.green.port(), 100));
@@ -82,7 +82,7 @@ async fn reloads_begin_with_the_right_weights_also_without_weightd() -> anyhow::
     let mut weightd = folder.weightd(&consul, &haproxy).start().await?;
     put(&consul, "app", 90, 10).await?;
     becomes(&haproxy, "app", 90, 10).await?;
-    folder.says(&["blue 90", "green 10"]).await?;
+    folder.has_rows(&["blue 90", "green 10"]).await?;
 
     let traffic = Traffic::start(port.number(), Rate { kept: 100, fresh: 100 });
     for with_weightd in [true, false] {
@@ -103,7 +103,7 @@ async fn reloads_begin_with_the_right_weights_also_without_weightd() -> anyhow::
         let wrong: u64 = count.weights.iter().filter(|(weights, _)| *weights != "90/10").map(|(_, n)| n).sum();
         println!("weightd {with_weightd}: {RELOADS} reloads, {} requests, {wrong} on wrong weights", count.answered());
         assert_eq!(wrong, 0, "requests on wrong weights: {count:?}");
-        count.expect_no_failure().context("requests that failed, whatever the weights")?;
+        count.expect_no_failure().context("failed requests")?;
     }
     drop(traffic);
     haproxy.stop().await?;
@@ -111,7 +111,7 @@ async fn reloads_begin_with_the_right_weights_also_without_weightd() -> anyhow::
     is(&haproxy, "app", 90, 10).await
 }
 
-/// Waits until weightd has written its files for the process that runs now.
+/// Waits until weightd has written its files for the present process.
 async fn written_for(weightd: &Weightd, haproxy: &Haproxy) -> anyhow::Result<()> {
     let pid = haproxy.pid().await?.to_string();
     eventually(SOON, "the file is written for this process", async || {
@@ -121,14 +121,14 @@ async fn written_for(weightd: &Weightd, haproxy: &Haproxy) -> anyhow::Result<()>
                 return Ok(());
             }
         }
-        anyhow::bail!("it is not")
+        anyhow::bail!("the file is not written yet")
     })
     .await
 }
 
 /// Waits until the state on disk has this weight.
 async fn saved(weightd: &Weightd, green: u32) -> anyhow::Result<()> {
-    eventually(SOON, "it is on disk", async || {
+    eventually(SOON, "the state is on disk", async || {
         for entry in fs::read_dir(weightd.dir().join("state"))? {
             let path = entry?.path();
             if path.extension().is_some_and(|extension| extension == "state") {
@@ -143,27 +143,31 @@ async fn saved(weightd: &Weightd, green: u32) -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn a_port_that_is_edited_counts_once_the_file_is_gone() -> anyhow::Result<()> {
+async fn an_edited_port_is_used_after_the_file_is_deleted() -> anyhow::Result<()> {
     let folder = Folder::new()?;
     let body = |port| folder.lines() + &app((port, 0), (9, 100));
     let (consul, mut haproxy) = servers(&body(9)).await?;
     let weightd = folder.weightd(&consul, &haproxy).start().await?;
     put(&consul, "app", 90, 10).await?;
-    folder.says(&["blue 90", "green 10"]).await?;
+    folder.has_rows(&["blue 90", "green 10"]).await?;
     converged(&weightd).await?;
 
     haproxy.reload(&body(19)).await?;
-    assert_eq!(column(&haproxy, "blue", "srv_port").await?, "9", "the price: the file's port beats the edited one");
+    assert_eq!(
+        column(&haproxy, "blue", "srv_port").await?,
+        "9",
+        "known side effect: the port in the file overrides the edited one"
+    );
     written_for(&weightd, &haproxy).await?;
     fs::remove_file(folder.file())?;
-    // It stays away, also where a weight changes before the reload. Both files are written in one go, one after the
-    // other, so that each change but the last one would be in the file when its successor is in the state.
+    // The file does not return, also after a change of weight before the reload. weightd writes both files one after
+    // the other. So a later change in the state proves that an earlier one would be in the file.
     for green in [20, 30, 40] {
         put(&consul, "app", 90, green).await?;
         becomes(&haproxy, "app", 90, green).await?;
         saved(&weightd, green).await?;
     }
-    ensure!(!folder.file().exists(), "it was written again, with the old port");
+    ensure!(!folder.file().exists(), "the file was written again with the old port");
     put(&consul, "app", 90, 10).await?;
     becomes(&haproxy, "app", 90, 10).await?;
     haproxy.reload_again().await?;
@@ -180,18 +184,18 @@ async fn a_port_that_is_edited_counts_once_the_file_is_gone() -> anyhow::Result<
 }
 
 #[tokio::test]
-async fn an_address_that_is_edited_counts_at_once_and_another_configured_weight_voids_the_row() -> anyhow::Result<()> {
+async fn an_edited_address_is_used_at_once_and_an_edited_weight_invalidates_the_row() -> anyhow::Result<()> {
     let folder = Folder::new()?;
     let (consul, mut haproxy) = servers(&(folder.lines() + &app((9, 0), (9, 100)))).await?;
     let mut weightd = folder.weightd(&consul, &haproxy).start().await?;
     put(&consul, "app", 90, 10).await?;
-    folder.says(&["blue 90", "green 10"]).await?;
+    folder.has_rows(&["blue 90", "green 10"]).await?;
     converged(&weightd).await?;
     weightd.stop().await?;
     haproxy.reload(&(folder.lines() + &app((9, 0), (9, 50))).replace("127.0.0.1:9", "127.0.0.2:9")).await?;
     assert_eq!(column(&haproxy, "blue", "srv_addr").await?, "127.0.0.2");
     is(&haproxy, "app", 90, 50).await?;
-    // With weightd it is right again at once, and the file is for the new configured weight.
+    // weightd corrects it at once, and writes the file for the new configured weight.
     weightd.start_again().await?;
     becomes(&haproxy, "app", 90, 10).await?;
     eventually(SOON, "the file has the new configured weight", async || {
@@ -204,12 +208,12 @@ async fn an_address_that_is_edited_counts_at_once_and_another_configured_weight_
 }
 
 #[tokio::test]
-async fn maintenance_does_not_outlive_a_reload_as_without_the_file() -> anyhow::Result<()> {
+async fn maintenance_does_not_survive_a_reload_with_the_file() -> anyhow::Result<()> {
     let folder = Folder::new()?;
     let (consul, mut haproxy) = servers(&(folder.lines() + &app((9, 0), (9, 100)))).await?;
     let weightd = folder.weightd(&consul, &haproxy).start().await?;
     put(&consul, "app", 90, 10).await?;
-    folder.says(&["blue 90", "green 10"]).await?;
+    folder.has_rows(&["blue 90", "green 10"]).await?;
     haproxy.command("set server app/blue state maint").await?;
     eventually(SOON, "weightd has seen the maintenance", async || {
         let status = weightd.backend("app").await?;
@@ -223,32 +227,31 @@ async fn maintenance_does_not_outlive_a_reload_as_without_the_file() -> anyhow::
 }
 
 #[tokio::test]
-async fn a_pause_keeps_what_was_set_by_hand_over_a_reload_and_a_release_leaves_the_file() -> anyhow::Result<()> {
+async fn a_pause_keeps_weights_set_by_hand_over_a_reload_and_a_release_keeps_the_file() -> anyhow::Result<()> {
     let folder = Folder::new()?;
     let (consul, mut haproxy) = servers(&(folder.lines() + &app((9, 0), (9, 100)))).await?;
     let weightd = folder.weightd(&consul, &haproxy).start().await?;
     put(&consul, "app", 90, 10).await?;
-    folder.says(&["blue 90", "green 10"]).await?;
+    folder.has_rows(&["blue 90", "green 10"]).await?;
     let socket = weightd.dir().join("run/weightd.sock").display().to_string();
     let ctl =
         async |arguments: &[&str]| crate::harness::weightd::weightctl(&[("WEIGHTD_SOCKET", &socket)], arguments).await;
     ensure!(ctl(&["pause", "--local", "--for", "10m"]).await?.status.success());
     haproxy.set_weight_by_hand("app", "green", 77).await?;
-    folder.says(&["blue 90", "green 77"]).await?;
+    folder.has_rows(&["blue 90", "green 77"]).await?;
     haproxy.reload_again().await?;
     is(&haproxy, "app", 90, 77).await?;
     ensure!(ctl(&["resume", "--local"]).await?.status.success());
     becomes(&haproxy, "app", 90, 10).await?;
-    folder.says(&["blue 90", "green 10"]).await?;
+    folder.has_rows(&["blue 90", "green 10"]).await?;
     consul.put(&key("app"), r#"{"release":true}"#).await?;
-    folder.says(&[]).await?;
+    folder.has_rows(&[]).await?;
     haproxy.reload_again().await?;
     is(&haproxy, "app", 0, 100).await
 }
 
 #[tokio::test]
-async fn a_file_that_cannot_be_written_is_told_once_costs_nothing_and_is_written_when_it_can_be() -> anyhow::Result<()>
-{
+async fn a_write_error_of_the_file_is_logged_once_and_the_file_is_written_later() -> anyhow::Result<()> {
     let folder = Folder::new()?;
     let (consul, haproxy) = servers(&app((9, 0), (9, 100))).await?;
     let missing = folder.0.path().join("missing");
@@ -262,16 +265,16 @@ async fn a_file_that_cannot_be_written_is_told_once_costs_nothing_and_is_written
         put(&consul, "app", 90, green).await?;
         becomes(&haproxy, "app", 90, green).await?;
     }
-    eventually(SOON, "it was tried more than once", async || {
+    eventually(SOON, "the write was retried", async || {
         ensure!(metric(&weightd, "weightd_state_persist_errors_total", "").await? > 1);
         Ok(())
     })
     .await?;
-    let told = lines(&weightd, &[" WARN", "cannot write the server-state file", "missing/server-state", "hint="]);
-    assert_eq!(told.len(), 1, "{}", weightd.log());
+    let logged = lines(&weightd, &[" WARN", "cannot write the server-state file", "missing/server-state", "hint="]);
+    assert_eq!(logged.len(), 1, "{}", weightd.log());
     converged(&weightd).await?;
     fs::create_dir(&missing)?;
-    eventually(SOON, "it is written", async || {
+    eventually(SOON, "the file is written", async || {
         ensure!(fs::read_to_string(&file)?.contains("green - 2 0 20 100"));
         ensure!(weightd.logs_contain(&["writing the server-state file of HAProxy works again"]));
         Ok(())
@@ -280,12 +283,12 @@ async fn a_file_that_cannot_be_written_is_told_once_costs_nothing_and_is_written
 }
 
 #[tokio::test]
-async fn who_only_observes_writes_none() -> anyhow::Result<()> {
+async fn in_mode_observe_no_file_is_written() -> anyhow::Result<()> {
     let folder = Folder::new()?;
     let (consul, haproxy) = servers(&app((9, 0), (9, 100))).await?;
     put(&consul, "app", 90, 10).await?;
     let weightd: Weightd = folder.weightd(&consul, &haproxy).set("mode", "observe").start().await?;
-    eventually(SOON, "it shows what it would do", async || {
+    eventually(SOON, "status shows the plan", async || {
         ensure!(weightd.logs_contain(&["would set these weights"]));
         Ok(())
     })

@@ -1,4 +1,4 @@
-//! A change in Consul reaches HAProxy, once, at once, and again after each new process.
+//! A change in Consul reaches HAProxy once and immediately, and again after each new process.
 
 use std::{fmt::Write as _, time::Duration};
 
@@ -45,11 +45,12 @@ async fn a_document_reaches_haproxy_and_each_weight_is_logged_once() -> anyhow::
 }
 
 #[tokio::test]
-async fn a_change_that_stops_no_server_is_one_exchange_and_one_that_does_is_looked_at_first() -> anyhow::Result<()> {
+async fn a_change_that_lowers_no_server_to_zero_takes_one_exchange_and_another_change_reads_first() -> anyhow::Result<()>
+{
     let (consul, haproxy) = servers(&backend("app", 100, 0)).await?;
     let tap = Tap::start(&haproxy)?;
     let settings = Settings::without_haproxy(&consul.address()).haproxy("haproxy", &tap.address());
-    // Nothing else looks meanwhile.
+    // No other reading happens meanwhile.
     let weightd = settings.set("reconcile.resync", "10m").start().await?;
     put(&consul, "app", 90, 10).await?;
     becomes(&haproxy, "app", 90, 10).await?;
@@ -70,7 +71,7 @@ async fn a_change_that_stops_no_server_is_one_exchange_and_one_that_does_is_look
     let set = "set server app/green weight 100;set server app/blue weight 0;show servers state app";
     assert_eq!(about_app(&tap.lines()[before..]), ["show info;show servers state app", set]);
 
-    // Whose weights were changed by hand: the read-back finds it, and it is put right at once.
+    // The weights were changed by hand. The read-back finds it, and weightd corrects it immediately.
     put(&consul, "app", 60, 40).await?;
     becomes(&haproxy, "app", 60, 40).await?;
     converged(&weightd).await?;
@@ -80,9 +81,9 @@ async fn a_change_that_stops_no_server_is_one_exchange_and_one_that_does_is_look
 }
 
 #[tokio::test]
-async fn leaves_reach_haproxy_and_a_missing_one_is_held() -> anyhow::Result<()> {
+async fn leaves_reach_haproxy_and_a_deleted_leaf_keeps_its_weight() -> anyhow::Result<()> {
     let (consul, haproxy) = servers(&backend("app", 100, 0)).await?;
-    // As `echo 60 | consul kv put … -` leaves it.
+    // The value that `echo 60 | consul kv put … -` writes.
     consul.put("weightd/weights/app/blue", "60\n").await?;
     consul.put("weightd/weights/app/green", "40").await?;
     let _weightd = Weightd::start(&consul, &haproxy).await?;
@@ -117,7 +118,7 @@ async fn two_haproxies_follow_their_own_roots_over_a_unix_socket_of_consul() -> 
 }
 
 #[tokio::test]
-async fn of_a_hundred_changes_the_last_wins_and_reads_stay_within_the_pace() -> anyhow::Result<()> {
+async fn the_last_of_a_hundred_changes_is_applied_and_reads_stay_within_the_rate_limit() -> anyhow::Result<()> {
     let (consul, haproxy) = servers(&backend("app", 100, 0)).await?;
     put(&consul, "app", 7, 7).await?;
     let weightd = Weightd::start(&consul, &haproxy).await?;
@@ -134,7 +135,7 @@ async fn of_a_hundred_changes_the_last_wins_and_reads_stay_within_the_pace() -> 
     converged(&weightd).await?;
     let sent = requests().await?.unwrap_or_default() - before;
     let seconds = start.elapsed().as_secs_f64();
-    // A burst of 5, one every 10 ms where answers are quick, and the one that is blocked.
+    // A burst of 5 reads, then one every 10 ms if answers are fast, and the blocked query.
     let allowed = 6.0 + seconds * 100.0;
     assert!(f64::from(u32::try_from(sent)?) <= allowed, "{sent} reads in {seconds} s, writes took {written:?}");
     assert!(sent > 0);
@@ -142,9 +143,9 @@ async fn of_a_hundred_changes_the_last_wins_and_reads_stay_within_the_pace() -> 
 }
 
 #[tokio::test]
-async fn a_reload_gets_the_weights_back_under_traffic_and_is_no_drift() -> anyhow::Result<()> {
+async fn a_reload_gets_its_weights_back_under_traffic_and_is_no_drift() -> anyhow::Result<()> {
     let (apps, port) = (Apps::start().await?, Port::free()?);
-    // What is configured is the opposite of what is desired.
+    // The configured weights are the opposite of the desired ones.
     let sides = [("blue", apps.blue.port(), 0), ("green", apps.green.port(), 100)];
     let body = config::frontend(port.number(), "app") + &config::backend("app", &["balance roundrobin"], &sides, "");
     let (consul, mut haproxy) = servers(&body).await?;
@@ -170,7 +171,7 @@ async fn a_reload_gets_the_weights_back_under_traffic_and_is_no_drift() -> anyho
 }
 
 #[tokio::test]
-async fn a_restart_and_a_crash_of_haproxy_get_the_weights_back() -> anyhow::Result<()> {
+async fn a_restart_and_a_crash_of_haproxy_get_their_weights_back() -> anyhow::Result<()> {
     let (consul, mut haproxy) = servers(&backend("app", 0, 100)).await?;
     put(&consul, "app", 100, 0).await?;
     let weightd = Weightd::start(&consul, &haproxy).await?;
@@ -179,7 +180,7 @@ async fn a_restart_and_a_crash_of_haproxy_get_the_weights_back() -> anyhow::Resu
     haproxy.start_again().await?;
     becomes(&haproxy, "app", 100, 0).await?;
     haproxy.kill().await?;
-    // What changes meanwhile is not lost.
+    // A change meanwhile is not lost.
     put(&consul, "app", 80, 20).await?;
     haproxy.start_again().await?;
     becomes(&haproxy, "app", 80, 20).await?;
@@ -189,7 +190,7 @@ async fn a_restart_and_a_crash_of_haproxy_get_the_weights_back() -> anyhow::Resu
 }
 
 #[tokio::test]
-async fn changes_that_cross_with_reloads_are_neither_lost_nor_taken_for_drift() -> anyhow::Result<()> {
+async fn changes_during_reloads_are_not_lost_and_are_no_drift() -> anyhow::Result<()> {
     let (consul, mut haproxy) = servers(&(backend("app", 0, 100) + &backend("other", 0, 100))).await?;
     put(&consul, "app", 100, 0).await?;
     put(&consul, "other", 100, 0).await?;
@@ -208,7 +209,7 @@ async fn changes_that_cross_with_reloads_are_neither_lost_nor_taken_for_drift() 
 }
 
 #[tokio::test]
-async fn a_change_touches_its_backend_alone_among_300() -> anyhow::Result<()> {
+async fn a_change_affects_only_its_backend_among_300() -> anyhow::Result<()> {
     let body = (0..300).fold(String::new(), |mut body, number| {
         let _infallible = write!(body, "{}", backend(&format!("app{number}"), 100, 0));
         body
@@ -239,14 +240,14 @@ async fn a_change_touches_its_backend_alone_among_300() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn what_is_already_as_it_should_be_is_left_alone() -> anyhow::Result<()> {
+async fn a_correct_weight_is_not_set_again() -> anyhow::Result<()> {
     let (consul, haproxy) = servers(&backend("app", 30, 70)).await?;
     put(&consul, "app", 30, 70).await?;
     let mut weightd = Weightd::start(&consul, &haproxy).await?;
     converged(&weightd).await?;
     weightd.restart().await?;
     converged(&weightd).await?;
-    // Another writer of the same values is no change either.
+    // The same values from another writer are no change.
     consul.put(&key("app"), document(30, 70)).await?;
     stays(&haproxy, "app", 30, 70).await?;
     assert_eq!(lines(&weightd, &["weight set"]), Vec::<String>::new());

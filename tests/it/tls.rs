@@ -1,5 +1,5 @@
-//! TLS to Consul, in both directions. What is wrong with it is said precisely, the weights stay as they are, and it
-//! mends itself once the files are mended.
+//! TLS to Consul, with certificates on both sides. Every error is reported precisely, the weights stay, and weightd
+//! recovers when the files are correct again.
 
 use std::{fs, path::PathBuf, time::Duration};
 
@@ -17,10 +17,10 @@ use crate::{
     },
 };
 
-/// The longest pause between two tries is 10 s; the rest is for a busy machine.
+/// The longest pause between two attempts is 10 s. The rest is for a loaded machine.
 const RECOVERY: Duration = Duration::from_secs(15);
 
-/// The files that a client has: those of Consul's CA, and a certificate signed by it.
+/// The files of a client: Consul's CA, and a certificate from that CA.
 struct Files(TempDir);
 
 impl Files {
@@ -30,7 +30,7 @@ impl Files {
         Ok(files)
     }
 
-    /// Replaces all of them by those of this CA.
+    /// Replaces all files by those of this CA.
     fn write(&self, ca: &Authority, leaf: &Leaf) -> anyhow::Result<()> {
         fs::write(self.path("ca.pem"), ca.pem())?;
         self.write_identity(ca, leaf)
@@ -48,7 +48,7 @@ impl Files {
         self.path(name).display().to_string()
     }
 
-    /// A weightd with all of them.
+    /// A weightd that uses all of these files.
     fn weightd(&self, consul: &Consul, haproxy: &Haproxy) -> Settings {
         with_tls(
             consul,
@@ -58,7 +58,7 @@ impl Files {
         )
     }
 
-    /// What weightctl is told about the same.
+    /// The environment of weightctl for the same files.
     fn environment(&self, consul: &Consul) -> Vec<(&'static str, String)> {
         vec![
             ("CONSUL_HTTP_ADDR", consul.https_address()),
@@ -78,7 +78,7 @@ fn with_tls(
     Settings::without_haproxy(&consul.https_address()).haproxy("haproxy", &haproxy.address()).set("consul.tls", tls)
 }
 
-/// A Consul that wants 100/0, and a HAProxy that has 0/100.
+/// A Consul with the desired weights 100/0, and a HAProxy with 0/100.
 async fn servers() -> anyhow::Result<(Consul, Haproxy)> {
     let options = consul::Options { https: true, ..Default::default() };
     let configuration = backend("app", 0, 100);
@@ -87,7 +87,7 @@ async fn servers() -> anyhow::Result<(Consul, Haproxy)> {
     Ok((consul, haproxy))
 }
 
-/// Waits until weightd says this about TLS, and a remedy with this word, once each; the weights stay meanwhile.
+/// Waits until weightd logs this TLS error and a remedy with this word, once each. The weights stay meanwhile.
 async fn broken(weightd: &Weightd, haproxy: &Haproxy, detail: &str, remedy: &str) -> anyhow::Result<()> {
     eventually(RECOVERY, detail, async || {
         let consul = consul_is(weightd, "held", Some("tls")).await?;
@@ -97,13 +97,13 @@ async fn broken(weightd: &Weightd, haproxy: &Haproxy, detail: &str, remedy: &str
     })
     .await?;
     stays(haproxy, "app", 0, 100).await?;
-    let told = lines(weightd, &[" WARN", "reason=tls", detail, remedy]).len();
-    ensure!(told == 1, "told {told} times: {}", weightd.log());
+    let count = lines(weightd, &[" WARN", "reason=tls", detail, remedy]).len();
+    ensure!(count == 1, "logged {count} times: {}", weightd.log());
     Ok(())
 }
 
-/// Waits until the weights are what Consul says, and returns how long that took.
-async fn mended(weightd: &Weightd, haproxy: &Haproxy) -> anyhow::Result<Duration> {
+/// Waits until HAProxy has the weights from Consul. Returns the elapsed time.
+async fn recovered(weightd: &Weightd, haproxy: &Haproxy) -> anyhow::Result<Duration> {
     let start = Instant::now();
     haproxy.until_weights("app", &[("blue", 100), ("green", 0)], RECOVERY).await?;
     let after = start.elapsed();
@@ -115,14 +115,14 @@ async fn mended(weightd: &Weightd, haproxy: &Haproxy) -> anyhow::Result<Duration
 async fn weightctl(environment: &[(&str, String)], code: i32, words: &[&str]) -> anyhow::Result<()> {
     let environment: Vec<_> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let output = weightd::weightctl(&environment, &["get", "app"]).await?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.code() == Some(code), "{} instead of {code}: {said}", output.status);
-    ensure!(words.iter().all(|word| said.contains(word)), "not {words:?}: {said}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.code() == Some(code), "{} instead of {code}: {stderr}", output.status);
+    ensure!(words.iter().all(|word| stderr.contains(word)), "not {words:?}: {stderr}");
     Ok(())
 }
 
 #[tokio::test]
-async fn both_programs_speak_mutual_tls() -> anyhow::Result<()> {
+async fn both_programs_use_mutual_tls() -> anyhow::Result<()> {
     let (consul, haproxy) = servers().await?;
     let files = Files::of(&consul)?;
     let weightd = files.weightd(&consul, &haproxy).start().await?;
@@ -135,7 +135,7 @@ async fn both_programs_speak_mutual_tls() -> anyhow::Result<()> {
         weightd.status().await?["instances"][0]["consul"]["address"].as_str().is_some_and(|a| a.starts_with("https"))
     );
     weightctl(&files.environment(&consul), 0, &[]).await?;
-    // The same, said as Consul's own programs are told it.
+    // The same settings in the variables of the Consul CLI.
     let mut environment = files.environment(&consul);
     environment[0].1 = consul.https_address().trim_start_matches("https://").to_owned();
     environment.push(("CONSUL_HTTP_SSL", "true".to_owned()));
@@ -143,7 +143,7 @@ async fn both_programs_speak_mutual_tls() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn the_name_of_the_certificate_may_be_another_than_the_address() -> anyhow::Result<()> {
+async fn the_name_in_the_certificate_may_differ_from_the_address() -> anyhow::Result<()> {
     let (consul, haproxy) = servers().await?;
     let files = Files::of(&consul)?;
     consul.set_certificate(&consul.ca().issue(&Leaf::with(&["server.dc1.consul"]))?)?;
@@ -165,36 +165,36 @@ async fn the_name_of_the_certificate_may_be_another_than_the_address() -> anyhow
 }
 
 #[tokio::test]
-async fn only_the_ca_that_is_given_is_trusted() -> anyhow::Result<()> {
+async fn only_the_configured_ca_is_trusted() -> anyhow::Result<()> {
     let (consul, haproxy) = servers().await?;
     let files = Files::of(&consul)?;
-    // Of the same name, so that only the signature tells.
+    // A CA with the same name, so that only the signature differs.
     let other = Authority::new("Consul's CA")?;
     fs::write(files.path("ca.pem"), other.pem())?;
     let weightd = files.weightd(&consul, &haproxy).start().await?;
     broken(&weightd, &haproxy, "not signed by a trusted CA", "CONSUL_CACERT").await?;
     weightctl(&files.environment(&consul), 6, &["not signed by a trusted CA", "hint:"]).await?;
-    // That of the machine is not trusted either, nor is a missing file a reason to.
+    // The machine's CAs are not trusted either, and a missing file does not change that.
     fs::remove_file(files.path("ca.pem"))?;
     broken(&weightd, &haproxy, "failed to read", "ca_file").await?;
     weightctl(&files.environment(&consul), 1, &["failed to read", "ca.pem", "hint:"]).await?;
     fs::write(files.path("ca.pem"), consul.ca().pem())?;
-    println!("wrong CA: recovered {:?} after the file was mended", mended(&weightd, &haproxy).await?);
+    println!("wrong CA: recovered {:?} after the file was corrected", recovered(&weightd, &haproxy).await?);
     Ok(())
 }
 
 #[tokio::test]
-async fn without_a_ca_those_of_the_machine_are_trusted_and_no_other() -> anyhow::Result<()> {
+async fn without_a_configured_ca_only_the_cas_of_the_machine_are_trusted() -> anyhow::Result<()> {
     let (consul, haproxy) = servers().await?;
     let files = Files::of(&consul)?;
     let keys =
         [("client_cert", "cert.pem"), ("client_key", "key.pem")].map(|(key, name)| (key, files.text(name).into()));
-    // Where a machine's CAs lie is for this variable to say.
+    // This variable sets the location of the machine's CAs.
     fs::write(files.path("machine.pem"), Authority::new("another")?.pem())?;
     let weightd = with_tls(&consul, &haproxy, keys).env("SSL_CERT_FILE", &files.text("machine.pem")).start().await?;
     broken(&weightd, &haproxy, "not signed by a trusted CA", "ca_file").await?;
     fs::write(files.path("machine.pem"), consul.ca().pem())?;
-    mended(&weightd, &haproxy).await.map(drop)
+    recovered(&weightd, &haproxy).await.map(drop)
 }
 
 #[tokio::test]
@@ -213,13 +213,13 @@ async fn an_expired_certificate_is_refused_until_consul_has_a_new_one() -> anyho
     put(&consul, "app", 100, 0).await?;
     broken(&weightd, &haproxy, "Consul's certificate has expired", "renew Consul's certificate").await?;
     weightctl(&files.environment(&consul), 6, &["Consul's certificate has expired", "hint: renew"]).await?;
-    // What was accepted is enforced all the same.
+    // The last accepted weights are enforced anyway.
     haproxy.set_weight_by_hand("app", "blue", 50).await?;
     haproxy.reload_again().await?;
     becomes(&haproxy, "app", 0, 100).await?;
     is(&haproxy, "app", 0, 100).await?;
     consul.set_certificate(&consul.ca().issue(&Leaf::default())?)?;
-    println!("expired: recovered {:?} after Consul was reloaded", mended(&weightd, &haproxy).await?);
+    println!("expired: recovered {:?} after Consul was reloaded", recovered(&weightd, &haproxy).await?);
     Ok(())
 }
 
@@ -235,12 +235,12 @@ async fn a_certificate_for_another_name_is_refused() -> anyhow::Result<()> {
     let weightd = files.weightd(&consul, &haproxy).start().await?;
     broken(&weightd, &haproxy, "Consul's certificate is for another name", "server_name").await?;
     consul.set_certificate(&consul.ca().issue(&Leaf::default())?)?;
-    println!("wrong name: recovered {:?} after Consul was reloaded", mended(&weightd, &haproxy).await?);
+    println!("wrong name: recovered {:?} after Consul was reloaded", recovered(&weightd, &haproxy).await?);
     Ok(())
 }
 
 #[tokio::test]
-async fn a_client_certificate_that_consul_refuses_is_named_until_it_is_renewed() -> anyhow::Result<()> {
+async fn a_client_certificate_that_consul_rejects_is_reported_until_it_is_renewed() -> anyhow::Result<()> {
     let (consul, haproxy) = servers().await?;
     let files = Files::of(&consul)?;
     files.write_identity(&Authority::new("another")?, &Leaf::with(&["lb1"]))?;
@@ -251,17 +251,17 @@ async fn a_client_certificate_that_consul_refuses_is_named_until_it_is_renewed()
     weightctl(&files.environment(&consul), 6, &["Consul rejected the client certificate", "hint:"]).await?;
     stays(&haproxy, "app", 0, 100).await?;
     files.write_identity(consul.ca(), &Leaf::with(&["lb1"]))?;
-    println!("client certificate: recovered {:?} after the files were mended", mended(&weightd, &haproxy).await?);
+    println!("client certificate: recovered {:?} after the files were corrected", recovered(&weightd, &haproxy).await?);
     Ok(())
 }
 
 #[tokio::test]
-async fn a_missing_client_certificate_is_named() -> anyhow::Result<()> {
+async fn a_missing_client_certificate_is_reported() -> anyhow::Result<()> {
     let (consul, haproxy) = servers().await?;
     let files = Files::of(&consul)?;
     let mut weightd = with_tls(&consul, &haproxy, [("ca_file", files.text("ca.pem").into())]).start().await?;
     broken(&weightd, &haproxy, "Consul requires a client certificate, and none", "client_cert").await?;
-    // In whatever order the connection breaks.
+    // The error depends on the moment at which the connection breaks.
     for _ in 0..20 {
         let words = ["Consul requires a client certificate, and none", "CONSUL_CLIENT_CERT"];
         weightctl(&files.environment(&consul)[..2], 6, &words).await?;
@@ -271,12 +271,12 @@ async fn a_missing_client_certificate_is_named() -> anyhow::Result<()> {
     let text = fs::read_to_string(config)?.replace("[consul.tls]\n", &format!("[consul.tls]\n{}", identity.concat()));
     weightd.write(&text)?;
     weightd.program().signal(Signal::HUP)?;
-    println!("missing client certificate: recovered {:?} after SIGHUP", mended(&weightd, &haproxy).await?);
+    println!("missing client certificate: recovered {:?} after SIGHUP", recovered(&weightd, &haproxy).await?);
     Ok(())
 }
 
 #[tokio::test]
-async fn what_is_not_verified_is_warned_of() -> anyhow::Result<()> {
+async fn disabled_verification_is_warned_about() -> anyhow::Result<()> {
     let (consul, haproxy) = servers().await?;
     let files = Files::of(&consul)?;
     consul.set_certificate(&Authority::new("another")?.issue(&Leaf::with(&["other.example"]).expired())?)?;
@@ -293,7 +293,7 @@ async fn what_is_not_verified_is_warned_of() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn a_port_without_tls_is_named_and_nothing_is_sent_in_the_clear() -> anyhow::Result<()> {
+async fn a_port_without_tls_is_reported_and_no_token_is_sent_in_clear_text() -> anyhow::Result<()> {
     let (consul, haproxy) = servers().await?;
     let files = Files::of(&consul)?;
     let address = consul.address().replace("http://", "https://");

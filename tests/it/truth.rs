@@ -1,4 +1,4 @@
-//! Status says only what was read, and how long ago that was.
+//! Status shows only data that weightd has read, with its age.
 
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
@@ -8,7 +8,7 @@ use crate::{
     harness::{Consul, Haproxy, Weightd, config, eventually, haproxy::version, weightd, weightd::Settings},
 };
 
-/// How `weightctl status --local` ends, and what it prints.
+/// The exit code and the output of `weightctl status --local`.
 async fn status(weightd: &Weightd) -> anyhow::Result<(Option<i32>, String)> {
     let output = weightd::weightctl(&[], &["status", "--local", "--api", &weightd.address()]).await?;
     Ok((output.status.code(), String::from_utf8(output.stdout)? + &String::from_utf8(output.stderr)?))
@@ -45,7 +45,7 @@ async fn a_backend_that_was_never_read_is_unknown() -> anyhow::Result<()> {
     weightd.stop().await?;
     haproxy.stop().await?;
     consul.kill().await?;
-    // What is known is what is on disk: nothing was read of this HAProxy.
+    // Only the state on disk is known: weightd has not read this HAProxy.
     weightd.start_again().await?;
     consul_is(&weightd, "held", Some("unreachable")).await?;
     haproxy_is(&weightd, 0, "down", Some("refused")).await?;
@@ -57,25 +57,25 @@ async fn a_backend_that_was_never_read_is_unknown() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn a_weight_that_is_shown_was_read_a_moment_ago() -> anyhow::Result<()> {
+async fn a_shown_weight_was_read_a_moment_ago() -> anyhow::Result<()> {
     let (consul, haproxy) = servers(&backend("app", 100, 0)).await?;
     put(&consul, "app", 70, 30).await?;
-    // Paused, so that what a person sets stays.
+    // Paused, so that a weight set by hand stays.
     let weightd = Weightd::start(&consul, &haproxy).await?;
     converged(&weightd).await?;
     let socket = weightd.dir().join("run/weightd.sock");
     let pause = ["pause", "--local", "--for", "1m", "--socket", &socket.display().to_string()];
-    ensure!(weightd::weightctl(&[], &pause).await?.status.success(), "it cannot be paused");
+    ensure!(weightd::weightctl(&[], &pause).await?.status.success(), "cannot pause the backend");
     for weight in [5, 6, 7] {
         haproxy.set_weight_by_hand("app", "green", weight).await?;
-        // weightd reads for the question, unless it did within the last second.
+        // weightd reads for each status, unless it did so within the last second.
         tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
         let app = weightd.backend("app").await?;
         let age = app["observed_age_seconds"].as_f64().context("no age")?;
         assert!(age <= 1.5, "{app}");
         assert_eq!(server(&weightd, "app", "green").await?["observed"], weight, "{app}");
     }
-    // A HAProxy that hangs: the answer comes all the same, and says how old it is.
+    // With a hanging HAProxy, the status is returned anyway, with the age of its data.
     let paused = haproxy.pause().await?;
     eventually(SOON, "the age is shown", async || {
         let (code, shown) = status(&weightd).await?;
@@ -88,18 +88,18 @@ async fn a_weight_that_is_shown_was_read_a_moment_ago() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn a_server_that_is_deleted_shows_no_weight_any_more() -> anyhow::Result<()> {
+async fn a_deleted_server_shows_no_weight() -> anyhow::Result<()> {
     let (consul, haproxy) = servers(&backend("app", 100, 0)).await?;
     put(&consul, "app", 70, 30).await?;
     let weightd = Weightd::start(&consul, &haproxy).await?;
     converged(&weightd).await?;
     assert_eq!(server(&weightd, "app", "green").await?["observed"], 30);
     if version()? < (2, 5) {
-        // No server can be deleted at runtime.
+        // This version of HAProxy cannot delete a server at runtime.
         return Ok(());
     }
     delete(&haproxy, "app", "green").await?;
-    eventually(std::time::Duration::from_secs(4), "it is gone from status", async || {
+    eventually(std::time::Duration::from_secs(4), "status does not contain the server", async || {
         let green = server(&weightd, "app", "green").await?;
         ensure!(green["observed"].is_null() && green["desired"] == 30, "{green}");
         Ok(())
@@ -111,7 +111,7 @@ async fn a_server_that_is_deleted_shows_no_weight_any_more() -> anyhow::Result<(
 /// Deletes a server at runtime.
 pub(crate) async fn delete(haproxy: &Haproxy, backend: &str, server: &str) -> anyhow::Result<()> {
     haproxy.command(&format!("set server {backend}/{server} state maint")).await?;
-    eventually(SOON, "it is deleted", async || {
+    eventually(SOON, "the server is deleted", async || {
         let answer = haproxy.command(&format!("del server {backend}/{server}")).await?;
         ensure!(answer.contains("deleted"), "{answer}");
         Ok(())
@@ -120,7 +120,7 @@ pub(crate) async fn delete(haproxy: &Haproxy, backend: &str, server: &str) -> an
 }
 
 #[tokio::test]
-async fn shares_count_who_serves() -> anyhow::Result<()> {
+async fn shares_count_only_serving_servers() -> anyhow::Result<()> {
     let body = config::backend("app", &["balance roundrobin"], &[("blue", 9, 1), ("green", 9, 1)], "")
         + "    server spare1 127.0.0.1:9 weight 1 backup\n    server spare2 127.0.0.1:9 weight 1 backup\n";
     let (consul, haproxy) = servers(&body).await?;
@@ -137,7 +137,7 @@ async fn shares_count_who_serves() -> anyhow::Result<()> {
     assert!(backup["detail"].as_str().is_some_and(|detail| detail.contains("spare1, spare2")), "{backup}");
     let (_, shown) = status(&weightd).await?;
     assert!(shown.contains("50%") && shown.contains("backup server") && !shown.contains("25%"), "{shown}");
-    // Also where a change is shown before anybody is asked, and where it is imported.
+    // Also in the preview of a change, and in an import.
     let (consul_at, api) = (consul.address(), weightd.address());
     let environment = [("CONSUL_HTTP_ADDR", consul_at.as_str()), ("WEIGHTD_API", api.as_str())];
     let address = haproxy.address();
@@ -151,11 +151,11 @@ async fn shares_count_who_serves() -> anyhow::Result<()> {
         assert!(shown.contains("50%") && shown.contains("0%") && !shown.contains("25%"), "{arguments:?}: {shown}");
         assert!(shown.contains("spare1, spare2: a backup server gets no traffic"), "{arguments:?}: {shown}");
     }
-    // Without active servers the first backup serves; HAProxy does not say whether the others do too.
+    // Without active servers, the first backup server serves. HAProxy does not report whether the others serve too.
     for server in ["blue", "green"] {
         haproxy.command(&format!("set server app/{server} state maint")).await?;
     }
-    eventually(SOON, "the backups serve", async || {
+    eventually(SOON, "the backup servers serve", async || {
         let shares = shares().await?;
         ensure!(shares[..2] == [None, None] && shares[2..].iter().all(Option::is_some), "{shares:?}");
         Ok(())
@@ -175,7 +175,7 @@ async fn a_server_in_slowstart_has_no_exact_share() -> anyhow::Result<()> {
     let weightd = Weightd::start(&consul, &haproxy).await?;
     converged(&weightd).await?;
     assert_eq!(weightd.backend("app").await?["shares_exact"], true);
-    // Back from maintenance it starts slowly.
+    // After maintenance, the server starts slowly.
     haproxy.command("set server app/green state maint").await?;
     haproxy.command("set server app/green state ready").await?;
     let slow = reason(&weightd, "app", "slowstart").await?;
@@ -194,8 +194,8 @@ async fn while_consul_does_not_answer_status_ends_with_3() -> anyhow::Result<()>
     converged(&weightd).await?;
     assert_eq!(status(&weightd).await?.0, Some(0));
     let hangs = consul.pause()?;
-    // Not yet held, but no proof either that nothing else was written.
-    eventually(SOON, "it is not called converged", async || {
+    // weightd does not report `held` yet, but there is no proof that Consul has no newer content.
+    eventually(SOON, "it is not reported as converged", async || {
         let (code, shown) = status(&weightd).await?;
         ensure!(code == Some(3), "{shown}");
         Ok(())
@@ -204,7 +204,7 @@ async fn while_consul_does_not_answer_status_ends_with_3() -> anyhow::Result<()>
     consul_is(&weightd, "held", Some("overdue")).await?;
     let (code, shown) = status(&weightd).await?;
     assert_eq!(code, Some(3));
-    assert!(shown.contains("held") && shown.contains("what Consul said last"), "{shown}");
+    assert!(shown.contains("held") && shown.contains("Consul's last answer"), "{shown}");
     drop(hangs);
     eventually(SOON, "Consul is back", async || {
         let (code, shown) = status(&weightd).await?;
@@ -215,7 +215,7 @@ async fn while_consul_does_not_answer_status_ends_with_3() -> anyhow::Result<()>
 }
 
 #[tokio::test]
-async fn ready_names_the_haproxy_that_is_not() -> anyhow::Result<()> {
+async fn ready_names_the_haproxy_that_is_not_ready() -> anyhow::Result<()> {
     let (consul, alive) = servers(&backend("app", 100, 0)).await?;
     let mut dead = Haproxy::start(&backend("app", 100, 0)).await?;
     put(&consul, "app", 70, 30).await?;
@@ -223,7 +223,7 @@ async fn ready_names_the_haproxy_that_is_not() -> anyhow::Result<()> {
     becomes(&dead, "app", 70, 30).await?;
     eventually(SOON, "both are ready", async || weightd.get("/ready").await).await?;
     dead.stop().await?;
-    eventually(SOON, "it says which one is not", async || {
+    eventually(SOON, "/ready names the HAProxy that is not ready", async || {
         let answer = reqwest_text(&format!("{}/ready", weightd.address())).await?;
         ensure!(answer.contains("edge2: ") && !answer.contains("haproxy: "), "{answer}");
         Ok(())
@@ -236,7 +236,7 @@ async fn reqwest_text(url: &str) -> anyhow::Result<String> {
 }
 
 #[tokio::test]
-async fn builds_are_told_apart_and_a_shared_link_is_counted_once() -> anyhow::Result<()> {
+async fn builds_are_distinguishable_and_a_shared_connection_is_counted_once() -> anyhow::Result<()> {
     let (consul, first) = servers(&backend("app", 100, 0)).await?;
     let second = Haproxy::start(&backend("app", 100, 0)).await?;
     put(&consul, "app", 70, 30).await?;
@@ -247,7 +247,7 @@ async fn builds_are_told_apart_and_a_shared_link_is_counted_once() -> anyhow::Re
         status["version"].as_str().and_then(|v| v.split_once(" (")).map(|(_, rest)| rest.trim_end_matches(')'));
     let metrics = weightd.metrics().await?;
     let build = metrics.lines().find(|line| line.starts_with("weightd_build_info")).context("no build_info")?;
-    // Built outside a checkout, there is none.
+    // Built outside a checkout, the program has no commit.
     assert!(build.contains(&format!("commit=\"{}\"", commit.unwrap_or_default())), "{build}: {status}");
     let requests = metrics.lines().filter(|line| line.starts_with("weightd_consul_requests_total")).count();
     assert_eq!(requests, 1, "one watch, two HAProxy instances: {metrics}");
@@ -262,7 +262,7 @@ async fn metric_of_consul(weightd: &Weightd) -> anyhow::Result<u64> {
 }
 
 #[tokio::test]
-async fn what_consul_hides_or_loses_is_not_converged_for_metrics_either() -> anyhow::Result<()> {
+async fn hidden_or_deleted_documents_are_not_converged_in_the_metrics() -> anyhow::Result<()> {
     let (consul, haproxy): (Consul, Haproxy) = servers(&backend("app", 100, 0)).await?;
     put(&consul, "app", 70, 30).await?;
     let weightd = Weightd::start(&consul, &haproxy).await?;

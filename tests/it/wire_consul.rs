@@ -1,4 +1,4 @@
-//! The watch of Consul, against answers that a real Consul cannot be made to give; time passes only as told.
+//! The watch of Consul with answers that a real Consul does not return on demand. The test controls the clock.
 
 use std::{
     collections::BTreeMap,
@@ -33,22 +33,22 @@ pub mod pace;
 pub mod refused;
 pub mod who;
 
-/// The prefix that is watched.
+/// The watched prefix.
 pub const PREFIX: &str = "weightd/weights/";
-/// What a query waits at most.
+/// The maximum wait of a query.
 const WAIT: Duration = Duration::from_secs(55);
-/// A moment, for what is to happen soon.
+/// A short time, for an effect that comes soon.
 const STEP: Duration = Duration::from_millis(10);
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A watch of a fake Consul, in frozen time.
+/// A watch of a fake Consul with a stopped clock.
 struct Following {
     consul: FakeConsul,
     frozen: Frozen,
     clock: Clock,
     link: watch::Receiver<Link>,
-    /// What was published of `app/green`, in order; none where Consul had no `app`.
+    /// The published weights of `app/green`, in order; none if Consul had no `app`.
     published: Arc<Mutex<Vec<Option<u16>>>>,
     tasks: [JoinHandle<()>; 2],
 }
@@ -60,7 +60,7 @@ impl Drop for Following {
 }
 
 impl Following {
-    /// Follows a Consul that says that green weighs `green`, and nothing where that is none.
+    /// Follows a Consul with this weight of green, or without a document.
     async fn start(green: Option<u16>) -> anyhow::Result<Self> {
         Self::start_with(green, |settings| settings).await
     }
@@ -94,14 +94,14 @@ impl Following {
         Ok(following)
     }
 
-    /// Consul is told that green weighs this. It may be published at once, and then Consul is asked again.
+    /// Writes this weight of green. The watch may publish it at once, and then queries Consul again.
     async fn put(&self, green: u16) {
         self.consul.put("weightd/weights/app", &document(green));
         self.frozen.settle().await;
         self.ask_again().await;
     }
 
-    /// After an answer there is a short pause before the next question.
+    /// After an answer, the watch pauses briefly before its next query.
     async fn ask_again(&self) {
         self.frozen.pass(STEP / 2, STEP / 2).await;
     }
@@ -110,12 +110,12 @@ impl Following {
         self.frozen.pass(time, STEP).await;
     }
 
-    /// Lets time pass until there is no usable answer.
+    /// Advances the clock until there is no usable answer.
     async fn until_held(&self) {
         self.until("it is held", || self.held().is_some()).await;
     }
 
-    /// Lets time pass until so many requests were sent.
+    /// Advances the clock until this number of requests was sent.
     async fn until_requests(&self, count: usize) {
         self.until("more requests", || self.requests().len() >= count).await;
     }
@@ -130,7 +130,7 @@ impl Following {
         panic!("not within 50 s: {what}");
     }
 
-    /// What was published so far.
+    /// All published weights.
     #[track_caller]
     fn expect_published(&self, expected: &[u16]) {
         let published = self.published.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -145,13 +145,13 @@ impl Following {
         self.link.borrow().errors.clone()
     }
 
-    /// Why there is no usable answer.
+    /// The reason why there is no usable answer.
     fn held(&self) -> Option<&'static str> {
         self.link.borrow().held(self.clock.now()).map(|held| held.reason)
     }
 }
 
-/// A document that gives green this weight.
+/// A document with this weight of green.
 pub fn document(green: u16) -> String {
     format!(r#"{{"weights":{{"blue":100,"green":{green}}}}}"#)
 }
@@ -166,7 +166,7 @@ fn green_of(state: &DesiredState) -> Option<u16> {
     }
 }
 
-/// The answer of a Consul that says that green weighs this.
+/// The answer of a Consul with this weight of green.
 fn answer(index: u64, green: u16) -> Answer {
     use base64::{Engine as _, engine::general_purpose::STANDARD};
     let value = STANDARD.encode(document(green));
@@ -176,7 +176,7 @@ fn answer(index: u64, green: u16) -> Answer {
     Answer { status: 200, index, body }
 }
 
-/// Every answer that must not be used, and the word that status has for it. Where `target` is: whom the redirect names.
+/// Every answer that must not be used, with its reason code in status. `target` is the address in the redirect.
 pub fn faults(target: &str) -> Vec<(Fault, &'static str)> {
     const ENTRY: &str =
         r#"[{"LockIndex":0,"Key":"weightd/weights/app","Flags":0,"Value":"e%","CreateIndex":1,"ModifyIndex":9}]"#;
@@ -212,7 +212,7 @@ pub fn faults(target: &str) -> Vec<(Fault, &'static str)> {
     faults
 }
 
-/// Replaces a token file as a careful program does.
+/// Replaces a token file atomically.
 fn rotate(path: &Path, token: &str) -> anyhow::Result<()> {
     let new = path.with_extension("new");
     std::fs::write(&new, token)?;

@@ -1,4 +1,4 @@
-//! The reconcile task, against a runtime API that answers what a real HAProxy does not.
+//! The reconcile task with a fake runtime API: its answers do not occur with a real HAProxy.
 
 use std::{sync::Arc, time::Duration};
 
@@ -32,10 +32,10 @@ mod process;
 mod sets;
 
 const SOON: Duration = Duration::from_secs(5);
-/// Long enough for several polls, resyncs and attempts.
+/// Long enough for several polls, resyncs and retries.
 const A_WHILE: Duration = Duration::from_millis(400);
 
-/// A task at work on a fake HAProxy, told by the test what Consul says.
+/// A running task with a fake HAProxy. The test supplies Consul's data.
 struct Rig {
     haproxy: FakeHaproxy,
     instance: Arc<Instance>,
@@ -54,7 +54,7 @@ impl Drop for Rig {
 }
 
 impl Rig {
-    /// Starts it. Nothing is desired yet.
+    /// Starts the task without desired weights.
     fn start(model: Model) -> anyhow::Result<Self> {
         let haproxy = FakeHaproxy::start(model)?;
         let (feed, receiver) = watch::channel(Feed::default());
@@ -85,7 +85,7 @@ impl Rig {
         Ok(Self { haproxy, instance, feed, clock, decoder: Decoder::new("w/"), index: 1, task, stop })
     }
 
-    /// Consul says this and nothing else.
+    /// Sets the desired weights: only these.
     fn desire(&mut self, documents: &[(&str, &str)]) -> anyhow::Result<()> {
         self.index += 1;
         let entries: Vec<_> = documents
@@ -109,7 +109,7 @@ impl Rig {
         self.session(|session| session.down.is_none() && session.converged())
     }
 
-    /// Why HAProxy cannot be used.
+    /// The reason why HAProxy cannot be used.
     fn down(&self) -> Option<&'static str> {
         self.session(|session| session.down.as_ref().map(|down| down.reason))
     }
@@ -124,11 +124,11 @@ impl Rig {
         self.session(of).unwrap_or_default()
     }
 
-    /// Waits until it is known that what HAProxy says about the backend cannot be read, and why.
+    /// Waits until the backend is reported as unreadable, with this detail.
     async fn until_unreadable(&self, backend: &str) -> anyhow::Result<String> {
-        eventually(SOON, "it is known that it cannot be read", async || {
+        eventually(SOON, "status reports that the backend is unreadable", async || {
             let found = self.reasons_of(backend).into_iter().find(|reason| reason.reason == "unreadable");
-            found.map(|reason| reason.detail).context("not known")
+            found.map(|reason| reason.detail).context("not reported")
         })
         .await
     }
@@ -143,23 +143,23 @@ impl Rig {
         .await
     }
 
-    /// Waits until the fake has these weights, and it is known.
+    /// Waits until the fake has these weights, and the status shows it.
     async fn until_weights(&self, backend: &str, expected: &[u16]) -> anyhow::Result<()> {
         eventually(SOON, "the weights are in force", async || {
             let weights = self.haproxy.model(|m| m.weights(backend));
             ensure!(weights == expected, "{weights:?}, reasons {:?}, down {:?}", self.reasons(backend), self.down());
-            ensure!(self.converged(), "not known to be converged");
+            ensure!(self.converged(), "not reported as converged");
             Ok(())
         })
         .await
     }
 
-    /// The fake keeps these weights for a while, and it is never said to be converged.
+    /// Expects that the fake keeps these weights for a while, and that the backend is never converged.
     async fn never_converges(&self, backend: &str, weights: &[u16]) -> anyhow::Result<()> {
-        always(A_WHILE, "nothing takes", async || {
+        always(A_WHILE, "no set has an effect", async || {
             let now = self.haproxy.model(|m| m.weights(backend));
             ensure!(now == weights, "{now:?}");
-            ensure!(!self.converged(), "it says that it has converged");
+            ensure!(!self.converged(), "reported as converged");
             Ok(())
         })
         .await
@@ -167,7 +167,7 @@ impl Rig {
 
     /// Waits until HAProxy cannot be used for this reason.
     async fn until_down(&self, reason: &str) -> anyhow::Result<()> {
-        eventually(SOON, "it is known that HAProxy cannot be used", async || {
+        eventually(SOON, "status reports that HAProxy cannot be used", async || {
             ensure!(self.down() == Some(reason), "{:?}", self.down());
             Ok(())
         })
@@ -182,16 +182,16 @@ impl Rig {
         .await
     }
 
-    /// Waits until the fake has been asked this.
+    /// Waits until the fake has received this command.
     async fn until_heard(&self, text: &str) -> anyhow::Result<()> {
-        eventually(SOON, "it was asked", async || {
-            ensure!(self.haproxy.model(|m| m.heard(text)), "{:?}", self.haproxy.model(|m| m.lines.clone()));
+        eventually(SOON, "HAProxy received the command", async || {
+            ensure!(self.haproxy.model(|m| m.received(text)), "{:?}", self.haproxy.model(|m| m.lines.clone()));
             Ok(())
         })
         .await
     }
 
-    /// Ends it, and fails if it said anything that it must never say.
+    /// Ends the task. Fails if it sent a line that a correct client never sends.
     async fn end(mut self) -> anyhow::Result<()> {
         self.stop.cancel();
         (&mut self.task).await?;
@@ -200,7 +200,7 @@ impl Rig {
     }
 }
 
-/// A document of these weights.
+/// A document with these weights.
 fn weights(weights: &[(&str, u16)]) -> String {
     let weights: Vec<_> = weights.iter().map(|(server, weight)| format!(r#""{server}":{weight}"#)).collect();
     format!(r#"{{"weights":{{{}}}}}"#, weights.join(","))

@@ -1,4 +1,4 @@
-//! weightctl says "written" only for what it has read back.
+//! weightctl reports "written" only for content that it has read back.
 
 use std::process::Output;
 
@@ -14,28 +14,28 @@ use crate::{
     },
 };
 
-/// What a command ended with, and what it said.
+/// The exit code and the output of a command.
 async fn run(gate: &Gate, arguments: &[&str]) -> anyhow::Result<(i32, String)> {
     let output: Output = weightd::weightctl(&[("CONSUL_HTTP_ADDR", &gate.address())], arguments).await?;
-    let said = String::from_utf8(output.stdout)? + &String::from_utf8(output.stderr)?;
-    Ok((output.status.code().unwrap_or(-1), said))
+    let text = String::from_utf8(output.stdout)? + &String::from_utf8(output.stderr)?;
+    Ok((output.status.code().unwrap_or(-1), text))
 }
 
-/// Whether it says that it was written.
-fn is_written(said: &str) -> bool {
-    said.lines().any(|line| line.starts_with("written: "))
+/// Whether the output reports a write.
+fn is_written(printed: &str) -> bool {
+    printed.lines().any(|line| line.starts_with("written: "))
 }
 
 async fn text(consul: &Consul, path: &str) -> anyhow::Result<String> {
     Ok(String::from_utf8(consul.get(&key(path)).await?.unwrap_or_default())?)
 }
 
-/// Bodies that are not what Consul answers to a write.
+/// Bodies that are not Consul's answers to a write.
 const BODIES: [&str; 8] =
     ["", "{}", "[]", "null", "<html>ok</html>", r#"{"Results":null,"Errors":[]}"#, "\"true\"", "1"];
 
 #[tokio::test]
-async fn an_answer_that_is_no_result_is_not_taken_for_one() -> anyhow::Result<()> {
+async fn an_invalid_answer_is_not_taken_for_a_result() -> anyhow::Result<()> {
     let consul = Consul::start().await?;
     let gate = Gate::open(&consul).await?;
     for (layout, keys) in [
@@ -48,26 +48,26 @@ async fn an_answer_that_is_no_result_is_not_taken_for_one() -> anyhow::Result<()
         }
         for (number, body) in BODIES.into_iter().enumerate() {
             let weight = 2 * number + 10;
-            // It was written, and the answer was lost: it is read back.
+            // The write succeeded, but its answer was lost: the read-back finds it.
             gate.rule(move |method, _| if method == Method::PUT { Passage::Answered(body) } else { Passage::Through });
-            let (code, said) = run(&gate, &["set", "app", &format!("blue={weight}"), "--yes"]).await?;
+            let (code, printed) = run(&gate, &["set", "app", &format!("blue={weight}"), "--yes"]).await?;
             ensure!(
-                code == 0 && said.contains(&format!("written: app blue={weight}")),
-                "{layout} {body:?}: {code} {said}"
+                code == 0 && printed.contains(&format!("written: app blue={weight}")),
+                "{layout} {body:?}: {code} {printed}"
             );
             let now = text(&consul, "app").await? + &text(&consul, "app/blue").await?;
             ensure!(now.contains(&weight.to_string()), "{layout} {body:?}: {now}");
 
-            // It was not written, whatever was answered.
+            // The write failed, although the answer reports success.
             gate.rule(move |method, _| if method == Method::PUT { Passage::Swallowed(body) } else { Passage::Through });
-            let (code, said) = run(&gate, &["set", "app", &format!("blue={}", weight + 1), "--yes"]).await?;
-            ensure!(code != 0 && !is_written(&said), "{layout} {body:?}: {code} {said}");
+            let (code, printed) = run(&gate, &["set", "app", &format!("blue={}", weight + 1), "--yes"]).await?;
+            ensure!(code != 0 && !is_written(&printed), "{layout} {body:?}: {code} {printed}");
         }
-        // Also what looks like success.
+        // Also with a body that looks like success.
         for body in ["true", r#"{"Results":[{"KV":{"Key":"x","ModifyIndex":1}}],"Errors":null}"#] {
             gate.rule(move |method, _| if method == Method::PUT { Passage::Swallowed(body) } else { Passage::Through });
-            let (code, said) = run(&gate, &["set", "app", "blue=200", "--yes"]).await?;
-            ensure!(code != 0 && !is_written(&said), "{layout} {body:?}: {code} {said}");
+            let (code, printed) = run(&gate, &["set", "app", "blue=200", "--yes"]).await?;
+            ensure!(code != 0 && !is_written(&printed), "{layout} {body:?}: {code} {printed}");
         }
         gate.rule(|_, _| Passage::Through);
     }
@@ -75,7 +75,7 @@ async fn an_answer_that_is_no_result_is_not_taken_for_one() -> anyhow::Result<()
 }
 
 #[tokio::test]
-async fn where_it_cannot_be_read_back_the_result_is_unknown() -> anyhow::Result<()> {
+async fn without_a_read_back_the_result_is_reported_as_unknown() -> anyhow::Result<()> {
     let consul = Consul::start().await?;
     let gate = Gate::open(&consul).await?;
     consul.put(&key("app"), r#"{"weights":{"blue":1,"green":0}}"#).await?;
@@ -84,14 +84,17 @@ async fn where_it_cannot_be_read_back_the_result_is_unknown() -> anyhow::Result<
         let after = written.fetch_or(method == Method::PUT, std::sync::atomic::Ordering::Relaxed);
         if method == Method::PUT || after { Passage::Answered("<html>") } else { Passage::Through }
     });
-    let (code, said) = run(&gate, &["set", "app", "blue=5", "--yes"]).await?;
-    ensure!(code != 0 && !is_written(&said), "{said}");
-    ensure!(said.contains("the result of the write is unknown") && said.contains("weightctl get app"), "{said}");
+    let (code, printed) = run(&gate, &["set", "app", "blue=5", "--yes"]).await?;
+    ensure!(code != 0 && !is_written(&printed), "{printed}");
+    ensure!(
+        printed.contains("the result of the write is unknown") && printed.contains("weightctl get app"),
+        "{printed}"
+    );
     Ok(())
 }
 
 #[tokio::test]
-async fn names_that_are_segments_of_a_path_and_weights_with_spaces_are_refused() -> anyhow::Result<()> {
+async fn names_that_are_path_segments_and_weights_with_spaces_are_refused() -> anyhow::Result<()> {
     let consul = Consul::start().await?;
     let gate = Gate::open(&consul).await?;
     consul.put(&key("app"), r#"{"weights":{"blue":1,"green":0}}"#).await?;
@@ -106,31 +109,31 @@ async fn names_that_are_segments_of_a_path_and_weights_with_spaces_are_refused()
         &["set", "app", "blue=5 ", "--yes"],
         &["set", "app", " blue=5", "--yes"],
     ] {
-        let (code, said) = run(&gate, arguments).await?;
-        ensure!(code == 2, "{arguments:?}: {code} {said}");
+        let (code, printed) = run(&gate, arguments).await?;
+        ensure!(code == 2, "{arguments:?}: {code} {printed}");
     }
-    ensure!(consul.index("weightd/").await? == before, "something was written");
+    ensure!(consul.index("weightd/").await? == before, "the key was changed");
     Ok(())
 }
 
 #[tokio::test]
-async fn a_reason_is_written_or_refused_and_never_dropped() -> anyhow::Result<()> {
+async fn a_reason_is_written_or_refused_but_never_dropped() -> anyhow::Result<()> {
     let consul = Consul::start().await?;
     let gate = Gate::open(&consul).await?;
     consul.put(&key("app"), r#"{"weights":{"blue":90,"green":10},"reason":"old"}"#).await?;
-    let (code, said) = run(&gate, &["set", "app", "blue=90", "--reason", "as agreed", "--yes"]).await?;
-    ensure!(code == 0 && said.contains("written: app"), "{said}");
+    let (code, printed) = run(&gate, &["set", "app", "blue=90", "--reason", "as agreed", "--yes"]).await?;
+    ensure!(code == 0 && printed.contains("written: app"), "{printed}");
     ensure!(text(&consul, "app").await?.contains(r#""reason":"as agreed""#), "{}", text(&consul, "app").await?);
     let before = consul.index("weightd/").await?;
-    let (code, said) = run(&gate, &["set", "app", "blue=90", "-m", "as agreed", "--yes"]).await?;
-    ensure!(code == 0 && said.contains("nothing to change"), "{said}");
-    let (code, said) = run(&gate, &["set", "app", "blue=90", "--yes"]).await?;
-    ensure!(code == 0 && said.contains("nothing to change"), "{said}");
-    ensure!(consul.index("weightd/").await? == before, "something was written");
-    // Leaves hold none.
+    let (code, printed) = run(&gate, &["set", "app", "blue=90", "-m", "as agreed", "--yes"]).await?;
+    ensure!(code == 0 && printed.contains("nothing to change"), "{printed}");
+    let (code, printed) = run(&gate, &["set", "app", "blue=90", "--yes"]).await?;
+    ensure!(code == 0 && printed.contains("nothing to change"), "{printed}");
+    ensure!(consul.index("weightd/").await? == before, "the key was changed");
+    // Leaves cannot hold a reason.
     consul.put(&key("leaves/blue"), "1").await?;
-    let (code, said) = run(&gate, &["set", "leaves", "blue=5", "--reason", "why", "--yes"]).await?;
-    ensure!(code == 7 && said.contains("--reason"), "{code} {said}");
+    let (code, printed) = run(&gate, &["set", "leaves", "blue=5", "--reason", "why", "--yes"]).await?;
+    ensure!(code == 7 && printed.contains("--reason"), "{code} {printed}");
     ensure!(text(&consul, "leaves/blue").await? == "1", "it was written");
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Hints that grant or configure something: the narrowest rule, and a command that works as printed.
+//! Hints that grant rights or configure something: the rule is the narrowest one, and the command works as printed.
 
 use std::fs;
 
@@ -6,13 +6,13 @@ use anyhow::{Context as _, ensure};
 use serde_json::Value;
 use tokio::process::Command;
 
-use super::{User, beside_weightd, told, with_acl};
+use super::{User, beside_weightd, expect_finding, with_acl};
 use crate::{
     common::{backend, becomes, put, servers},
     harness::{program, weightd::Settings},
 };
 
-/// The hint of a check, whatever its verdict.
+/// The hint of a check with any verdict.
 fn hint(report: &Value, check: &str) -> anyhow::Result<String> {
     let sections = report["sections"].as_array().context("no sections")?;
     let mut findings = sections.iter().filter_map(|section| section["findings"].as_array()).flatten();
@@ -33,8 +33,8 @@ async fn no_hint_grants_a_team_or_a_node_write_on_other_backends() -> anyhow::Re
         [("team", "ok", "may write app and no other"), ("node", "warn", "may write no backend below weightd/weights/")]
     {
         let token = consul.http().new_token(name).await?;
-        let report = User::of(&consul, Some(&token)).is_well_after("").await?;
-        told(&report, "write", verdict, detail)?;
+        let report = User::of(&consul, Some(&token)).passes_after("").await?;
+        expect_finding(&report, "write", verdict, detail)?;
         let text = report.to_string();
         ensure!(!text.contains(r#"key_prefix \"weightd/weights/\" { policy = \"write\""#), "{report:#}");
     }
@@ -47,9 +47,9 @@ async fn the_state_file_is_configured_by_one_command() -> anyhow::Result<()> {
     put(&consul, "app", 70, 30).await?;
     let (weightd, user) = beside_weightd(&consul, Settings::new(&consul, &haproxy)).await?;
     becomes(&haproxy, "app", 70, 30).await?;
-    let command = hint(&user.is_well_after("").await?, "state file")?;
+    let command = hint(&user.passes_after("").await?, "state file")?;
 
-    // The same command without root: no units, and the haproxy.cfg of this test.
+    // The same command without root: without units, and with the haproxy.cfg of this test.
     let cfg = haproxy.dir().join("copy.cfg");
     fs::write(
         &cfg,
@@ -60,8 +60,8 @@ async fn the_state_file_is_configured_by_one_command() -> anyhow::Result<()> {
     )?;
     let command = command.replace("sudo ", "").replace("systemctl", "true");
     let command = command.replace("/etc/haproxy/haproxy.cfg", &cfg.display().to_string());
-    let done = user.types(&command).await?;
-    ensure!(done.status.success(), "{command}: {done:?}");
+    let output = user.runs(&command).await?;
+    ensure!(output.status.success(), "{command}: {output:?}");
 
     let text = fs::read_to_string(&cfg)?;
     ensure!(
@@ -69,9 +69,9 @@ async fn the_state_file_is_configured_by_one_command() -> anyhow::Result<()> {
         "{text}"
     );
     let valid = Command::new(program::server("haproxy")?).arg("-c").arg("-f").arg(&cfg).output().await?;
-    let said = String::from_utf8_lossy(&valid.stderr);
-    // It has no listener, and its file exists once weightd was restarted.
-    ensure!(!said.contains("[ALERT]") && said.contains("Can't open global server state file"), "{valid:?}");
+    let stderr = String::from_utf8_lossy(&valid.stderr);
+    // HAProxy has no listener here, and weightd creates the file only after its restart.
+    ensure!(!stderr.contains("[ALERT]") && stderr.contains("Can't open global server state file"), "{valid:?}");
     let mut check = Command::new(program::binary("weightd")?);
     program::without_consul(&mut check);
     let checked = check.arg("--check").arg("--config").arg(weightd.dir().join("weightd.toml")).output().await?;

@@ -1,4 +1,4 @@
-//! What seccomp lets through with `systemd/weightd.service`, from the unit itself and from what systemd says of its sets.
+//! The seccomp filters of `systemd/weightd.service`, from the unit and from systemd's list of its sets.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,12 +13,12 @@ use crate::unit::{analyze, said, value, values};
 const EPERM: u32 = 1;
 const ENOSYS: u32 = 38;
 const EAFNOSUPPORT: u32 = 97;
-/// `PROT_EXEC`, and the same with `PROT_WRITE`.
+/// `PROT_EXEC`, alone and with `PROT_WRITE`.
 const EXEC: u64 = 4;
 const WRITE_AND_EXEC: u64 = 6;
 
-/// What seccomp lets through, as filters for `confine`: what the unit allows and nothing else, at the price of the
-/// process; and what it takes from single calls, which get the errors that they get with systemd.
+/// The filters for `confine`: one kills the process at a call that the unit does not allow; the others make single
+/// calls fail with the error that they have under systemd.
 pub(super) fn filters() -> anyhow::Result<Value> {
     let allowed = allowed_calls()?;
     let allowed: Vec<_> = allowed.iter().filter(|call| known(call)).map(|call| rule(call, &[])).collect();
@@ -35,9 +35,9 @@ pub(super) fn filters() -> anyhow::Result<Value> {
             rule("mprotect", &protection(EXEC)),
             rule("pkey_mprotect", &protection(EXEC)),
         ]),
-        // As with systemd: its flags cannot be looked at, and the C library then takes the older one.
+        // As under systemd: seccomp cannot read the flags of this call, and the C library then uses the older call.
         "3 namespaces": refused(ENOSYS, &[rule("clone3", &[])]),
-        // The last, since it takes away what applies them.
+        // The last filter, because it denies the call that installs filters.
         "4 calls": { "mismatch_action": "kill_process", "match_action": "allow", "filter": allowed },
     }))
 }
@@ -62,7 +62,7 @@ fn family(name: &str) -> anyhow::Result<u64> {
     }
 }
 
-/// Whether this processor has the call: systemd's sets name those of all processors.
+/// Whether this processor has the call. systemd's sets contain the calls of all processors.
 fn known(call: &str) -> bool {
     let one =
         json!({ "one": { "mismatch_action": "allow", "match_action": "kill_process", "filter": [rule(call, &[])] } });
@@ -70,7 +70,7 @@ fn known(call: &str) -> bool {
     seccompiler::compile_from_json(one.to_string().as_bytes(), arch).is_ok()
 }
 
-/// The calls that `SystemCallFilter=` allows, by what systemd says is in its sets.
+/// The calls that `SystemCallFilter=` allows, from systemd's list of its sets.
 fn allowed_calls() -> anyhow::Result<BTreeSet<String>> {
     let output = analyze(Path::new("/nonexistent"), &["syscall-filter", "--no-pager"])?;
     ensure!(output.status.success(), "{}", said(&output));

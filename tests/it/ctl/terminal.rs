@@ -1,4 +1,4 @@
-//! weightctl on a terminal, where it asks: `script` of util-linux lends it one.
+//! weightctl on a terminal, where it asks a question. `script` of util-linux provides the terminal.
 
 use std::{process::Stdio, time::Duration};
 
@@ -9,7 +9,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{KEY, Said, document, ends};
+use super::{KEY, Output, document, ends};
 use crate::harness::{Consul, PATIENCE, program};
 
 /// A weightctl that waits for an answer.
@@ -37,56 +37,56 @@ impl Asking {
         let keys = child.stdin.take().context("no keyboard")?;
         let screen = child.stdout.take().context("no screen")?;
         let mut asking = Self { child, keys, screen, seen: String::new() };
-        timeout(PATIENCE, asking.see(Some("[y/N]"))).await.context("it does not ask")??;
+        timeout(PATIENCE, asking.see(Some("[y/N]"))).await.context("weightctl does not ask")??;
         Ok(asking)
     }
 
-    /// Reads the screen until `words` stand there, or until the end.
+    /// Reads the screen until it contains `words`, or until the program ends.
     async fn see(&mut self, words: Option<&str>) -> anyhow::Result<()> {
         let mut piece = [0; 4096];
         while !words.is_some_and(|words| self.seen.contains(words)) {
             match self.screen.read(&mut piece).await? {
                 0 if words.is_none() => break,
-                0 => bail!("it ended: {}", self.seen),
+                0 => bail!("weightctl ended: {}", self.seen),
                 n => self.seen.push_str(&String::from_utf8_lossy(&piece[..n])),
             }
         }
         Ok(())
     }
 
-    /// Presses keys, and waits for the end.
-    async fn press(mut self, keys: &str) -> anyhow::Result<Said> {
+    /// Sends keys and waits for the end of the program.
+    async fn press(mut self, keys: &str) -> anyhow::Result<Output> {
         self.keys.write_all(keys.as_bytes()).await?;
         self.keys.flush().await?;
         timeout(PATIENCE, self.see(None)).await.with_context(|| format!("it does not end: {}", self.seen))??;
         let status = timeout(PATIENCE, self.child.wait()).await??;
-        Ok(Said { code: status.code().context("script was killed")?, out: self.seen, err: String::new() })
+        Ok(Output { code: status.code().context("script was killed")?, out: self.seen, err: String::new() })
     }
 }
 
 #[tokio::test]
-async fn only_yes_is_yes() -> anyhow::Result<()> {
+async fn only_y_or_yes_confirms() -> anyhow::Result<()> {
     let consul = Consul::start().await?;
     ends(&consul, 0, "set app1 blue=90 green=10 --yes --create").await?;
     let before = consul.index(KEY).await?;
     for (keys, code) in [("n\n", 1), ("\n", 1), ("yep\n", 1), ("\u{4}", 1), ("\u{3}", 130)] {
-        let said = Asking::start(&consul, "set app1 green=20").await?.press(keys).await?;
-        ensure!(said.code == code && said.out.contains("nothing was written"), "{keys:?}: {said:?}");
+        let output = Asking::start(&consul, "set app1 green=20").await?.press(keys).await?;
+        ensure!(output.code == code && output.out.contains("nothing was written"), "{keys:?}: {output:?}");
     }
     assert_eq!(consul.index(KEY).await?, before);
 
-    let said = Asking::start(&consul, "set app1 green=20").await?.press("y\n").await?;
-    assert_eq!(said.code, 0, "{said:?}");
-    assert!(said.out.contains("10 → 20"), "it shows the change: {said:?}");
-    // The question names the Consul that is written to.
+    let output = Asking::start(&consul, "set app1 green=20").await?.press("y\n").await?;
+    assert_eq!(output.code, 0, "{output:?}");
+    assert!(output.out.contains("10 → 20"), "it shows the change: {output:?}");
+    // The question names the address of Consul.
     let question = format!("Write to Consul at {}, datacenter dc1? [y/N]", consul.address());
-    assert!(said.out.contains(&question), "{question}: {said:?}");
+    assert!(output.out.contains(&question), "{question}: {output:?}");
     assert_eq!(document(&consul, KEY).await?["weights"]["green"], 20);
     Ok(())
 }
 
 #[tokio::test]
-async fn whoever_was_faster_wins() -> anyhow::Result<()> {
+async fn a_change_by_another_writer_during_the_question_prevents_the_write() -> anyhow::Result<()> {
     let consul = Consul::start().await?;
     consul.put("weightd/weights/leaves/blue", "1").await?;
     ends(&consul, 0, "set app1 blue=90 green=10 --yes --create").await?;
@@ -94,12 +94,13 @@ async fn whoever_was_faster_wins() -> anyhow::Result<()> {
 
     let asking = Asking::start(&consul, "set app1 green=20").await?;
     ends(&consul, 0, "set app1 green=30 --yes --by bob --reason faster").await?;
-    let said = asking.press("y\n").await?;
-    assert_eq!(said.code, 5, "{said:?}");
-    assert!(said.out.contains("blue=90 green=30, by bob") && said.out.contains("faster"), "{said:?}");
+    let output = asking.press("y\n").await?;
+    assert_eq!(output.code, 5, "{output:?}");
+    assert!(output.out.contains("blue=90 green=30, by bob") && output.out.contains("faster"), "{output:?}");
     assert_eq!(document(&consul, KEY).await?["weights"]["green"], 30);
 
-    // What it did not show must not come to be: a key that appeared, one that vanished, a leaf beside the changed one.
+    // weightctl writes only the change that it showed. Here a key appears, a key vanishes, and a leaf beside the
+    // changed one appears.
     let asking = Asking::start(&consul, "set new blue=1 --create").await?;
     consul.put("weightd/weights/new", r#"{"weights":{"blue":7}}"#).await?;
     assert_eq!(asking.press("y\n").await?.code, 5);
@@ -117,18 +118,18 @@ async fn whoever_was_faster_wins() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn a_consul_that_dies_at_the_question_is_unreachable() -> anyhow::Result<()> {
+async fn a_consul_that_stops_during_the_question_is_unreachable() -> anyhow::Result<()> {
     let mut consul = Consul::start().await?;
     ends(&consul, 0, "set app1 blue=90 green=10 --yes --create").await?;
     let asking = Asking::start(&consul, "set app1 green=20").await?;
     consul.kill().await?;
-    let said = timeout(Duration::from_secs(15), asking.press("y\n")).await??;
-    assert_eq!(said.code, 6, "{said:?}");
+    let output = timeout(Duration::from_secs(15), asking.press("y\n")).await??;
+    assert_eq!(output.code, 6, "{output:?}");
     Ok(())
 }
 
 #[tokio::test]
-async fn a_reader_that_has_seen_enough_is_no_failure() -> anyhow::Result<()> {
+async fn a_closed_stdout_is_no_failure() -> anyhow::Result<()> {
     let consul = Consul::start().await?;
     ends(&consul, 0, "set app1 blue=90 green=10 --yes --create").await?;
     let mut command = std::process::Command::new(program::binary("weightctl")?);

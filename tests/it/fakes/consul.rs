@@ -1,4 +1,4 @@
-//! A fake Consul KV with Consul's own blocking queries, and faults that a real one cannot be made to have.
+//! A fake Consul KV with blocking queries like Consul's, and with scripted faults.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -13,27 +13,27 @@ use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::Instant};
 
 use super::fault::Fault;
 
-/// What Consul has to say about a prefix.
+/// Consul's answer for a prefix.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
-    /// 200, or 404 where there is no key.
+    /// The status: 200, or 404 if there is no key.
     pub status: u16,
     /// `X-Consul-Index`.
     pub index: u64,
-    /// The keys as JSON; nothing where there are none.
+    /// The keys as JSON; empty if there are none.
     pub body: String,
 }
 
-/// A request as it came.
+/// A received request.
 #[derive(Debug, Clone)]
 pub struct Seen {
-    /// When.
+    /// The time of the request.
     pub at: Instant,
     /// Its path and query.
     pub uri: String,
     /// Its headers, with lower-case names.
     pub headers: BTreeMap<String, String>,
-    /// The index it waits beyond; 0 if it does not wait.
+    /// The index of a blocking query; 0 for a plain read.
     pub index: u64,
 }
 
@@ -43,22 +43,22 @@ type Kv = BTreeMap<String, (Vec<u8>, u64)>;
 #[derive(Default)]
 struct State {
     keys: Kv,
-    /// The index of the last write of all.
+    /// The index of the last write to any key.
     index: u64,
-    /// The index of the last deletion below any prefix: a tombstone that is never reaped.
+    /// The index of the last deletion: a tombstone that is never reaped.
     deleted: Vec<(String, u64)>,
     requests: Vec<Seen>,
-    /// The faults of the next requests, one each.
+    /// The faults of the next requests, one for each.
     next: VecDeque<Fault>,
-    /// The fault of all requests after those.
+    /// The fault of all later requests.
     standing: Option<Fault>,
-    /// What all blocked queries are answered.
+    /// The answer to all blocked queries.
     forced: Option<Answer>,
-    /// Requests that wait for their answer: blocked ones, plain ones.
+    /// Open requests: blocking queries and plain reads.
     open: [usize; 2],
-    /// The most of them at one time.
+    /// The maximum number of open requests at one time.
     most_open: [usize; 2],
-    /// Blocked queries whose client went away.
+    /// Blocking queries that their client cancelled.
     abandoned: usize,
 }
 
@@ -67,7 +67,7 @@ struct Inner {
     changed: watch::Sender<()>,
 }
 
-/// A Consul that can be made to misbehave.
+/// A fake Consul with scripted faults.
 pub struct FakeConsul {
     inner: Arc<Inner>,
     address: SocketAddr,
@@ -75,7 +75,7 @@ pub struct FakeConsul {
 }
 
 impl FakeConsul {
-    /// Starts it, without keys.
+    /// Starts the fake without keys.
     pub async fn start() -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
@@ -88,7 +88,7 @@ impl FakeConsul {
         Ok(Self { inner, address, server })
     }
 
-    /// Where it is.
+    /// The address.
     pub fn address(&self) -> String {
         format!("http://{}", self.address)
     }
@@ -117,46 +117,46 @@ impl FakeConsul {
         });
     }
 
-    /// What it would answer for this prefix now.
+    /// The present answer for this prefix.
     pub fn answer(&self, prefix: &str) -> Answer {
-        self.inner.lock().answer(&Asked::Below(prefix.to_owned()))
+        self.inner.lock().answer(&Subject::Below(prefix.to_owned()))
     }
 
-    /// Makes it what it was when it had nothing but this key, with this index. Blocked queries do not notice.
+    /// Replaces all data by this key with this index. Blocked queries are not woken.
     pub fn restore(&self, key: &str, value: &str, index: u64) {
         let mut state = self.inner.lock();
         state.keys = BTreeMap::from([(key.to_owned(), (value.as_bytes().to_vec(), index))]);
         (state.index, state.deleted) = (index, Vec::new());
     }
 
-    /// Lets all blocked queries end with this answer.
+    /// Answers all blocked queries with this answer.
     pub fn force(&self, answer: Answer) {
         self.change(|s| s.forced = Some(answer));
     }
 
-    /// The next requests have these faults, one each.
+    /// Sets the faults of the next requests, one for each.
     pub fn next(&self, faults: impl IntoIterator<Item = Fault>) {
         self.inner.lock().next.extend(faults);
     }
 
-    /// From now on all requests have this fault, or none. Blocked queries end with it too.
+    /// Sets the fault of all requests, or none. It also ends blocked queries.
     pub fn all(&self, fault: Option<Fault>) {
         self.change(|s| s.standing = fault);
     }
 
-    /// Every request so far.
+    /// All received requests.
     pub fn requests(&self) -> Vec<Seen> {
         self.inner.lock().requests.clone()
     }
 
-    /// How many queries are blocked now.
+    /// The number of blocked queries.
     pub fn blocked(&self) -> usize {
         self.inner.lock().open[0]
     }
 
-    /// Fails if more than one blocked query and one plain read were ever open at a time, or a blocked one was
-    /// given up by its client.
-    pub fn expect_no_slot_wasted(&self) {
+    /// Fails if more than one blocking query and one plain read were ever open at a time, or if the client cancelled a
+    /// blocking query.
+    pub fn expect_no_extra_requests(&self) {
         let state = self.inner.lock();
         assert!(state.most_open[0] <= 1 && state.most_open[1] <= 1, "open at a time: {:?}", state.most_open);
         assert_eq!(state.abandoned, 0, "blocked queries that their client gave up");
@@ -175,18 +175,18 @@ impl Inner {
     }
 }
 
-/// What a request is about.
+/// The subject of a request.
 #[derive(Debug, Clone)]
-enum Asked {
+enum Subject {
     /// One key.
     Key(String),
     /// All keys with this prefix.
     Below(String),
-    /// The names with this prefix up to the next slash.
+    /// The names with this prefix, up to the next slash.
     Names(String),
 }
 
-impl Asked {
+impl Subject {
     fn of(path: &str, query: &str) -> Self {
         let has = |wanted: &str| query.split('&').any(|pair| pair.split('=').next() == Some(wanted));
         match (has("keys"), has("recurse")) {
@@ -205,16 +205,16 @@ impl Asked {
 }
 
 impl State {
-    fn answer(&self, asked: &Asked) -> Answer {
-        let below: Vec<_> = self.keys.iter().filter(|(key, _)| asked.includes(key)).collect();
-        let deleted = self.deleted.iter().filter(|(key, _)| asked.includes(key)).map(|(_, index)| *index).max();
+    fn answer(&self, subject: &Subject) -> Answer {
+        let below: Vec<_> = self.keys.iter().filter(|(key, _)| subject.includes(key)).collect();
+        let deleted = self.deleted.iter().filter(|(key, _)| subject.includes(key)).map(|(_, index)| *index).max();
         let newest = below.iter().map(|(_, (_, index))| *index).max();
-        // Without a key and a tombstone, the index is that of the whole table: any write wakes.
+        // Without a key and a tombstone, the index is that of the whole table: any write wakes the query.
         let index = newest.max(deleted).unwrap_or(self.index);
         if below.is_empty() {
             return Answer { status: 404, index, body: String::new() };
         }
-        if let Asked::Names(prefix) = asked {
+        if let Subject::Names(prefix) = subject {
             let name = |key: &str| match key[prefix.len()..].split_once('/') {
                 Some((name, _)) => format!("\"{prefix}{name}/\""),
                 None => format!("\"{key}\""),
@@ -236,7 +236,7 @@ impl State {
     }
 }
 
-/// Counts a request for as long as its answer is awaited.
+/// Counts a request while its answer is pending.
 struct Open {
     inner: Arc<Inner>,
     slot: usize,
@@ -270,7 +270,7 @@ async fn serve(Shared(inner): Shared<Arc<Inner>>, request: Request) -> Response<
     };
     let index = parameter("index").and_then(|index| index.parse().ok()).unwrap_or(0);
     let wait = parameter("wait").and_then(|wait| wait.strip_suffix("ms")?.parse().ok()).unwrap_or(300_000);
-    let asked = Asked::of(uri.path().trim_start_matches("/v1/kv/"), uri.query().unwrap_or_default());
+    let subject = Subject::of(uri.path().trim_start_matches("/v1/kv/"), uri.query().unwrap_or_default());
     let headers = request
         .headers()
         .iter()
@@ -283,8 +283,8 @@ async fn serve(Shared(inner): Shared<Arc<Inner>>, request: Request) -> Response<
     };
     let mut open = Open::new(&inner, usize::from(index == 0));
     let (answer, fault) = match scripted {
-        Some(fault) => (inner.lock().answer(&asked), Some(fault)),
-        None => wait_for_it(&inner, &asked, index, Duration::from_millis(wait)).await,
+        Some(fault) => (inner.lock().answer(&subject), Some(fault)),
+        None => blocking_answer(&inner, &subject, index, Duration::from_millis(wait)).await,
     };
     open.answered = true;
     match fault {
@@ -293,15 +293,15 @@ async fn serve(Shared(inner): Shared<Arc<Inner>>, request: Request) -> Response<
     }
 }
 
-/// What Consul does: it answers at once if there is something newer, else when there is, else when time is up.
-async fn wait_for_it(inner: &Inner, asked: &Asked, index: u64, wait: Duration) -> (Answer, Option<Fault>) {
+/// Consul's behaviour: answers at once if there is a newer index, else at the next change, else after the wait.
+async fn blocking_answer(inner: &Inner, subject: &Subject, index: u64, wait: Duration) -> (Answer, Option<Fault>) {
     let mut changed = inner.changed.subscribe();
-    // Consul draws up to a sixteenth; always the most is as good, and the hardest to a deadline.
+    // Consul adds a random part up to a sixteenth. The fake always adds the maximum: the hardest case for a deadline.
     let until = Instant::now() + wait + wait / 16;
     loop {
         {
             let mut state = inner.lock();
-            let answer = state.answer(asked);
+            let answer = state.answer(subject);
             if let Some(fault) = &state.standing {
                 return (answer, Some(fault.clone()));
             }

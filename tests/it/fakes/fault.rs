@@ -1,4 +1,4 @@
-//! What can be wrong with an answer of Consul's.
+//! Faults of Consul's answers.
 
 use std::{
     collections::VecDeque,
@@ -21,7 +21,7 @@ use super::consul::Answer;
 
 type Make = Arc<dyn Fn(&Answer) -> Response<Body> + Send + Sync>;
 
-/// Turns what would have been answered into what is.
+/// Converts the correct answer into the faulty one.
 #[derive(Clone)]
 pub struct Fault {
     name: &'static str,
@@ -38,7 +38,7 @@ fn fault(name: &'static str, make: impl Fn(&Answer) -> Response<Body> + Send + S
     Fault { name, make: Some(Arc::new(make)) }
 }
 
-/// The answer as Consul gives it.
+/// Consul's correct answer.
 pub fn honest(answer: &Answer) -> Response<Body> {
     finish(head(answer, Some(&answer.index.to_string())), Body::from(answer.body.clone()))
 }
@@ -60,12 +60,12 @@ fn finish(head: Builder, body: Body) -> Response<Body> {
 }
 
 impl Fault {
-    /// What it is, for messages.
+    /// The name of the fault, for messages.
     pub fn name(&self) -> &'static str {
         self.name
     }
 
-    /// The answer with this fault.
+    /// Applies the fault to the answer.
     pub async fn answer(&self, answer: &Answer) -> Response<Body> {
         match &self.make {
             Some(make) => make(answer),
@@ -73,17 +73,17 @@ impl Fault {
         }
     }
 
-    /// No fault: the honest answer, but at once, whatever the query waits for.
+    /// No fault: the correct answer, but immediately, even for a blocking query.
     pub fn at_once() -> Self {
         fault("at once", honest)
     }
 
-    /// The index is this text, or missing.
+    /// The index has this text, or is missing.
     pub fn index(index: Option<&'static str>) -> Self {
         fault(index.unwrap_or("no index"), move |a| finish(head(a, index), Body::from(a.body.clone())))
     }
 
-    /// This answer, whatever would be the right one.
+    /// This answer in place of the correct one.
     pub fn instead(other: Answer) -> Self {
         fault("another answer", move |_| honest(&other))
     }
@@ -97,12 +97,12 @@ impl Fault {
         })
     }
 
-    /// This status with this text and nothing of Consul's headers.
+    /// This status with this text, without Consul's headers.
     pub fn status(name: &'static str, status: u16, text: &'static str) -> Self {
         fault(name, move |_| finish(Response::builder().status(status), Body::from(text)))
     }
 
-    /// 429 that asks to wait so many seconds.
+    /// Status 429 with this number of seconds to wait.
     pub fn rate_limited(seconds: u64) -> Self {
         fault("rate limited", move |_| {
             let head = Response::builder().status(429).header("retry-after", seconds.to_string());
@@ -110,7 +110,7 @@ impl Fault {
         })
     }
 
-    /// Compressed, which nobody asked for.
+    /// A compressed body, which the client did not request.
     pub fn encoded() -> Self {
         fault("gzip", |a| {
             let head = head(a, Some(&a.index.to_string())).header("content-encoding", "gzip");
@@ -118,7 +118,7 @@ impl Fault {
         })
     }
 
-    /// 301 to another place.
+    /// Status 301 with another address.
     pub fn redirect(to: String) -> Self {
         fault("redirect", move |_| {
             finish(Response::builder().status(301).header("location", to.as_str()), Body::empty())
@@ -133,7 +133,7 @@ impl Fault {
         })
     }
 
-    /// Half of the body, then the connection ends.
+    /// Half of the body, then the connection closes.
     pub fn truncated() -> Self {
         fault("truncated", |a| {
             let head = head(a, Some(&a.index.to_string())).header("content-length", a.body.len());
@@ -142,14 +142,14 @@ impl Fault {
         })
     }
 
-    /// The connection ends without an answer.
+    /// The connection closes without an answer.
     pub fn closed() -> Self {
         fault("closed", |a| {
             finish(head(a, None), Body::new(Pieces { left: VecDeque::new(), every: None, ends: false, idle: 0 }))
         })
     }
 
-    /// The honest answer, after which the connection ends.
+    /// The correct answer, then the connection closes.
     pub fn last_on_connection() -> Self {
         fault("last on its connection", |a| {
             let mut answer = honest(a);
@@ -158,7 +158,7 @@ impl Fault {
         })
     }
 
-    /// More bytes than anybody should take, announced or not.
+    /// A body that is larger than a client should accept, with or without a length.
     pub fn flood(size: usize, announced: bool) -> Self {
         fault(if announced { "flood" } else { "flood in chunks" }, move |a| {
             let head = head(a, Some(&a.index.to_string()));
@@ -171,7 +171,7 @@ impl Fault {
         })
     }
 
-    /// A body that comes at 1 KB a second.
+    /// A body at 1 KB per second.
     pub fn slow() -> Self {
         fault("slow", |a| {
             let pieces = std::iter::repeat_n(Bytes::from(vec![b' '; 1024]), 100_000).collect();
@@ -180,7 +180,7 @@ impl Fault {
         })
     }
 
-    /// No answer at all.
+    /// No answer.
     pub fn hang() -> Self {
         Self { name: "hang", make: None }
     }
@@ -189,11 +189,11 @@ impl Fault {
 /// A body in pieces.
 struct Pieces {
     left: VecDeque<Bytes>,
-    /// The time between two; none for at once.
+    /// The time between two pieces; none for immediately.
     every: Option<Interval>,
-    /// Whether it ends well.
+    /// Whether the body ends correctly.
     ends: bool,
-    /// Rounds of doing nothing before a bad end, so that what was said before gets out.
+    /// The number of idle rounds before a bad end, so that the earlier pieces are sent.
     idle: u32,
 }
 

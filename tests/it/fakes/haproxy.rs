@@ -1,4 +1,4 @@
-//! A fake runtime API on a Unix socket: the honest [`Model`], and a script over it.
+//! A fake runtime API on a Unix socket: a correct [`Model`] with a script in front of it.
 
 use std::{
     path::Path,
@@ -16,32 +16,32 @@ use tokio::{
 
 use super::Model;
 
-/// What is done in place of the honest answer.
+/// The action in place of the correct answer.
 #[derive(Debug, Clone)]
 pub enum Reply {
-    /// These bytes, then the end.
+    /// Sends these bytes, then closes.
     Bytes(Vec<u8>),
-    /// These bytes, each on its own, then the end.
+    /// Sends these bytes one by one, then closes.
     Slices(Vec<u8>),
-    /// These bytes, and no end.
+    /// Sends these bytes and stays open.
     Open(Vec<u8>),
-    /// Nothing, and no end.
+    /// Sends nothing and stays open.
     Hang,
-    /// The end, before anything was read.
+    /// Closes before it reads anything.
     Closed,
-    /// So many bytes, then the end.
+    /// Reads this number of bytes, then closes.
     Flood(usize),
 }
 
 impl Reply {
-    /// This text.
+    /// Sends this text.
     pub fn text(text: impl Into<String>) -> Self {
         Self::Bytes(text.into().into_bytes())
     }
 }
 
-/// Looks at each line before the model does. What it returns is sent instead of the honest answer; it may also change
-/// the model, or ask it.
+/// Sees each line before the model. If it returns an action, that replaces the correct answer. It may also read or
+/// change the model.
 type Script = Box<dyn FnMut(&str, &mut Model) -> Option<Reply> + Send>;
 
 struct Shared {
@@ -49,7 +49,7 @@ struct Shared {
     script: Option<Script>,
 }
 
-/// A runtime API that can be made to misbehave.
+/// A fake runtime API.
 pub struct FakeHaproxy {
     shared: Arc<Mutex<Shared>>,
     task: JoinHandle<()>,
@@ -57,7 +57,7 @@ pub struct FakeHaproxy {
 }
 
 impl FakeHaproxy {
-    /// Starts it.
+    /// Starts the fake.
     pub fn start(model: Model) -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new().prefix("haproxy-").tempdir()?;
         let listener = UnixListener::bind(dir.path().join("admin.sock"))?;
@@ -71,7 +71,7 @@ impl FakeHaproxy {
         Ok(Self { shared, task, dir })
     }
 
-    /// Where it is, as the configuration has it.
+    /// The address, in the form of weightd's configuration.
     pub fn address(&self) -> String {
         format!("unix:{}", self.socket().display())
     }
@@ -80,25 +80,25 @@ impl FakeHaproxy {
         Path::new(self.dir.path()).join("admin.sock")
     }
 
-    /// Looks at the model, or changes it.
-    pub fn model<T>(&self, look: impl FnOnce(&mut Model) -> T) -> T {
-        look(&mut lock(&self.shared).model)
+    /// Reads or changes the model.
+    pub fn model<T>(&self, access: impl FnOnce(&mut Model) -> T) -> T {
+        access(&mut lock(&self.shared).model)
     }
 
-    /// From now on each line goes through `script`.
+    /// From now on, each line goes through `script`.
     pub fn script(&self, script: impl FnMut(&str, &mut Model) -> Option<Reply> + Send + 'static) {
         lock(&self.shared).script = Some(Box::new(script));
     }
 
-    /// From now on it is honest.
-    pub fn behave(&self) {
+    /// Removes the script.
+    pub fn clear_script(&self) {
         lock(&self.shared).script = None;
     }
 
-    /// Fails if it was told anything that a well-behaved client never says.
+    /// Fails if a client sent a line that a correct client never sends.
     pub fn expect_no_violation(&self) {
         let (lines, violations) = self.model(|m| (m.lines.len(), m.violations.clone()));
-        assert!(lines > 0, "it was never asked anything");
+        assert!(lines > 0, "no client connected");
         assert!(violations.is_empty(), "{violations:#?}");
     }
 }
@@ -115,7 +115,7 @@ fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
 
 async fn serve(mut stream: UnixStream, shared: Arc<Mutex<Shared>>) {
     let mut received = Vec::new();
-    // The client closes its half after its line: what comes on one connection is known only then.
+    // The client closes its write side after its line. Only then is the request complete.
     if stream.read_to_end(&mut received).await.is_err() {
         return;
     }
@@ -125,7 +125,7 @@ async fn serve(mut stream: UnixStream, shared: Arc<Mutex<Shared>>) {
         let scripted = script.as_mut().and_then(|script| script(&received, model));
         scripted.unwrap_or_else(|| Reply::text(model.answer(&received)))
     };
-    // A client that has gone meanwhile is no concern of the fake.
+    // The client may have disconnected.
     let _ = match reply {
         Reply::Bytes(bytes) => stream.write_all(&bytes).await,
         Reply::Slices(bytes) => slices(&mut stream, &bytes).await,

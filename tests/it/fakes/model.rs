@@ -1,13 +1,13 @@
-//! A small model of HAProxy: what its runtime API answers, and the weights of its servers after that. Pure.
+//! A small model of HAProxy: the answers of its runtime API and the resulting weights. Pure.
 //!
-//! It also judges its client: a line that a well-behaved client never sends is noted in [`Model::violations`].
+//! It also checks its client: [`Model::violations`] lists the lines that a correct client never sends.
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
-/// The most bytes of a line, LF included.
+/// The maximum length of a line in bytes, with LF.
 const MAX_LINE: usize = 4096;
 
-/// The columns of `show servers state`, as 2.6 has them.
+/// The columns of `show servers state` in HAProxy 2.6.
 const COLUMNS: &str = "be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_uweight srv_iweight \
     srv_time_since_last_change srv_check_status srv_check_result srv_check_health srv_check_state srv_agent_state \
     bk_f_forced_id srv_f_forced_id srv_fqdn srv_port srvrecord srv_use_ssl srv_check_port srv_check_addr \
@@ -26,11 +26,11 @@ pub struct Server {
     pub op_state: u8,
     /// `srv_admin_state`: 0 for none.
     pub admin_state: u32,
-    /// `srv_check_status`: up to 2 for none yet.
+    /// `srv_check_status`: 0 to 2 before the first result.
     pub check_status: u8,
-    /// `srv_check_state`: 4 for checked.
+    /// `srv_check_state`: 4 with a health check.
     pub check_state: u16,
-    /// `srv_agent_state`: 4 for one that is asked.
+    /// `srv_agent_state`: 4 with an agent-check.
     pub agent_state: u16,
     /// `srvrecord`.
     pub srv_record: Option<&'static str>,
@@ -40,16 +40,16 @@ pub struct Server {
     pub id: u32,
     /// `bck`.
     pub backup: bool,
-    /// What a set is answered, and whether it takes all the same.
+    /// The answer to a set, and whether the set has its effect.
     pub quirk: Option<(&'static str, bool)>,
-    /// The weight that the client was shown last.
+    /// The weight in the last answer to the client.
     shown: Option<u16>,
-    /// What the client raised it to last.
+    /// The weight of the client's last raise.
     raised_to: Option<u16>,
 }
 
 impl Server {
-    /// One that runs, and has been running for long.
+    /// A server that has been running for a long time.
     fn new(name: &str, weight: u16, id: u32) -> Self {
         Self {
             name: name.to_owned(),
@@ -76,14 +76,14 @@ impl Server {
 pub struct Backend {
     /// `balance`.
     pub algorithm: &'static str,
-    /// Whether the algorithm takes nothing but 0 and the configured weight.
+    /// Whether the algorithm accepts only 0 and the configured weight.
     pub is_static: bool,
     /// `disabled`.
     pub disabled: bool,
     /// Its servers.
     pub servers: Vec<Server>,
-    /// Whether its algorithm was shown.
-    told: bool,
+    /// Whether an answer showed the algorithm.
+    algorithm_shown: bool,
 }
 
 /// A HAProxy process.
@@ -99,13 +99,13 @@ pub struct Model {
     pub processes: u32,
     /// The level of the socket.
     pub level: &'static str,
-    /// By name.
+    /// The backends by name.
     pub backends: BTreeMap<String, Backend>,
-    /// The columns of `show servers state`; what is not known is shown as `x`.
+    /// The columns of `show servers state`. Unknown columns have the value `x`.
     pub columns: String,
-    /// Every line received.
+    /// All received lines.
     pub lines: Vec<String>,
-    /// What a well-behaved client would not have said.
+    /// The lines that a correct client would not send.
     pub violations: Vec<String>,
 }
 
@@ -126,12 +126,12 @@ impl Default for Model {
 }
 
 impl Model {
-    /// One with a backend.
+    /// A model with one backend.
     pub fn with(name: &str, algorithm: &'static str, servers: &[(&str, u16)]) -> Self {
         Self::default().and(name, algorithm, servers)
     }
 
-    /// With another backend. `source` and `static-rr` are static, as HAProxy has them by default.
+    /// Adds a backend. `source` and `static-rr` are static, as in HAProxy by default.
     #[must_use]
     pub fn and(mut self, name: &str, algorithm: &'static str, servers: &[(&str, u16)]) -> Self {
         let servers = servers.iter().zip(1..).map(|((name, weight), id)| Server::new(name, *weight, id));
@@ -140,7 +140,7 @@ impl Model {
             is_static: matches!(algorithm, "source" | "static-rr"),
             disabled: false,
             servers: servers.collect(),
-            told: false,
+            algorithm_shown: false,
         };
         self.backends.insert(name.to_owned(), backend);
         self
@@ -152,7 +152,7 @@ impl Model {
         found.unwrap_or_else(|| panic!("the fake has no {backend}/{server}"))
     }
 
-    /// `add server` and `enable server`: it gets the lowest id that is free.
+    /// `add server` and `enable server`: the server gets the lowest free id.
     pub fn add_server(&mut self, backend: &str, name: &str, weight: u16) {
         let servers = &mut self.backends.get_mut(backend).expect("the fake has that backend").servers;
         let id = (1..=u32::MAX).find(|id| servers.iter().all(|server| server.id != *id)).expect("there is a free id");
@@ -169,12 +169,12 @@ impl Model {
         self.backends[backend].servers.iter().map(|s| s.weight).collect()
     }
 
-    /// A reload: another process, with the weights of the configuration.
+    /// A reload: a new process with the configured weights.
     pub fn reload(&mut self) {
         self.pid += 1;
         self.uptime = 0;
         for backend in self.backends.values_mut() {
-            backend.told = false;
+            backend.algorithm_shown = false;
             for server in &mut backend.servers {
                 server.weight = server.initial;
                 (server.shown, server.raised_to) = (None, None);
@@ -182,17 +182,17 @@ impl Model {
         }
     }
 
-    /// What it was told is void: somebody wants something else now, so that a raise that failed may be given up.
-    pub fn wants_changed(&mut self) {
+    /// Resets the record of the client's raises: the desired state has changed, so the client may drop a failed raise.
+    pub fn desired_changed(&mut self) {
         self.backends.values_mut().flat_map(|b| &mut b.servers).for_each(|s| s.raised_to = None);
     }
 
-    /// Whether any line that came contains this.
-    pub fn heard(&self, text: &str) -> bool {
+    /// Whether any received line contains this text.
+    pub fn received(&self, text: &str) -> bool {
         self.lines.iter().any(|line| line.contains(text))
     }
 
-    /// The answer to all that came on one connection.
+    /// The answer to all lines of one connection.
     pub fn answer(&mut self, received: &str) -> String {
         let line = received.strip_suffix('\n').unwrap_or_else(|| {
             self.violations.push(format!("no LF at the end of {received:?}"));
@@ -209,7 +209,7 @@ impl Model {
         line.split(';').map(|command| self.frame(command, &mut lowered)).collect()
     }
 
-    /// The frame that answers one command. `lowered` notes the backends that this line has lowered already.
+    /// The answer to one command. `lowered` collects the backends that this connection has lowered already.
     fn frame(&mut self, command: &str, lowered: &mut BTreeMap<String, String>) -> String {
         let words: Vec<&str> = command.split(' ').collect();
         let text = match words[..] {
@@ -219,17 +219,17 @@ impl Model {
             ["show", "stat", id, "6", "-1"] => self.stat(id),
             ["show", "servers", "state", backend] => self.state(backend),
             ["set", "server", path, "weight", weight] => {
-                let Some((backend, server)) = path.split_once('/') else { return self.outside(command) };
-                let Some(weight) = plain(weight) else { return self.outside(command) };
+                let Some((backend, server)) = path.split_once('/') else { return self.unknown_command(command) };
+                let Some(weight) = plain(weight) else { return self.unknown_command(command) };
                 self.set(backend, server, weight, lowered)
             }
-            _ => return self.outside(command),
+            _ => return self.unknown_command(command),
         };
         text + "\n"
     }
 
-    fn outside(&mut self, command: &str) -> String {
-        self.violations.push(format!("outside the vocabulary: {command:?}"));
+    fn unknown_command(&mut self, command: &str) -> String {
+        self.violations.push(format!("unknown command: {command:?}"));
         "Unknown command.\n\n\n".to_owned()
     }
 
@@ -242,7 +242,7 @@ impl Model {
         )
     }
 
-    /// By its id alone: a name may be a frontend's.
+    /// Finds a backend by its id only: its name could be the name of a frontend.
     fn stat(&mut self, id: &str) -> String {
         const HEADER: &str = "# pxname,svname,qcur,bck,status,type,desc,tracked,cookie,algo,\n";
         let name = self.backends.keys().find(|name| self.id(name).to_string() == id).cloned();
@@ -250,7 +250,7 @@ impl Model {
         else {
             return "No such proxy.\n".to_owned();
         };
-        backend.told = true;
+        backend.algorithm_shown = true;
         let mut text = HEADER.to_owned();
         if !backend.disabled {
             for Server { name: server, backup, .. } in &backend.servers {
@@ -261,7 +261,7 @@ impl Model {
         text
     }
 
-    /// `be_id`: the place among the backends, after two frontends.
+    /// `be_id`: the position among the backends, after two frontends.
     fn id(&self, name: &str) -> usize {
         3 + self.backends.keys().take_while(|other| *other != name).count()
     }
@@ -309,11 +309,11 @@ impl Model {
         let Some(server) = backend.servers.iter_mut().find(|s| s.name == server) else {
             return "No such server.\n".to_owned();
         };
-        if let Some((says, takes)) = server.quirk {
-            if takes {
+        if let Some((answer, has_effect)) = server.quirk {
+            if has_effect {
                 server.weight = to;
             }
-            return says.to_owned();
+            return answer.to_owned();
         }
         if disabled || self.stopping {
             return "Proxy is disabled.\n".to_owned();
@@ -325,17 +325,18 @@ impl Model {
         String::new()
     }
 
-    /// Notes what a well-behaved client would not have said.
+    /// Records what a correct client would not send.
     fn judge(&mut self, name: &str, server: &str, to: u16, lowered: &mut BTreeMap<String, String>) {
         let mut wrong = Vec::new();
         if to > 256 {
             wrong.push(format!("{name}/{server}: a weight of {to}"));
         }
         let Some(backend) = self.backends.get_mut(name) else { return };
-        let dynamic = backend.told && matches!(backend.algorithm, "roundrobin" | "leastconn" | "first" | "random");
+        let dynamic =
+            backend.algorithm_shown && matches!(backend.algorithm, "roundrobin" | "leastconn" | "first" | "random");
         let Some(at) = backend.servers.iter().position(|s| s.name == server) else { return };
         match backend.servers[at].shown {
-            // A process that nobody has noticed yet may be written to, but not so that a server stops.
+            // A client may write to a process that it has not read yet, but it must not stop a server there.
             None if to > 0 => {}
             None => wrong.push(format!("{name}/{server}: set to 0 before it was read")),
             Some(shown) if to > shown => {
@@ -361,7 +362,7 @@ impl Model {
     }
 }
 
-/// A number as a careful client writes it: digits, no sign, no leading zero.
+/// Parses a number in its canonical form: digits, no sign, no leading zero.
 fn plain(text: &str) -> Option<u16> {
     text.parse().ok().filter(|number: &u16| number.to_string() == text)
 }

@@ -1,4 +1,4 @@
-//! The whole session, driven as the task drives it, through everything that Consul and HAProxy may do.
+//! A whole session, driven like the task drives it, through arbitrary events of Consul and HAProxy.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,28 +19,28 @@ use crate::fakes::Model;
 
 const SERVERS: [&str; 3] = ["blue", "green", "red"];
 
-/// Something that happens.
+/// One event.
 #[derive(Debug, Clone)]
 enum Event {
-    /// Consul has this document.
+    /// Consul gets this document.
     Document { weights: Vec<(&'static str, u16)>, force: bool },
-    /// Consul has leaves.
+    /// Consul gets leaves.
     Leaves(Vec<(&'static str, u16)>),
-    /// Consul has a release.
+    /// Consul gets a release.
     Release,
-    /// Consul has these bytes as the document.
+    /// Consul gets these bytes as the document.
     Garbage(Vec<u8>),
-    /// Consul has a document that is nearly one.
-    Nearly(&'static str),
-    /// Consul has such a key below the prefix, with these bytes, and the backend's own as it was.
+    /// Consul gets an almost valid document.
+    AlmostValid(&'static str),
+    /// Consul gets such a key below the prefix with these bytes; the backend's own keys stay.
     Stray(String, Vec<u8>),
-    /// Consul has nothing.
+    /// All keys of the backend are deleted.
     Absent,
     /// A server's health or its administrative state changes.
     Health { server: usize, op_state: u8, admin_state: u32, checked: bool },
-    /// Somebody sets a weight by hand.
+    /// A weight is set by hand.
     Hand { server: usize, weight: u16 },
-    /// From now on sets of this server do this.
+    /// From now on, sets of this server have this effect.
     Quirk { server: usize, quirk: Option<(&'static str, bool)> },
     /// HAProxy is reloaded.
     Reload,
@@ -49,8 +49,8 @@ enum Event {
 }
 
 impl Event {
-    /// Whether it happens to HAProxy, and Consul says nothing.
-    fn is_haproxys(&self) -> bool {
+    /// Whether the event concerns HAProxy, so that Consul's data stay the same.
+    fn is_about_haproxy(&self) -> bool {
         matches!(self, Self::Health { .. } | Self::Hand { .. } | Self::Quirk { .. } | Self::Reload)
     }
 }
@@ -62,7 +62,7 @@ fn weights() -> impl Strategy<Value = Vec<(&'static str, u16)>> {
 }
 
 fn event() -> impl Strategy<Value = Event> {
-    const NEARLY: [&str; 9] = [
+    const ALMOST_VALID: [&str; 9] = [
         r#"{"weights":{}}"#,
         r#"{"weights":{"blue":257}}"#,
         r#"{"weights":{"blue":-1,"green":0}}"#,
@@ -79,7 +79,7 @@ fn event() -> impl Strategy<Value = Event> {
         2 => weights().prop_map(Event::Leaves),
         1 => Just(Event::Release),
         3 => vec(any::<u8>(), 0..40).prop_map(Event::Garbage),
-        3 => select(NEARLY.to_vec()).prop_map(Event::Nearly),
+        3 => select(ALMOST_VALID.to_vec()).prop_map(Event::AlmostValid),
         2 => ("\\PC{0,12}", vec(any::<u8>(), 0..10)).prop_map(|(key, value)| Event::Stray(key, value)),
         2 => Just(Event::Absent),
         6 => (0..3usize, select(vec![0u8, 2, 2]), select(vec![0u32, 0, 0, 1, 8]), prop::bool::weighted(0.8))
@@ -97,14 +97,14 @@ struct World {
     decoder: Decoder,
     now: Moment,
     index: u64,
-    /// The keys of the backend as Consul has them.
+    /// The keys of the backend in Consul.
     keys: Vec<(String, Vec<u8>)>,
     name: BackendName,
 }
 
 impl World {
     fn new(algorithm: &'static str) -> Self {
-        // Nothing happens by itself: each case says when something is read.
+        // Nothing happens automatically: each case determines when something is read.
         let never = Duration::from_secs(1_000_000);
         let timing = Timing { resync: never, process_poll: never };
         let now = Moment::after_start(Duration::from_secs(1));
@@ -119,7 +119,8 @@ impl World {
         }
     }
 
-    /// Consul has the keys of the backend, and perhaps another one. Returns a valid document, if there is one.
+    /// Passes the keys of the backend, and possibly another key, to the session. Returns the valid document, if there is
+    /// one.
     fn consul(&mut self, stray: Option<(String, Vec<u8>)>) -> Option<Arc<Desired>> {
         self.index += 1;
         let keys = self.keys.iter().cloned().chain(stray);
@@ -161,7 +162,7 @@ impl World {
                 self.keys = vec![("app".to_owned(), bytes.clone())];
                 None
             }
-            Event::Nearly(text) => {
+            Event::AlmostValid(text) => {
                 self.keys = vec![("app".to_owned(), text.as_bytes().to_vec())];
                 None
             }
@@ -196,22 +197,22 @@ impl World {
         }
     }
 
-    /// Reads everything, and does what follows from it. Returns how many weights were sent.
+    /// Reads everything and applies the result. Returns the number of weights that were sent.
     fn sync(&mut self) -> usize {
         let lines = self.model.lines.len();
-        // A reading that is a moment old is old enough to be repeated.
+        // Advances the clock, so that the session accepts another reading.
         self.now = self.now + Duration::from_millis(1);
         self.session.refresh(Duration::ZERO, self.now);
         for _ in 0..1000 {
             let before = self.accepted();
             let step = self.session.next(self.now);
             if self.accepted() != before {
-                self.model.wants_changed();
+                self.model.desired_changed();
             }
             let line = match &step {
                 Step::Ask(line) => line.line(),
                 Step::Send(line) => line.line(),
-                // A pass that somebody waits for pauses for some milliseconds between two batches.
+                // A pass with a waiting client pauses for some milliseconds between two batches.
                 Step::Wait(until) if until.since(self.now) < Duration::from_millis(100) => {
                     self.now = *until;
                     continue;
@@ -221,21 +222,22 @@ impl World {
                     return self.model.lines[lines..].iter().map(sets).sum();
                 }
             };
-            let answer = Answer::parse(self.model.answer(&line.wire()), line.commands()).expect("the model is right");
+            let answer = Answer::parse(self.model.answer(&line.wire()), line.commands())
+                .expect("HAProxy's model returns a valid answer");
             let before = self.accepted();
             self.session.answer(Ok(answer), self.now);
             if self.accepted() != before {
-                self.model.wants_changed();
+                self.model.desired_changed();
             }
         }
-        panic!("it does not come to an end: {:?}", self.model.lines.last());
+        panic!("the session does not become idle: {:?}", self.model.lines.last());
     }
 
     fn accepted(&self) -> Option<Arc<Desired>> {
         self.session.backends.get(&self.name).and_then(|b| b.accepted.clone())
     }
 
-    /// Whether a server surely runs and is above 0.
+    /// Whether a server is certainly up and above 0.
     fn serving(&self) -> bool {
         self.model.backends["app"].servers.iter().any(|s| s.op_state == 2 && s.admin_state == 0 && s.weight > 0)
     }
@@ -254,19 +256,19 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
     #[test]
-    fn whatever_happens(algorithm in select(vec!["roundrobin", "hdr", "source"]), events in vec((event(), any::<bool>()), 1..25)) {
+    fn the_session_keeps_its_invariants_for_any_sequence_of_events(algorithm in select(vec!["roundrobin", "hdr", "source"]), events in vec((event(), any::<bool>()), 1..25)) {
         let mut world = World::new(algorithm);
         let mut last_valid: Option<Arc<Desired>> = None;
         let (mut leaves, mut reloaded) = (false, false);
         for (event, seen) in &events {
             let valid = world.happen(event);
-            // What happens to HAProxy may be found only after what Consul says next.
-            if !seen && event.is_haproxys() {
+            // An event of HAProxy may become visible only after the next event of Consul.
+            if !seen && event.is_about_haproxy() {
                 reloaded |= matches!(event, Event::Reload);
                 continue;
             }
-            let says_nothing = matches!(event, Event::Garbage(_) | Event::Nearly(_) | Event::Absent);
-            prop_assert!(!says_nothing || valid.is_none(), "{event:?} is a document");
+            let no_document = matches!(event, Event::Garbage(_) | Event::AlmostValid(_) | Event::Absent);
+            prop_assert!(!no_document || valid.is_none(), "{event:?} is a document");
             if valid.is_some() {
                 leaves = !world.keys.iter().any(|(key, _)| key == "app");
             }
@@ -276,42 +278,42 @@ proptest! {
             let sent = world.sync();
             let after = world.accepted();
 
-            // Only an explicit, valid document acts, and one that is gone acts no more.
-            prop_assert!(!says_nothing || after == before, "{event:?} changed what is accepted");
+            // Only an explicit, valid document changes the accepted weights. A deleted document changes nothing.
+            prop_assert!(!no_document || after == before, "{event:?} changed what is accepted");
             if after != before
                 && let Some(after) = &after
             {
-                let last_valid = last_valid.as_ref().expect("something valid was accepted");
+                let last_valid = last_valid.as_ref().expect("only a valid document is accepted");
                 prop_assert_eq!(after.index, last_valid.index, "{:?}", event);
                 for (server, weight) in &after.weights {
-                    let said = last_valid.weights.get(server);
-                    // A leaf that is gone is no instruction: what was accepted of it stays.
+                    let in_consul = last_valid.weights.get(server);
+                    // A deleted leaf is no instruction: its accepted weight stays.
                     let was = before.as_ref().and_then(|before| before.weights.get(server)).filter(|_| leaves);
-                    prop_assert_eq!(Some(weight), said.or(was), "{:?}: {}", event, server);
+                    prop_assert_eq!(Some(weight), in_consul.or(was), "{:?}: {}", event, server);
                 }
                 prop_assert!(last_valid.weights.keys().all(|server| after.weights.contains_key(server)));
-                let kept = |before: &Arc<Desired>| before.weights.keys().all(|s| after.weights.contains_key(s));
-                prop_assert!(!leaves || before.as_ref().is_none_or(kept), "{event:?} dropped a server");
+                let keeps_servers = |before: &Arc<Desired>| before.weights.keys().all(|s| after.weights.contains_key(s));
+                prop_assert!(!leaves || before.as_ref().is_none_or(keeps_servers), "{event:?} dropped a server");
             }
             if matches!(event, Event::Release) {
                 prop_assert_eq!((&after, sent), (&None, 0));
             } else if before.is_some() {
                 prop_assert!(after.is_some(), "{event:?} ended the management");
             }
-            // What is not named is not touched, and nothing is sent where nothing is accepted.
+            // Servers that the document does not name are not changed. Without an accepted document nothing is sent.
             prop_assert!(after.is_some() || sent == 0);
             for ((server, was), is) in SERVERS.iter().zip(&weights).zip(world.model.weights("app")) {
                 let named = world.named(server);
                 prop_assert!(*was == is || named == Some(is), "{server} went from {was} to {is}, named {named:?}");
             }
-            // A new decision leaves a server to serve, whatever of it fails; if the algorithm is known to be dynamic,
-            // sets of servers that are there do not fail. In a process that has not checked a server yet nobody knows.
+            // A new document keeps a serving server, whatever fails. If the algorithm is known to be dynamic, sets of
+            // existing servers do not fail. In a process that has not checked a server yet, its health is unknown.
             let forced = after.as_ref().is_some_and(|accepted| accepted.force);
             let knows = !std::mem::take(&mut reloaded);
             if after != before && serving && knows && !forced && !(algorithm == "roundrobin" && world.quirky()) {
-                prop_assert!(world.serving(), "{event:?} took the last one away: {:?}", world.model.backends);
+                prop_assert!(world.serving(), "{event:?} removed the last serving server: {:?}", world.model.backends);
             }
-            // Done is done. A document that waits for health may be accepted at any reading.
+            // Nothing is left to do. A document that waits for health may be accepted at any reading.
             let calm = |world: &World| {
                 let backend = world.session.backends.get(&world.name);
                 let waits = |b: &Backend| b.withheld.is_some() || b.contention.contended() || b.guarded().is_some();
@@ -330,7 +332,7 @@ proptest! {
     }
 
     #[test]
-    fn no_key_and_no_value_makes_the_decoder_stumble(
+    fn the_decoder_accepts_any_key_and_any_value(
         keys in vec(("(app|app/blue|app/|\\PC{0,20})", vec(any::<u8>(), 0..60)), 0..12)
     ) {
         let mut decoder = Decoder::new("w/");
@@ -343,13 +345,13 @@ proptest! {
                     modify_index: index,
                 })
                 .collect();
-            let state = decoder.decode(&entries).expect("all lie below the prefix");
+            let state = decoder.decode(&entries).expect("all keys are below the prefix");
             prop_assert!(state.backends.len() + state.stray_total <= keys.len());
         }
     }
 
     #[test]
-    fn whatever_the_decoder_remembers_it_says_what_a_fresh_one_says(
+    fn a_reused_decoder_returns_the_same_as_a_new_one(
         answers in vec(prop::collection::btree_map(
             "(app|app/blue|app/green|app/|app-admin|other|other/x|a b/x|a b|)",
             (select(vec!["", "7", "5", "x", r#"{"weights":{"a":1}}"#, r#"{"weights":{"a":1},"y":2}"#]), 1..3_u64),
@@ -366,8 +368,8 @@ proptest! {
                     modify_index: *index,
                 })
                 .collect();
-            let state = decoder.decode(&entries).expect("all lie below the prefix");
-            prop_assert_eq!(&state, &Decoder::new("w/").decode(&entries).expect("all lie below the prefix"));
+            let state = decoder.decode(&entries).expect("all keys are below the prefix");
+            prop_assert_eq!(&state, &Decoder::new("w/").decode(&entries).expect("all keys are below the prefix"));
             prop_assert!(Arc::ptr_eq(&state, &decoder.decode(&entries).expect("as before")), "nothing changed");
         }
     }

@@ -1,4 +1,4 @@
-//! The program itself, between two fakes: whatever Consul answers, what was accepted stays, and status names it.
+//! weightd itself with two fakes: whatever Consul answers, the accepted weights stay, and status names the fault.
 
 use anyhow::{Context as _, ensure};
 use tokio::net::TcpListener;
@@ -12,7 +12,7 @@ use crate::{
 const SOON: std::time::Duration = std::time::Duration::from_secs(10);
 const KEY: &str = "weightd/weights/app";
 
-/// A Consul that says that green weighs 10, and a HAProxy whose configuration says 0.
+/// A Consul with weight 10 of green, and a HAProxy with the configured weight 0.
 async fn fakes() -> anyhow::Result<(FakeConsul, FakeHaproxy)> {
     let consul = FakeConsul::start().await?;
     consul.put(KEY, &document(10));
@@ -33,7 +33,7 @@ async fn until_green(haproxy: &FakeHaproxy, green: u16) -> anyhow::Result<()> {
 }
 
 async fn until_consul(weightd: &Weightd, state: &str, reason: Option<&str>) -> anyhow::Result<()> {
-    eventually(SOON, "status says how Consul is", async || {
+    eventually(SOON, "status shows the state of Consul", async || {
         let mut status = weightd.status().await?;
         let consul = status["instances"][0]["consul"].take();
         ensure!(consul["state"] == state && consul["reason"].as_str() == reason, "{consul}");
@@ -44,7 +44,8 @@ async fn until_consul(weightd: &Weightd, state: &str, reason: Option<&str>) -> a
 }
 
 #[tokio::test]
-async fn whatever_is_wrong_with_consul_what_was_accepted_is_enforced_and_status_names_it() -> anyhow::Result<()> {
+async fn for_every_fault_of_consul_the_accepted_weights_are_enforced_and_status_names_the_fault() -> anyhow::Result<()>
+{
     let (target, (consul, haproxy)) = tokio::try_join!(FakeConsul::start(), fakes())?;
     let weightd = settings(&consul, &haproxy).start().await?;
     until_green(&haproxy, 10).await?;
@@ -52,7 +53,7 @@ async fn whatever_is_wrong_with_consul_what_was_accepted_is_enforced_and_status_
         let name = fault.name();
         consul.all(Some(fault));
         until_consul(&weightd, "held", Some(reason)).await.context(name)?;
-        // Held still enforces.
+        // weightd also enforces weights without a usable answer.
         haproxy.model(Model::reload);
         until_green(&haproxy, 10).await.context(name)?;
         consul.all(None);
@@ -77,12 +78,12 @@ async fn a_proxy_in_the_environment_is_not_used() -> anyhow::Result<()> {
     let _weightd = settings.start().await?;
     tokio::select! {
         converged = until_green(&haproxy, 10) => converged,
-        _ = proxy.accept() => anyhow::bail!("the proxy was asked"),
+        _ = proxy.accept() => anyhow::bail!("the proxy got a request"),
     }
 }
 
 #[tokio::test]
-async fn the_token_shows_nowhere_and_is_rotated_without_a_gap() -> anyhow::Result<()> {
+async fn the_token_is_never_shown_and_is_rotated_without_an_interruption() -> anyhow::Result<()> {
     let (consul, haproxy) = fakes().await?;
     let dir = tempfile::tempdir()?;
     let path = dir.path().join("token");
@@ -117,12 +118,12 @@ async fn the_token_shows_nowhere_and_is_rotated_without_a_gap() -> anyhow::Resul
 }
 
 #[tokio::test]
-async fn keys_that_vanish_leave_their_weights_in_force() -> anyhow::Result<()> {
+async fn deleted_keys_keep_their_weights_in_force() -> anyhow::Result<()> {
     let (consul, haproxy) = fakes().await?;
     let weightd = settings(&consul, &haproxy).start().await?;
     until_green(&haproxy, 10).await?;
     consul.delete(KEY);
-    eventually(SOON, "it is orphaned", async || {
+    eventually(SOON, "the backend is orphaned", async || {
         let backend = weightd.backend("app").await?;
         ensure!(backend["orphaned"] == true, "{backend}");
         Ok(())

@@ -1,4 +1,4 @@
-//! Keys that are too large for one answer: one team's must not stop the others'.
+//! Keys that are too large for one answer: the keys of one team must not block other teams.
 
 use super::*;
 
@@ -9,7 +9,7 @@ fn flood() -> Fault {
 }
 
 #[tokio::test]
-async fn each_backend_is_read_on_its_own_and_changes_go_on_arriving() -> anyhow::Result<()> {
+async fn each_backend_is_read_separately_and_changes_still_arrive() -> anyhow::Result<()> {
     for length_is_known in [true, false] {
         let following = Following::start(Some(10)).await?;
         following.consul.next([Fault::flood(16 * MIB + 1, length_is_known)]);
@@ -25,13 +25,13 @@ async fn each_backend_is_read_on_its_own_and_changes_go_on_arriving() -> anyhow:
         following.put(30).await;
         following.pass(SECOND / 10).await;
         following.expect_published(&[10, 20, 30]);
-        following.consul.expect_no_slot_wasted();
+        following.consul.expect_no_extra_requests();
     }
     Ok(())
 }
 
 #[tokio::test]
-async fn it_is_one_answer_again_when_it_fits() -> anyhow::Result<()> {
+async fn one_answer_is_used_again_when_the_keys_fit() -> anyhow::Result<()> {
     let following = Following::start(Some(10)).await?;
     following.consul.next([flood()]);
     following.put(20).await;
@@ -47,7 +47,7 @@ async fn it_is_one_answer_again_when_it_fits() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn where_even_the_names_are_too_many_it_is_held_and_recovers() -> anyhow::Result<()> {
+async fn if_even_the_names_are_too_large_weights_are_held_and_the_watch_recovers() -> anyhow::Result<()> {
     let following = Following::start(Some(10)).await?;
     following.consul.next([flood(), flood()]);
     following.put(20).await;
@@ -62,7 +62,7 @@ async fn where_even_the_names_are_too_many_it_is_held_and_recovers() -> anyhow::
 }
 
 #[tokio::test]
-async fn a_plain_read_that_is_too_large_holds_nothing() -> anyhow::Result<()> {
+async fn a_plain_read_that_is_too_large_does_not_hold_the_weights() -> anyhow::Result<()> {
     let following = Following::start(Some(10)).await?;
     following.consul.next([flood()]);
     following.frozen.pass(SECOND * 15, SECOND / 10).await;

@@ -1,9 +1,9 @@
-//! Answers that are none: nothing of them is published, and the next read starts from nothing.
+//! Unusable answers: nothing of them is published, and the next read does not wait for an index.
 
 use super::*;
 
 #[tokio::test]
-async fn an_answer_that_cannot_be_used_publishes_nothing_and_is_named() -> anyhow::Result<()> {
+async fn an_unusable_answer_publishes_nothing_and_is_reported() -> anyhow::Result<()> {
     let target = FakeConsul::start().await?;
     let following = Following::start(Some(0)).await?;
     let mut expected = vec![0];
@@ -18,23 +18,23 @@ async fn an_answer_that_cannot_be_used_publishes_nothing_and_is_named() -> anyho
         }
         assert_eq!(following.held(), Some(reason), "{name}");
         following.expect_published(&expected);
-        // Longer than the pause, and long enough for the token bucket.
+        // Longer than the pause, and long enough to refill the token bucket.
         following.pass(SECOND / 2).await;
-        assert_eq!(following.held(), None, "{name}: it recovers");
+        assert_eq!(following.held(), None, "{name}: the watch recovers");
         *errors.entry(reason).or_default() += 1;
         assert_eq!(following.errors(), errors, "{name}");
         let asked: Vec<u64> = following.requests().iter().rev().take(2).map(|r| r.index).collect();
-        assert_eq!(asked[1], 0, "{name}: what follows an error does not wait");
+        assert_eq!(asked[1], 0, "{name}: the read after an error does not wait");
         assert!(asked[0] > 0, "{name}");
         following.expect_published(&expected);
     }
     assert!(target.requests().is_empty(), "a redirect was followed");
-    following.consul.expect_no_slot_wasted();
+    following.consul.expect_no_extra_requests();
     Ok(())
 }
 
 #[tokio::test]
-async fn the_same_answers_to_a_plain_read_publish_nothing_and_leave_the_query_alone() -> anyhow::Result<()> {
+async fn an_unusable_answer_to_a_plain_read_publishes_nothing_and_does_not_affect_the_query() -> anyhow::Result<()> {
     let target = FakeConsul::start().await?;
     for (fault, reason) in faults(&target.address()) {
         let following = Following::start(Some(10)).await?;
@@ -47,14 +47,14 @@ async fn the_same_answers_to_a_plain_read_publish_nothing_and_leave_the_query_al
         following.put(20).await;
         following.expect_published(&[10, 20]);
         assert_eq!(following.held(), None, "{name}");
-        following.consul.expect_no_slot_wasted();
+        following.consul.expect_no_extra_requests();
     }
     assert!(target.requests().is_empty(), "a redirect was followed");
     Ok(())
 }
 
 #[tokio::test]
-async fn the_first_answer_may_be_none_and_the_feed_says_so() -> anyhow::Result<()> {
+async fn an_unusable_first_answer_is_reported_by_the_feed() -> anyhow::Result<()> {
     let consul = FakeConsul::start().await?;
     consul.put("weightd/weights/app", &document(10));
     consul.all(Some(Fault::closed()));
@@ -85,12 +85,12 @@ async fn a_connection_that_ends_between_two_queries_is_no_error() -> anyhow::Res
     }
     following.expect_published(&expected);
     assert_eq!(following.errors(), BTreeMap::new());
-    following.consul.expect_no_slot_wasted();
+    following.consul.expect_no_extra_requests();
     Ok(())
 }
 
 #[tokio::test]
-async fn keys_that_vanish_are_published_as_gone_and_nothing_else() -> anyhow::Result<()> {
+async fn deleted_keys_are_published_as_deleted_and_nothing_else_changes() -> anyhow::Result<()> {
     let following = Following::start(Some(10)).await?;
     following.consul.delete("weightd/weights/app");
     following.pass(SECOND).await;

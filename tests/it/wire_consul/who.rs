@@ -1,11 +1,11 @@
-//! As whom Consul is asked, and about what.
+//! The identity and the scope of requests to Consul.
 
 use secrecy::SecretString;
 
 use super::*;
 
 #[tokio::test]
-async fn token_password_and_scope_are_sent_where_they_belong() -> anyhow::Result<()> {
+async fn token_password_and_scope_are_sent_in_their_headers_and_parameters() -> anyhow::Result<()> {
     let following = Following::start_with(Some(10), |settings| Settings {
         token: TokenSource::Value(SecretString::from("t0ken")),
         auth: Some(SecretString::from("user:pass word")),
@@ -55,7 +55,7 @@ async fn a_rotated_token_file_is_read_again_after_a_403() -> anyhow::Result<()> 
     following.consul.all(Some(Fault::status("403", 403, "ACL not found")));
     following.frozen.settle().await;
     assert_eq!(following.held(), Some("denied"));
-    // In the middle of being written: no token is not the anonymous one.
+    // The file is empty while it is being written. An empty token must not become the anonymous token.
     std::fs::write(&path, "")?;
     following.pass(SECOND * 2).await;
     assert!(tokens().iter().all(|token| token == "old"), "{:?}", tokens());
@@ -72,7 +72,7 @@ async fn a_rotated_token_file_is_read_again_after_a_403() -> anyhow::Result<()> 
 }
 
 #[tokio::test]
-async fn a_token_that_a_plain_read_finds_refused_is_mended_while_the_query_is_blocked() -> anyhow::Result<()> {
+async fn a_token_that_a_plain_read_finds_rejected_is_replaced_while_the_query_is_blocked() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let path = dir.path().join("token");
     rotate(&path, "old")?;
@@ -87,12 +87,12 @@ async fn a_token_that_a_plain_read_finds_refused_is_mended_while_the_query_is_bl
     assert_eq!(last.map(|r| (r.index, r.headers["x-consul-token"].clone())), Some((0, "new".to_owned())));
     following.put(20).await;
     following.expect_published(&[10, 20]);
-    following.consul.expect_no_slot_wasted();
+    following.consul.expect_no_extra_requests();
     Ok(())
 }
 
 #[tokio::test]
-async fn a_token_file_that_comes_later_is_waited_for() -> anyhow::Result<()> {
+async fn a_token_file_that_is_created_later_is_waited_for() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let path = dir.path().join("token");
     let following =
@@ -100,7 +100,7 @@ async fn a_token_file_that_comes_later_is_waited_for() -> anyhow::Result<()> {
             .await?;
     following.pass(SECOND).await;
     assert_eq!(following.held(), Some("token"));
-    assert!(following.requests().is_empty(), "nobody was asked without it");
+    assert!(following.requests().is_empty(), "no request was sent without a token");
     rotate(&path, "late")?;
     following.pass(SECOND * 10).await;
     following.expect_published(&[10]);

@@ -1,4 +1,4 @@
-//! Answers that are no answer to what was asked.
+//! Invalid answers of HAProxy.
 
 use super::*;
 
@@ -6,7 +6,8 @@ fn model() -> Model {
     Model::with("app", "roundrobin", &[("blue", 100), ("green", 0)])
 }
 
-/// Breaks all answers once `app` is in force, and sees that it is noticed, named, harmless, and over when it is over.
+/// Breaks all answers after `app` is in force. Expects that the fault is reported, changes no weight, and ends with the
+/// script.
 async fn survives(
     reason: &str,
     mut broken: impl FnMut(&str, &mut Model) -> Option<Reply> + Send + 'static,
@@ -17,21 +18,21 @@ async fn survives(
     rig.haproxy.script(move |line, model| broken(line, model));
     rig.until_down(reason).await?;
     rig.desire(&[("app", &weights(&[("blue", 80), ("green", 20)]))])?;
-    // A pause so long that whatever is to happen has been tried.
-    always(A_WHILE, "it stays unusable", async || {
+    // The pause is long enough for every retry.
+    always(A_WHILE, "HAProxy stays unusable", async || {
         ensure!(!rig.converged(), "converged");
         ensure!(rig.down() == Some(reason), "{:?}", rig.down());
         Ok(())
     })
     .await?;
-    rig.haproxy.behave();
+    rig.haproxy.clear_script();
     rig.until_up().await?;
     rig.until_weights("app", &[80, 20]).await?;
     rig.end().await
 }
 
 #[tokio::test]
-async fn garbage_is_not_haproxy() -> anyhow::Result<()> {
+async fn an_unknown_text_is_no_answer_of_haproxy() -> anyhow::Result<()> {
     for garbage in ["220 smtp.example ESMTP\r\n", "\n", "", "\n\n\n\n\n\n", "HTTP/1.1 400 Bad Request\r\n\r\n", "x\n\n"]
     {
         survives("not_haproxy", move |_, _| Some(Reply::text(garbage))).await?;
@@ -40,8 +41,8 @@ async fn garbage_is_not_haproxy() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_cut_short_is_no_answer() -> anyhow::Result<()> {
-    // Wherever it is cut: the line ran all the same, or did not.
+async fn a_truncated_answer_is_invalid() -> anyhow::Result<()> {
+    // The command may have been executed or not, wherever the answer is cut.
     for cut in [1, 2, 40, 200] {
         survives("not_haproxy", move |line, model| {
             let answer = model.answer(line);
@@ -53,34 +54,34 @@ async fn an_answer_that_is_cut_short_is_no_answer() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn too_many_or_too_few_frames_are_no_answer() -> anyhow::Result<()> {
+async fn too_many_or_too_few_frames_are_invalid() -> anyhow::Result<()> {
     survives("not_haproxy", |line, model| Some(Reply::text(model.answer(line) + "\n"))).await?;
     survives("not_haproxy", |line, model| Some(Reply::text(model.answer(line) + "more\n\n"))).await?;
     survives("not_haproxy", |line, model| Some(Reply::text(format!("\n{}", model.answer(line))))).await
 }
 
 #[tokio::test]
-async fn a_connection_that_ends_at_once_is_no_answer() -> anyhow::Result<()> {
+async fn a_connection_that_closes_at_once_is_no_answer() -> anyhow::Result<()> {
     survives("not_haproxy", |_, _| Some(Reply::Closed)).await
 }
 
 #[tokio::test]
-async fn more_bytes_than_haproxy_ever_says_are_given_up() -> anyhow::Result<()> {
+async fn an_answer_above_the_size_limit_is_abandoned() -> anyhow::Result<()> {
     survives("too_large", |_, _| Some(Reply::Flood(16 * 1024 * 1024 + 100_000))).await
 }
 
 #[tokio::test]
-async fn a_missing_column_is_named() -> anyhow::Result<()> {
+async fn a_missing_column_is_reported() -> anyhow::Result<()> {
     for column in ["srv_uweight", "srv_name", "srv_admin_state", "srv_check_state"] {
         let mut rig = Rig::start(model())?;
         rig.haproxy.model(|m| m.columns = m.columns.replace(column, "srv_other"));
         rig.desire(&[("app", &weights(&[("blue", 0), ("green", 100)]))])?;
         let detail = rig.until_unreadable("app").await?;
         assert!(detail.contains(column), "{detail}");
-        assert!(!rig.haproxy.model(|m| m.heard("set server")));
+        assert!(!rig.haproxy.model(|m| m.received("set server")));
         rig.end().await?;
     }
-    // Without the roles nobody knows which servers are backups.
+    // Without the roles, it is unknown which servers are backups.
     for column in ["bck", "algo", "tracked"] {
         let mut rig = Rig::start(model())?;
         rig.haproxy.script(move |line, model| {
@@ -90,17 +91,17 @@ async fn a_missing_column_is_named() -> anyhow::Result<()> {
         rig.desire(&[("app", &weights(&[("blue", 50), ("green", 50)]))])?;
         let detail = rig.until_unreadable("app").await?;
         assert!(detail.contains(column), "{detail}");
-        assert!(!rig.haproxy.model(|m| m.heard("set server")));
-        rig.haproxy.behave();
+        assert!(!rig.haproxy.model(|m| m.received("set server")));
+        rig.haproxy.clear_script();
         rig.until_weights("app", &[50, 50]).await?;
         rig.end().await?;
     }
     Ok(())
 }
 
-/// Its rows are another backend's.
+/// The rows belong to another backend.
 #[tokio::test]
-async fn a_backend_that_cannot_be_read_stops_no_other() -> anyhow::Result<()> {
+async fn an_unreadable_backend_blocks_no_other() -> anyhow::Result<()> {
     let mut rig = Rig::start(model().and("other", "roundrobin", &[("blue", 100), ("green", 0)]))?;
     rig.haproxy.script(|line, model| Some(Reply::Bytes(model.answer(line).replace("3 app ", "3 elsewhere ").into())));
     let both = weights(&[("blue", 40), ("green", 60)]);
@@ -126,7 +127,7 @@ async fn columns_are_found_by_their_names() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn a_byte_at_a_time_is_an_answer() -> anyhow::Result<()> {
+async fn an_answer_in_single_bytes_is_valid() -> anyhow::Result<()> {
     let mut rig = Rig::start(model())?;
     rig.haproxy.script(|line, model| Some(Reply::Slices(model.answer(line).into_bytes())));
     rig.desire(&[("app", &weights(&[("blue", 0), ("green", 100)]))])?;
@@ -135,7 +136,7 @@ async fn a_byte_at_a_time_is_an_answer() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn a_hung_haproxy_is_given_up_after_two_seconds_and_asked_again() -> anyhow::Result<()> {
+async fn a_hanging_haproxy_is_abandoned_after_two_seconds_and_asked_again() -> anyhow::Result<()> {
     for open in [false, true] {
         let mut rig = Rig::start(model())?;
         rig.desire(&[("app", &weights(&[("blue", 90), ("green", 10)]))])?;
@@ -147,7 +148,7 @@ async fn a_hung_haproxy_is_given_up_after_two_seconds_and_asked_again() -> anyho
         let since = Instant::now();
         rig.until_down("timeout").await?;
         assert!(since.elapsed() > Duration::from_millis(1900) && since.elapsed() < Duration::from_secs(4));
-        rig.haproxy.behave();
+        rig.haproxy.clear_script();
         rig.desire(&[("app", &weights(&[("blue", 80), ("green", 20)]))])?;
         rig.until_weights("app", &[80, 20]).await?;
         rig.end().await?;

@@ -1,4 +1,4 @@
-//! Which process answers: new ones, old ones, several at once.
+//! The process that answers: new ones, old ones, and several at once.
 
 use super::*;
 
@@ -19,13 +19,13 @@ async fn another_pid_and_an_uptime_that_goes_back_are_new_processes() -> anyhow:
                 m.uptime = 100;
                 m.reload();
                 m.pid -= u32::from(same_pid);
-                // A container's first process has the Pid of the one before it.
+                // The first process of a container has the same pid as the one before it.
                 m.uptime = 99 - seen;
             });
             rig.until_weights("app", &[0, 100]).await?;
             assert_eq!(rig.session(|session| session.processes.seen), seen);
         }
-        // What a reload undoes is no drift.
+        // Weights that a reload resets are no drift.
         assert_eq!(rig.session(|session| session.backends["app"].drift_corrections), 0);
         rig.end().await?;
     }
@@ -33,19 +33,19 @@ async fn another_pid_and_an_uptime_that_goes_back_are_new_processes() -> anyhow:
 }
 
 #[tokio::test]
-async fn a_reload_between_the_look_and_the_set_is_made_good_by_the_next_line() -> anyhow::Result<()> {
+async fn a_reload_between_the_reading_and_the_set_is_corrected_by_the_next_line() -> anyhow::Result<()> {
     for algorithm in ["roundrobin", "hdr"] {
-        // As observed, only blue has to go down: green has its weight, but not in the next process.
+        // In the observed state, only blue must be lowered: green has its weight. In the next process it does not.
         let mut rig = Rig::start(Model::with("app", algorithm, &[("blue", 100), ("green", 0)]))?;
         rig.haproxy.model(|m| m.server("app", "green").weight = 100);
         let mut reloaded = false;
         rig.haproxy.script(move |line, model| {
             if line.starts_with("set server app/blue weight 0") && !std::mem::replace(&mut reloaded, true) {
-                // The fake judges by what it showed, which this process never did: it is no fault of the client.
-                let told = model.violations.len();
+                // The fake judges by its last answer, but this process gave none. The client is not at fault.
+                let known = model.violations.len();
                 model.reload();
                 let answer = model.answer(line);
-                model.violations.truncate(told);
+                model.violations.truncate(known);
                 return Some(Reply::text(answer));
             }
             None
@@ -61,27 +61,27 @@ async fn a_reload_between_the_look_and_the_set_is_made_good_by_the_next_line() -
 }
 
 #[tokio::test]
-async fn an_old_process_is_not_believed() -> anyhow::Result<()> {
+async fn an_answer_of_an_old_process_is_not_used() -> anyhow::Result<()> {
     let mut rig = Rig::start(model())?;
     rig.desire(&[("app", &weights(&[("blue", 90), ("green", 10)]))])?;
     rig.until_weights("app", &[90, 10]).await?;
     rig.haproxy.model(|m| m.stopping = true);
     let asked = rig.haproxy.model(|m| m.lines.len());
     rig.desire(&[("app", &weights(&SHIFT))])?;
-    eventually(SOON, "the document has come", async || {
+    eventually(SOON, "the document was read", async || {
         ensure!(!rig.converged(), "converged");
         Ok(())
     })
     .await?;
     always(A_WHILE, "nothing is set in an old process", async || {
         ensure!(rig.haproxy.model(|m| m.weights("app")) == [90, 10]);
-        ensure!(!rig.haproxy.model(|m| m.heard("weight 0")));
+        ensure!(!rig.haproxy.model(|m| m.received("weight 0")));
         ensure!(!rig.converged(), "converged");
         Ok(())
     })
     .await?;
     let asked = rig.haproxy.model(|m| m.lines.len()) - asked;
-    assert!(asked < 120, "{asked} questions in {A_WHILE:?}");
+    assert!(asked < 120, "{asked} requests in {A_WHILE:?}");
     rig.haproxy.model(|m| {
         m.reload();
         m.stopping = false;
@@ -96,7 +96,7 @@ async fn several_processes_behind_one_socket_are_refused_with_a_reason() -> anyh
     rig.desire(&[("app", &weights(&SHIFT))])?;
     rig.until_down("nbproc").await?;
     always(A_WHILE, "nothing is set", async || {
-        ensure!(!rig.haproxy.model(|m| m.heard("set server")));
+        ensure!(!rig.haproxy.model(|m| m.received("set server")));
         Ok(())
     })
     .await?;
@@ -109,13 +109,13 @@ async fn several_processes_behind_one_socket_are_refused_with_a_reason() -> anyh
 }
 
 #[tokio::test]
-async fn a_socket_without_the_right_is_named_and_nothing_is_tried() -> anyhow::Result<()> {
+async fn a_socket_with_a_low_level_is_reported_and_nothing_is_sent() -> anyhow::Result<()> {
     for level in ["operator", "user", "Permission denied"] {
         let mut rig = Rig::start(Model { level, ..model() })?;
         rig.desire(&[("app", &weights(&SHIFT))])?;
         rig.until_down("not_admin").await?;
         always(A_WHILE, "nothing is set", async || {
-            ensure!(!rig.haproxy.model(|m| m.heard("set server")));
+            ensure!(!rig.haproxy.model(|m| m.received("set server")));
             Ok(())
         })
         .await?;
@@ -130,7 +130,7 @@ async fn a_socket_without_the_right_is_named_and_nothing_is_tried() -> anyhow::R
 }
 
 #[tokio::test]
-async fn a_backend_that_comes_and_goes_is_matched_and_unmatched() -> anyhow::Result<()> {
+async fn a_backend_that_is_deleted_and_added_is_unmatched_and_matched() -> anyhow::Result<()> {
     let mut rig = Rig::start(Model::default())?;
     rig.desire(&[("app", &weights(&SHIFT))])?;
     eventually(SOON, "it is unmatched", async || {

@@ -1,4 +1,4 @@
-//! Sets that are refused, that do not take, or whose answer says nothing: only the read-back counts.
+//! Sets that are refused, have no effect, or have an unclear answer: only the read-back is evidence.
 
 use super::*;
 
@@ -23,7 +23,7 @@ async fn a_shift_on_a_dynamic_algorithm_is_one_line() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn a_shift_on_an_algorithm_that_may_be_static_is_two_lines() -> anyhow::Result<()> {
-    // Neither `hdr` nor an algorithm that HAProxy does not name is known to be dynamic.
+    // Neither `hdr` nor a missing algorithm is known to be dynamic.
     for algorithm in ["hdr", "unknown", ""] {
         let mut rig = Rig::start(model(algorithm))?;
         rig.desire(&[("app", &weights(&SHIFT))])?;
@@ -43,7 +43,7 @@ async fn a_shift_on_an_algorithm_that_may_be_static_is_two_lines() -> anyhow::Re
 }
 
 #[tokio::test]
-async fn a_static_algorithm_keeps_its_weights_and_is_not_asked_for_ever() -> anyhow::Result<()> {
+async fn a_static_algorithm_keeps_its_weights_and_is_not_retried_endlessly() -> anyhow::Result<()> {
     for algorithm in ["source", "static-rr"] {
         let mut rig = Rig::start(model(algorithm))?;
         rig.desire(&[("app", &weights(&SHIFT))])?;
@@ -52,11 +52,11 @@ async fn a_static_algorithm_keeps_its_weights_and_is_not_asked_for_ever() -> any
         assert_eq!(rig.reasons("app"), ["unsupported"]);
         let sets = rig.haproxy.model(|m| m.lines.iter().filter(|l| l.contains("set server")).count());
         assert_eq!(sets, 1, "a static algorithm stays static");
-        assert!(!rig.haproxy.model(|m| m.heard("app/blue weight 0")));
-        // Another process may have another algorithm.
+        assert!(!rig.haproxy.model(|m| m.received("app/blue weight 0")));
+        // A new process may have another algorithm.
         rig.haproxy.model(|m| {
             m.reload();
-            m.backends.get_mut("app").expect("it is there").is_static = false;
+            m.backends.get_mut("app").expect("the reason is reported").is_static = false;
         });
         rig.until_weights("app", &[0, 100]).await?;
         rig.end().await?;
@@ -65,17 +65,17 @@ async fn a_static_algorithm_keeps_its_weights_and_is_not_asked_for_ever() -> any
 }
 
 #[tokio::test]
-async fn a_raise_that_does_not_take_is_never_followed_by_a_zero() -> anyhow::Result<()> {
-    // It says success, or something nobody knows, and does nothing.
-    for says in ["", "Something new.\n", "Weight is being changed.\n"] {
+async fn a_raise_without_effect_is_never_followed_by_a_zero() -> anyhow::Result<()> {
+    // HAProxy reports success, or an unknown text, and does nothing.
+    for answer in ["", "Something new.\n", "Weight is being changed.\n"] {
         let mut rig = Rig::start(model("hdr"))?;
-        rig.haproxy.model(|m| m.server("app", "green").quirk = Some((says, false)));
+        rig.haproxy.model(|m| m.server("app", "green").quirk = Some((answer, false)));
         rig.desire(&[("app", &weights(&SHIFT))])?;
         rig.until_heard("set server app/green weight 100").await?;
         rig.never_converges("app", &[100, 0]).await?;
-        assert!(!rig.haproxy.model(|m| m.heard("app/blue weight 0")));
+        assert!(!rig.haproxy.model(|m| m.received("app/blue weight 0")));
         let sets = rig.haproxy.model(|m| m.lines.iter().filter(|l| l.contains("set server")).count());
-        assert!((2..=20).contains(&sets), "it is tried again, at each resync: {sets}");
+        assert!((2..=20).contains(&sets), "retried at each resync: {sets}");
         rig.haproxy.model(|m| m.server("app", "green").quirk = None);
         rig.until_weights("app", &[0, 100]).await?;
         rig.end().await?;
@@ -84,7 +84,7 @@ async fn a_raise_that_does_not_take_is_never_followed_by_a_zero() -> anyhow::Res
 }
 
 #[tokio::test]
-async fn what_was_set_counts_whatever_the_answer_says() -> anyhow::Result<()> {
+async fn a_set_with_an_effect_counts_whatever_the_answer_is() -> anyhow::Result<()> {
     for (algorithm, reasons) in [("roundrobin", &[][..]), ("hdr", &["hash"])] {
         let mut rig = Rig::start(model(algorithm))?;
         rig.haproxy.model(|m| {
@@ -100,14 +100,15 @@ async fn what_was_set_counts_whatever_the_answer_says() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn a_refusal_is_named_and_tried_again() -> anyhow::Result<()> {
-    for says in ["Permission denied\n", "Proxy is disabled.\n", "No such server.\n", "No such backend.\n", "What?\n"] {
+async fn a_refusal_is_reported_and_retried() -> anyhow::Result<()> {
+    for answer in ["Permission denied\n", "Proxy is disabled.\n", "No such server.\n", "No such backend.\n", "What?\n"]
+    {
         let mut rig = Rig::start(model("roundrobin").and("other", "roundrobin", &[("a", 1)]))?;
-        rig.haproxy.model(|m| m.server("app", "green").quirk = Some((says, false)));
+        rig.haproxy.model(|m| m.server("app", "green").quirk = Some((answer, false)));
         rig.desire(&[("app", &weights(&[("green", 50)])), ("other", &weights(&[("a", 7)]))])?;
         rig.until_heard("set server app/green weight 50").await?;
         rig.never_converges("app", &[100, 0]).await?;
-        assert!(rig.reasons("app").iter().any(|reason| reason == "refused"), "{says:?}: {:?}", rig.reasons("app"));
+        assert!(rig.reasons("app").iter().any(|reason| reason == "refused"), "{answer:?}: {:?}", rig.reasons("app"));
         assert_eq!(rig.haproxy.model(|m| m.weights("other")), [7], "the others are set");
         assert_eq!(rig.down(), None);
         rig.haproxy.model(|m| m.server("app", "green").quirk = None);
@@ -118,9 +119,9 @@ async fn a_refusal_is_named_and_tried_again() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn a_backend_that_is_disabled_is_told_and_the_others_are_set() -> anyhow::Result<()> {
+async fn a_disabled_backend_is_reported_and_the_others_are_set() -> anyhow::Result<()> {
     let mut rig = Rig::start(model("roundrobin").and("other", "roundrobin", &[("a", 1)]))?;
-    rig.haproxy.model(|m| m.backends.get_mut("app").expect("it is there").disabled = true);
+    rig.haproxy.model(|m| m.backends.get_mut("app").expect("the reason is reported").disabled = true);
     rig.desire(&[("app", &weights(&SHIFT)), ("other", &weights(&[("a", 7)]))])?;
     rig.until_heard("set server app/green weight 100").await?;
     rig.never_converges("app", &[100, 0]).await?;
@@ -130,7 +131,7 @@ async fn a_backend_that_is_disabled_is_told_and_the_others_are_set() -> anyhow::
 }
 
 #[tokio::test]
-async fn the_answer_to_a_set_that_is_lost_is_made_up_for_by_reading_back() -> anyhow::Result<()> {
+async fn a_lost_answer_to_a_set_is_replaced_by_a_read_back() -> anyhow::Result<()> {
     for runs in [true, false] {
         let mut rig = Rig::start(model("hdr"))?;
         let mut lost = 0;
@@ -152,7 +153,7 @@ async fn the_answer_to_a_set_that_is_lost_is_made_up_for_by_reading_back() -> an
 }
 
 #[tokio::test]
-async fn hundreds_of_servers_go_in_lines_that_haproxy_takes() -> anyhow::Result<()> {
+async fn hundreds_of_servers_are_sent_in_lines_within_haproxys_limit() -> anyhow::Result<()> {
     for algorithm in ["roundrobin", "hdr"] {
         let names: Vec<String> = (0..500).map(|n| format!("a-server-with-a-long-name-{n:03}")).collect();
         let servers = names.iter().enumerate().map(|(n, s)| (s.as_str(), if n % 2 == 0 { 100 } else { 0 }));
@@ -162,18 +163,21 @@ async fn hundreds_of_servers_go_in_lines_that_haproxy_takes() -> anyhow::Result<
         rig.desire(&[("a-backend-with-a-long-name", &weights(&shifted))])?;
         let expected: Vec<u16> = shifted.iter().map(|(_, w)| *w).collect();
         rig.until_weights("a-backend-with-a-long-name", &expected).await?;
-        assert!(rig.haproxy.model(|m| m.lines.iter().map(String::len).max()) > Some(3000), "lines are filled");
+        assert!(
+            rig.haproxy.model(|m| m.lines.iter().map(String::len).max()) > Some(3000),
+            "lines are as long as possible"
+        );
         rig.end().await?;
     }
     Ok(())
 }
 
 #[tokio::test]
-async fn somebody_who_undoes_every_line_at_once_does_not_make_it_spin() -> anyhow::Result<()> {
+async fn a_writer_that_reverts_every_line_at_once_causes_no_busy_loop() -> anyhow::Result<()> {
     for algorithm in ["roundrobin", "hdr"] {
         let mut rig = Rig::start(model(algorithm))?;
         rig.haproxy.script(|line, model| {
-            // Whatever is set, the other one is changed before the read-back.
+            // After every set, another writer changes the weight before the read-back.
             let (set, read_back) = line.strip_prefix("set server app/").and_then(|rest| rest.split_once(';'))?;
             let other = if set.starts_with("blue") { "green" } else { "blue" };
             let answer = model.answer(&format!("set server app/{set}\n"));

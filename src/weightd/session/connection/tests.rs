@@ -51,7 +51,7 @@ fn stored_weights_are_enforced_only_when_consul_is_late_or_fails() {
     rig.publish(&[("app", &document(&[("blue", 50), ("green", 50)]))]);
     rig.run();
     assert_eq!(rig.weights(), [50, 50]);
-    assert!(!rig.haproxy.heard("weight 90"));
+    assert!(!rig.haproxy.received("weight 90"));
 }
 
 #[test]

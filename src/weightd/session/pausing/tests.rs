@@ -38,7 +38,7 @@ impl TwoBackends {
     fn publish(&mut self) {
         let [app, other] = self.documents.map(|[blue, green]| document(&[("blue", blue), ("green", green)]));
         self.rig.publish(&[(NAMES[0], &app), (NAMES[1], &other)]);
-        self.rig.haproxy.wants_changed();
+        self.rig.haproxy.desired_changed();
     }
 
     fn weights(&self) -> [[u16; 2]; 2] {

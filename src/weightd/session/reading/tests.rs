@@ -61,14 +61,14 @@ fn every_other_change_is_preceded_by_a_reading() {
     rig.pause(None, 60);
     rig.publish(&[("app", &both(without_zero))]);
     rig.run();
-    assert!(!rig.haproxy.heard("set "), "it is paused");
+    assert!(!rig.haproxy.received("set "), "it is paused");
 
     let mut rig = Rig::with(app([90, 10]), weightd_core::stored::Stored::default(), true);
     rig.publish(&[("app", &both([90, 10]))]);
     rig.run();
     rig.publish(&[("app", &both(without_zero))]);
     rig.run();
-    assert!(!rig.haproxy.heard("set "), "the mode is observe");
+    assert!(!rig.haproxy.received("set "), "the mode is observe");
     assert_eq!(rig.backend("app").observe_plan.as_ref().unwrap().to_string(), "green 10 → 50, blue 90 → 50");
 }
 
@@ -134,7 +134,7 @@ fn the_servers_of_a_reading_wait_for_the_roles_without_a_second_reading() {
 fn after_a_failed_query_for_roles_the_next_reading_starts_with_the_servers() {
     let mut rig = Rig::new(app([100, 0]));
     rig.publish(&[("app", &both([50, 100]))]);
-    while !rig.haproxy.heard("servers state") {
+    while !rig.haproxy.received("servers state") {
         rig.step();
     }
     let address: crate::haproxy::Address = "unix:/run/haproxy/admin.sock".parse().unwrap();
