@@ -242,6 +242,12 @@ pub(super) async fn confirm(documents: &Documents, flags: &Flags) -> Result<(), 
 }
 
 async fn answered_with_yes(question: &str) -> Result<bool, Failure> {
+    let answer = answer_to(question).await?;
+    Ok(matches!(answer.to_ascii_lowercase().as_str(), "y" | "yes"))
+}
+
+/// Asks on the terminal and returns the answer, without blanks around it. Ctrl-C ends the command.
+pub(super) async fn answer_to(question: &str) -> Result<String, Failure> {
     output::ask(question);
     let (answer, answered) = oneshot::channel();
     // A blocking read cannot be interrupted: on Ctrl-C this thread is abandoned.
@@ -261,7 +267,7 @@ async fn answered_with_yes(question: &str) -> Result<bool, Failure> {
             if !line.ends_with('\n') {
                 output::message("");
             }
-            Ok(matches!(line.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+            Ok(line.trim().to_owned())
         }
     }
 }

@@ -5,8 +5,6 @@
 
 mod all;
 
-use std::io::BufRead as _;
-
 use weightd_core::{
     desired::Pattern,
     history::{To, Way},
@@ -16,7 +14,7 @@ use weightd_core::{
 
 use super::{
     Exit,
-    change::{Flags, Outcome, changed_by_another, confirm, with_context},
+    change::{Flags, Outcome, answer_to, changed_by_another, confirm, with_context},
     context::Context,
     failure::Failure,
     history::summary,
@@ -57,7 +55,7 @@ pub(super) struct Args {
     /// Go back one write
     #[arg(long, conflicts_with_all = ["to", "off"])]
     step: bool,
-    /// Go back to the state with this index in `weightctl history`
+    /// Go back to the state with this index in `weightctl history BACKEND`
     #[arg(long, value_name = "INDEX", conflicts_with = "off")]
     to: Option<u64>,
     /// Go back further, if the present state is a rollback already
@@ -195,14 +193,8 @@ async fn choose(backend: &BackendName, ask: Ask, flags: &Flags) -> Result<Target
             state.shares.iter().map(|(name, share)| format!("{}={share:.0}%", name.as_str())).collect();
         output::message(&format!("  {}  {}  {}", number + 1, shares.join(" "), origin(&state.target)));
     }
-    output::ask(&format!("Which one? [1-{}, Enter cancels]", ask.states.len()));
-    let line = tokio::task::spawn_blocking(|| {
-        let mut line = String::new();
-        std::io::stdin().lock().read_line(&mut line).map(|_| line)
-    });
-    let line = line.await.map_err(|error| Failure::caused(Exit::Failure, error))?;
-    let line = line.map_err(|error| Failure::caused(Exit::Failure, error).context("cannot read the answer"))?;
-    let number = line.trim().parse::<usize>().ok().and_then(|number| number.checked_sub(1));
+    let answer = answer_to(&format!("Which one? [1-{}, Enter cancels]", ask.states.len())).await?;
+    let number = answer.parse::<usize>().ok().and_then(|number| number.checked_sub(1));
     match number.and_then(|number| ask.states.into_iter().nth(number)) {
         Some(state) => Ok(state.target),
         None => Err(Failure::new(Exit::Failure, "cancelled; nothing was written")),

@@ -178,7 +178,8 @@ async fn a_real_bash_completes_a_whole_command() -> anyhow::Result<()> {
     let mut consul = consul().await?;
     let address = consul.address();
     for (keys, line) in [
-        ("weightctl se\tapp\tbl\t90 gr\t10 --fo\t", "set app blue=90 green=10 --force"),
+        ("weightctl rel\tapp\t--cr\t", "release app --create"),
+        ("weightctl set app\tbl\t90 gr\t10 --fo\t", "set app blue=90 green=10 --force"),
         // Bash takes what is in front of `:` and `=` for words of its own.
         ("weightctl set api\tbl\t7", "set api:x blue=7"),
         ("weightctl set api:\tbl\t7", "set api:x blue=7"),
@@ -194,6 +195,6 @@ async fn a_real_bash_completes_a_whole_command() -> anyhow::Result<()> {
         .await?;
     }
     consul.kill().await?;
-    assert_eq!(typed(&address, "weightctl se\tap\tbl\t").await?, "set apbl");
+    assert_eq!(typed(&address, "weightctl set ap\tbl\t").await?, "set apbl");
     Ok(())
 }

@@ -68,7 +68,13 @@ async fn a_backend_is_created_changed_and_released() -> anyhow::Result<()> {
 
     // A server that is not named keeps its weight. The reason of the previous change is removed.
     ends(&consul, 0, "set app1 green=30 --yes --by bob").await?;
-    assert_eq!(document(&consul, KEY).await?, json!({"v": 1, "weights": {"blue": 90, "green": 30}, "by": "bob"}));
+    assert_eq!(
+        document(&consul, KEY).await?,
+        json!({
+            "v": 1, "weights": {"blue": 90, "green": 30}, "by": "bob",
+            "back": {"weights": {"blue": 90, "green": 10}}
+        })
+    );
 
     let before = consul.index(KEY).await?;
     let same = ends(&consul, 0, "set app1 green=30 --yes -o json").await?;

@@ -9,8 +9,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 use weightd_core::{
-    fleet::{self, Identity, InstanceReport, Inventory, Keys, NodeReport, Report},
-    model::{Moment, Root, Timestamp},
+    desired::DesiredState,
+    fleet::{self, Identity, InstanceReport, Inventory, Keys, NodeReport, Report, Stand},
+    model::{BackendName, Moment, Root, Timestamp},
 };
 
 use super::{
@@ -30,8 +31,10 @@ use crate::{
 /// How long what belongs together may take: the sessions take a document at once, and read HAProxy back within
 /// milliseconds. Then one change is one write.
 const GATHER: Duration = Duration::from_millis(5);
-/// A report is built at least this often, for what has no event.
+/// Maximum interval between two readings of the sessions, for changes without an event.
 const AT_LEAST_EVERY: Duration = Duration::from_secs(3);
+/// The pause after a reading is at least this multiple of its duration: with very many backends at most 2 % of a core.
+const COST: u32 = 50;
 /// Between two attempts to write the inventory entry.
 const INVENTORY_RETRY: Duration = Duration::from_secs(10);
 /// How long the end of the session may take when weightd stops.
@@ -70,6 +73,16 @@ pub struct Publisher {
     known: BTreeMap<String, (InstanceReport, Option<Timestamp>)>,
     /// When the session was made: a plain read that was sent later proves what Consul has now.
     session_since: Moment,
+    /// The documents and the flags of the last reading.
+    read: Option<(Arc<DesiredState>, bool, bool)>,
+    /// How each HAProxy stood with each document in the last reading.
+    stood: BTreeMap<String, BTreeMap<BackendName, (u64, Stand)>>,
+    /// Whether something changed since the last report was built.
+    dirty: bool,
+    /// When the report changes by time alone.
+    changes_at: Option<Moment>,
+    /// No reading before this moment.
+    not_before: Moment,
     inventory_at: Moment,
     /// The standing for which the inventory entry was last made right.
     inventory_for: Option<Standing>,
@@ -89,6 +102,11 @@ impl Publisher {
             standing,
             known: BTreeMap::new(),
             session_since: now,
+            read: None,
+            stood: BTreeMap::new(),
+            dirty: true,
+            changes_at: None,
+            not_before: now,
             inventory_at: now,
             inventory_for: None,
             logged: None,
@@ -128,18 +146,33 @@ impl Publisher {
         }
     }
 
-    /// Builds the report and hands it to the holder if it may be written now. Returns when to build it again.
+    /// Reads the sessions, builds the report if something changed, and hands it to the holder if it may be written now.
+    /// Returns when to do that again.
     fn offer(&mut self) -> Moment {
         let now = self.setup.clock.now();
+        if now < self.not_before {
+            return self.not_before;
+        }
         self.gather(now);
-        let value = self.report.value(now).to_value();
+        self.dirty |= self.changes_at.is_some_and(|at| now >= at);
         let mut until = now + AT_LEAST_EVERY;
+        if !self.dirty {
+            return self.changes_at.map_or(until, |at| until.min(at));
+        }
+        let value = self.report.value(now).to_value();
+        let cost = self.setup.clock.now().since(now);
+        self.not_before = now + cost * COST;
+        self.dirty = false;
         match self.pace.offer(&value, now) {
             fleet::Step::Nothing => {}
             fleet::Step::Write => self.holder.want(value),
-            fleet::Step::Later(at) => until = until.min(at),
+            fleet::Step::Later(at) => {
+                self.dirty = true;
+                until = until.min(at);
+            }
         }
-        self.report.next_change(now).map_or(until, |at| until.min(at))
+        self.changes_at = self.report.next_change(now);
+        self.changes_at.map_or(until, |at| until.min(at))
     }
 
     /// Reads the watch and the sessions.
@@ -148,8 +181,15 @@ impl Publisher {
         if let Feed::State { state, .. } = &*self.setup.watch.feed.borrow_and_update() {
             let link = self.setup.watch.link.borrow();
             let plain = link.plain_read_sent.is_some_and(|sent| sent >= self.session_since);
-            let documents = state.backends.iter().map(|(name, published)| (name, stands::index_of(published)));
-            self.report.answer(documents, fleet::Answer { plain, filtered: link.filtered, now, at: time });
+            let same = self.read.as_ref().is_some_and(|(read, was_plain, filtered)| {
+                Arc::ptr_eq(read, state) && *was_plain == plain && *filtered == link.filtered
+            });
+            if !same {
+                let documents = state.backends.iter().map(|(name, published)| (name, stands::index_of(published)));
+                self.report.answer(documents, fleet::Answer { plain, filtered: link.filtered, now, at: time });
+                self.read = Some((Arc::clone(state), plain, link.filtered));
+                self.dirty = true;
+            }
         }
         for instance in &self.setup.instances {
             let session = instance.lock();
@@ -163,12 +203,19 @@ impl Publisher {
                 why: session.down.as_ref().map(|down| down.reason.to_owned()),
             };
             let same = self.known.get(&instance.name).filter(|(known, _)| *known == report).map(|(_, since)| *since);
+            self.dirty |= same.is_none();
             let since = same.unwrap_or(time);
             self.known.insert(instance.name.clone(), (report.clone(), since));
             report.since = since;
             self.report.instance(report);
+            let stood = self.stood.entry(instance.name.clone()).or_default();
             for (backend, index, stand) in stands::of(&session) {
+                if stood.get(backend).is_some_and(|(known, was)| *known == index && *was == stand) {
+                    continue;
+                }
+                stood.insert(backend.clone(), (index, stand.clone()));
                 self.report.stands(&instance.name, backend, index, stand, time);
+                self.dirty = true;
             }
         }
     }
@@ -189,6 +236,9 @@ impl Publisher {
         if matches!(answer, Answer::Created(_)) {
             self.session_since = now;
             self.report.new_session();
+            self.read = None;
+            self.stood.clear();
+            self.dirty = true;
             // Asks for the plain read that confirms what Consul has; a watch that ended has no use for it.
             self.setup.watch.refresh.send_replace(());
         }

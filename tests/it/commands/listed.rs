@@ -1,7 +1,15 @@
 //! Commands that are not run here, each with the reason, and the words that stand for others.
 
 /// The beginning of a command, and why it is not run. A command that no line here has is run, or fails the test.
-pub(super) const NOT_RUN: [(&str, &str); 36] = [
+pub(super) const NOT_RUN: [(&str, &str); 38] = [
+    (
+        "weightctl rollback {backend} --to {",
+        "needs a history with several answers; tests/it/rollback.rs runs what is printed",
+    ),
+    (
+        "weightctl rollback {backend}{} --yes",
+        "needs a history with several answers; tests/it/rollback.rs runs what is printed",
+    ),
     ("sudo apt ", "installs or removes a package as root; `make package-test` does both"),
     ("sudo systemctl ", "needs root and systemd; tests/package/run.sh starts, stops and reloads the unit"),
     ("systemctl ", "needs systemd; tests/package/run.sh starts, stops and reloads the unit"),
@@ -44,10 +52,12 @@ pub(super) const NOT_RUN: [(&str, &str); 36] = [
 pub(super) const FLEET: &str = "weightctl status";
 
 /// Verbs that need an argument: alone between backticks they are names, of which the help is asked for.
-pub(super) const VERBS: [&str; 5] = ["set", "release", "import", "pause", "completions"];
+pub(super) const VERBS: [&str; 8] =
+    ["set", "release", "import", "pause", "completions", "rollback", "settle", "freeze"];
 
 /// What a person replaces, or the program fills in, and what it is here. The longer ones come first.
-pub(super) const PLACEHOLDERS: [(&str, &str); 15] = [
+pub(super) const PLACEHOLDERS: [(&str, &str); 16] = [
+    ("unfreeze{scope}", "unfreeze app"),
     ("{socket}", "/run/haproxy/admin.sock"),
     ("{backend}", "app"),
     ("{near}", "set"),

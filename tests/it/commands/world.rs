@@ -56,7 +56,11 @@ impl World {
             self.consul.put(&format!("traffic/app/{server}"), weight).await?;
             self.consul.put(&format!("traffic/app1/{server}"), weight).await?;
         }
+        self.consul.delete_tree("weightd/freeze").await?;
         for name in MANAGED {
+            // A state to go back to.
+            let history = r#"{"v":1,"entries":[{"way":"create","to":{"weights":{"blue":100,"green":0}}}]}"#;
+            self.consul.put(&format!("weightd/history/{name}"), history).await?;
             put(&self.consul, name, 90, 10).await?;
             becomes(&self.haproxy, name, 90, 10).await?;
         }
