@@ -33,6 +33,7 @@ mod plans;
 mod policies;
 mod readme;
 mod reload;
+mod rollback;
 mod runbook;
 mod same_place;
 mod security;

@@ -1,0 +1,234 @@
+//! History, rollback and freeze with a real Consul: every write is in the history, and the way back is one command.
+
+use anyhow::{Context as _, ensure};
+use serde_json::{Value, json};
+
+use crate::harness::{Consul, weightd::weightctl};
+
+const KEY: &str = "weightd/weights/app";
+const HISTORY: &str = "weightd/history/app";
+
+struct Ended {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+async fn run(consul: &Consul, token: Option<&str>, arguments: &[&str]) -> anyhow::Result<Ended> {
+    let address = consul.address();
+    let mut environment = vec![("CONSUL_HTTP_ADDR", address.as_str()), ("SUDO_USER", ""), ("USER", "alice")];
+    environment.extend(token.map(|token| ("CONSUL_HTTP_TOKEN", token)));
+    let output = weightctl(&environment, arguments).await?;
+    Ok(Ended {
+        code: output.status.code().context("weightctl was killed")?,
+        out: String::from_utf8(output.stdout)?,
+        err: String::from_utf8(output.stderr)?,
+    })
+}
+
+/// Runs weightctl, expects this exit code, and returns its output.
+async fn ends(consul: &Consul, code: i32, arguments: &str) -> anyhow::Result<Ended> {
+    let ended = run(consul, consul.token(), &arguments.split_whitespace().collect::<Vec<_>>()).await?;
+    ensure!(ended.code == code, "{} and not {code} of `{arguments}`: {}{}", ended.code, ended.out, ended.err);
+    Ok(ended)
+}
+
+/// Writes each of these weights with `set`.
+async fn steps(consul: &Consul, steps: &[&str]) -> anyhow::Result<()> {
+    for (number, weights) in steps.iter().enumerate() {
+        let create = if number == 0 { " --create" } else { "" };
+        ends(consul, 0, &format!("set app {weights} --yes{create}")).await?;
+    }
+    Ok(())
+}
+
+async fn weights(consul: &Consul) -> anyhow::Result<Value> {
+    let document: Value = serde_json::from_slice(&consul.get(KEY).await?.context("no document")?)?;
+    Ok(document["weights"].clone())
+}
+
+#[tokio::test]
+async fn rollback_goes_back_to_where_the_shift_began_and_not_further() -> anyhow::Result<()> {
+    let consul = Consul::start().await?;
+    steps(&consul, &["blue=100 green=0", "blue=90 green=10", "blue=50 green=50", "blue=0 green=100"]).await?;
+    let shown = ends(&consul, 0, "rollback app --dry-run").await?;
+    assert!(shown.err.contains("100 →   0") && shown.err.contains("back to the state of index"), "{}", shown.err);
+    assert_eq!(weights(&consul).await?, json!({"blue": 0, "green": 100}));
+
+    let back = ends(&consul, 0, "rollback app --yes -m errors -o json").await?;
+    let outcome: Value = serde_json::from_str(&back.out)?;
+    assert_eq!(outcome["after"]["weights"], json!({"blue": 100, "green": 0}));
+    assert_eq!(weights(&consul).await?, json!({"blue": 100, "green": 0}));
+    // A second one does not go up again.
+    let again = ends(&consul, 7, "rollback app --yes").await?;
+    assert!(again.err.contains("rollback already, by alice"), "{}", again.err);
+
+    let history: Value = serde_json::from_str(&ends(&consul, 0, "history app -o json").await?.out)?;
+    let entries = history.as_array().context("a list")?;
+    let ways: Vec<_> = entries.iter().map(|entry| entry["way"].as_str().unwrap_or_default()).collect();
+    assert_eq!(ways, ["rollback", "set", "set", "set", "create"]);
+    assert_eq!(entries[0]["target"], entries[4]["index"]);
+    assert_eq!((&entries[0]["by"], &entries[0]["why"]), (&json!("alice"), &json!("errors")));
+    assert!(entries.iter().all(|entry| entry["index"].is_u64() && entry["at"].is_string()), "{history:#}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_server_that_the_target_does_not_name_gets_no_traffic_after_a_rollback() -> anyhow::Result<()> {
+    let consul = Consul::start().await?;
+    steps(&consul, &["blue=100 green=0", "blue=90 green=10"]).await?;
+    ends(&consul, 0, "set app blue=0 green=50 green2=50 --create --yes").await?;
+    ends(&consul, 0, "rollback app --yes").await?;
+    assert_eq!(weights(&consul).await?, json!({"blue": 100, "green": 0, "green2": 0}));
+    Ok(())
+}
+
+#[tokio::test]
+async fn where_several_states_are_possible_the_printed_commands_choose_one() -> anyhow::Result<()> {
+    let consul = Consul::start().await?;
+    steps(
+        &consul,
+        &["blue=100 green=0", "blue=90 green=10", "blue=50 green=50", "blue=90 green=10", "blue=0 green=100"],
+    )
+    .await?;
+    let asked = ends(&consul, 7, "rollback app --yes").await?;
+    let commands: Vec<_> = asked.err.split('`').filter(|text| text.starts_with("weightctl rollback app ")).collect();
+    assert!(!commands.is_empty() && commands.len() <= 3, "{}", asked.err);
+    let before = weights(&consul).await?;
+    for command in commands {
+        let arguments: Vec<_> = command.split_whitespace().skip(1).map(|word| word.trim_matches('\'')).collect();
+        let dry: Vec<_> = arguments.iter().map(|word| if *word == "--yes" { "--dry-run" } else { word }).collect();
+        let ended = run(&consul, None, &dry).await?;
+        ensure!(ended.code == 0, "`{command}` ends with {}: {}", ended.code, ended.err);
+    }
+    assert_eq!(weights(&consul).await?, before);
+    Ok(())
+}
+
+#[tokio::test]
+async fn step_to_and_settle_move_the_target() -> anyhow::Result<()> {
+    let consul = Consul::start().await?;
+    steps(&consul, &["blue=100 green=0", "blue=50 green=50"]).await?;
+    ends(&consul, 0, "settle app").await?;
+    ends(&consul, 0, "set app blue=40 green=60 --yes").await?;
+    ends(&consul, 0, "set app blue=20 green=80 --yes").await?;
+    // A settled state is as far as a rollback goes.
+    ends(&consul, 0, "rollback app --yes").await?;
+    assert_eq!(weights(&consul).await?, json!({"blue": 50, "green": 50}));
+    ends(&consul, 0, "set app blue=40 green=60 --yes").await?;
+    ends(&consul, 0, "set app blue=20 green=80 --yes").await?;
+    ends(&consul, 0, "rollback app --step --yes").await?;
+    assert_eq!(weights(&consul).await?, json!({"blue": 40, "green": 60}));
+    let history: Value = serde_json::from_str(&ends(&consul, 0, "history app -o json").await?.out)?;
+    let first = history.as_array().and_then(|entries| entries.last()).context("entries")?["index"].to_string();
+    ends(&consul, 0, &format!("rollback app --to {first} --yes")).await?;
+    assert_eq!(weights(&consul).await?, json!({"blue": 100, "green": 0}));
+    ends(&consul, 7, "rollback app --to 1 --yes").await?;
+    ends(&consul, 7, "rollback nope --yes").await?;
+    ends(&consul, 7, "settle nope").await.map(drop)
+}
+
+#[tokio::test]
+async fn a_freeze_stops_changes_and_not_the_way_back() -> anyhow::Result<()> {
+    let consul = Consul::start().await?;
+    steps(&consul, &["blue=100 green=0", "blue=50 green=50"]).await?;
+    for scope in ["", "app"] {
+        ends(&consul, 0, &format!("freeze {scope} -m audit")).await?;
+        let refused = ends(&consul, 7, "set app blue=10 green=90 --yes").await?;
+        assert!(refused.err.contains("frozen by alice") && refused.err.contains("audit"), "{}", refused.err);
+        ends(&consul, 7, "release app --yes").await?;
+        assert_eq!(weights(&consul).await?, json!({"blue": 50, "green": 50}));
+        ends(&consul, 0, &format!("unfreeze {scope}")).await?;
+        // `{}` stays, so that later writes can check it.
+        let key = if scope.is_empty() { "weightd/freeze" } else { "weightd/freeze/app" };
+        assert_eq!(consul.get(key).await?.as_deref(), Some(&b"{}"[..]));
+    }
+    ends(&consul, 0, "freeze -m audit").await?;
+    ends(&consul, 0, "rollback app --yes").await?;
+    assert_eq!(weights(&consul).await?, json!({"blue": 100, "green": 0}));
+    let already = ends(&consul, 0, "unfreeze app").await?;
+    assert!(already.err.contains("was not frozen"), "{}", already.err);
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_unreadable_history_blocks_no_write() -> anyhow::Result<()> {
+    let consul = Consul::start().await?;
+    steps(&consul, &["blue=100 green=0"]).await?;
+    for bad in ["garbage", r#"{"v":2,"entries":[]}"#, &"x".repeat(20_000)] {
+        consul.put(HISTORY, bad).await?;
+        let written = ends(&consul, 0, "set app blue=90 green=10 --yes").await?;
+        assert!(written.err.contains("the history has no entry for this write"), "{}", written.err);
+        ends(&consul, 0, "set app blue=100 green=0 --yes").await?;
+        assert_eq!(consul.get(HISTORY).await?.as_deref(), Some(bad.as_bytes()), "it is not overwritten");
+        ends(&consul, 7, "rollback app --yes").await?;
+        ends(&consul, 1, "history app").await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_write_without_weightctl_is_in_the_history_as_direct() -> anyhow::Result<()> {
+    let consul = Consul::start().await?;
+    steps(&consul, &["blue=100 green=0"]).await?;
+    consul.put(KEY, r#"{"weights":{"blue":30,"green":70},"by":"script"}"#).await?;
+    let ways = async || {
+        let history: Value = serde_json::from_str(&ends(&consul, 0, "history app -o json").await?.out)?;
+        let entries = history.as_array().context("a list")?.clone();
+        anyhow::Ok(entries.iter().map(|entry| format!("{} {}", entry["way"], entry["by"])).collect::<Vec<_>>())
+    };
+    assert_eq!(ways().await?, [r#""direct" "script""#, r#""create" "alice""#]);
+    ends(&consul, 0, "rollback app --yes").await?;
+    assert_eq!(weights(&consul).await?, json!({"blue": 100, "green": 0}));
+    assert_eq!(ways().await?.len(), 3);
+    Ok(())
+}
+
+#[tokio::test]
+async fn every_backend_leaves_a_side_with_one_command() -> anyhow::Result<()> {
+    let consul = Consul::start().await?;
+    for number in 0..40 {
+        let name = format!("app{number}");
+        let document = |blue, green| format!(r#"{{"weights":{{"blue":{blue},"green-{number}":{green}}}}}"#);
+        consul.put(&format!("weightd/weights/{name}"), document(100, 0)).await?;
+        let history = format!(r#"{{"v":1,"entries":[{{"way":"create","to":{}}}]}}"#, document(100, 0));
+        consul.put(&format!("weightd/history/{name}"), history).await?;
+        consul.put(&format!("weightd/weights/{name}"), document(20, 80)).await?;
+    }
+    consul.put("weightd/weights/other", r#"{"weights":{"blue":1,"red":1}}"#).await?;
+    let back = ends(&consul, 0, "rollback --all --off green* --yes -o json").await?;
+    let outcomes: Value = serde_json::from_str(&back.out)?;
+    assert_eq!(outcomes.as_array().map(Vec::len), Some(40));
+    for number in 0..40 {
+        let document = consul.get(&format!("weightd/weights/app{number}")).await?.context("a document")?;
+        let document: Value = serde_json::from_slice(&document)?;
+        assert_eq!(document["weights"][format!("green-{number}")], 0, "{document}");
+        assert_eq!(document["weights"]["blue"], 100, "{document}");
+    }
+    let nothing = ends(&consul, 0, "rollback --all --off green* --yes").await?;
+    assert!(nothing.err.contains("no backend has traffic"), "{}", nothing.err);
+    Ok(())
+}
+
+#[tokio::test]
+async fn two_operators_that_race_lose_no_update() -> anyhow::Result<()> {
+    let consul = Consul::start().await?;
+    steps(&consul, &["blue=100 green=0"]).await?;
+    let mut written = 1;
+    for round in 0..20_u32 {
+        let (one, two) = (format!("green={}", 2 * round + 1), format!("green={}", 2 * round + 2));
+        let (first, second) = (["set", "app", &one, "--yes"], ["set", "app", &two, "--yes"]);
+        let (first, second) = tokio::try_join!(run(&consul, None, &first), run(&consul, None, &second))?;
+        for ended in [&first, &second] {
+            ensure!(ended.code == 0 || ended.code == 5, "{}: {}", ended.code, ended.err);
+            written += usize::from(ended.code == 0);
+        }
+        ensure!(first.code == 0 || second.code == 0, "one of two wins");
+    }
+    let history: Value = serde_json::from_str(&ends(&consul, 0, "history app -o json").await?.out)?;
+    let entries = history.as_array().context("a list")?;
+    assert_eq!(entries.len(), written, "one entry for each write");
+    assert_eq!(entries[0]["to"]["weights"], weights(&consul).await?);
+    assert!(entries.iter().all(|entry| entry["way"] != "direct"), "{history:#}");
+    Ok(())
+}
