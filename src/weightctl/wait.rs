@@ -144,8 +144,8 @@ struct Waiter<'a> {
 /// What a reading showed.
 struct Seen {
     verdict: Verdict,
-    /// The document, if it was read again.
-    document: Option<Option<Stored>>,
+    /// The document; none if it was not read again, or is gone.
+    document: Option<Stored>,
 }
 
 impl Waiter<'_> {
@@ -197,7 +197,7 @@ impl Waiter<'_> {
             self.roster = Some((Instant::now(), self.documents.roster().await?));
             let now = stored.as_ref().map_or(DocumentNow::Absent, |stored| DocumentNow::Index(stored.index));
             verdict = self.judge(&nodes, now)?;
-            document = Some(stored);
+            document = stored;
         }
         self.nodes = Some(nodes);
         Ok(Seen { verdict, document })
@@ -277,7 +277,7 @@ impl Waiter<'_> {
             Overall::NoNodes => failure("every node is in mode observe: no node sets weights".to_owned())
                 .hint("set `mode` to \"enforce\" in weightd.toml of the nodes"),
             Overall::Replaced(_) => {
-                let now = document.as_ref().and_then(Option::as_ref).map_or_else(
+                let now = document.as_ref().map_or_else(
                     || "it has no key now".to_owned(),
                     |stored| {
                         let view = View::of(stored);

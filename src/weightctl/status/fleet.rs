@@ -14,7 +14,7 @@ use crate::{
         Exit,
         context::Context,
         failure::Failure,
-        fleet::FleetView,
+        fleet::{BackendView, FleetView},
         output::{self, Format},
         refusals::no_such,
     },
@@ -121,7 +121,7 @@ fn select(mut view: FleetView, args: &Args) -> Result<FleetView, Failure> {
 
 fn in_sync(view: &FleetView, args: &Args) -> bool {
     match (&args.backend, &args.node) {
-        (Some(_), _) => view.problems.is_empty() && view.backends.iter().all(|backend| backend.in_sync()),
+        (Some(_), _) => view.problems.is_empty() && view.backends.iter().all(BackendView::in_sync),
         (None, Some(_)) => view.problems.is_empty(),
         (None, None) => view.all_in_sync(),
     }

@@ -199,7 +199,7 @@ pub(super) fn backend(view: &BackendView, now: Option<Timestamp>) -> String {
     text
 }
 
-/// One node: its versions, its HAProxies, and what it does not have.
+/// One node: its versions, its HAProxy instances, and what it does not have.
 pub(super) fn node(view: &NodeView, now: Option<Timestamp>) -> String {
     let mut text = format!("{}  {}", Tone::Strong.paint(view.node.as_str()), tone(view).paint(&state(view)));
     if let Some(version) = &view.version {
