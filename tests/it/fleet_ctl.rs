@@ -10,7 +10,7 @@ use anyhow::{Context as _, ensure};
 use serde_json::Value;
 
 use crate::{
-    common::backend,
+    common::{backend, document, key},
     harness::{
         Consul, Haproxy, Weightd, eventually,
         weightd::{Settings, weightctl},
@@ -42,8 +42,27 @@ impl Node {
         Ok(node)
     }
 
+    /// Starts a node with the backend `app1`, and waits until it reports on the document of that.
     async fn start(consul: &Consul, name: &str) -> anyhow::Result<Self> {
-        Self::start_with(consul, name, &backend("app1", 9, 1), |settings| settings).await
+        if consul.get(&key("app1")).await?.is_none() {
+            consul.put(&key("app1"), document(9, 1)).await?;
+        }
+        let node = Self::start_with(consul, name, &backend("app1", 9, 1), |settings| settings).await?;
+        node.has_newer(consul, 0).await?;
+        Ok(node)
+    }
+
+    /// Waits until the node reports that it has a document of `app1` with an index above this one.
+    async fn has_newer(&self, consul: &Consul, than: u64) -> anyhow::Result<()> {
+        eventually(REPORTED, &format!("{} has app1 above {than}", self.name), async || {
+            let report = self.report(consul).await?.context("no report")?;
+            let value: Value = serde_json::from_str(&report)?;
+            let recent = value["recent"].as_array().context("no recent")?;
+            let found = recent.iter().find(|entry| entry[0] == "app1").with_context(|| report.clone())?;
+            ensure!(found[1].as_u64().is_some_and(|index| index > than) && found[2] == "set", "{report}");
+            Ok(())
+        })
+        .await
     }
 
     /// Waits until the node reports.

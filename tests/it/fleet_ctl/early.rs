@@ -55,6 +55,7 @@ async fn a_rebuilt_consul_is_not_done() -> anyhow::Result<()> {
     }
     nodes[1].haproxy.stop().await?;
     nodes[1].says(&consul, r#""up":false"#).await?;
+    let before = consul.index(&key("app1")).await?;
     let wait = {
         let address = consul.address();
         async move {
@@ -64,11 +65,7 @@ async fn a_rebuilt_consul_is_not_done() -> anyhow::Result<()> {
         }
     };
     let rebuild = async {
-        eventually(SOON, "the first node has it", async || {
-            ensure!(nodes[0].report(&consul).await?.is_some_and(|report| report.contains(r#""set""#)));
-            Ok(())
-        })
-        .await?;
+        nodes[0].has_newer(&consul, before).await?;
         consul.kill().await?;
         consul.start_again().await?;
         // What is desired is back, by another write, and now both nodes have it.
@@ -115,8 +112,10 @@ async fn two_instances_with_two_roots_are_judged_each_by_its_own() -> anyhow::Re
         .await?;
     let set = "set app1 blue=90 green=10 --yes --create --wait --timeout 5s";
     for root in ["first/", "second/"] {
+        consul.put(&format!("{root}weights/app1"), document(9, 1)).await?;
         eventually(SOON, "the node reports", async || {
-            ensure!(consul.get(&format!("{root}nodes/lb1")).await?.is_some());
+            let report = consul.get(&format!("{root}nodes/lb1")).await?.unwrap_or_default();
+            ensure!(String::from_utf8_lossy(&report).contains(r#""set"]"#), "{}", String::from_utf8_lossy(&report));
             Ok(())
         })
         .await?;
@@ -152,14 +151,14 @@ async fn a_document_that_was_replaced_meanwhile_is_a_conflict() -> anyhow::Resul
 async fn without_consul_it_is_unknown() -> anyhow::Result<()> {
     let (mut consul, mut nodes) = fleet(2).await?;
     nodes[1].haproxy.stop().await?;
+    let before = consul.index(&key("app1")).await?;
     let address = consul.address();
     let arguments = ["set", "app1", "blue=90", "green=10", "--yes", "--create", "--wait", "--timeout", "6s"];
     let environment = [("CONSUL_HTTP_ADDR", address.as_str()), ("WEIGHTD_CONFIG", "/nonexistent")];
     let wait = crate::harness::weightd::weightctl(&environment, &arguments);
     let kill = async {
-        nodes[0].haproxy.until_weights("app1", &[("green", 10)], SOON).await?;
-        // The write was read back before the wait began.
-        nodes[0].says(&consul, r#""set""#).await?;
+        // The write was read back, and the wait has begun.
+        nodes[0].has_newer(&consul, before).await?;
         consul.kill().await
     };
     let (output, killed) = tokio::join!(wait, kill);

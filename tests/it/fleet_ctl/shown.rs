@@ -30,7 +30,7 @@ async fn the_status_of_the_fleet_names_what_is_not_in_sync() -> anyhow::Result<(
     })
     .await?;
     ensure!(status.out.lines().all(|line| line.chars().count() <= 80), "{}", status.out);
-    run(&consul, "status app1").await?.expect(3, &["lb1         has it", "paused", "1/2 have it"])?;
+    run(&consul, "status app1").await?.expect(3, &["lb1          has it", "paused", "1/2 have it"])?;
     run(&consul, "status --node lb1").await?.expect(0, &["in sync", "HAProxy haproxy"])?;
     run(&consul, "status --node lb2").await?.expect(3, &["app1"])?;
     run(&consul, "status --problems").await?.expect(3, &["on lb2: `weightctl status app1 --local`"])?;

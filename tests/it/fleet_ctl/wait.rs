@@ -115,7 +115,7 @@ async fn a_node_without_the_backend_has_nothing_to_do_but_somebody_must_have_it(
     let (consul, _nodes) = fleet(1).await?;
     let other = Node::start_with(&consul, "lb2", &backend("other", 1, 1), |settings| settings).await?;
     run(&consul, SET).await?.expect(0, &["done: 2 of 2"])?;
-    run(&consul, "status app1").await?.expect(0, &["lb2         lacks the backend", "1/2 have it"])?;
+    run(&consul, "status app1").await?.expect(0, &["lb2          lacks the backend", "1/2 have it"])?;
     let nobody = run(&consul, "set ap1 blue=1 --yes --create --wait").await?;
     nobody.expect(3, &["no HAProxy of any node has the backend `ap1`"])?;
     run(&consul, "status ap1").await?.expect(3, &["0/2 have it"])?;
