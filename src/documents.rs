@@ -6,6 +6,7 @@
 pub mod commit;
 pub mod context;
 pub mod edit;
+pub mod fleet;
 pub mod history;
 pub mod stored;
 pub mod view;

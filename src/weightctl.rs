@@ -12,8 +12,10 @@ mod cli;
 mod complete;
 mod completions;
 mod context;
+mod diff;
 mod exit;
 mod failure;
+mod fleet;
 mod freeze;
 mod get;
 mod history;
@@ -22,6 +24,7 @@ mod import;
 mod list;
 mod local;
 mod man;
+mod node;
 mod output;
 mod pause;
 mod preview;
@@ -34,6 +37,7 @@ mod set;
 mod settle;
 mod status;
 mod table;
+mod wait;
 
 use std::{ffi::OsString, process::ExitCode};
 
@@ -96,5 +100,7 @@ async fn dispatch(cli: &Cli, env: &Env<'_>) -> Result<Exit, Failure> {
         Verb::Settle(args) => settle::run(args, &context).await,
         Verb::Freeze(args) => freeze::freeze(args, &context).await,
         Verb::Unfreeze(args) => freeze::unfreeze(args, &context).await,
+        Verb::Diff(args) => diff::run(args, &context).await,
+        Verb::Node(args) => node::run(args, &context).await,
     }
 }

@@ -17,6 +17,7 @@ use super::{
     output::{self, Format},
     preview::preview,
     serving::Serving,
+    wait::{WaitFlags, wait},
 };
 use crate::{
     consul::Env,
@@ -125,23 +126,40 @@ impl<'a> Outcome<'a> {
         self.after.index = Some(index);
         self
     }
+
+    /// Prints it with `-o json`; on one line with --wait, because the lines of the wait follow.
+    fn print(&self, format: Format, waits: &WaitFlags) -> Result<(), Failure> {
+        if waits.is_given() { format.json_line(self) } else { format.json(self) }
+    }
 }
 
-/// Shows `edit`, asks, and writes it.
+/// How a change is carried out.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Options<'a> {
+    pub(super) flags: &'a Flags,
+    pub(super) waits: &'a WaitFlags,
+    /// What serves on this host, if it has a weightd.
+    pub(super) serving: Option<&'a Serving>,
+}
+
+/// Shows `edit`, asks, writes it, and waits for the nodes.
 pub(super) async fn carry_out(
     format: Format,
     documents: &Documents,
     backend: &BackendName,
     edit: &Edit,
     known: &Known,
-    flags: &Flags,
-    serving: Option<&Serving>,
+    options: &Options<'_>,
 ) -> Result<Exit, Failure> {
+    let Options { flags, waits, serving } = *options;
     let outcome = Outcome::of(backend, edit, flags);
     if !outcome.changed {
         output::message(&format!("nothing to change: {backend} {}", edit.after.summary()));
-        format.json(&outcome)?;
-        return Ok(Exit::Ok);
+        outcome.print(format, waits)?;
+        return match outcome.index.filter(|_| !flags.dry_run) {
+            Some(index) => wait(format, documents, backend, index, waits).await,
+            None => Ok(Exit::Ok),
+        };
     }
     output::message(preview(backend, edit).trim_end());
     if let Some(frozen) = known.frozen(backend).filter(|_| !passes_freeze(edit)) {
@@ -152,13 +170,13 @@ pub(super) async fn carry_out(
     }
     if flags.dry_run {
         output::message("dry run: nothing was written");
-        format.json(&outcome)?;
+        outcome.print(format, waits)?;
         return Ok(Exit::Ok);
     }
     confirm(documents, flags).await?;
     let index = write(documents, backend, edit, known).await?;
-    format.json(&outcome.written(index))?;
-    Ok(Exit::Ok)
+    outcome.written(index).print(format, waits)?;
+    wait(format, documents, backend, index, waits).await
 }
 
 /// Writes `edit`, reports it, and returns the `ModifyIndex` that was read back.
@@ -233,6 +251,11 @@ pub(super) async fn confirm(documents: &Documents, flags: &Flags) -> Result<(), 
     if flags.yes {
         return Ok(());
     }
+    confirm_write(documents).await
+}
+
+/// Asks on the terminal.
+pub(super) async fn confirm_write(documents: &Documents) -> Result<(), Failure> {
     let place = documents.place().await;
     if answered_with_yes(&format!("Write to {place}? [y/N]")).await? {
         return Ok(());

@@ -9,7 +9,7 @@ use clap::{
 use weightd_core::model::{Root, is_typo};
 
 use super::{
-    Exit, check, completions, freeze, get, history, import, list, man, output::Format, pause, release, resume,
+    Exit, check, completions, diff, freeze, get, history, import, list, man, node, output::Format, pause, release, resume,
     rollback, set, settle, status,
 };
 use crate::consul::{Address, settings};
@@ -21,6 +21,7 @@ Examples:
   weightctl set app1 blue=90 green=10 --create     start to manage a backend
   weightctl set app1 blue=50 green=50 -m 'half'    show the change, ask, write
   weightctl set app1 blue=100 green=0 --yes        go back, without a question
+  weightctl status                                 which nodes have the weights, and why not
   weightctl status --local                         compare this host's HAProxy with Consul
   weightctl check                                  find problems and the commands to fix them
   weightctl pause app1 --for 30m                   this host: weightd sets no weight of app1
@@ -110,6 +111,8 @@ pub(super) enum Verb {
     Settle(settle::Args),
     Freeze(freeze::FreezeArgs),
     Unfreeze(freeze::UnfreezeArgs),
+    Diff(diff::Args),
+    Node(node::Args),
 }
 
 /// The command line with short help for each verb: global options other than `--output` are listed once, by

@@ -39,6 +39,16 @@ impl Format {
     }
 }
 
+impl Format {
+    /// Prints `value` with `-o json`, on one line. Prints nothing with `-o table`.
+    pub(super) fn json_line<T: Serialize>(self, value: &T) -> Result<(), Failure> {
+        match self {
+            Self::Table => Ok(()),
+            Self::Json => json(&serde_json::to_string(value).map_err(|error| Failure::caused(Exit::Failure, error))?),
+        }
+    }
+}
+
 /// Prints JSON text as data.
 fn json(text: &str) -> Result<(), Failure> {
     print(&(escape_controls(text) + "\n"))
@@ -47,6 +57,29 @@ fn json(text: &str) -> Result<(), Failure> {
 /// Whether stdin and stderr are terminals, so that a person can answer a question.
 pub(super) fn can_ask() -> bool {
     io::stdin().is_terminal() && io::stderr().is_terminal()
+}
+
+/// Whether stderr is a terminal, so that a line can be redrawn in place.
+pub(super) fn is_terminal() -> bool {
+    io::stderr().is_terminal()
+}
+
+/// Whether stdout is a terminal, so that a table can be redrawn in place.
+pub(super) fn is_screen() -> bool {
+    io::stdout().is_terminal()
+}
+
+/// Prints over the current line of stderr, which must be a terminal.
+pub(super) fn redraw(text: &str) {
+    print_stderr(&format!("\r{text}"));
+}
+
+/// Clears the terminal of stdout and prints data.
+pub(super) fn redraw_screen(text: &str) -> Result<(), Failure> {
+    // Not through anstream: it removes escape sequences where NO_COLOR is set, and this is no colour.
+    let clear = io::stdout().lock().write_all(b"\x1b[H\x1b[2J");
+    clear.map_err(|error| Failure::caused(Exit::Failure, error).context("cannot write to stdout"))?;
+    print(text)
 }
 
 /// Prints a message.

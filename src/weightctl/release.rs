@@ -2,10 +2,11 @@ use weightd_core::{history::Way, model::BackendName};
 
 use super::{
     Exit,
-    change::{Flags, carry_out, with_context},
+    change::{Flags, Options, carry_out, with_context},
     context::Context,
     failure::Failure,
     refusals::refused,
+    wait::WaitFlags,
 };
 use crate::documents::edit::{self, Intent};
 
@@ -24,6 +25,8 @@ pub(super) struct Args {
     create: bool,
     #[command(flatten)]
     flags: Flags,
+    #[command(flatten)]
+    wait: WaitFlags,
 }
 
 /// Releases the backend. The JSON output is an [`Outcome`](super::change::Outcome).
@@ -33,7 +36,10 @@ pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Fail
     let known = documents.context(&args.backend).await?;
     let intent = with_context(args.flags.intent(Way::Release, context.env), &known);
     match edit::release(&args.backend, known.stored.as_ref(), &Intent { create: args.create, ..intent }) {
-        Ok(edit) => carry_out(context.format, &documents, &args.backend, &edit, &known, &args.flags, None).await,
+        Ok(edit) => {
+            let options = Options { flags: &args.flags, waits: &args.wait, serving: None };
+            carry_out(context.format, &documents, &args.backend, &edit, &known, &options).await
+        }
         Err(error) => Err(refused(&documents, error).await),
     }
 }

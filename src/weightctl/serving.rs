@@ -18,6 +18,7 @@ use super::{context::Context, output, status};
 const DEADLINE: Duration = Duration::from_millis(800);
 
 /// A backend on this host's HAProxy, as reported by this host's weightd.
+#[derive(Debug)]
 pub(super) struct Serving {
     /// The servers that take traffic if their weight is above 0.
     pub(super) active: BTreeSet<ServerName>,

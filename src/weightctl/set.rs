@@ -8,11 +8,12 @@ use weightd_core::{
 
 use super::{
     Exit,
-    change::{Flags, carry_out, with_context},
+    change::{Flags, Options, carry_out, with_context},
     context::Context,
     failure::Failure,
     refusals::refused,
     serving,
+    wait::WaitFlags,
 };
 use crate::documents::edit::{self, Intent};
 
@@ -21,12 +22,13 @@ Examples:
   weightctl set app1 blue=90 green=10                   show the change and ask
   weightctl set app1 blue=75 green=25 -m '25 %' --yes   no question; store a reason
   weightctl set app1 green=0 --yes                      blue keeps its weight
+  weightctl set app1 blue=90 green=10 --wait            write, wait until every HAProxy has it
   weightctl set app1 blue=50 green=50 --dry-run         show the change, write nothing
   weightctl set app2 blue=100 green=0 --create          start to manage app2
   weightctl set app1 blue=0 green=0 --force             no server answers; needs --force
 
-Exit codes: 4 denied, 5 changed by another writer meanwhile, 6 Consul unreachable, 7 refused,
-130 Ctrl-C. `weightctl --help` lists all.";
+Exit codes: 3 with --wait if a node does not have it, 4 denied, 5 changed by another writer
+meanwhile, 6 Consul unreachable, 7 refused, 130 Ctrl-C. `weightctl --help` lists all.";
 
 /// Change weights; a server that is not named keeps its weight
 ///
@@ -50,6 +52,8 @@ pub(super) struct Args {
     create: bool,
     #[command(flatten)]
     flags: Flags,
+    #[command(flatten)]
+    wait: WaitFlags,
 }
 
 /// `SERVER=WEIGHT`.
@@ -138,7 +142,8 @@ pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Fail
                 Some(serving) => edit.limit_shares_to(&serving.active),
                 None => edit,
             };
-            carry_out(context.format, &documents, &args.backend, &edit, &known, &args.flags, serving.as_ref()).await
+            let options = Options { flags: &args.flags, waits: &args.wait, serving: serving.as_ref() };
+            carry_out(context.format, &documents, &args.backend, &edit, &known, &options).await
         }
         Err(error) => Err(refused(&documents, error).await),
     }

@@ -1,3 +1,4 @@
+mod fleet;
 mod report;
 
 use std::time::Duration;
@@ -5,10 +6,12 @@ use std::time::Duration;
 use reqwest::{Url, redirect::Policy};
 use serde_json::Value;
 use weightd_core::{
-    model::Escaped,
-    wire::status::{LinkState, Status},
+    fleet::NodeName,
+    model::{BackendName, Escaped, nearest},
+    wire::status::{BackendState, BackendStatus, ConsulStatus, LinkState, Status},
 };
 
+pub(super) use self::fleet::{nodes_table, read as read_fleet};
 use super::{
     Exit,
     context::Context,
@@ -24,14 +27,40 @@ const DEADLINE: Duration = Duration::from_secs(5);
 /// Maximum size of the answer in bytes.
 const MAX_RESPONSE: usize = 64 * 1024 * 1024;
 
-/// Show the weights that the HAProxy of this host has, and whether they equal those in Consul
+const EXAMPLES: &str = "\
+Examples:
+  weightctl status                   every node and every backend
+  weightctl status app1              which nodes have the weights of app1
+  weightctl status --problems        only what is wrong, and what to do
+  weightctl status --watch           again every second
+  weightctl status --local           this host: weights in Consul and in HAProxy
+
+Exit codes: 3 if something is not in sync, 4 denied, 6 Consul unreachable.";
+
+/// Show which nodes have the weights in Consul, and why the others do not
 ///
-/// For each server: the weight in Consul (desired), the weight that passed the guards (accepted), the weight in HAProxy
-/// (observed), and its share of the new traffic. weightd reads HAProxy and Consul for each status. Exits with 0 if
-/// every weight equals the one in Consul, else with 3. Also exits with 3 if Consul does not answer: then its current
-/// content is unknown.
+/// Each weightd reports to Consul what its HAProxy has. Shows the nodes, and for each backend what is desired and which
+/// nodes do not have it. Exits with 0 if every node is in sync, else with 3.
+///
+/// With --local, shows this host: for each server the weight in Consul (desired), the weight that passed the guards
+/// (accepted), the weight in HAProxy (observed), and its share of the new traffic. weightd reads HAProxy and Consul for
+/// each status. Then exits with 0 if every weight equals the one in Consul, else with 3. Also exits with 3 if Consul does
+/// not answer: then its current content is unknown.
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = EXAMPLES)]
 pub(super) struct Args {
+    /// Only this backend
+    #[arg(value_parser = BackendName::new)]
+    backend: Option<BackendName>,
+    /// Only this node
+    #[arg(long, value_name = "NODE", value_parser = NodeName::new, conflicts_with_all = ["backend", "local"])]
+    node: Option<NodeName>,
+    /// Only the problems, each with what to do
+    #[arg(long, conflicts_with = "local")]
+    problems: bool,
+    /// Show it again every second, until Ctrl-C
+    #[arg(long, conflicts_with = "local")]
+    watch: bool,
     /// The status of this host
     #[arg(long)]
     local: bool,
@@ -93,13 +122,28 @@ impl NoStatus {
 /// answer means that Consul does not answer.
 const MAX_CONSUL_AGE: f64 = 2.5;
 
-/// Shows the status. The JSON output is the [`Status`] with every field that weightd sends, also unknown fields of a
-/// newer version.
+/// Shows the status of the fleet, or of this host.
 pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Failure> {
-    if !args.local {
-        let message = "only the status of this host is available, not the status of the fleet";
-        return Err(Failure::new(Exit::Usage, message).hint("use `weightctl status --local`"));
+    if args.local { local(args, context).await } else { fleet::run(args, context).await }
+}
+
+/// Shows the status of this host. The JSON output is the [`Status`] with every field that weightd sends, also unknown
+/// fields of a newer version.
+async fn local(args: &Args, context: &Context<'_>) -> Result<Exit, Failure> {
+    let (mut value, mut status) = of_this_host(args, context).await?;
+    let mut exit = if is_converged(&status) { Exit::Ok } else { Exit::NotConverged };
+    if let Some(backend) = &args.backend {
+        exit = retain(backend, &mut value, &mut status)?;
     }
+    match context.format {
+        Format::Json => context.format.json(&value)?,
+        Format::Table => output::print(&report::text(&status))?,
+    }
+    Ok(exit)
+}
+
+/// The status of this host's weightd: as it was sent, and decoded.
+async fn of_this_host(args: &Args, context: &Context<'_>) -> Result<(Value, Status), Failure> {
     let api = match (&args.api, address(context)) {
         (Some(api), _) => api.clone(),
         (None, Some(api)) => url(&api).map_err(|error| Failure::caused(Exit::Usage, error).context(api))?,
@@ -109,14 +153,34 @@ pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Fail
         }
     };
     let (text, status) = fetch(&api).await.map_err(failed)?;
-    match context.format {
-        Format::Json => {
-            let value: Value = serde_json::from_str(&text).map_err(|error| Failure::caused(Exit::Failure, error))?;
-            context.format.json(&value)?;
-        }
-        Format::Table => output::print(&report::text(&status))?,
+    let value = serde_json::from_str(&text).map_err(|error| Failure::caused(Exit::Failure, error))?;
+    Ok((value, status))
+}
+
+/// Keeps only one backend, and returns the exit code for it.
+fn retain(backend: &BackendName, value: &mut Value, status: &mut Status) -> Result<Exit, Failure> {
+    let known: Vec<_> = status.instances.iter().flat_map(|i| &i.backends).filter_map(|b| b.backend.clone()).collect();
+    if !known.contains(backend) {
+        let near = nearest(backend.as_str(), known.iter().map(BackendName::as_str));
+        return Err(Failure::new(Exit::Refused, format!("weightd on this host does not know backend `{backend}`"))
+            .hint(match near {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => "`weightctl status --local` shows the backends of this host".to_owned(),
+            }));
     }
-    Ok(if is_converged(&status) { Exit::Ok } else { Exit::NotConverged })
+    let mut converged = true;
+    for instance in &mut status.instances {
+        instance.backends.retain(|status| status.backend.as_ref() == Some(backend));
+        let settled = |status: &BackendStatus| matches!(status.state, BackendState::Converged | BackendState::Released);
+        converged &=
+            instance.backends.is_empty() || instance.backends.iter().all(settled) && is_current(&instance.consul);
+    }
+    for instance in value["instances"].as_array_mut().into_iter().flatten() {
+        if let Some(backends) = instance["backends"].as_array_mut() {
+            backends.retain(|status| status["backend"] == backend.as_str());
+        }
+    }
+    Ok(if converged { Exit::Ok } else { Exit::NotConverged })
 }
 
 /// The address of this host's weightd, from the environment or its configuration; none if its API is off.
@@ -127,11 +191,12 @@ pub(super) fn address(context: &Context<'_>) -> Option<String> {
 /// Whether every HAProxy of this weightd has the weights that Consul has now. False without any HAProxy.
 fn is_converged(status: &Status) -> bool {
     !status.instances.is_empty()
-        && status.instances.iter().all(|instance| {
-            let consul = &instance.consul;
-            let current = consul.last_read_age_seconds.is_some_and(|age| age <= MAX_CONSUL_AGE);
-            instance.converged && consul.state == LinkState::Following && current
-        })
+        && status.instances.iter().all(|instance| instance.converged && is_current(&instance.consul))
+}
+
+/// Whether Consul's current content is known.
+fn is_current(consul: &ConsulStatus) -> bool {
+    consul.state == LinkState::Following && consul.last_read_age_seconds.is_some_and(|age| age <= MAX_CONSUL_AGE)
 }
 
 fn failed(error: NoStatus) -> Failure {

@@ -16,6 +16,7 @@ mod ctl;
 mod daemon;
 mod drift;
 mod exclusive;
+mod fleet_ctl;
 mod flood;
 mod guards;
 mod haproxy_faults;

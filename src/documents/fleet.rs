@@ -1,0 +1,201 @@
+//! Reads the keys of a fleet: what the nodes say of themselves, which nodes there are, and how many there should be.
+//!
+//! A key that cannot be read is an error and never an empty answer: without it nothing can be said about the fleet. The
+//! verdicts over the values are in [`weightd_core::fleet`].
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use weightd_core::{
+    desired::{Decoder, DesiredState},
+    fleet::{BadValue, Expect, Fleet, Inventory, Keys, NodeName, NodeRead, NodeReport},
+    model::{BackendName, Timestamp},
+};
+
+use super::{Documents, DocumentsError, MAX_BACKEND, may_have_happened, read_error};
+use crate::consul::client::{Blocking, Committed, ConsulError, Operation};
+
+/// The keys below `nodes/`, from one answer.
+#[derive(Debug, Clone)]
+pub struct Nodes {
+    /// `X-Consul-Index`, for the next blocking query.
+    pub index: u64,
+    /// The report of each node.
+    pub reports: BTreeMap<NodeName, NodeRead>,
+}
+
+/// Which nodes there are, and what they should have.
+#[derive(Debug, Clone, Default)]
+pub struct Roster {
+    /// The entry of each node and its `ModifyIndex`.
+    pub inventory: BTreeMap<NodeName, (u64, Result<Inventory, BadValue>)>,
+    /// How many nodes there should be, and the `ModifyIndex` of the key; none if nobody said so.
+    pub expect: Option<(u64, Result<Expect, BadValue>)>,
+    /// How many backends have a key, as far as the token shows.
+    pub documents: u64,
+}
+
+impl Roster {
+    /// Everything that is known of the nodes. An unreadable `expect` counts as none.
+    pub fn fleet(&self, nodes: &Nodes) -> Fleet {
+        let inventory = self.inventory.iter().map(|(node, (_, entry))| (node.clone(), entry.clone()));
+        let expect = self.expect.as_ref().and_then(|(_, expect)| expect.as_ref().ok());
+        Fleet {
+            nodes: nodes.reports.clone(),
+            inventory: inventory.collect(),
+            expect: expect.map(|expect| expect.nodes),
+        }
+    }
+}
+
+impl Documents {
+    /// Returns the names of the fleet's keys.
+    pub fn keys(&self) -> Keys<'_> {
+        Keys(&self.root)
+    }
+
+    /// Returns Consul's own time; none before its first answer.
+    pub fn time(&self) -> Option<Timestamp> {
+        self.client.time()
+    }
+
+    /// Reads `nodes/`. With `blocking`, Consul answers after a change or when the wait is over.
+    ///
+    /// # Errors
+    /// [`DocumentsError::Read`], also if the token may not read the prefix: a listing would silently be empty.
+    pub async fn nodes(&self, blocking: Option<Blocking>) -> Result<Nodes, DocumentsError> {
+        let prefix = self.keys().nodes();
+        let read = async {
+            let listing = self.client.list(&prefix, blocking).await?;
+            let entries = listing.entries()?;
+            if blocking.is_none() || entries.is_empty() {
+                self.client.may_read(&prefix).await?;
+            }
+            let mut reports = BTreeMap::new();
+            for entry in &entries {
+                // No weightd has another name, so another key is none of a node.
+                let Some(node) = Keys::node_of(&prefix, &entry.key) else { continue };
+                let value = entry.bytes().map_err(ConsulError::BadResponse)?;
+                let report = NodeReport::parse(&node, &value);
+                reports.insert(node, NodeRead { index: entry.modify_index, report });
+            }
+            Ok(Nodes { index: listing.index, reports })
+        };
+        read.await.map_err(|source| read_error(&prefix, source))
+    }
+
+    /// Reads `inventory/` and `expect`, and counts the backends.
+    ///
+    /// # Errors
+    /// [`DocumentsError::Read`], also if the token may not read one of them.
+    pub async fn roster(&self) -> Result<Roster, DocumentsError> {
+        let (inventory, expect, documents) = tokio::join!(self.inventory(), self.expected(), self.count());
+        Ok(Roster { inventory: inventory?, expect: expect?, documents: documents? })
+    }
+
+    async fn inventory(&self) -> Result<BTreeMap<NodeName, (u64, Result<Inventory, BadValue>)>, DocumentsError> {
+        let prefix = self.keys().inventories();
+        let read = async {
+            let (listing, allowed) = tokio::join!(self.client.list(&prefix, None), self.client.may_read(&prefix));
+            allowed?;
+            let listing = listing?;
+            let mut inventory = BTreeMap::new();
+            for entry in listing.entries()? {
+                let Some(node) = Keys::node_of(&prefix, &entry.key) else { continue };
+                let value = entry.bytes().map_err(ConsulError::BadResponse)?;
+                inventory.insert(node, (entry.modify_index, Inventory::parse(&value)));
+            }
+            Ok(inventory)
+        };
+        read.await.map_err(|source| read_error(&prefix, source))
+    }
+
+    async fn expected(&self) -> Result<Option<(u64, Result<Expect, BadValue>)>, DocumentsError> {
+        let key = self.keys().expect();
+        let read = async {
+            let listing = self.client.get_at_most(&key, MAX_BACKEND).await?;
+            let entries = listing.entries()?;
+            let Some(entry) = entries.first() else { return Ok(None) };
+            let value = entry.bytes().map_err(ConsulError::BadResponse)?;
+            Ok(Some((entry.modify_index, Expect::parse(&value))))
+        };
+        read.await.map_err(|source| read_error(&key, source))
+    }
+
+    /// Counts the backends with a key, without reading the values.
+    async fn count(&self) -> Result<u64, DocumentsError> {
+        let read = async {
+            let keys = self.client.children(&self.prefix, None).await?.keys()?;
+            let names = keys.iter().filter_map(|key| {
+                let name = key.strip_prefix(&self.prefix)?;
+                BackendName::new(name.strip_suffix('/').unwrap_or(name)).ok()
+            });
+            Ok(names.collect::<std::collections::BTreeSet<_>>().len() as u64)
+        };
+        match read.await {
+            // A team may not list the backends of others: a lower count only makes the verdict less strict.
+            Err(ConsulError::Denied(_)) => Ok(0),
+            read => read.map_err(|source| read_error(&self.prefix, source)),
+        }
+    }
+
+    /// Reads what is desired for all backends.
+    ///
+    /// # Errors
+    /// [`DocumentsError::Read`].
+    pub async fn desired(&self) -> Result<Arc<DesiredState>, DocumentsError> {
+        let prefix = self.prefix.clone();
+        self.read_prefix(&self.prefix, |entries| Decoder::new(prefix).decode(entries)).await.map(|(state, _)| state)
+    }
+
+    /// Deletes the inventory entry of a node if its `ModifyIndex` still is `index`; false if it changed.
+    ///
+    /// # Errors
+    /// [`DocumentsError::Write`]. If the answer is lost, the entry may be gone.
+    pub async fn forget(&self, node: &NodeName, index: u64) -> Result<bool, DocumentsError> {
+        let key = self.keys().inventory(node);
+        let done = match self.client.transact(&[Operation::DeleteCas { key: key.clone(), index }]).await {
+            Ok(Committed::Yes) => Ok(true),
+            Ok(Committed::No(failed)) => match failed.into_iter().find(|failed| failed.denied) {
+                Some(denied) => Err(ConsulError::Denied(denied.what)),
+                None => Ok(false),
+            },
+            Err(error) if may_have_happened(&error) => match self.inventory().await {
+                Ok(inventory) if !inventory.contains_key(node) => Ok(true),
+                Ok(_) | Err(_) => Err(error),
+            },
+            Err(error) => Err(error),
+        };
+        done.map_err(|source| write_error(key, source))
+    }
+
+    /// Writes the inventory entry of a node, if it has none.
+    ///
+    /// # Errors
+    /// [`DocumentsError::Write`].
+    pub async fn remember(&self, inventory: &Inventory) -> Result<bool, DocumentsError> {
+        let key = self.keys().inventory(&inventory.node);
+        self.client.put(&key, inventory.to_value(), 0).await.map_err(|source| write_error(key, source))
+    }
+
+    /// Writes how many nodes there should be, if the `ModifyIndex` of the key still is `index`; 0 means that there is no
+    /// key. False if another writer changed it.
+    ///
+    /// # Errors
+    /// [`DocumentsError::Write`]. If the answer is lost, the number may be written.
+    pub async fn expect(&self, expect: Expect, index: u64) -> Result<bool, DocumentsError> {
+        let key = self.keys().expect();
+        let done = match self.client.put(&key, expect.to_value(), index).await {
+            Err(error) if may_have_happened(&error) => match self.expected().await {
+                Ok(Some((_, Ok(now)))) if now == expect => Ok(true),
+                Ok(_) | Err(_) => Err(error),
+            },
+            done => done,
+        };
+        done.map_err(|source| write_error(key, source))
+    }
+}
+
+fn write_error(key: String, source: ConsulError) -> DocumentsError {
+    let rule = format!("key \"{key}\" {{ policy = \"write\" }}");
+    DocumentsError::Write { key, rule, source }
+}

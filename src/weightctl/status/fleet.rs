@@ -1,0 +1,138 @@
+//! `status` of the fleet: reads it, selects a part, prints it. The tables are in `tables`.
+
+mod tables;
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+use weightd_core::model::{Timestamp, nearest};
+
+use super::{Args, of_this_host, report};
+use crate::{
+    documents::Documents,
+    weightctl::{
+        Exit,
+        context::Context,
+        failure::Failure,
+        fleet::{BackendView, FleetView},
+        output::{self, Format},
+        refusals::no_such,
+    },
+};
+
+pub(in crate::weightctl) use self::tables::nodes as nodes_table;
+
+/// Between two readings of `--watch`.
+const PACE: Duration = Duration::from_secs(1);
+
+/// Shows the fleet. The JSON output is a [`FleetView`]; with --watch, one line for each reading.
+pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Failure> {
+    if !args.watch {
+        return once(args, context).await;
+    }
+    if context.format == Format::Table && !output::is_screen() {
+        return Err(Failure::new(Exit::Usage, "--watch redraws a terminal, and stdout is no terminal")
+            .hint("without --watch, or with `-o json`, which prints one line each second"));
+    }
+    let documents = context.documents()?;
+    loop {
+        let next = Instant::now() + PACE;
+        // One failed reading, such as during an election, does not end the watch.
+        match read(&documents, context).await.and_then(|view| select(view, args)) {
+            Ok(view) => match context.format {
+                Format::Json => context.format.json_line(&view)?,
+                Format::Table => output::redraw_screen(&text(&view, args, documents.time()))?,
+            },
+            Err(failure) if failure.exit == Exit::Unreachable => output::failure(&failure),
+            Err(failure) => return Err(failure),
+        }
+        sleep_until(next).await;
+    }
+}
+
+async fn once(args: &Args, context: &Context<'_>) -> Result<Exit, Failure> {
+    let documents = context.documents()?;
+    let mut view = read(&documents, context).await?;
+    if view.nodes.is_empty() {
+        return no_nodes(view, args, context, &documents).await;
+    }
+    if let Some(backend) = &args.backend
+        && !view.backends.iter().any(|known| known.backend == *backend)
+    {
+        return Err(no_such(&documents, backend, "`weightctl list` shows the backends that exist").await);
+    }
+    view = select(view, args)?;
+    let exit = if in_sync(&view, args) { Exit::Ok } else { Exit::NotConverged };
+    context.format.data(&view, |view| text(view, args, documents.time()))?;
+    Ok(exit)
+}
+
+/// Reads the fleet.
+pub(in crate::weightctl) async fn read(documents: &Documents, context: &Context<'_>) -> Result<FleetView, Failure> {
+    // The documents last: a node with a newer document than the one read here would seem to be of another Consul.
+    let (nodes, roster) = tokio::join!(documents.nodes(None), documents.roster());
+    let (nodes, roster) = (nodes?, roster?);
+    let desired = documents.desired().await?;
+    if let Some((_, Err(bad))) = &roster.expect {
+        output::note(&format!(
+            "{} cannot be read: {bad}; `weightctl node expect N` writes how many nodes there should be",
+            documents.keys().expect()
+        ));
+    }
+    Ok(FleetView::of(&context.root(), &roster.fleet(&nodes), &desired))
+}
+
+/// Without any node: says so, and shows this host if it has a weightd.
+async fn no_nodes(
+    mut view: FleetView,
+    args: &Args,
+    context: &Context<'_>,
+    documents: &Documents,
+) -> Result<Exit, Failure> {
+    let local = of_this_host(args, context).await.ok();
+    let text = local.as_ref().map_or_else(String::new, |(_, status)| report::text(status));
+    view.local = local.map(|(value, _)| value);
+    context.format.data(&view, |_| text)?;
+    let here = if view.local.is_some() { "; this is the weightd of this host" } else { "" };
+    output::note(&format!(
+        "no node reports below {}{here}; for the reason: `weightctl check` on a host with weightd",
+        documents.keys().nodes()
+    ));
+    Ok(Exit::NotConverged)
+}
+
+/// The part that the command asks for.
+fn select(mut view: FleetView, args: &Args) -> Result<FleetView, Failure> {
+    if let Some(node) = &args.node {
+        if !view.nodes.iter().any(|known| known.node == *node) {
+            let near = nearest(node.as_str(), view.nodes.iter().map(|known| known.node.as_str()));
+            return Err(Failure::new(Exit::Refused, format!("no node `{node}` is known")).hint(match near {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => "`weightctl node list` shows the nodes".to_owned(),
+            }));
+        }
+        view.retain_node(node);
+    }
+    if let Some(backend) = &args.backend {
+        view.retain_backend(backend);
+    }
+    Ok(view)
+}
+
+fn in_sync(view: &FleetView, args: &Args) -> bool {
+    match (&args.backend, &args.node) {
+        (Some(_), _) => view.problems.is_empty() && view.backends.iter().all(BackendView::in_sync),
+        (None, Some(_)) => view.problems.is_empty(),
+        (None, None) => view.all_in_sync(),
+    }
+}
+
+/// The text of the part that the command asks for.
+fn text(view: &FleetView, args: &Args, now: Option<Timestamp>) -> String {
+    match (&args.backend, &args.node) {
+        _ if args.problems => tables::problems(view),
+        (Some(_), _) => view.backends.iter().map(|backend| tables::backend(backend, now)).collect(),
+        (None, Some(_)) => view.nodes.iter().map(|node| tables::node(node, now)).collect::<String>(),
+        (None, None) => tables::fleet(view, now),
+    }
+}

@@ -1,0 +1,119 @@
+use std::collections::BTreeMap;
+
+use weightd_core::{
+    desired::{Decoder, Entry},
+    fleet::{Fleet, Inventory, NodeName, NodeRead, NodeReport},
+    model::Root,
+};
+
+use super::*;
+
+const NOW: &str = "2026-11-21T10:05:00Z";
+
+/// A fleet of the reports and inventory entries as Consul has them.
+fn view(expect: Option<u64>) -> FleetView {
+    let node = |name: &str| NodeName::new(name).unwrap();
+    let report = |name: &str, rest: &str| {
+        let value =
+            format!(r#"{{"v":1,"node":"{name}","version":"0.1.0 (abc1234)","machine":"m","backends":3,{rest}}}"#);
+        let report = NodeReport::parse(&node(name), value.as_bytes());
+        (node(name), NodeRead { index: 100, report })
+    };
+    let haproxy =
+        r#""instances":[{"name":"edge","up":true,"version":"2.6.12-1+deb12u4","since":"2026-11-20T10:00:00Z"}]"#;
+    let all = r#""recent":[["app1",42,"set"],["app2",41,"set"],["app3",40,"lacks"]]"#;
+    let nodes = BTreeMap::from([
+        report("lb-1", &format!(r#""mode":"enforce",{haproxy},{all},"lacks":["app3"],"applied_index":42"#)),
+        report(
+            "lb-2",
+            &format!(
+                r#""mode":"enforce",{haproxy},"recent":[["app1",42,"guarded"],["app2",41,"paused"],["app3",40,"lacks"]],
+                "out":[["app1","guarded","2026-11-21T10:00:00Z"],["app2","paused","2026-11-21T10:04:48Z"]],
+                "lacks":["app3"],"applied_index":42"#
+            ),
+        ),
+        report("lb-4", &format!(r#""mode":"observe",{haproxy},{all},"lacks":["app3"]"#)),
+        report(
+            "lb-5",
+            r#""mode":"enforce","instances":[{"name":"edge","up":false,"why":"\u001b[2Jgone"}],
+            "recent":[["app1",42,"down"],["app2",41,"down"],["app3",40,"down"]],
+            "out":[["app1","down",null],["app2","down",null],["app3","down",null]]"#,
+        ),
+        (node("lb-6"), NodeRead { index: 100, report: NodeReport::parse(&node("lb-6"), b"{\"v\":2}") }),
+    ]);
+    let inventory = |name: &str, mode: &str| {
+        let value = format!(r#"{{"v":1,"node":"{name}","machine":"m","mode":"{mode}"}}"#);
+        (node(name), Inventory::parse(value.as_bytes()))
+    };
+    let inventory = ["lb-1", "lb-2", "lb-3", "lb-5", "lb-6"].map(|name| inventory(name, "enforce"));
+    let fleet = Fleet { nodes, inventory: inventory.into(), expect };
+    // Base64 of the documents.
+    let document = |key: &str, index, value: &str| Entry {
+        key: format!("w/{key}").into(),
+        value: Some(value.to_owned().into()),
+        modify_index: index,
+    };
+    let documents = [
+        // {"weights":{"blue":90,"green":10},"by":"alice","reason":"10 % canary","at":"2026-11-21T10:00:00Z"}
+        document(
+            "app1",
+            42,
+            "eyJ3ZWlnaHRzIjp7ImJsdWUiOjkwLCJncmVlbiI6MTB9LCJieSI6ImFsaWNlIiwicmVhc29uIjoiMTAgJSBjYW5hcnkiLCJhdCI6IjIwMjYtMTEtMjFUMTA6MDA6MDBaIn0=",
+        ),
+        // {"weights":{"blue":1}}
+        document("app2", 41, "eyJ3ZWlnaHRzIjp7ImJsdWUiOjF9fQ=="),
+        document("app3", 40, "eyJ3ZWlnaHRzIjp7ImJsdWUiOjF9fQ=="),
+    ];
+    let desired = Decoder::new("w/").decode(&documents).unwrap();
+    FleetView::of(&Root::default(), &fleet, &desired)
+}
+
+fn plain(text: &str) -> String {
+    let text = anstream::adapter::strip_str(text).to_string();
+    assert!(text.lines().all(|line| line.chars().count() <= COLUMNS), "{text}");
+    text
+}
+
+fn now() -> Option<Timestamp> {
+    NOW.parse().ok()
+}
+
+#[test]
+fn the_fleet_fits_a_terminal_of_80_columns() {
+    insta::assert_snapshot!("fleet", plain(&fleet(&view(Some(7)), now())));
+}
+
+#[test]
+fn one_backend_shows_each_node() {
+    let view = view(None);
+    let text: String = view.backends.iter().map(|view| backend(view, now())).collect();
+    insta::assert_snapshot!("backends", plain(&text));
+}
+
+#[test]
+fn one_node_shows_its_haproxies_and_what_it_does_not_have() {
+    let text: String = view(None).nodes.iter().map(|view| node(view, now())).collect();
+    insta::assert_snapshot!("nodes", anstream::adapter::strip_str(&text).to_string());
+    assert!(!text.contains("\u{1b}[2J"), "text of a node reaches the terminal");
+}
+
+#[test]
+fn a_problem_comes_with_what_to_do() {
+    insta::assert_snapshot!("problems", anstream::adapter::strip_str(&problems(&view(Some(7)))).to_string());
+}
+
+#[test]
+fn the_json_is_stable() {
+    let mut view = view(Some(7));
+    view.nodes.retain(|node| node.node.as_str() == "lb-2");
+    view.backends.retain(|backend| backend.backend.as_str() == "app1");
+    view.problems.truncate(2);
+    insta::assert_snapshot!("json", serde_json::to_string_pretty(&view).unwrap());
+}
+
+#[test]
+fn a_list_that_does_not_fit_says_how_many_are_left_out() {
+    let items: Vec<_> = (1..=20).map(|n| format!("lb-{n} guarded")).collect();
+    assert_eq!(list(&items, 40), "lb-1 guarded, lb-2 guarded, +18");
+    assert_eq!(list(&items[..2], 40), "lb-1 guarded, lb-2 guarded");
+}

@@ -1,0 +1,89 @@
+//! `status`, `diff` and `node` of a fleet.
+
+use anyhow::ensure;
+use serde_json::json;
+
+use super::{fleet, run};
+use crate::{
+    common::SOON,
+    harness::{eventually, weightd::weightctl},
+};
+
+#[tokio::test]
+async fn the_status_of_the_fleet_names_what_is_not_in_sync() -> anyhow::Result<()> {
+    let (consul, nodes) = fleet(2).await?;
+    run(&consul, "set app1 blue=90 green=10 --yes --create --wait").await?.expect(0, &[])?;
+    eventually(SOON, "everything is in sync", async || {
+        run(&consul, "status").await?.expect(0, &["2 of 2 in sync", "2/2"]).map(drop)
+    })
+    .await?;
+    run(&consul, "diff").await?.expect(0, &["no node differs"])?;
+    run(&consul, "status --problems").await?.expect(0, &["no problems"])?;
+    run(&consul, "status app11").await?.expect(7, &["did you mean `app1`"])?;
+    run(&consul, "status --node lb11").await?.expect(7, &["did you mean `lb1`"])?;
+    run(&consul, "status --watch").await?.expect(2, &["hint: ", "-o json"])?;
+
+    nodes[1].local(&["pause", "app1", "--for", "10m"]).await?;
+    run(&consul, "set app1 green=50 --yes").await?.expect(0, &[])?;
+    let status = eventually(SOON, "one node is paused", async || {
+        run(&consul, "status").await?.expect(3, &["1 of 2 in sync", "lb2 paused", "1 not: paused"])
+    })
+    .await?;
+    ensure!(status.out.lines().all(|line| line.chars().count() <= 80), "{}", status.out);
+    run(&consul, "status app1").await?.expect(3, &["lb1          has it", "paused", "1/2 have it"])?;
+    run(&consul, "status --node lb1").await?.expect(0, &["in sync", "HAProxy haproxy"])?;
+    run(&consul, "status --node lb2").await?.expect(3, &["app1"])?;
+    run(&consul, "status --problems").await?.expect(3, &["on lb2: `weightctl status app1 --local`"])?;
+    let json = run(&consul, "status -o json").await?.expect(3, &[])?.json()?;
+    ensure!((&json["counted"], &json["in_sync"]) == (&json!(2), &json!(1)), "{json}");
+    ensure!(json["backends"][0]["differs"][0]["reason"] == "paused", "{json}");
+    let diff = run(&consul, "diff app1 -o json").await?.expect(8, &[])?.json()?;
+    ensure!(diff["differences"][0]["node"] == "lb2" && diff["differences"][0]["final"] == true, "{diff}");
+
+    // What a problem suggests works on the host.
+    let address = consul.address();
+    let api = nodes[1].weightd.address();
+    let environment = [("CONSUL_HTTP_ADDR", address.as_str()), ("WEIGHTD_API", api.as_str())];
+    let local = weightctl(&environment, &["status", "app1", "--local"]).await?;
+    ensure!(local.status.code() == Some(3), "{local:?}");
+    let local = weightctl(&environment, &["status", "app11", "--local"]).await?;
+    ensure!(local.status.code() == Some(7), "{local:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_host_without_weightd_is_missed_if_it_is_expected() -> anyhow::Result<()> {
+    let (consul, _nodes) = fleet(1).await?;
+    run(&consul, "set app1 blue=90 green=10 --yes --create --wait").await?.expect(0, &[])?;
+    run(&consul, "node expect 2").await?.expect(0, &["written: 2 nodes expected"])?;
+    run(&consul, "node expect 2").await?.expect(0, &["nothing to change"])?;
+    let said = run(&consul, "set app1 green=20 --yes --wait --timeout 2s").await?;
+    said.expect(3, &["1 of 2 nodes have app1", "1 expected but never reported"])?;
+    run(&consul, "status").await?.expect(3, &["2 expected"])?;
+    run(&consul, "diff").await?.expect(8, &["1 expected nodes never reported"])?;
+    run(&consul, "node expect 1").await?.expect(0, &[])?;
+    run(&consul, "set app1 green=30 --yes --wait").await?.expect(0, &[])?;
+    run(&consul, "node list -o json").await?.expect(0, &[r#""node": "lb1""#])?;
+
+    // A key that cannot be read counts as nothing known.
+    consul.put("weightd/expect", "many").await?;
+    let said = run(&consul, "set app1 green=40 --yes --wait --timeout 2s").await?;
+    said.expect(3, &["weightd/expect cannot be read", "`weightctl node expect N`"])?;
+    run(&consul, "node expect 1").await?.expect(0, &[])?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_report_that_is_garbage_never_counts() -> anyhow::Result<()> {
+    let (consul, _nodes) = fleet(1).await?;
+    for (node, value) in [("evil", "\u{1b}[2J"), ("newer", r#"{"v":2}"#)] {
+        consul.put(&format!("weightd/nodes/{node}"), value).await?;
+    }
+    let said = run(&consul, "set app1 blue=90 green=10 --yes --create --wait --timeout 2s").await?;
+    let said = said.expect(3, &["1 of 3 nodes have app1", "evil (unreadable), newer (unreadable)"])?;
+    let status = run(&consul, "status").await?.expect(3, &["evil", "newer", "unreadable"])?;
+    for text in [said.err, status.out, status.err] {
+        ensure!(!text.contains('\u{1b}'), "text of a node reaches the terminal: {text:?}");
+    }
+    Ok(())
+}
