@@ -6,6 +6,7 @@
 //! other writer changed the backend meanwhile. It must never write a change that it did not show. Only `check` and
 //! `import` connect to HAProxy, and they only read.
 
+mod apply;
 mod change;
 mod check;
 mod cli;
@@ -100,6 +101,8 @@ async fn dispatch(cli: &Cli, env: &Env<'_>) -> Result<Exit, Failure> {
         Verb::Settle(args) => settle::run(args, &context).await,
         Verb::Freeze(args) => freeze::freeze(args, &context).await,
         Verb::Unfreeze(args) => freeze::unfreeze(args, &context).await,
+        Verb::Apply(args) => apply::apply(args, &context).await,
+        Verb::Export(args) => apply::export(args, &context).await,
         Verb::Diff(args) => diff::run(args, &context).await,
         Verb::Node(args) => node::run(args, &context).await,
     }

@@ -128,7 +128,7 @@ impl<'a> Outcome<'a> {
     }
 
     /// Prints it with `-o json`; on one line with --wait, because the lines of the wait follow.
-    fn print(&self, format: Format, waits: &WaitFlags) -> Result<(), Failure> {
+    pub(super) fn print(&self, format: Format, waits: &WaitFlags) -> Result<(), Failure> {
         if waits.is_given() { format.json_line(self) } else { format.json(self) }
     }
 }

@@ -9,8 +9,8 @@ use clap::{
 use weightd_core::model::{Root, is_typo};
 
 use super::{
-    Exit, check, completions, diff, freeze, get, history, import, list, man, node, output::Format, pause, release, resume,
-    rollback, set, settle, status,
+    Exit, apply, check, completions, diff, freeze, get, history, import, list, man, node, output::Format, pause,
+    release, resume, rollback, set, settle, status,
 };
 use crate::consul::{Address, settings};
 
@@ -20,7 +20,9 @@ Examples:
   weightctl get app1                               weights and shares of one backend
   weightctl set app1 blue=90 green=10 --create     start to manage a backend
   weightctl set app1 blue=50 green=50 -m 'half'    show the change, ask, write
-  weightctl set app1 blue=100 green=0 --yes        go back, without a question
+  weightctl set app1 blue=0 green=100 --wait       … and wait until every HAProxy has it
+  weightctl rollback app1                          go back to where this shift began
+  weightctl history app1                           who changed what, when and why
   weightctl status                                 which nodes have the weights, and why not
   weightctl status --local                         compare this host's HAProxy with Consul
   weightctl check                                  find problems and the commands to fix them
@@ -95,24 +97,26 @@ pub(super) struct Global {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
+    List(list::Args),
     Get(get::Args),
     Set(set::Args),
+    Rollback(rollback::Args),
+    History(history::Args),
+    Settle(settle::Args),
+    Status(status::Args),
+    Diff(diff::Args),
+    Check(check::Args),
+    Freeze(freeze::FreezeArgs),
+    Unfreeze(freeze::UnfreezeArgs),
     Release(release::Args),
     Import(import::Args),
-    List(list::Args),
-    Status(status::Args),
-    Check(check::Args),
+    Apply(apply::ApplyArgs),
+    Export(apply::ExportArgs),
+    Node(node::Args),
     Pause(pause::Args),
     Resume(resume::Args),
     Completions(completions::Args),
     Man(man::Args),
-    History(history::Args),
-    Rollback(rollback::Args),
-    Settle(settle::Args),
-    Freeze(freeze::FreezeArgs),
-    Unfreeze(freeze::UnfreezeArgs),
-    Diff(diff::Args),
-    Node(node::Args),
 }
 
 /// The command line with short help for each verb: global options other than `--output` are listed once, by
@@ -162,10 +166,10 @@ fn equivalent(verb: &str) -> Option<&'static str> {
         "show" | "describe" | "read" => Some("`weightctl get BACKEND` shows weights and shares"),
         "ls" => Some("`weightctl list` lists the backends"),
         "drain" | "shift" | "weight" | "update" => Some("`weightctl set BACKEND SERVER=WEIGHT …` changes weights"),
-        "rollback" | "undo" | "back" => Some(
-            "`weightctl set BACKEND SERVER=WEIGHT …` writes the previous weights; `weightctl get BACKEND` shows the current ones",
+        "undo" | "back" | "revert" => Some("`weightctl rollback BACKEND` goes back to where the present shift began"),
+        "stop" | "hold" | "lock" => Some(
+            "`weightctl freeze --help` stops changes of the fleet, `weightctl pause --help` stops weightd on this host",
         ),
-        "freeze" | "stop" | "hold" => Some("`weightctl pause --help` stops weightd on this host for a time"),
         "doctor" | "diagnose" | "verify" => Some("`weightctl check` finds problems"),
         _ => None,
     }
@@ -191,7 +195,7 @@ mod tests {
         let error =
             |verb: &str| explain(command().try_get_matches_from(["weightctl", verb, "app1"]).unwrap_err()).to_string();
         assert!(error("sett").contains("'set'") && error("lsit").contains("'list'"), "{}", error("sett"));
-        for verb in ["delete", "freeze", "remove", "frobnicate"] {
+        for verb in ["delete", "stop", "remove", "frobnicate"] {
             assert!(!error(verb).contains("'release'"), "{}", error(verb));
         }
         assert!(error("delete").contains("deletes nothing"), "{}", error("delete"));

@@ -22,6 +22,7 @@ use super::{
     preview::preview,
     refusals::{no_such, refused},
     serving,
+    wait::{WaitFlags, wait},
 };
 use crate::documents::{
     Context as Known, Optional, Written,
@@ -33,6 +34,7 @@ Examples:
   weightctl rollback app1                     back to where the present shift began; shows it and asks
   weightctl rollback app1 --yes               the same, without a question
   weightctl rollback app1 --step --yes        undo one write
+  weightctl rollback app1 --yes --wait        wait until every HAProxy has it
   weightctl rollback app1 --dry-run           show where it goes, write nothing
   weightctl rollback app1 --off 'green*'      take the traffic off these servers
   weightctl rollback --all --off 'green*'     the same for every backend that has such servers
@@ -69,6 +71,8 @@ pub(super) struct Args {
     all: bool,
     #[command(flatten)]
     flags: Flags,
+    #[command(flatten)]
+    wait: WaitFlags,
 }
 
 impl Args {
@@ -87,7 +91,6 @@ pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Fail
     args.flags.check()?;
     let documents = context.documents()?;
     let Some(backend) = &args.backend else { return all::run(args, &documents, context).await };
-    let mut chosen = None;
     for attempt in 0..ATTEMPTS {
         let (known, serving) = tokio::join!(documents.context(backend), serving::of(context, backend));
         let known = known?;
@@ -98,12 +101,10 @@ pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Fail
             && let Some(done) = rolled_back_by_another(&known)
         {
             output::message(&format!("another rollback of {backend} was faster: {done}"));
-            return Ok(Exit::Ok);
+            let index = known.stored.as_ref().map(|stored| stored.index).unwrap_or_default();
+            return wait(context.format, &documents, backend, index, &args.wait).await;
         }
-        let target = match chosen.take() {
-            Some(target) if attempt == 0 => target,
-            _ => target_of(backend, &known, args).await?,
-        };
+        let target = target_of(backend, &known, args).await?;
         let edit = match edit_of(backend, &known, &target, args.flags.intent(Way::Rollback, context.env)) {
             Ok(edit) => edit,
             Err(error) => return Err(refused(&documents, error).await),
@@ -115,14 +116,17 @@ pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Fail
         let outcome = Outcome::of(backend, &edit, &args.flags);
         if edit.write == Write::Nothing {
             output::message(&format!("nothing to change: {backend} {}", edit.after.summary()));
-            context.format.json(&outcome)?;
-            return Ok(Exit::Ok);
+            outcome.print(context.format, &args.wait)?;
+            return match known.stored.as_ref().filter(|_| !args.flags.dry_run) {
+                Some(stored) => wait(context.format, &documents, backend, stored.index, &args.wait).await,
+                None => Ok(Exit::Ok),
+            };
         }
         output::message(preview(backend, &edit).trim_end());
         output::message(&format!("  back to {}", origin(&target)));
         if args.flags.dry_run {
             output::message("dry run: nothing was written");
-            context.format.json(&outcome)?;
+            outcome.print(context.format, &args.wait)?;
             return Ok(Exit::Ok);
         }
         confirm(&documents, &args.flags).await?;
@@ -132,8 +136,8 @@ pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Fail
                 for without in &without {
                     output::note(&without.sentence());
                 }
-                context.format.json(&outcome.written(index))?;
-                return Ok(Exit::Ok);
+                outcome.written(index).print(context.format, &args.wait)?;
+                return wait(context.format, &documents, backend, index, &args.wait).await;
             }
             // A rollback passes freezes.
             Written::Frozen(_) | Written::Conflict | Written::Superseded => {

@@ -4,6 +4,7 @@
 pub mod harness;
 
 mod algorithms;
+mod apply;
 mod check;
 mod coming;
 mod commands;

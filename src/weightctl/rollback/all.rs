@@ -22,6 +22,7 @@ use crate::{
         failure::Failure,
         output,
         preview::preview,
+        wait::wait,
     },
 };
 
@@ -69,7 +70,7 @@ pub(super) async fn run(args: &Args, documents: &Documents, context: &Context<'_
     for (backend, why) in &failed {
         output::note(&format!("not rolled back: {backend}: {why}"));
     }
-    let mut outcomes = Vec::new();
+    let (mut outcomes, mut written) = (Vec::new(), Vec::new());
     if args.flags.dry_run {
         output::message("dry run: nothing was written");
         outcomes.extend(items.iter().map(|item| Outcome::of(&item.backend, &item.edit, &args.flags)));
@@ -78,7 +79,10 @@ pub(super) async fn run(args: &Args, documents: &Documents, context: &Context<'_
         let results = write(&items, documents).await;
         for (item, result) in items.iter().zip(results) {
             match result {
-                Ok(index) => outcomes.push(Outcome::of(&item.backend, &item.edit, &args.flags).written(index)),
+                Ok(index) => {
+                    written.push((item.backend.clone(), index));
+                    outcomes.push(Outcome::of(&item.backend, &item.edit, &args.flags).written(index));
+                }
                 Err(why) => {
                     output::note(&format!("not rolled back: {}: {why}", item.backend));
                     failed.push((item.backend.clone(), why));
@@ -87,9 +91,19 @@ pub(super) async fn run(args: &Args, documents: &Documents, context: &Context<'_
         }
         output::message(&format!("written: {} backends", outcomes.len()));
     }
-    context.format.json(&outcomes)?;
+    if args.wait.is_given() {
+        context.format.json_line(&outcomes)?;
+    } else {
+        context.format.json(&outcomes)?;
+    }
+    // One wait after the other: all nodes work at the same time, so the first one takes nearly all of it.
+    let mut waited = Exit::Ok;
+    for (backend, index) in &written {
+        let exit = wait(context.format, documents, backend, *index, &args.wait).await?;
+        waited = if waited == Exit::Ok { exit } else { waited };
+    }
     if failed.is_empty() {
-        return Ok(Exit::Ok);
+        return Ok(waited);
     }
     let names: Vec<_> = failed.iter().map(|(backend, _)| backend.as_str()).collect();
     Err(Failure::new(

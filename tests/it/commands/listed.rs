@@ -1,7 +1,8 @@
 //! Commands that are not run here, each with the reason, and the words that stand for others.
 
 /// The beginning of a command, and why it is not run. A command that no line here has is run, or fails the test.
-pub(super) const NOT_RUN: [(&str, &str); 38] = [
+pub(super) const NOT_RUN: [(&str, &str); 39] = [
+    ("weightctl status --watch", "runs until Ctrl-C; tests/it/fleet_ctl runs it"),
     (
         "weightctl rollback {backend} --to {",
         "needs a history with several answers; tests/it/rollback.rs runs what is printed",

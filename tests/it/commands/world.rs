@@ -39,7 +39,10 @@ impl World {
         let body: String = names.map(|name| config::backend(name, &lines, &servers, "")).collect();
         let (consul, haproxy) = crate::common::servers(&body).await?;
         let weightd = Settings::new(&consul, &haproxy).set("reconcile.resync", "1s").start().await?;
-        Ok(Self { consul, haproxy, weightd, home: tempfile::tempdir()? })
+        let home = tempfile::tempdir()?;
+        // The file that the help of `apply` names.
+        std::fs::write(home.path().join("weights.toml"), "[app1]\nweights = { blue = 80, green = 20 }\n")?;
+        Ok(Self { consul, haproxy, weightd, home })
     }
 
     /// Makes it what every command, and every block of commands, finds: two backends with documents, nothing paused, and
@@ -95,6 +98,7 @@ impl World {
             .envs([("USER", "alice"), ("SHELL", "/bin/sh"), ("NO_COLOR", "1"), ("SUDO_USER", "")])
             .env("WEIGHTD_CONFIG", self.weightd.dir().join("weightd.toml"))
             .env("HOME", self.home.path())
+            .current_dir(self.home.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)

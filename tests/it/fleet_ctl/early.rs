@@ -64,7 +64,7 @@ async fn a_rebuilt_consul_is_not_done() -> anyhow::Result<()> {
             crate::harness::weightd::weightctl(&environment, &arguments).await
         }
     };
-    let rebuild = async {
+    let new_consul = async {
         nodes[0].has_newer(&consul, before).await?;
         consul.kill().await?;
         consul.start_again().await?;
@@ -72,7 +72,7 @@ async fn a_rebuilt_consul_is_not_done() -> anyhow::Result<()> {
         nodes[1].haproxy.start_again().await?;
         consul.put(&key("app1"), document(90, 10)).await
     };
-    let (output, rebuilt) = tokio::join!(wait, rebuild);
+    let (output, rebuilt) = tokio::join!(wait, new_consul);
     rebuilt?;
     let output = output?;
     let code = output.status.code();

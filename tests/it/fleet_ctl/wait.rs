@@ -126,8 +126,8 @@ async fn a_node_without_the_backend_has_nothing_to_do_but_somebody_must_have_it(
 #[tokio::test]
 async fn a_node_in_mode_observe_does_not_count() -> anyhow::Result<()> {
     let consul = Consul::start().await?;
-    let observes = |settings: crate::harness::weightd::Settings| settings.set("mode", "observe");
-    let observer = Node::start_with(&consul, "lb1", &backend("app1", 9, 1), observes).await?;
+    let mode = |settings: crate::harness::weightd::Settings| settings.set("mode", "observe");
+    let observer = Node::start_with(&consul, "lb1", &backend("app1", 9, 1), mode).await?;
     run(&consul, SET).await?.expect(3, &["every node is in mode observe"])?;
     let node = Node::start(&consul, "lb2").await?;
     run(&consul, "set app1 green=20 --yes --wait").await?.expect(0, &["done: 1 of 1"])?;

@@ -1,0 +1,241 @@
+//! `apply` and `export`: many backends from a file and to one.
+
+use std::{collections::BTreeMap, fs, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+use weightd_core::{
+    desired::Weights,
+    history::Way,
+    model::{BackendName, Escaped, Weight},
+};
+
+use super::{
+    Exit,
+    change::{Flags, Outcome, confirm, with_context, write},
+    context::Context,
+    failure::Failure,
+    output::{self, Format},
+    preview::preview,
+    refusals::refused,
+    wait::{WaitFlags, wait},
+};
+use crate::documents::{
+    edit::{self, Intent, Write},
+    view::{State, View},
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  weightctl export >weights.toml            the weights of all backends
+  weightctl apply -f weights.toml           show the differences, ask, write
+  weightctl apply -f weights.toml --dry-run
+
+The file is TOML, or JSON if its name ends in .json:
+  [app1]
+  weights = { blue = 90, green = 10 }
+  [app2]
+  release = true
+
+One transaction for each backend. Backends that the file does not name stay as they are.";
+
+/// Write the weights of many backends from a file
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = EXAMPLES)]
+pub(super) struct ApplyArgs {
+    /// The file; - is stdin, with TOML
+    #[arg(long, short, value_name = "FILE")]
+    file: PathBuf,
+    /// Allow backends without a key in Consul, and servers that their documents do not name
+    #[arg(long)]
+    create: bool,
+    #[command(flatten)]
+    flags: Flags,
+    #[command(flatten)]
+    wait: WaitFlags,
+}
+
+/// Print the weights of all backends as a file for `apply`
+///
+/// TOML, or JSON with `-o json`. `apply` of an export changes nothing.
+#[derive(Debug, clap::Args)]
+pub(super) struct ExportArgs {
+    /// Only these backends
+    #[arg(value_name = "BACKEND", value_parser = BackendName::new)]
+    backends: Vec<BackendName>,
+}
+
+/// One backend in the file: either weights or a release.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Item {
+    /// The weight of each server, 0 to 256.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    weights: Option<BTreeMap<String, u64>>,
+    /// Whether weightd stops managing it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    release: bool,
+    /// Whether the weights pass the guards.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    force: bool,
+}
+
+/// Reads the file.
+fn read(args: &ApplyArgs) -> Result<BTreeMap<String, Item>, Failure> {
+    let name = args.file.display();
+    let failed = |error: std::io::Error| Failure::caused(Exit::Usage, error).context(format!("cannot read {name}"));
+    let text = if args.file.as_os_str() == "-" {
+        std::io::read_to_string(std::io::stdin()).map_err(failed)?
+    } else {
+        fs::read_to_string(&args.file).map_err(failed)?
+    };
+    let invalid = |what: String| {
+        let message = format!("{name} is invalid: {}", Escaped(what.trim()));
+        Failure::new(Exit::Refused, message).hint("`weightctl export` prints a valid file; nothing was written")
+    };
+    if args.file.extension().is_some_and(|extension| extension == "json") {
+        serde_json::from_str(&text).map_err(|error| invalid(error.to_string()))
+    } else {
+        toml::from_str(&text).map_err(|error| invalid(error.to_string().replace('\n', " ")))
+    }
+}
+
+impl Item {
+    /// The weights, validated.
+    fn weights(&self, backend: &str) -> Result<Option<Weights>, Failure> {
+        let invalid = |what: String| {
+            Failure::new(Exit::Refused, format!("backend `{}`: {what}; nothing was written", Escaped(backend)))
+        };
+        match (&self.weights, self.release) {
+            (Some(_), true) => Err(invalid("it has both `weights` and `release`".to_owned())),
+            (None, false) => Err(invalid("it has neither `weights` nor `release = true`".to_owned())),
+            (None, true) => Ok(None),
+            (Some(weights), false) => {
+                let parse = |(server, weight): (&String, &u64)| {
+                    let name =
+                        weightd_core::model::ServerName::new(server).map_err(|error| invalid(error.to_string()))?;
+                    let weight = Weight::new(*weight).map_err(|error| invalid(format!("{name}: {error}")))?;
+                    Ok((name, weight))
+                };
+                weights.iter().map(parse).collect::<Result<_, _>>().map(Some)
+            }
+        }
+    }
+}
+
+/// Applies the file. The JSON output is a list of [`Outcome`].
+pub(super) async fn apply(args: &ApplyArgs, context: &Context<'_>) -> Result<Exit, Failure> {
+    args.flags.check()?;
+    // Everything is validated before anything is written.
+    let mut items = Vec::new();
+    for (name, item) in read(args)? {
+        let backend = BackendName::new(&name).map_err(|error| Failure::caused(Exit::Refused, error))?;
+        let weights = item.weights(&name)?;
+        items.push((backend, weights, item.force));
+    }
+    let documents = context.documents()?;
+    let mut changes = Vec::new();
+    for (backend, weights, force) in items {
+        let known = documents.context(&backend).await?;
+        let intent = with_context(args.flags.intent(Way::Apply, context.env), &known);
+        let intent = Intent { create: args.create, force, ..intent };
+        let edit = match &weights {
+            Some(weights) => edit::set(&backend, known.stored.as_ref(), weights, &intent),
+            None => edit::release(&backend, known.stored.as_ref(), &intent),
+        };
+        match edit {
+            Ok(edit) => changes.push((backend, known, edit)),
+            Err(error) => return Err(refused(&documents, error).await.context(format!("backend {backend}"))),
+        }
+    }
+    let (same, differ): (Vec<_>, Vec<_>) = changes.iter().partition(|(_, _, edit)| edit.write == Write::Nothing);
+    for (backend, _, edit) in &differ {
+        output::message(preview(backend, edit).trim_end());
+    }
+    output::message(&format!("{} differ, {} are the same", differ.len(), same.len()));
+    let mut outcomes: Vec<_> = same.iter().map(|(backend, _, edit)| Outcome::of(backend, edit, &args.flags)).collect();
+    let mut written = Vec::new();
+    if args.flags.dry_run {
+        output::message("dry run: nothing was written");
+        outcomes.extend(differ.iter().map(|(backend, _, edit)| Outcome::of(backend, edit, &args.flags)));
+    } else if !differ.is_empty() {
+        confirm(&documents, &args.flags).await?;
+        for (backend, known, edit) in differ {
+            let index = write(&documents, backend, edit, known).await.map_err(|failure| match written.len() {
+                0 => failure,
+                done => failure.context(format!("stopped after the write of {done} backends")),
+            })?;
+            written.push((backend, index));
+            outcomes.push(Outcome::of(backend, edit, &args.flags).written(index));
+        }
+    }
+    if args.wait.is_given() {
+        context.format.json_line(&outcomes)?;
+    } else {
+        context.format.json(&outcomes)?;
+    }
+    let mut waited = Exit::Ok;
+    for (backend, index) in written {
+        let exit = wait(context.format, &documents, backend, index, &args.wait).await?;
+        waited = if waited == Exit::Ok { exit } else { waited };
+    }
+    Ok(waited)
+}
+
+/// Prints the file.
+pub(super) async fn export(args: &ExportArgs, context: &Context<'_>) -> Result<Exit, Failure> {
+    let everything = context.documents()?.all().await?;
+    let mut items = BTreeMap::new();
+    for stored in &everything.backends {
+        if !args.backends.is_empty() && !args.backends.contains(&stored.backend) {
+            continue;
+        }
+        let view = View::of(stored);
+        let weights = |view: &View| {
+            let weights = view.weights.iter().flatten();
+            weights.map(|(server, weight)| (server.to_string(), u64::from(weight.get()))).collect()
+        };
+        let item = match view.state {
+            State::Weights => Item { weights: Some(weights(&view)), release: false, force: view.force },
+            State::Released => Item { release: true, ..Item::default() },
+            State::Rejected => {
+                output::note(&format!("left out: {}, because its document is rejected", stored.backend));
+                continue;
+            }
+        };
+        items.insert(stored.backend.to_string(), item);
+    }
+    for backend in args.backends.iter().filter(|backend| !items.contains_key(backend.as_str())) {
+        output::note(&format!("there is no backend {backend} to export"));
+    }
+    match context.format {
+        Format::Json => context.format.json(&items)?,
+        Format::Table => {
+            output::print(&toml::to_string(&items).map_err(|error| Failure::caused(Exit::Failure, error))?)?;
+        }
+    }
+    Ok(Exit::Ok)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_is_validated_before_anything_is_written() {
+        let item =
+            |text: &str| toml::from_str::<BTreeMap<String, Item>>(text).map(|mut items| items.remove("app").unwrap());
+        let good = item("[app]\nweights = { blue = 90, green = 10 }").unwrap();
+        assert_eq!(good.weights("app").unwrap().unwrap().len(), 2);
+        assert_eq!(item("[app]\nrelease = true").unwrap().weights("app").unwrap(), None);
+        for bad in [
+            "[app]",
+            "[app]\nweights = {a = 1}\nrelease = true",
+            "[app]\nweights = {a = 257}",
+            "[app]\nweights = {\"a b\" = 1}",
+        ] {
+            assert!(item(bad).unwrap().weights("app").is_err(), "{bad}");
+        }
+        assert!(item("[app]\nwieghts = {a = 1}").unwrap_err().to_string().contains("wieghts"));
+        assert!(item("[app]\nweights = {a = -1}").is_err());
+    }
+}
