@@ -33,8 +33,9 @@ use crate::{
 const GATHER: Duration = Duration::from_millis(5);
 /// Maximum interval between two readings of the sessions, for changes without an event.
 const AT_LEAST_EVERY: Duration = Duration::from_secs(3);
-/// The pause after a reading is at least this multiple of its duration: with very many backends at most 2 % of a core.
-const COST: u32 = 50;
+/// The pause after a reading is at least this multiple of the CPU time that it took: with very many backends at most 5 % of
+/// a core.
+const COST: u32 = 20;
 /// Between two attempts to write the inventory entry.
 const INVENTORY_RETRY: Duration = Duration::from_secs(10);
 /// How long the end of the session may take when weightd stops.
@@ -153,6 +154,7 @@ impl Publisher {
         if now < self.not_before {
             return self.not_before;
         }
+        let started = cpu_time();
         self.gather(now);
         self.dirty |= self.changes_at.is_some_and(|at| now >= at);
         let mut until = now + AT_LEAST_EVERY;
@@ -160,8 +162,8 @@ impl Publisher {
             return self.changes_at.map_or(until, |at| until.min(at));
         }
         let value = self.report.value(now).to_value();
-        let cost = self.setup.clock.now().since(now);
-        self.not_before = now + cost * COST;
+        // CPU time and not time: a process that waits for a processor must not wait even longer.
+        self.not_before = now + cpu_time().saturating_sub(started) * COST;
         self.dirty = false;
         match self.pace.offer(&value, now) {
             fleet::Step::Nothing => {}
@@ -381,6 +383,12 @@ impl Publisher {
             debug!(error = %Chain(&error), "the fleet session ends by itself");
         }
     }
+}
+
+/// The CPU time of this thread.
+fn cpu_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or_default(), u32::try_from(time.tv_nsec).unwrap_or_default())
 }
 
 /// A HAProxy that has not answered yet.
