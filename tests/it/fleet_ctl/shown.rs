@@ -119,3 +119,28 @@ async fn a_watch_shows_the_fleet_again_every_second_until_it_is_interrupted() ->
     ensure!(status.code() == Some(130), "{status}");
     Ok(())
 }
+
+#[tokio::test]
+async fn on_a_terminal_the_wait_redraws_one_line_of_80_columns() -> anyhow::Result<()> {
+    let (consul, mut nodes) = fleet(2).await?;
+    nodes[1].haproxy.stop().await?;
+    let mut script = Command::new("script");
+    program::without_consul(&mut script);
+    let line = format!("{} set app1 green=7 --yes --wait --timeout 3s", program::binary("weightctl")?.display());
+    let output = script
+        .args(["--quiet", "--return", "--command", &line, "/dev/null"])
+        .envs([("CONSUL_HTTP_ADDR", consul.address()), ("SHELL", "/bin/sh".to_owned())])
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    let output = timeout(SOON * 2, output).await.context("it does not end")??;
+    let screen = String::from_utf8(output.stdout)?;
+    ensure!(output.status.code() == Some(3), "{screen:?}");
+    let bar = "app1 [##########..........] 1/2  lb2 down";
+    ensure!(screen.contains(&format!("\r{bar}")), "{screen:?}");
+    // What follows starts on an empty line.
+    ensure!(screen.contains(&format!("\r{}\r", " ".repeat(bar.len()))), "{screen:?}");
+    let mut bars = screen.split(['\r', '\n']).filter(|line| line.starts_with("app1 ["));
+    ensure!(bars.all(|line| line.chars().count() < 80), "{screen:?}");
+    Ok(())
+}
