@@ -14,7 +14,7 @@ pub enum Exit {
     NotConverged = 3,
     /// Consul denies the request to this token.
     Denied = 4,
-    /// Another writer changed the backend between the read and the write; nothing was written.
+    /// Another writer changed the backend between the read and the write, and nothing was written; or during --wait.
     Conflict = 5,
     /// Consul cannot be reached or has no leader.
     Unreachable = 6,
@@ -54,7 +54,7 @@ impl Exit {
             Self::Usage => "wrong use: an argument, an environment variable, or no terminal for the question",
             Self::NotConverged => "a HAProxy does not have the weights, or not within the time limit",
             Self::Denied => "Consul denies the request to this token",
-            Self::Conflict => "another writer changed the backend meanwhile; nothing was written",
+            Self::Conflict => "another writer changed the backend meanwhile; the message says what was written",
             Self::Unreachable => "Consul cannot be reached or has no leader",
             Self::Refused => "refused by validation or a guard; what was refused was not written",
             Self::Different => "a comparison found a difference",

@@ -44,7 +44,7 @@ pub(super) struct FleetView {
 ///   "version": "0.1.0 (abc1234)",      null if the node says nothing
 ///   "applied_index": 4711,
 ///   "haproxy": [{"name": "edge", "up": true, "version": "2.6.12", "since": …, "why": null}…],
-///   "out": [{"backend": "app1", "reason": "guarded", "since": …}…]
+///   "out": [{"backend": "app1", "reason": "guarded", "detail": "guarded", "since": …}…]   a word and a sentence
 /// }
 /// ```
 #[derive(Debug, Clone, Serialize)]
@@ -73,7 +73,10 @@ pub(super) struct HaproxyView {
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct OutView {
     pub(super) backend: BackendName,
+    /// A word.
     pub(super) reason: String,
+    /// A sentence.
+    pub(super) detail: String,
     pub(super) since: Option<Timestamp>,
 }
 
@@ -226,7 +229,7 @@ fn nodes(overview: &Overview, fleet: &Fleet) -> Vec<NodeView> {
             Health::Observe => ("observe", None),
         };
         let out: Vec<_> = match &view.health {
-            Health::Out(out) => out.iter().map(out_view).collect(),
+            Health::Out(out) => out.iter().map(|out| out_view(name, out, overview)).collect(),
             _ => Vec::new(),
         };
         let haproxy = report.into_iter().flat_map(|report| &report.instances).map(|instance| HaproxyView {
@@ -250,8 +253,12 @@ fn nodes(overview: &Overview, fleet: &Fleet) -> Vec<NodeView> {
     overview.nodes.iter().map(view).collect()
 }
 
-fn out_view(out: &Out) -> OutView {
-    OutView { backend: out.backend.clone(), reason: out.reason.clone(), since: out.since }
+fn out_view(node: &NodeName, out: &Out, overview: &Overview) -> OutView {
+    let differs = overview.backends.get(&out.backend).into_iter().flat_map(|backend| &backend.differs);
+    let word = differs.filter(|differs| differs.node == *node).find_map(|differs| reason_of(&differs.standing));
+    // Without a document there is no verdict, only what the node says.
+    let (reason, detail) = word.unwrap_or_else(|| (out.reason.clone(), out.reason.clone()));
+    OutView { backend: out.backend.clone(), reason, detail, since: out.since }
 }
 
 fn backend(name: &BackendName, view: &weightd_core::fleet::BackendView, counting: &[NodeName]) -> BackendView {

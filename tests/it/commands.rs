@@ -18,7 +18,7 @@ mod listed;
 mod world;
 
 use collect::Printed;
-use listed::{FLEET, NOT_RUN, PLACEHOLDERS, VERBS};
+use listed::{NOT_RUN, PLACEHOLDERS, VERBS};
 use world::World;
 
 /// The page that tests/it/coming.rs walks, with all of its blocks.
@@ -61,9 +61,6 @@ fn way(printed: &Printed) -> anyhow::Result<Way> {
     }
     if let Some(target) = command.strip_prefix("make ") {
         return Ok(Way::Made(target.split(' ').next().unwrap_or_default().to_owned()));
-    }
-    if command == FLEET {
-        return Ok(Way::Listed("comes with the status of the fleet"));
     }
     let mut filled = command.to_owned();
     for (word, value) in PLACEHOLDERS {

@@ -166,7 +166,8 @@ async fn a_harmful_or_invalid_command_is_refused() -> anyhow::Result<()> {
         (2, "set app1 blue --yes", "SERVER=WEIGHT"),
         (2, "set app;1 blue=1 --yes", "app;1"),
         (2, "set app1 --yes", "SERVER=WEIGHT"),
-        (2, "status", "--local"),
+        (2, "status --local --problems", "--problems"),
+        (3, "status", "no node reports"),
         (2, "get --http-addr ftp://127.0.0.1:1", "ftp"),
         (1, "get --token-file /nonexistent", "--token-file"),
     ] {

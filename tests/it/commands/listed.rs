@@ -2,7 +2,6 @@
 
 /// The beginning of a command, and why it is not run. A command that no line here has is run, or fails the test.
 pub(super) const NOT_RUN: [(&str, &str); 39] = [
-    ("weightctl status --watch", "runs until Ctrl-C; tests/it/fleet_ctl runs it"),
     (
         "weightctl rollback {backend} --to {",
         "needs a history with several answers; tests/it/rollback.rs runs what is printed",
@@ -44,20 +43,19 @@ pub(super) const NOT_RUN: [(&str, &str); 39] = [
     ("consul kv get -keys", "an argument is missing: the prefix follows in the sentence"),
     ("consul acl ", "needs ACLs; tests/it/check.rs runs what `check` prints"),
     ("consul operator raft ", "needs a Consul that is no development agent"),
-    ("weightctl node ", "comes with the status of the fleet; run it as soon as the verb exists"),
-    ("weightctl status {} --local", "comes with the status of the fleet; run it as soon as status takes a backend"),
+    ("weightctl node forget ", "needs a node that is gone; tests/it/fleet_ctl/wait.rs forgets one"),
+    ("weightctl node expect ", "needs as many nodes; tests/it/fleet_ctl/shown.rs has two"),
+    ("weightctl status --watch", "does not end; tests/it/fleet_ctl/shown.rs ends it"),
     ("weightctl set {backend} {zeros} ", "is refused on purpose: tests/it/import.rs runs what is printed"),
 ];
 
-/// The whole of a command that comes with the status of the fleet: as soon as it exists, it is run.
-pub(super) const FLEET: &str = "weightctl status";
-
 /// Verbs that need an argument: alone between backticks they are names, of which the help is asked for.
-pub(super) const VERBS: [&str; 8] =
-    ["set", "release", "import", "pause", "completions", "rollback", "settle", "freeze"];
+pub(super) const VERBS: [&str; 9] =
+    ["set", "release", "import", "pause", "completions", "rollback", "settle", "freeze", "node forget"];
 
 /// What a person replaces, or the program fills in, and what it is here. The longer ones come first.
-pub(super) const PLACEHOLDERS: [(&str, &str); 16] = [
+pub(super) const PLACEHOLDERS: [(&str, &str); 17] = [
+    ("status {} --local", "status app --local"),
     ("unfreeze{scope}", "unfreeze app"),
     ("{socket}", "/run/haproxy/admin.sock"),
     ("{backend}", "app"),

@@ -120,7 +120,8 @@ impl World {
     /// Runs a command until it ends with `code`, if it only reads: what it shows may need a moment. Else once.
     pub(super) async fn ends(&self, command: &str, code: i32) -> anyhow::Result<String> {
         let reads = ["weightctl status", "weightctl check", "weightctl get", "weightd --once --dry-run"];
-        let within = if reads.iter().any(|read| command.starts_with(read)) { SOON } else { Duration::ZERO };
+        // A node reports on documents after its first plain read, and Consul is read so every 10 s.
+        let within = if reads.iter().any(|read| command.starts_with(read)) { SOON * 2 } else { Duration::ZERO };
         let run = async || {
             let ended = self.run(command).await?;
             ensure!(ended.code == code, "it ended with {} and not with {code}:\n{}", ended.code, ended.text);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::ensure;
 
-use super::{Node, fleet, run, run_with};
+use super::{Node, REPORTED, fleet, run, run_with};
 use crate::{
     common::{SOON, backend, document, key},
     harness::{Consul, Haproxy, consul::Options, eventually, weightd::Settings},
@@ -113,7 +113,7 @@ async fn two_instances_with_two_roots_are_judged_each_by_its_own() -> anyhow::Re
     let set = "set app1 blue=90 green=10 --yes --create --wait --timeout 5s";
     for root in ["first/", "second/"] {
         consul.put(&format!("{root}weights/app1"), document(9, 1)).await?;
-        eventually(SOON, "the node reports", async || {
+        eventually(REPORTED, "the node reports", async || {
             let report = consul.get(&format!("{root}nodes/lb1")).await?.unwrap_or_default();
             ensure!(String::from_utf8_lossy(&report).contains(r#""set"]"#), "{}", String::from_utf8_lossy(&report));
             Ok(())

@@ -1,12 +1,20 @@
 //! `status`, `diff` and `node` of a fleet.
 
-use anyhow::ensure;
+use std::process::Stdio;
+
+use anyhow::{Context as _, ensure};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    process::Command,
+    time::timeout,
+};
 
 use super::{fleet, run};
 use crate::{
     common::SOON,
-    harness::{eventually, weightd::weightctl},
+    harness::{eventually, program, weightd::weightctl},
 };
 
 #[tokio::test]
@@ -85,5 +93,54 @@ async fn a_report_that_is_garbage_never_counts() -> anyhow::Result<()> {
     for text in [said.err, status.out, status.err] {
         ensure!(!text.contains('\u{1b}'), "text of a node reaches the terminal: {text:?}");
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_watch_shows_the_fleet_again_every_second_until_it_is_interrupted() -> anyhow::Result<()> {
+    let (consul, _nodes) = fleet(1).await?;
+    let mut command = Command::new(program::binary("weightctl")?);
+    program::without_consul(&mut command);
+    let mut child = command
+        .args(["status", "--watch", "-o", "json"])
+        .env("CONSUL_HTTP_ADDR", consul.address())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()?;
+    let mut lines = BufReader::new(child.stdout.take().context("no stdout")?).lines();
+    for _ in 0..3 {
+        let line = timeout(SOON, lines.next_line()).await.context("no line")??.context("it ended")?;
+        let view: serde_json::Value = serde_json::from_str(&line)?;
+        ensure!(view["nodes"][0]["node"] == "lb1", "{view}");
+    }
+    let pid = child.id().and_then(|pid| Pid::from_raw(pid.try_into().ok()?)).context("no pid")?;
+    kill_process(pid, Signal::INT)?;
+    let status = timeout(SOON, child.wait()).await.context("it does not end")??;
+    ensure!(status.code() == Some(130), "{status}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn on_a_terminal_the_wait_redraws_one_line_of_80_columns() -> anyhow::Result<()> {
+    let (consul, mut nodes) = fleet(2).await?;
+    nodes[1].haproxy.stop().await?;
+    let mut script = Command::new("script");
+    program::without_consul(&mut script);
+    let line = format!("{} set app1 green=7 --yes --wait --timeout 3s", program::binary("weightctl")?.display());
+    let output = script
+        .args(["--quiet", "--return", "--command", &line, "/dev/null"])
+        .envs([("CONSUL_HTTP_ADDR", consul.address()), ("SHELL", "/bin/sh".to_owned())])
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    let output = timeout(SOON * 2, output).await.context("it does not end")??;
+    let screen = String::from_utf8(output.stdout)?;
+    ensure!(output.status.code() == Some(3), "{screen:?}");
+    let bar = "app1 [##########..........] 1/2  lb2 down";
+    ensure!(screen.contains(&format!("\r{bar}")), "{screen:?}");
+    // What follows starts on an empty line.
+    ensure!(screen.contains(&format!("\r{}\r", " ".repeat(bar.len()))), "{screen:?}");
+    let mut bars = screen.split(['\r', '\n']).filter(|line| line.starts_with("app1 ["));
+    ensure!(bars.all(|line| line.chars().count() < 80), "{screen:?}");
     Ok(())
 }

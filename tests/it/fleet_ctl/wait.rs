@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::{Node, fleet, run};
 use crate::{
     common::{SOON, backend, is, state},
-    harness::{Apps, Consul, config, eventually},
+    harness::{Apps, Consul, config, eventually, weightd::Settings},
 };
 
 const SET: &str = "set app1 blue=90 green=10 --yes --create --wait";
@@ -126,7 +126,7 @@ async fn a_node_without_the_backend_has_nothing_to_do_but_somebody_must_have_it(
 #[tokio::test]
 async fn a_node_in_mode_observe_does_not_count() -> anyhow::Result<()> {
     let consul = Consul::start().await?;
-    let mode = |settings: crate::harness::weightd::Settings| settings.set("mode", "observe");
+    let mode = |settings: Settings| settings.set("mode", "observe");
     let observer = Node::start_with(&consul, "lb1", &backend("app1", 9, 1), mode).await?;
     run(&consul, SET).await?.expect(3, &["every node is in mode observe"])?;
     let node = Node::start(&consul, "lb2").await?;

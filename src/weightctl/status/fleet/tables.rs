@@ -82,19 +82,13 @@ fn state(node: &NodeView) -> String {
         "observe" => "observe, does not count".to_owned(),
         "duplicate" => "two machines, one name".to_owned(),
         "differs" => {
-            let mut reasons: Vec<_> = node.out.iter().map(|out| short(&out.reason)).collect();
+            let mut reasons: Vec<_> = node.out.iter().map(|out| Escaped(&out.reason).to_string()).collect();
             reasons.sort_unstable();
             reasons.dedup();
             format!("{} not: {}", node.out.len(), reasons.join(", "))
         }
         other => other.to_owned(),
     }
-}
-
-/// A reason without its explanation.
-fn short(reason: &str) -> String {
-    let word = reason.split(':').next().unwrap_or_default();
-    Escaped(word).to_string()
 }
 
 /// The versions, and the names of those that are down.
