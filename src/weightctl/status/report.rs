@@ -273,6 +273,7 @@ fn tone(state: BackendState) -> Tone {
         BackendState::Unsupported | BackendState::Rejected | BackendState::NoUsableServer => Tone::Bad,
         BackendState::Pending
         | BackendState::Paused
+        | BackendState::Overridden
         | BackendState::Guarded
         | BackendState::Orphaned
         | BackendState::Unmatched
