@@ -132,7 +132,8 @@ fn pause_reason(pause: &Pause) -> Reason {
 fn override_reason(over: &Override) -> Reason {
     if over.expired {
         let detail = format!("the time of the override is over, its weights stay: {}", over.explained());
-        let remedy = "go back to the document with `weightctl resume BACKEND --local`, or extend the override";
+        let remedy =
+            "go back to the document with `weightctl resume BACKEND --local`, or run `weightctl override` again";
         return warning("override_expired", detail, remedy);
     }
     let remedy = "to go back to the document, run `weightctl resume BACKEND --local`";

@@ -7,7 +7,7 @@ use super::{
     wait::{DocumentNow, Indexed},
 };
 use crate::{
-    desired::{DesiredState, Instruction, Published},
+    desired::{DesiredState, Published},
     model::{BackendName, Escaped, Timestamp},
 };
 

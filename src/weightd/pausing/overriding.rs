@@ -74,7 +74,7 @@ impl RefusedOverride {
             }
             Self::Observe => "set `mode = \"enforce\"` in weightd.toml and restart weightd".to_owned(),
             Self::Back(_) => {
-                "name the weights instead of --back: `weightctl override BACKEND SERVER=WEIGHT …`".to_owned()
+                "name the weights instead of --back: `weightctl override BACKEND SERVER=WEIGHT … --for 2h --reason 'Consul is gone'`".to_owned()
             }
         }
     }
