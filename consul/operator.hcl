@@ -12,11 +12,12 @@
 # 4 and name it.
 key_prefix "weightd/weights/" { policy = "write" }
 
-# The history of each backend. Without this rule, writes go without a history entry and say so.
+# The history of each backend. Without this rule, writes go without a history entry and say so,
+# `history` ends with exit code 4 and `rollback` with 7.
 key_prefix "weightd/history/" { policy = "write" }
 
-# To stop changes: of all backends, and of one. Without these rules, `freeze` and `unfreeze` end
-# with exit code 4; other writes go without the check and say so.
+# To stop changes: of all backends, and of one. Without these rules, `freeze` and `unfreeze` fail,
+# and other writes go without the check and say so.
 key "weightd/freeze" { policy = "write" }
 key_prefix "weightd/freeze/" { policy = "write" }
 

@@ -17,11 +17,12 @@ key "weightd/weights/app1" { policy = "write" }
 # them.
 key_prefix "weightd/weights/app1/" { policy = "write" }
 
-# The history of the backend. Without this rule, writes go without a history entry and say so.
+# The history of the backend. Without this rule, writes go without a history entry and say so,
+# `history` ends with exit code 4 and `rollback` with 7.
 key "weightd/history/app1" { policy = "write" }
 
 # To stop changes of the backend, and to see that an operator stopped all changes. Without these
-# rules, writes go without the check and say so; `freeze app1` ends with exit code 4.
+# rules, writes go without the check and say so; `freeze app1` fails.
 key "weightd/freeze/app1" { policy = "write" }
 key "weightd/freeze" { policy = "read" }
 

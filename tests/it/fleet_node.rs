@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// The key of the node.
-const NODE: &str = "weightd/nodes/lb1";
+pub(crate) const NODE: &str = "weightd/nodes/lb1";
 /// Its inventory entry.
 const INVENTORY: &str = "weightd/inventory/lb1";
 /// How long the return of the key may take: the session is renewed every 3 s, and a busy machine is slower.
@@ -55,7 +55,7 @@ async fn index(consul: &Consul, key: &str) -> anyhow::Result<u64> {
 }
 
 /// The session that holds the key of the node.
-async fn session(consul: &Consul) -> anyhow::Result<String> {
+pub(crate) async fn session(consul: &Consul) -> anyhow::Result<String> {
     let entry = entry(consul, NODE).await?;
     entry["Session"].as_str().map(str::to_owned).with_context(|| format!("no session: {entry}"))
 }
@@ -76,7 +76,7 @@ async fn reports(
 }
 
 /// Waits until the report has the present document of `backend` as `word`.
-async fn says(consul: &Consul, backend: &str, word: &str) -> anyhow::Result<Value> {
+pub(crate) async fn says(consul: &Consul, backend: &str, word: &str) -> anyhow::Result<Value> {
     let index = index(consul, &key(backend)).await?;
     let wanted = json!([backend, index, word]);
     let has = |report: &Value| report["recent"].as_array().is_some_and(|recent| recent.contains(&wanted));
@@ -84,7 +84,7 @@ async fn says(consul: &Consul, backend: &str, word: &str) -> anyhow::Result<Valu
 }
 
 /// Waits until the key is held by another session than `former`, and returns after how long.
-async fn is_back(consul: &Consul, former: &str) -> anyhow::Result<Duration> {
+pub(crate) async fn is_back(consul: &Consul, former: &str) -> anyhow::Result<Duration> {
     let start = Instant::now();
     eventually(BACK, "the key is back", async || {
         let now = session(consul).await?;
@@ -96,7 +96,7 @@ async fn is_back(consul: &Consul, former: &str) -> anyhow::Result<Duration> {
 }
 
 /// Waits until the status shows how the key stands, and returns the remedy.
-async fn stands(weightd: &Weightd, within: Duration, word: &str) -> anyhow::Result<String> {
+pub(crate) async fn stands(weightd: &Weightd, within: Duration, word: &str) -> anyhow::Result<String> {
     eventually(within, &format!("the key is {word}"), async || {
         let fleet = weightd.status().await?["fleet"][0].take();
         ensure!(fleet["state"] == word, "{fleet}");
@@ -105,7 +105,7 @@ async fn stands(weightd: &Weightd, within: Duration, word: &str) -> anyhow::Resu
     .await
 }
 
-async fn destroy(consul: &Consul, session: &str) -> anyhow::Result<()> {
+pub(crate) async fn destroy(consul: &Consul, session: &str) -> anyhow::Result<()> {
     expect_ok(consul.http().request(Method::PUT, &format!("session/destroy/{session}"))).await.map(drop)
 }
 
@@ -153,7 +153,7 @@ async fn the_key_has_a_document_as_soon_as_haproxy_has_it() -> anyhow::Result<()
 
     let entry = json_at(&consul, INVENTORY).await?;
     assert_eq!(entry["node"], "lb1", "{entry}");
-    assert_eq!(weightd.metric(r#"weightd_fleet_published{root="weightd/"}"#).await?, 1.0);
+    ensure!(weightd.metric(r#"weightd_fleet_published{root="weightd/"}"#).await? > 0.5);
     Ok(())
 }
 
@@ -372,7 +372,7 @@ async fn a_token_without_the_rights_is_warned_of_once_and_the_weights_are_enforc
     put(&consul, "app", 80, 20).await?;
     becomes(&haproxy, "app", 80, 20).await?;
     ensure!(weightd.metric(r#"weightd_fleet_errors_total{root="weightd/",reason="denied"}"#).await? >= 2.0);
-    assert_eq!(weightd.metric(r#"weightd_fleet_published{root="weightd/"}"#).await?, 0.0);
+    ensure!(weightd.metric(r#"weightd_fleet_published{root="weightd/"}"#).await? < 0.5);
 
     let keys = ["nodes", "inventory"].map(|kind| format!(r#"key "weightd/{kind}/lb1" {{ policy = "write" }}"#));
     consul.http().set_policy("node", &format!("{read} {session} {}", keys.join(" "))).await?;
@@ -434,7 +434,7 @@ async fn two_haproxys_with_two_roots_have_two_keys() -> anyhow::Result<()> {
             Ok(())
         })
         .await?;
-        assert_eq!(weightd.metric(&format!(r#"weightd_fleet_published{{root="{root}"}}"#)).await?, 1.0);
+        ensure!(weightd.metric(&format!(r#"weightd_fleet_published{{root="{root}"}}"#)).await? > 0.5);
     }
     Ok(())
 }

@@ -19,6 +19,7 @@ mod drift;
 mod exclusive;
 mod fleet_ctl;
 mod fleet_node;
+mod fleet_restore;
 mod flood;
 mod guards;
 mod haproxy_faults;

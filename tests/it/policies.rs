@@ -233,6 +233,66 @@ async fn the_other_policies_open_the_keys_of_the_fleet_that_they_name_and_no_oth
 }
 
 #[tokio::test]
+async fn without_a_rule_of_the_fleet_the_commands_say_which_part_is_missing() -> anyhow::Result<()> {
+    /// A command, its exit code, and a word of what it prints.
+    type Case = (&'static str, i32, &'static str);
+
+    let consul = consul().await?;
+    // A history that leads back, and the keys of both freezes.
+    for arguments in ["set app1 blue=70 --yes", "freeze app1 -m x", "unfreeze app1", "freeze -m x", "unfreeze"] {
+        let output = consul.weightctl(&arguments.split(' ').collect::<Vec<_>>()).await?;
+        ensure!(output.status.success(), "{arguments}: {output:?}");
+    }
+    let parts: [(&str, &[Case]); 6] = [
+        (
+            "/history/",
+            &[
+                ("set app1 blue=N --yes", 0, "the history has no entry for this write"),
+                ("history app1", 4, "weightd/history/app1"),
+                ("rollback app1 --step --yes", 7, "weightd/history/app1"),
+            ],
+        ),
+        (
+            "/freeze/",
+            &[
+                ("set app1 blue=N --yes", 0, "the freeze of this backend was not checked"),
+                ("freeze app1 -m x", 1, "weightd/freeze/app1"),
+            ],
+        ),
+        (
+            "/freeze\"",
+            &[
+                ("set app1 blue=N --yes", 0, "the freeze of all backends was not checked"),
+                ("freeze -m x", 1, "weightd/freeze"),
+            ],
+        ),
+        ("/nodes/", &[("set app1 blue=N --yes", 0, "")]),
+        ("/inventory/", &[("set app1 blue=N --yes", 0, "")]),
+        ("/expect", &[("set app1 blue=N --yes", 0, "")]),
+    ];
+    let mut weight = 0;
+    for file in ["team-app1.hcl", "operator.hcl"] {
+        let rules = rules(file)?;
+        let token = token(&consul, "parts", &rules).await?;
+        ends(&consul, &token, 0, "freeze app1 -m x", "frozen").await?;
+        ends(&consul, &token, 7, "set app1 blue=1 --yes", "").await?;
+        ends(&consul, &token, 0, "unfreeze app1", "").await?;
+        ends(&consul, &token, 0, "history app1", "").await?;
+        for (missing, commands) in parts {
+            let with: Vec<_> = rules.iter().filter(|rule| !rule.contains(missing)).cloned().collect();
+            ensure!(with.len() + 1 == rules.len(), "{file} has one rule for {missing}: {rules:?}");
+            set(&consul, "parts", &with).await?;
+            for (command, code, word) in commands {
+                weight += 1;
+                let said = ends(&consul, &token, *code, &command.replace('N', &weight.to_string()), word).await;
+                said.with_context(|| format!("{file} without {missing}"))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn the_check_accepts_a_team_an_operator_and_a_reader() -> anyhow::Result<()> {
     let consul = consul().await?;
     for (file, arguments) in [("team-app1.hcl", ""), ("operator.hcl", ""), ("reader.hcl", " --read-only")] {

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use weightd_core::{
     backend::Backend,
+    desired::Published,
     event::Event,
     model::{BackendName, Moment},
     overrides::Override,
@@ -15,7 +16,7 @@ use super::Session;
 impl Session {
     /// The highest `ModifyIndex` that is known of a backend: an override is over all documents up to it.
     pub fn highest_index(&self, name: &BackendName) -> u64 {
-        let published = self.desired.as_ref().and_then(|state| state.backends.get(name)).map(|it| it.index());
+        let published = self.desired.as_ref().and_then(|state| state.backends.get(name)).map(Published::index);
         let backend = self.backends.get(name);
         let known = [backend.and_then(Backend::document), backend.and_then(Backend::document_in_force)];
         let known = known.into_iter().flatten().map(|document| document.index);
