@@ -222,7 +222,7 @@ impl Watch {
                         self.clear_pending();
                     }
                     if plain.is_some() && requested {
-                        // The one who asked for it still waits for a plain read that was sent after the request.
+                        // The requester still needs a plain read that was sent after the request.
                         self.refresh.mark_changed();
                     }
                     let reading = answer?;

@@ -1,4 +1,4 @@
-//! Local pauses: an operator starts them on this node, without Consul. They survive restarts of weightd.
+//! Local pauses and overrides: an operator starts them on this node, without Consul. They survive restarts of weightd.
 //!
 //! This module applies a pause to all instances and stores it on disk. The effect of a pause is defined in
 //! [`crate::weightd::session`].
