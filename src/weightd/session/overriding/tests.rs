@@ -244,3 +244,19 @@ fn an_override_without_a_document_leaves_the_weights_when_it_ends() {
     assert!(backend.end_override().is_some() && backend.end_override().is_none());
     assert!(!backend.managed());
 }
+
+#[test]
+fn the_server_state_file_has_the_weights_of_the_override() {
+    let (mut rig, _) = settled();
+    let weights = |rig: &Rig| -> Vec<String> {
+        let state = rig.session.server_state().expect("all is read");
+        state.lines().skip(2).map(|line| line.split(' ').nth(7).unwrap_or_default().to_owned()).collect()
+    };
+    assert_eq!(weights(&rig), ["90", "10"]);
+    start(&mut rig, 0, 100, 60);
+    assert!(rig.session.unsaved.server_state, "the file is written again");
+    assert_eq!(weights(&rig), ["0", "100"]);
+    assert_eq!(rig.resume(Some("app")), 1);
+    rig.run();
+    assert_eq!(weights(&rig), ["90", "10"]);
+}
