@@ -4,10 +4,30 @@
 #   consul acl token create -description alice -policy-name weightd-operator
 #
 # Create one token for each person: the audit log of Consul contains the token, while `by` in a
-# document is free text. For a read-only operator, use "read" instead of "write" ("list" if Consul
-# has `acl.enable_key_list_policy`). Then `get`, `list` and `--dry-run` work, and every write ends
-# with exit code 4.
+# document is free text. For a read-only operator, use reader.hcl. Then `get`, `list` and
+# `--dry-run` work, and every write ends with exit code 4. If Consul has
+# `acl.enable_key_list_policy`, use "list" instead of "read".
 
 # "write" includes "read". Without this rule, `get`, `list`, `set` and `release` end with exit code
 # 4 and name it.
 key_prefix "weightd/weights/" { policy = "write" }
+
+# The history of each backend. Without this rule, writes go without a history entry and say so,
+# `history` ends with exit code 4 and `rollback` with 7.
+key_prefix "weightd/history/" { policy = "write" }
+
+# To stop changes: of all backends, and of one. Without these rules, `freeze` and `unfreeze` fail,
+# and other writes go without the check and say so.
+key "weightd/freeze" { policy = "write" }
+key_prefix "weightd/freeze/" { policy = "write" }
+
+# How many nodes there should be: `node expect`.
+key "weightd/expect" { policy = "write" }
+
+# What the nodes have. Without this rule, `--wait` cannot succeed, and `status` cannot show the
+# fleet.
+key_prefix "weightd/nodes/" { policy = "read" }
+
+# Which nodes exist. "write" is for `node forget`; without this rule, a node that is down is not
+# missed.
+key_prefix "weightd/inventory/" { policy = "write" }

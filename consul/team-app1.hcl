@@ -3,7 +3,7 @@
 #   consul acl policy create -name weightd-team-app1 -rules @team-app1.hcl
 #   consul acl token create -description "team of app1" -policy-name weightd-team-app1
 #
-# There are two rules, because `key_prefix "weightd/weights/app1"` would also allow `app10` and
+# There are two rules for the weights, because `key_prefix "weightd/weights/app1"` would also allow `app10` and
 # `app1-admin`. `weightctl list` shows the team only its own backend, because Consul hides the
 # others. With `acl.enable_key_list_policy`, Consul rejects such a list instead. Then `list` ends
 # with exit code 4, while `get app1` and `set app1` still work.
@@ -16,3 +16,19 @@ key "weightd/weights/app1" { policy = "write" }
 # backend. A team with a document needs this rule only if leaves exist and `release` has to replace
 # them.
 key_prefix "weightd/weights/app1/" { policy = "write" }
+
+# The history of the backend. Without this rule, writes go without a history entry and say so,
+# `history` ends with exit code 4 and `rollback` with 7.
+key "weightd/history/app1" { policy = "write" }
+
+# To stop changes of the backend, and to see that an operator stopped all changes. Without these
+# rules, writes go without the check and say so; `freeze app1` fails.
+key "weightd/freeze/app1" { policy = "write" }
+key "weightd/freeze" { policy = "read" }
+
+# What the nodes have, and which nodes exist. Without these rules, `--wait` cannot succeed, and
+# `status` cannot show the fleet. There is no rule for sessions: a token with `session_prefix ""`
+# can destroy the session of every node.
+key_prefix "weightd/nodes/" { policy = "read" }
+key_prefix "weightd/inventory/" { policy = "read" }
+key "weightd/expect" { policy = "read" }

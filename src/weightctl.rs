@@ -27,6 +27,7 @@ mod local;
 mod man;
 mod node;
 mod output;
+mod overriding;
 mod pause;
 mod preview;
 mod refusals;
@@ -105,5 +106,6 @@ async fn dispatch(cli: &Cli, env: &Env<'_>) -> Result<Exit, Failure> {
         Verb::Export(args) => apply::export(args, &context).await,
         Verb::Diff(args) => diff::run(args, &context).await,
         Verb::Node(args) => node::run(args, &context).await,
+        Verb::Override(args) => overriding::run(args, &context).await,
     }
 }

@@ -209,6 +209,8 @@ impl Watch {
         // query keeps its index.
         let mut newest = self.index;
         let mut plain: Option<Read> = None;
+        // Whether `plain` was requested, and not started by the timer.
+        let mut requested = false;
         let mut outdated = false;
         let mut plain_at = next_plain();
         loop {
@@ -218,6 +220,10 @@ impl Watch {
                     // An unfinished plain read may be older than this answer, so it is dropped.
                     if blocks || plain.is_some() {
                         self.clear_pending();
+                    }
+                    if plain.is_some() && requested {
+                        // The requester still needs a plain read that was sent after the request.
+                        self.refresh.mark_changed();
                     }
                     let reading = answer?;
                     if outdated || reading.index < newest {
@@ -230,7 +236,7 @@ impl Watch {
                     return self.take(&reading);
                 }
                 answer = async { plain.as_mut().expect("polled only while it is some").await }, if plain.is_some() => {
-                    plain = None;
+                    (plain, requested) = (None, false);
                     self.plain_read_ended();
                     plain_at = next_plain();
                     if matches!(answer, Err(ConsulError::TooLarge(_))) {
@@ -263,6 +269,7 @@ impl Watch {
                     plain = Some(self.start_plain_read());
                 }
                 Ok(()) = refresh_requested(&mut self.refresh, refresh_at), if plain.is_none() => {
+                    requested = true;
                     plain = Some(self.start_plain_read());
                 }
                 () = sleep_until(plain_at), if plain.is_none() => plain = Some(self.start_plain_read()),

@@ -4,12 +4,14 @@
 //! shows the result. Must not decide when to read: the session owns that.
 
 mod leaves;
+mod overriding;
 mod states;
+mod storing;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use self::states::Progress;
 pub use self::states::{Cause, KeyState, Matched, NotAccepted};
+use self::{overriding::Overriding, states::Progress};
 use crate::{
     accept::{self, Guarded, Verdict},
     contention::Contention,
@@ -17,7 +19,6 @@ use crate::{
     model::{BackendName, Moment, ServerName},
     observed::{Observed, Owner, Roles, SetError},
     plan::{self, Change, Plan, Withheld},
-    stored::StoredBackend,
 };
 
 /// Oldest observation that the fast path may use. Must exceed the interval between two readings.
@@ -64,6 +65,8 @@ pub struct Backend {
     pub observe_plan: Option<Plan>,
     /// When Consul's answer with `desired` arrived. Cleared when the change is sent or deferred.
     arrived_at: Option<Moment>,
+    /// The override that stands in place of the document.
+    overriding: Option<Box<Overriding>>,
     /// The servers that were added since the last decision.
     added: BTreeSet<ServerName>,
     progress: Progress,
@@ -92,6 +95,7 @@ impl Default for Backend {
             drift_corrections: 0,
             observe_plan: None,
             arrived_at: None,
+            overriding: None,
             added: BTreeSet::new(),
             progress: Progress::Fresh(Cause::Start),
             differs: false,
@@ -100,25 +104,11 @@ impl Default for Backend {
 }
 
 impl Backend {
-    /// Restores a backend from the state on disk.
-    pub fn from_stored(stored: StoredBackend) -> Self {
-        let accepted = stored.accepted;
-        // A document that was guarded when weightd stopped must pass the guards again.
-        let guarded = Guarded { guard: accept::Guard::Settling, usable_since: None };
-        let not_accepted = stored.guarded.then_some(NotAccepted::Guarded(guarded));
-        let desired = stored.pending.or_else(|| accepted.clone());
-        Self { desired, accepted, not_accepted, ..Self::default() }
-    }
-
-    /// Returns the part of the state that is stored on disk.
-    pub fn to_store(&self) -> StoredBackend {
-        let accepted = self.accepted.clone();
-        let pending = self.desired.clone().filter(|desired| self.accepted.as_ref() != Some(desired));
-        StoredBackend { accepted, pending, guarded: self.guarded().is_some() }
-    }
-
     /// Processes the content of the key, read at `read_at`. Returns true if there is a new document to decide on.
     pub fn update_key(&mut self, published: Option<&Published>, read_at: Moment) -> bool {
+        if self.update_behind_override(published) {
+            return false;
+        }
         match published {
             // An absent key is not an instruction: a token with fewer permissions also hides keys.
             None => {
@@ -287,6 +277,7 @@ impl Backend {
         let cause = match self.progress {
             // Also for a document that arrived during the pause.
             Progress::Fresh(Cause::Resume) => Cause::Resume,
+            _ if accepted_now && self.overriding.is_some() => Cause::Override,
             _ if accepted_now => Cause::Document,
             Progress::Fresh(cause) | Progress::Changing(cause) => cause,
             Progress::Withheld(cause) if plan.withheld.is_none() => cause,

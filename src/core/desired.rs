@@ -67,6 +67,16 @@ pub enum Instruction {
     },
 }
 
+impl Instruction {
+    /// Consul's `ModifyIndex`; of leaves the greatest.
+    pub fn index(&self) -> u64 {
+        match self {
+            Self::Weights(desired) | Self::Leaves(desired) => desired.index,
+            Self::Release { index } => *index,
+        }
+    }
+}
+
 /// The content of one backend's keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Published {
@@ -74,6 +84,16 @@ pub enum Published {
     Valid(Instruction),
     /// Invalid keys. The accepted weights stay in force.
     Rejected(Arc<Rejected>),
+}
+
+impl Published {
+    /// Consul's `ModifyIndex`; of leaves the greatest.
+    pub fn index(&self) -> u64 {
+        match self {
+            Self::Valid(instruction) => instruction.index(),
+            Self::Rejected(rejected) => rejected.index,
+        }
+    }
 }
 
 /// The content of the prefix in one read.

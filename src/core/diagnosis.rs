@@ -6,6 +6,7 @@ use crate::{
     caveats,
     model::{Escaped, ServerName},
     observed::{Owner, SetError},
+    overrides::Override,
     pauses::Pause,
     plan::Withheld,
     reasons::{Reason, Severity, list},
@@ -14,7 +15,7 @@ use crate::{
 
 /// Returns the state of a backend. `haproxy_usable` is true if HAProxy answers and accepts weights now.
 pub fn state(backend: &Backend, paused: Option<&Pause>, haproxy_usable: bool) -> BackendState {
-    if matches!(backend.key, KeyState::Released) {
+    if matches!(backend.key, KeyState::Released) && backend.overridden().is_none() {
         return BackendState::Released;
     }
     if !backend.managed() {
@@ -28,7 +29,15 @@ pub fn state(backend: &Backend, paused: Option<&Pause>, haproxy_usable: bool) ->
         Matched::Unknown => BackendState::Unknown,
         Matched::No => BackendState::Unmatched,
         Matched::Yes if paused.is_some() => BackendState::Paused,
-        Matched::Yes => state_of_weights(backend),
+        Matched::Yes => match state_of_weights(backend) {
+            // The weights are set, but they are not those of the document, whatever its key says.
+            BackendState::Converged | BackendState::Rejected | BackendState::Orphaned
+                if backend.overridden().is_some() =>
+            {
+                BackendState::Overridden
+            }
+            state => state,
+        },
     }
 }
 
@@ -61,6 +70,7 @@ pub fn reasons(backend: &Backend, paused: Option<&Pause>) -> Vec<Reason> {
     let mut reasons = key_reasons(backend);
     if backend.managed() {
         reasons.extend(paused.map(pause_reason));
+        reasons.extend(backend.overridden().map(override_reason));
         match backend.matched {
             Matched::Unknown => reasons.extend(backend.unreadable.as_deref().map(unreadable)),
             Matched::No => reasons.push(Reason::new(
@@ -117,6 +127,17 @@ fn pause_reason(pause: &Pause) -> Reason {
         pause.explained(),
         "nothing: the pause expires; to end it now, run `weightctl resume BACKEND --local`, without BACKEND if all are paused",
     )
+}
+
+fn override_reason(over: &Override) -> Reason {
+    if over.expired {
+        let detail = format!("the time of the override is over, its weights stay: {}", over.explained());
+        let remedy =
+            "go back to the document with `weightctl resume BACKEND --local`, or run `weightctl override` again";
+        return warning("override_expired", detail, remedy);
+    }
+    let remedy = "to go back to the document, run `weightctl resume BACKEND --local`";
+    warning("overridden", over.explained(), remedy)
 }
 
 fn unreadable(why: &str) -> Reason {

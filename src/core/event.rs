@@ -7,6 +7,7 @@ use crate::{
     desired::Desired,
     model::BackendName,
     observed::Owner,
+    overrides::Override,
     pauses::{Ended, Pause, Scope},
     plan::{Change, Plan},
     reasons::Reason,
@@ -70,6 +71,24 @@ pub enum Event {
         pause: Pause,
         /// How the pause ended.
         ended: Ended,
+    },
+    /// An override started.
+    Overridden {
+        /// The backend.
+        backend: BackendName,
+        /// The override.
+        over: Override,
+        /// The duration until the alarm.
+        lasts: Duration,
+    },
+    /// An override ended.
+    OverrideEnded {
+        /// The backend.
+        backend: BackendName,
+        /// The override.
+        over: Override,
+        /// Who ended it; none for a newer document.
+        ended: Option<Ended>,
     },
     /// A new HAProxy process answers.
     Process {

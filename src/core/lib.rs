@@ -31,6 +31,7 @@ pub mod fleet;
 pub mod history;
 pub mod model;
 pub mod observed;
+pub mod overrides;
 pub mod pauses;
 pub mod plan;
 pub mod reasons;

@@ -41,7 +41,7 @@ impl Reason {
 }
 
 /// All values of [`Reason::reason`].
-pub const WORDS: [&str; 23] = [
+pub const WORDS: [&str; 25] = [
     "agent_check",
     "backup",
     "contended",
@@ -53,6 +53,8 @@ pub const WORDS: [&str; 23] = [
     "no_usable_server",
     "only_backups",
     "orphaned",
+    "overridden",
+    "override_expired",
     "paused",
     "refused",
     "rejected",

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{desired::Desired, model::BackendName};
+use crate::{desired::Desired, model::BackendName, overrides::Override};
 
 /// The state on disk of one instance.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,4 +26,7 @@ pub struct StoredBackend {
     /// Whether a guard rejects `pending`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub guarded: bool,
+    /// The override, if there is one. `pending` is then the document behind it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overridden: Option<Override>,
 }

@@ -1,4 +1,5 @@
 //! The types of the HTTP API. weightd and weightctl use the same definitions.
 
+pub mod overriding;
 pub mod pause;
 pub mod status;

@@ -9,8 +9,8 @@ use clap::{
 use weightd_core::model::{Root, is_typo};
 
 use super::{
-    Exit, apply, check, completions, diff, freeze, get, history, import, list, man, node, output::Format, pause,
-    release, resume, rollback, set, settle, status,
+    Exit, apply, check, completions, diff, freeze, get, history, import, list, man, node, output::Format, overriding,
+    pause, release, resume, rollback, set, settle, status,
 };
 use crate::consul::{Address, settings};
 
@@ -115,6 +115,7 @@ pub(super) enum Verb {
     Node(node::Args),
     Pause(pause::Args),
     Resume(resume::Args),
+    Override(overriding::Args),
     Completions(completions::Args),
     Man(man::Args),
 }

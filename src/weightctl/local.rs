@@ -1,4 +1,4 @@
-//! The client of this host's weightd over its Unix socket, for `pause` and `resume`.
+//! The client of this host's weightd over its Unix socket, for `pause`, `resume` and `override`.
 
 use std::{
     error::Error,

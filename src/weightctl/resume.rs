@@ -11,12 +11,12 @@ use super::{
     output,
 };
 
-/// End pauses of the weightd of this host, of one backend or of all
+/// End pauses and overrides of the weightd of this host, of one backend or of all
 ///
 /// weightd immediately corrects every difference from the documents.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The backend; without it all pauses
+    /// The backend; without it all pauses and overrides
     #[arg(value_parser = BackendName::new)]
     backend: Option<BackendName>,
     #[command(flatten)]
@@ -34,7 +34,7 @@ pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Fail
     let subject = answer.backend.as_ref().map_or_else(|| "all backends".to_owned(), ToString::to_string);
     let instances = names(&answer.instances);
     output::message(&match answer.lifted {
-        0 => format!("nothing to resume: no pause of {subject} on {instances}"),
+        0 => format!("nothing to resume: no pause or override of {subject} on {instances}"),
         _ => format!("resumed: {subject} on {instances}; weightd sets the weights again"),
     });
     context.format.json(&answer)?;

@@ -58,14 +58,16 @@ pub(super) struct Args {
 
 /// `SERVER=WEIGHT`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Assignment {
-    server: ServerName,
-    weight: Weight,
+pub(super) struct Assignment {
+    /// The server.
+    pub(super) server: ServerName,
+    /// Its weight.
+    pub(super) weight: Weight,
 }
 
 /// The error for a text that is not `SERVER=WEIGHT`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-enum InvalidAssignment {
+pub(super) enum InvalidAssignment {
     #[error("write it as SERVER=WEIGHT, such as blue=90")]
     Form,
     #[error("separate servers by a space: `{0}`")]

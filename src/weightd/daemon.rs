@@ -239,7 +239,8 @@ impl Daemon {
         };
         let refresh = followed.values().map(|(followed, _)| Arc::clone(&followed.refresh)).collect();
         let roots = if dry_run { HashMap::new() } else { followed };
-        let (publishers, published) = fleet::publishers(&config, observe_only, &client, clock, &instances, roots)?;
+        let (publishers, published) =
+            fleet::publishers(&config, observe_only, &client, clock, &instances, &metrics, roots)?;
         let (status_page, metrics_page) = (Page::default(), Page::default());
         let api_state = ApiState { node, instances, published, refresh, metrics, clock, status_page, metrics_page };
         Ok(Self { config, client, timing, api_state, pausing: Arc::new(pausing), watches, tasks, publishers })

@@ -27,9 +27,9 @@ use weightd_core::{
     wire::status::FleetStatus,
 };
 
-use self::publisher::{Setup, policy};
+use self::publisher::{Setup, Shown, inventory_policy, policy};
 pub use self::{holder::Standing, publisher::Publisher};
-use super::{config::Config, instance::Instance};
+use super::{config::Config, instance::Instance, metrics::Metrics};
 use crate::{
     base::clock::Clock,
     consul::{Client, watch::WatchHandle},
@@ -40,7 +40,7 @@ use crate::{
 pub struct Published {
     root: Root,
     node: String,
-    standing: watch::Receiver<Standing>,
+    shown: watch::Receiver<Shown>,
 }
 
 /// The publishers of all roots that this node follows, and how their keys stand.
@@ -53,6 +53,7 @@ pub fn publishers(
     client: &Arc<Client>,
     clock: Clock,
     instances: &[Arc<Instance>],
+    metrics: &Arc<Metrics>,
     roots: impl IntoIterator<Item = (Root, (WatchHandle, Arc<Notify>))>,
 ) -> anyhow::Result<(Vec<Publisher>, Vec<Published>)> {
     let identity = Identity {
@@ -65,7 +66,7 @@ pub fn publishers(
     let (mut publishers, mut standings) = (Vec::new(), Vec::new());
     for (root, (watch, changed)) in roots {
         let own = instances.iter().filter(|instance| instance.root == root.as_str());
-        let (publisher, standing) = Publisher::new(Setup {
+        let (publisher, shown) = Publisher::new(Setup {
             client: Arc::clone(client),
             clock,
             root: root.clone(),
@@ -74,9 +75,10 @@ pub fn publishers(
             watch,
             changed,
             leave_on_stop: config.fleet.leave_on_stop,
+            metrics: Arc::clone(metrics),
         });
         publishers.push(publisher);
-        standings.push(Published { root, node: config.node.clone(), standing });
+        standings.push(Published { root, node: config.node.clone(), shown });
     }
     Ok((publishers, standings))
 }
@@ -84,8 +86,9 @@ pub fn publishers(
 impl Published {
     /// As it is shown.
     pub fn status(&self) -> FleetStatus {
-        let standing = *self.standing.borrow();
+        let Shown { standing, inventory_denied } = *self.shown.borrow();
         let remedy = match standing {
+            Standing::Held if inventory_denied => Some(inventory_policy(&self.root, &self.node)),
             Standing::Held | Standing::Absent => None,
             Standing::Denied => Some(policy(&self.root, &self.node)),
             Standing::Duplicate => Some("give each machine a `node` of its own in weightd.toml".to_owned()),

@@ -69,6 +69,9 @@ pub struct Metrics {
     consul_up: Family<ByRoot, Gauge>,
     consul_read_age: Family<ByRoot, FloatGauge>,
     consul_index: Family<ByRoot, Gauge>,
+    fleet_published: Family<ByRoot, Gauge>,
+    fleet_writes: Family<ByRoot, Counter>,
+    fleet_errors: Family<ByRootReason, Counter>,
     haproxy_up: Family<ByInstance, Gauge>,
     converged: Family<ByInstance, Gauge>,
     backends: Family<ByInstance, Gauge>,
@@ -126,6 +129,10 @@ impl Metrics {
         let consul_errors = register!("consul_errors", "Requests to Consul without a usable answer, by reason");
         let consul_up = register!("consul_up", "1 while Consul gives usable answers");
         let consul_index = register!("consul_index", "X-Consul-Index of the last usable answer");
+        let fleet_published = register!("fleet_published", "1 while the key of this node in Consul is held");
+        let fleet_writes = register!("fleet_writes", "Writes of the key of this node and of its inventory entry");
+        let fleet_errors =
+            register!("fleet_errors", "Requests for the keys of this node without a usable answer, by reason");
         let haproxy_up = register!("haproxy_up", "1 while HAProxy answers and its weights can be set");
         let converged = register!("converged", "1 while every weight matches Consul");
         let backends = register!("backends", "Managed backends");
@@ -154,6 +161,9 @@ impl Metrics {
             consul_up,
             consul_read_age,
             consul_index,
+            fleet_published,
+            fleet_writes,
+            fleet_errors,
             haproxy_up,
             converged,
             backends,
@@ -183,6 +193,16 @@ impl Metrics {
     /// Counts a failed write of the state.
     pub fn persist_failed(&self, haproxy: &str) {
         self.persist_errors.get_or_create(&instance_label(haproxy)).inc();
+    }
+
+    /// Counts a write of the key of this node or of its inventory entry, below this root.
+    pub fn fleet_written(&self, root: &str) {
+        self.fleet_writes.get_or_create(&ByRoot { root: root.to_owned() }).inc();
+    }
+
+    /// Counts a failed request for the key of this node or for its inventory entry.
+    pub fn fleet_failed(&self, root: &str, reason: &str) {
+        self.fleet_errors.get_or_create(&ByRootReason { root: root.to_owned(), reason: reason.to_owned() }).inc();
     }
 
     /// Returns all metrics in the text format of `OpenMetrics`. The gauges get their values from `status`.
@@ -227,6 +247,11 @@ impl Metrics {
                 instance.backends.iter().filter(|b| b.reasons.iter().any(|r| r.reason == "rejected")).count();
             let rejected = rejected + instance.stray_total;
             self.rejected_keys.get_or_create(&name).set(i64::try_from(rejected).unwrap_or(i64::MAX));
+        }
+        for fleet in &status.fleet {
+            let root = ByRoot { root: fleet.root.clone() };
+            self.fleet_published.get_or_create(&root).set(i64::from(fleet.state == "published"));
+            drop(self.fleet_writes.get_or_create(&root));
         }
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.registry)?;

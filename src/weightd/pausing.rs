@@ -1,11 +1,14 @@
-//! Local pauses: an operator starts them on this node, without Consul. They survive restarts of weightd.
+//! Local pauses and overrides: an operator starts them on this node, without Consul. They survive restarts of weightd.
 //!
 //! This module applies a pause to all instances and stores it on disk. The effect of a pause is defined in
 //! [`crate::weightd::session`].
 
+mod overriding;
+
 use std::{fmt, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
+pub use overriding::RefusedOverride;
 use tokio::{sync::Mutex, task::spawn_blocking};
 use tracing::{info, warn};
 use weightd_core::{
@@ -48,6 +51,9 @@ pub enum PauseError {
     /// One backend cannot be resumed while all backends are paused.
     #[error("cannot resume only `{0}`, because all backends are paused")]
     AllPaused(BackendName),
+    /// An override is refused.
+    #[error(transparent)]
+    Override(#[from] RefusedOverride),
     /// The change is in force, but it is not on disk.
     #[error("{done}, but weightd cannot write this to disk; a restart of weightd would lose it")]
     NotStored {
@@ -75,6 +81,7 @@ impl PauseError {
             Self::AllPaused(_) => {
                 "run `weightctl resume` to resume all backends, then pause single backends".to_owned()
             }
+            Self::Override(refused) => refused.hint(),
             Self::NotStored { .. } => "check that the disk is not full and that weightd can write to `state_dir`, \
                                        then run the command again"
                 .to_owned(),
@@ -105,6 +112,9 @@ impl Pausing {
             Vec::new()
         });
         let now = self.clock.now();
+        for instance in &self.instances {
+            instance.lock().restore_overrides(Timestamp::now().as_second(), now);
+        }
         for stored in stored {
             let remaining = remaining(&stored, Timestamp::now());
             let backend = stored.backend.as_ref().map_or("all", BackendName::as_str);
@@ -170,7 +180,12 @@ impl Pausing {
             if instances.iter().any(|instance| instance.lock().pauses.all().is_some()) {
                 return Err(PauseError::AllPaused(backend.clone()));
             }
-            if !instances.iter().any(|instance| instance.lock().pauses.of(backend).is_some()) {
+            let has = |instance: &Arc<Instance>| {
+                let session = instance.lock();
+                let overridden = session.backends.get(backend).is_some_and(|backend| backend.overridden().is_some());
+                overridden || session.pauses.of(backend).is_some()
+            };
+            if !instances.iter().any(has) {
                 check_backend(backend, &instances)?;
             }
         }

@@ -40,6 +40,7 @@ impl Reporter {
             match event {
                 Event::Changed { .. } => self.report_change(event),
                 Event::Paused { .. } | Event::Resumed { .. } => report_pause(event),
+                Event::Overridden { .. } | Event::OverrideEnded { .. } => report_override(event),
                 Event::Process { .. } | Event::Down { .. } | Event::Up { .. } | Event::EnforcingFromDisk { .. } => {
                     report_haproxy(event);
                 }
@@ -48,6 +49,9 @@ impl Reporter {
                 // `report_pause` reports the pause once for all its backends.
                 Event::Reason { reason, .. } if reason.reason == "paused" => {}
                 Event::Cleared { reason, .. } if reason == "paused" => {}
+                // `report_override` reports start and end; the end of its time is a reason.
+                Event::Reason { reason, .. } if reason.reason == "overridden" => {}
+                Event::Cleared { reason, .. } if reason == "overridden" => {}
                 // One log line for all backends with the same reason.
                 Event::Reason { backend, reason } if caveats::WORDS.contains(&&*reason.reason) => {
                     by_reason.entry(&reason.reason).or_insert((reason, Vec::new())).1.push(backend);
@@ -128,6 +132,37 @@ fn report_state(event: &Event) {
             }
         }
         Event::Cleared { backend, reason } => info!(%backend, reason, "reason no longer applies"),
+        _ => {}
+    }
+}
+
+fn report_override(event: &Event) {
+    match event {
+        Event::Overridden { backend, over, lasts } => warn!(
+            %backend,
+            alarm_in_seconds = lasts.as_secs(),
+            by = over.by.as_deref(),
+            uid = over.uid,
+            reason = over.reason.as_deref(),
+            force = over.force,
+            over = over.over,
+            "overridden: weightd enforces the weights of the override, and not the document in Consul"
+        ),
+        Event::OverrideEnded { backend, over, ended } => {
+            let (why, by, uid) = match ended {
+                Some(Ended::Lifted { by, uid }) => ("resumed", by.as_deref(), *uid),
+                Some(Ended::Expired) | None => ("newer_document", None, None),
+            };
+            info!(
+                %backend,
+                why,
+                by,
+                uid,
+                overridden_by = over.by.as_deref(),
+                reason = over.reason.as_deref(),
+                "the override ended: weightd follows the document in Consul"
+            );
+        }
         _ => {}
     }
 }

@@ -22,6 +22,7 @@ mod applying;
 mod connection;
 pub mod exchange;
 mod inputs;
+pub mod overriding;
 mod pausing;
 pub mod process;
 mod queue;
@@ -165,6 +166,8 @@ pub struct Session {
     poll_at: Moment,
     /// No read and no write before this moment, because an old process still answers.
     not_before: Moment,
+    /// When the time of the next override is over.
+    override_ends: Option<Moment>,
     /// Weights on disk are enforced from this moment on if Consul has not answered.
     first_read_by: Moment,
     backoff: Backoff,
@@ -198,6 +201,7 @@ impl Session {
             timing,
             poll_at: now,
             not_before: now,
+            override_ends: None,
             first_read_by: now + FIRST_READ,
             backoff: Backoff::new(BACKOFF.0, BACKOFF.1),
             reported: BTreeMap::new(),
@@ -266,6 +270,7 @@ impl Session {
     /// Handles everything that depends on time alone.
     fn handle_time(&mut self, now: Moment) {
         self.expire(now);
+        self.expire_overrides(now);
         if !self.enforcing && now >= self.first_read_by {
             self.events.push(Event::EnforcingFromDisk { failed: false });
             self.enforce();
@@ -327,7 +332,7 @@ impl Session {
             let work = if self.queue.has_urgent() { now } else { self.queue.next_at() };
             at = at.min(work.max(self.not_before));
         }
-        self.pauses.next_end().map_or(at, |end| at.min(end))
+        self.pauses.next_end().into_iter().chain(self.override_ends).fold(at, Moment::min)
     }
 
     /// Handles the answer to the line of the last [`Step`].
@@ -384,7 +389,10 @@ impl Session {
             && self.down.is_none()
             && self.processes.current.is_some()
             && self.queue.is_settled()
-            && self.backends.values().all(|b| !b.rejected() && (!b.managed() || b.converged()))
+            && self
+                .backends
+                .values()
+                .all(|b| !b.rejected() && b.overridden().is_none() && (!b.managed() || b.converged()))
             && self.desired.as_ref().is_none_or(|state| state.stray.is_empty())
     }
 

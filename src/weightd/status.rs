@@ -10,8 +10,8 @@ use weightd_core::{
     pauses::Pause,
     reasons::Reason,
     wire::status::{
-        BackendState, BackendStatus, ConsulStatus, HaproxyStatus, InstanceStatus, LinkState, PauseStatus, ProcessState,
-        ServerStatus, Status, StrayStatus, Word,
+        BackendState, BackendStatus, ConsulStatus, HaproxyStatus, InstanceStatus, LinkState, OverrideStatus,
+        PauseStatus, ProcessState, ServerStatus, Status, StrayStatus, Word,
     },
 };
 
@@ -145,6 +145,13 @@ fn backend_status(
         state,
         reasons: diagnosis::reasons(backend, paused),
         paused: paused.map(|pause| pause_status(pause, now)),
+        overridden: backend.overridden().map(|over| OverrideStatus {
+            for_seconds: over.until.since(now).as_secs_f64(),
+            expired: over.expired,
+            reason: over.reason.clone(),
+            by: over.by.clone(),
+            document: backend.document().map(|document| (**document).clone()),
+        }),
         orphaned: backend.orphaned(),
         desired: backend.desired.as_deref().cloned(),
         accepted: backend.accepted.as_deref().cloned(),

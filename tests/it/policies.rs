@@ -4,13 +4,16 @@
 use std::{fs, path::Path, time::Duration};
 
 use anyhow::{Context as _, ensure};
+use reqwest::Method;
 use rustix::process::Signal;
+use serde_json::{Value, json};
 
 use crate::{
     common::{backend, becomes, consul_is, document, key, lines, put, reason, stays},
     harness::{
-        Consul, Haproxy,
+        Consul, Haproxy, Weightd,
         consul::Options,
+        eventually,
         weightd::{Settings, weightctl},
     },
 };
@@ -39,7 +42,7 @@ async fn consul() -> anyhow::Result<Consul> {
 #[tokio::test]
 async fn consul_accepts_each_policy_file() -> anyhow::Result<()> {
     let consul = consul().await?;
-    for (name, code) in [("node.hcl", 4), ("operator.hcl", 0), ("team-app1.hcl", 0)] {
+    for (name, code) in [("node.hcl", 4), ("reader.hcl", 4), ("operator.hcl", 0), ("team-app1.hcl", 0)] {
         consul.http().set_policy("file", &text(name)?).await?;
         let token = consul.http().new_token("file").await?;
         ends(&consul, &token, 0, "get app1", "").await?;
@@ -77,8 +80,8 @@ const WRITE: &str = r#"the token needs key "weightd/weights/app1" { policy = "wr
 #[tokio::test]
 async fn a_node_follows_with_its_policy_and_holds_its_weights_without_each_rule() -> anyhow::Result<()> {
     let (consul, haproxy) = tokio::try_join!(consul(), async { Haproxy::start(&backend("app1", 0, 100)).await })?;
-    let rules = rules("node.hcl")?;
-    ensure!(rules.len() == 1, "this test knows one rule: {rules:?}");
+    let rules = node_rules(&consul).await?;
+    ensure!(rules.len() == 4, "this test and the next one know four rules: {rules:?}");
     let token = token(&consul, "node", &rules).await?;
     let mut weightd = Settings::without_haproxy(&consul.address())
         .haproxy("haproxy", &haproxy.address())
@@ -121,11 +124,190 @@ async fn a_node_follows_with_its_policy_and_holds_its_weights_without_each_rule(
     Ok(())
 }
 
+/// The rules of the node `lb1`, whose agent is that of `consul`.
+async fn node_rules(consul: &Consul) -> anyhow::Result<Vec<String>> {
+    let agent = consul.http().json(Method::GET, "agent/self", &Value::Null).await?["Config"]["NodeName"].take();
+    let agent = agent.as_str().context("no name of the agent")?;
+    let rules = rules("node.hcl")?.into_iter();
+    Ok(rules.map(|rule| rule.replace("NODE-OF-AGENT", agent).replace("NODE", "lb1")).collect())
+}
+
+#[tokio::test]
+async fn the_fleet_sees_a_node_with_its_policy_and_not_without_each_rule() -> anyhow::Result<()> {
+    let (consul, haproxy) = tokio::try_join!(consul(), async { Haproxy::start(&backend("app1", 0, 100)).await })?;
+    let rules = node_rules(&consul).await?;
+    let token = token(&consul, "node", &rules).await?;
+    let own = consul.http().with_token(&token);
+    let start = async || {
+        let settings = Settings::without_haproxy(&consul.address()).haproxy("haproxy", &haproxy.address());
+        settings.env("CONSUL_HTTP_TOKEN", &token).start().await
+    };
+    let fleet_is = async |weightd: &Weightd, state: &str, remedy: &str| {
+        eventually(Duration::from_secs(20), &format!("it is {state}"), async || {
+            let fleet = weightd.status().await?["fleet"][0].take();
+            ensure!(fleet["state"] == state, "{fleet}");
+            ensure!(fleet["remedy"].as_str().unwrap_or_default().contains(remedy), "no {remedy} in {fleet}");
+            Ok(())
+        })
+        .await
+    };
+    for (missing, state) in [("/nodes/", "denied"), ("session ", "denied"), ("/inventory/", "published")] {
+        let (without, with): (Vec<_>, Vec<_>) = rules.iter().cloned().partition(|rule| rule.contains(missing));
+        ensure!(without.len() == 1, "{missing}: {without:?}");
+        set(&consul, "node", &with).await?;
+        consul.delete_tree("weightd/inventory/").await?;
+        let mut weightd = start().await?;
+        becomes(&haproxy, "app1", 90, 10).await?;
+        let rule = if missing == "session " { r#"session "NODE""# } else { without[0].as_str() };
+        fleet_is(&weightd, state, rule).await?;
+        assert_eq!(lines(&weightd, &[" WARN", "the token may not"]).len(), 1, "{}", weightd.log());
+        // Everything comes when the rule does.
+        set(&consul, "node", &rules).await?;
+        eventually(Duration::from_secs(20), "both keys are there", async || {
+            for kind in ["nodes", "inventory"] {
+                ensure!(consul.get(&format!("weightd/{kind}/lb1")).await?.is_some(), "no {kind}");
+            }
+            Ok(())
+        })
+        .await?;
+        fleet_is(&weightd, "published", "").await?;
+        weightd.stop().await?;
+    }
+    // It writes for no other node, and nothing else.
+    for path in ["nodes/lb10", "inventory/lb10", "nodes/", "weights/app1", "history/app1", "freeze", "expect"] {
+        let answer = own.request(Method::PUT, &format!("kv/weightd/{path}")).body("1").send().await?;
+        assert_ne!(answer.status(), 200, "{path}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_other_policies_open_the_keys_of_the_fleet_that_they_name_and_no_others() -> anyhow::Result<()> {
+    const KEYS: [&str; 9] = [
+        "weights/app1",
+        "weights/app10",
+        "history/app1",
+        "history/app10",
+        "freeze",
+        "freeze/app1",
+        "expect",
+        "nodes/lb1",
+        "inventory/lb1",
+    ];
+    let consul = consul().await?;
+    for key in KEYS {
+        consul.put(&format!("weightd/{key}"), "{}").await?;
+    }
+    let node = node_rules(&consul).await?.join(" ");
+    consul.http().set_policy("node", &node).await?;
+    let session = consul.http().with_token(&consul.http().new_token("node").await?);
+    let session = session.json(Method::PUT, "session/create", &json!({ "TTL": "10s" })).await?["ID"].take();
+    let session = session.as_str().context("no session")?;
+    let all = KEYS.join(" ");
+    for (file, reads, writes) in [
+        (
+            "operator.hcl",
+            all.as_str(),
+            "weights/app1 weights/app10 history/app1 history/app10 freeze freeze/app1 expect inventory/lb1",
+        ),
+        (
+            "team-app1.hcl",
+            "weights/app1 history/app1 freeze freeze/app1 expect nodes/lb1 inventory/lb1",
+            "weights/app1 history/app1 freeze/app1",
+        ),
+        ("reader.hcl", all.as_str(), ""),
+    ] {
+        let http = consul.http().with_token(&token(&consul, "other", &rules(file)?).await?);
+        for key in KEYS {
+            for (method, allowed) in [(Method::GET, reads), (Method::PUT, writes)] {
+                let answer = http.request(method.clone(), &format!("kv/weightd/{key}")).body("{}").send().await?;
+                let expected = if allowed.split(' ').any(|name| name == key) { 200 } else { 403 };
+                assert_eq!(answer.status().as_u16(), expected, "{file}: {method} {key}");
+            }
+        }
+        // Nobody but the node ends its session.
+        let answer = http.request(Method::PUT, &format!("session/destroy/{session}")).send().await?;
+        assert_eq!(answer.status(), 403, "{file}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn without_a_rule_of_the_fleet_the_commands_say_which_part_is_missing() -> anyhow::Result<()> {
+    /// A command, its exit code, and a word of what it prints.
+    type Case = (&'static str, i32, &'static str);
+
+    let consul = consul().await?;
+    // A history that leads back, and the keys of both freezes.
+    for arguments in ["set app1 blue=70 --yes", "freeze app1 -m x", "unfreeze app1", "freeze -m x", "unfreeze"] {
+        let output = consul.weightctl(&arguments.split(' ').collect::<Vec<_>>()).await?;
+        ensure!(output.status.success(), "{arguments}: {output:?}");
+    }
+    let parts: [(&str, &[Case]); 6] = [
+        (
+            "/history/",
+            &[
+                ("set app1 blue=N --yes", 0, "the history has no entry for this write"),
+                ("history app1", 4, "weightd/history/app1"),
+                ("rollback app1 --step --yes", 7, "weightd/history/app1"),
+            ],
+        ),
+        (
+            "/freeze/",
+            &[
+                ("set app1 blue=N --yes", 0, "the freeze of this backend was not checked"),
+                ("freeze app1 -m x", 1, "weightd/freeze/app1"),
+            ],
+        ),
+        (
+            "/freeze\"",
+            &[
+                ("set app1 blue=N --yes", 0, "the freeze of all backends was not checked"),
+                ("freeze -m x", 1, "weightd/freeze"),
+            ],
+        ),
+        ("/nodes/", &[("set app1 blue=N --yes", 0, "")]),
+        ("/inventory/", &[("set app1 blue=N --yes", 0, "")]),
+        ("/expect", &[("set app1 blue=N --yes", 0, "")]),
+    ];
+    let mut weight = 0;
+    for file in ["team-app1.hcl", "operator.hcl"] {
+        let rules = rules(file)?;
+        let token = token(&consul, "parts", &rules).await?;
+        ends(&consul, &token, 0, "freeze app1 -m x", "frozen").await?;
+        ends(&consul, &token, 7, "set app1 blue=1 --yes", "").await?;
+        ends(&consul, &token, 0, "unfreeze app1", "").await?;
+        ends(&consul, &token, 0, "history app1", "").await?;
+        for (missing, commands) in parts {
+            let with: Vec<_> = rules.iter().filter(|rule| !rule.contains(missing)).cloned().collect();
+            ensure!(with.len() + 1 == rules.len(), "{file} has one rule for {missing}: {rules:?}");
+            set(&consul, "parts", &with).await?;
+            for (command, code, word) in commands {
+                weight += 1;
+                let said = ends(&consul, &token, *code, &command.replace('N', &weight.to_string()), word).await;
+                said.with_context(|| format!("{file} without {missing}"))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_check_accepts_a_team_an_operator_and_a_reader() -> anyhow::Result<()> {
+    let consul = consul().await?;
+    for (file, arguments) in [("team-app1.hcl", ""), ("operator.hcl", ""), ("reader.hcl", " --read-only")] {
+        let token = token(&consul, "checked", &rules(file)?).await?;
+        let said = ends(&consul, &token, 0, &format!("check{arguments}"), "").await;
+        said.with_context(|| file.to_owned())?;
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn an_operator_changes_every_backend_and_none_without_the_rule() -> anyhow::Result<()> {
     let consul = consul().await?;
     let rules = rules("operator.hcl")?;
-    ensure!(rules.len() == 1, "this test knows one rule: {rules:?}");
+    ensure!(rules[0].contains("/weights/"), "{rules:?}");
     let token = token(&consul, "operator", &rules).await?;
     for arguments in [
         "list",
@@ -203,7 +385,9 @@ async fn a_team_changes_only_its_own_backend() -> anyhow::Result<()> {
 async fn a_team_needs_both_of_its_rules() -> anyhow::Result<()> {
     let consul = consul().await?;
     let rules = rules("team-app1.hcl")?;
-    let [document_rule, leaves_rule] = <[String; 2]>::try_from(rules).map_err(|rules| anyhow::anyhow!("{rules:?}"))?;
+    let of_weights = rules.into_iter().filter(|rule| rule.contains("/weights/")).collect::<Vec<_>>();
+    let [document_rule, leaves_rule] =
+        <[String; 2]>::try_from(of_weights).map_err(|rules| anyhow::anyhow!("{rules:?}"))?;
     let token = token(&consul, "team", &[]).await?;
 
     // Without the rule of the document.

@@ -14,7 +14,9 @@ use weightd::{
         status,
     },
 };
-use weightd_core::{backend::Cause, desired::Document, model::Moment, reasons, stored::Stored};
+use weightd_core::{
+    backend::Cause, desired::Document, model::Moment, reasons, stored::Stored, wire::status::FleetStatus,
+};
 
 use crate::{
     harness::program,
@@ -150,9 +152,11 @@ fn everything_counted() -> String {
         datacenter: None,
         problems: Vec::new(),
     };
-    let status = status::of(&node, &[Arc::new(instance)], &[], Moment::default());
+    let mut status = status::of(&node, &[Arc::new(instance)], &[], Moment::default());
+    status.fleet.push(FleetStatus { root: "weightd/".to_owned(), state: "published".into(), remedy: None });
     let metrics = Metrics::new();
     metrics.weight_changed("edge", Cause::Document);
+    metrics.fleet_failed("weightd/", "timeout");
     metrics.synced("edge", Duration::from_millis(1));
     metrics.text(&status).expect("memory takes it")
 }

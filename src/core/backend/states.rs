@@ -18,8 +18,10 @@ pub enum Cause {
     NewServer,
     /// Another program or a person changed the weights.
     Drift,
-    /// A pause ended: deferred changes and differences.
+    /// A pause or an override ended: deferred changes and differences.
     Resume,
+    /// A person overrode the document on this node.
+    Override,
 }
 
 impl Cause {
@@ -32,6 +34,7 @@ impl Cause {
             Self::NewServer => "new_server",
             Self::Drift => "drift",
             Self::Resume => "resume",
+            Self::Override => "override",
         }
     }
 }

@@ -7,7 +7,7 @@ use super::{
     wait::{DocumentNow, Indexed},
 };
 use crate::{
-    desired::{DesiredState, Instruction, Published},
+    desired::{DesiredState, Published},
     model::{BackendName, Escaped, Timestamp},
 };
 
@@ -104,20 +104,11 @@ impl Overview {
     }
 }
 
-/// The `ModifyIndex` of what Consul has for a backend.
-fn index_of(published: &Published) -> u64 {
-    match published {
-        Published::Valid(Instruction::Weights(desired) | Instruction::Leaves(desired)) => desired.index,
-        Published::Valid(Instruction::Release { index }) => *index,
-        Published::Rejected(rejected) => rejected.index,
-    }
-}
-
 /// What the nodes say, beside what is desired.
 pub fn overview(fleet: &Fleet, documents: &DesiredState) -> Overview {
     let mut overview = Overview { expected: fleet.expect, ..Overview::default() };
     for (name, published) in &documents.backends {
-        let (desired, index) = (published.clone(), index_of(published));
+        let (desired, index) = (published.clone(), published.index());
         let view = BackendView { desired, index, has: 0, lacks: Vec::new(), differs: Vec::new() };
         overview.backends.insert(name.clone(), view);
     }

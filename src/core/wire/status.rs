@@ -91,6 +91,22 @@ pub struct PauseStatus {
     pub by: Option<String>,
 }
 
+/// An override: its weights are enforced in place of the document.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct OverrideStatus {
+    /// The time until the alarm, in seconds; 0 when it is over.
+    pub for_seconds: f64,
+    /// Whether its time is over. The weights stay.
+    pub expired: bool,
+    /// The reason in the request.
+    pub reason: Option<String>,
+    /// The author in the request.
+    pub by: Option<String>,
+    /// The last valid document in Consul.
+    pub document: Option<Desired>,
+}
+
 /// The connection to Consul.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -189,6 +205,8 @@ pub enum BackendState {
     Pending,
     /// The backend is paused.
     Paused,
+    /// An override is in force in place of the document.
+    Overridden,
     /// A guard rejects the desired document for now.
     Guarded,
     /// The document or a leaf in Consul is invalid.
@@ -218,6 +236,7 @@ impl BackendState {
             Self::Converged => "converged",
             Self::Pending => "pending",
             Self::Paused => "paused",
+            Self::Overridden => "overridden",
             Self::Guarded => "guarded",
             Self::Rejected => "rejected",
             Self::Orphaned => "orphaned",
@@ -243,11 +262,13 @@ pub struct BackendStatus {
     pub reasons: Vec<Reason>,
     /// Its pause: its own pause or the pause of all backends, whichever ends later.
     pub paused: Option<PauseStatus>,
+    /// Its override.
+    pub overridden: Option<OverrideStatus>,
     /// Whether its key, or a leaf, is missing in Consul.
     pub orphaned: bool,
-    /// The last valid document.
+    /// The last valid document; while the backend is overridden, the override.
     pub desired: Option<Desired>,
-    /// The last document that passed the guards. weightd enforces it.
+    /// The last document, or override, that passed the guards. weightd enforces it.
     pub accepted: Option<Desired>,
     /// Its servers: those in the documents and those in HAProxy.
     pub servers: Vec<ServerStatus>,

@@ -156,7 +156,7 @@ fn name(backend: &BackendStatus) -> &str {
     backend.backend.as_ref().map_or("?", |name| name.as_str())
 }
 
-/// The state of a backend, and details: orphaned, end of the pause, drift, old observation.
+/// The state of a backend, and details: orphaned, end of the pause and of the override, drift, old observation.
 fn state(backend: &BackendStatus) -> String {
     let mut text = backend.state.as_str().to_owned();
     if backend.orphaned && backend.state != BackendState::Orphaned {
@@ -164,6 +164,13 @@ fn state(backend: &BackendStatus) -> String {
     }
     if let Some(paused) = &backend.paused {
         let _ = write!(text, ", {} left", span(paused.for_seconds));
+    }
+    match &backend.overridden {
+        None => {}
+        Some(over) if over.expired => text.push_str(", override expired"),
+        Some(over) => {
+            let _ = write!(text, ", override alarms in {}", span(over.for_seconds));
+        }
     }
     match backend.drift_corrections {
         0 => {}
@@ -273,6 +280,7 @@ fn tone(state: BackendState) -> Tone {
         BackendState::Unsupported | BackendState::Rejected | BackendState::NoUsableServer => Tone::Bad,
         BackendState::Pending
         | BackendState::Paused
+        | BackendState::Overridden
         | BackendState::Guarded
         | BackendState::Orphaned
         | BackendState::Unmatched

@@ -27,6 +27,7 @@ pub fn router(api_state: Arc<ApiState>, pausing: Arc<Pausing>) -> Router {
     let writes = Router::new()
         .route("/v1/pause", post(pause))
         .route("/v1/resume", post(resume))
+        .route("/v1/override", post(override_weights))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(pausing);
     super::router(api_state).merge(writes)
@@ -48,9 +49,20 @@ async fn resume(State(pausing): State<Arc<Pausing>>, ConnectInfo(peer): ConnectI
     }
 }
 
+async fn override_weights(
+    State(pausing): State<Arc<Pausing>>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    body: Body,
+) -> Response {
+    match read(body) {
+        Ok(request) => run_to_end(async move { pausing.override_weights(request, peer.uid).await }).await,
+        Err(rejected) => *rejected,
+    }
+}
+
 /// Parses a body, or returns the error response.
 fn read<T: DeserializeOwned>(body: Body) -> Result<T, Box<Response>> {
-    const HINT: &str = "run `weightctl pause` or `weightctl resume`, which send valid requests";
+    const HINT: &str = "run `weightctl pause`, `weightctl resume` or `weightctl override`, which send valid requests";
     let body =
         body.map_err(|rejected| Box::new(error_response(rejected.status(), rejected.body_text(), HINT.to_owned())))?;
     serde_json::from_slice(&body).map_err(|error| {
@@ -70,7 +82,7 @@ where
             let status = match &error {
                 PauseError::Invalid(_) => StatusCode::BAD_REQUEST,
                 PauseError::NoSuchInstance { .. } | PauseError::NoSuchBackend { .. } => StatusCode::NOT_FOUND,
-                PauseError::AllPaused(_) => StatusCode::CONFLICT,
+                PauseError::AllPaused(_) | PauseError::Override(_) => StatusCode::CONFLICT,
                 PauseError::NotStored { .. } => StatusCode::INTERNAL_SERVER_ERROR,
             };
             error_response(status, Chain(&error).to_string(), error.hint())

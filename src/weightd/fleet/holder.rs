@@ -13,7 +13,8 @@
 //!
 //! A holder with the same machine id is an earlier run of this weightd: a crash's restart, or a restored snapshot.
 //! Without the takeover the fleet would miss this node for up to 20 s. The takeover happens once for each run: two
-//! processes that both claim the machine must not destroy each other's session for ever.
+//! processes that both claim the machine must not destroy each other's session for ever. A holder with the incarnation of
+//! this very run, such as its former session in a restored snapshot, is replaced each time.
 
 use std::time::Duration;
 
@@ -25,8 +26,12 @@ use crate::consul::session::SessionId;
 pub const RENEW_EVERY: Duration = Duration::from_secs(3);
 /// After an error, doubled up to [`RETRY_MOST`].
 const RETRY_FIRST: Duration = Duration::from_millis(250);
-/// The longest pause after an error.
-const RETRY_MOST: Duration = Duration::from_secs(10);
+/// The longest pause after an error: the fleet misses the node for so long after Consul is back.
+const RETRY_MOST: Duration = Duration::from_secs(4);
+/// The pause after a denial.
+const RETRY_DENIED: Duration = Duration::from_secs(10);
+/// How long the key is known to be there after the last renewal. Consul may end the session then.
+const KNOWN_FOR: Duration = Duration::from_secs(10);
 /// How long another machine may hold the key before that is a duplicate name. A machine that was replaced leaves its
 /// session for up to 20 s.
 const DUPLICATE_AFTER: Duration = Duration::from_secs(30);
@@ -75,6 +80,8 @@ pub struct Seen {
     pub session: Option<SessionId>,
     /// The machine id in its value.
     pub machine: Option<String>,
+    /// The incarnation in its value.
+    pub incarnation: Option<String>,
     /// Its value.
     pub value: Vec<u8>,
 }
@@ -108,6 +115,7 @@ impl Standing {
 #[derive(Debug)]
 pub struct Holder {
     machine: String,
+    incarnation: String,
     session: Option<SessionId>,
     /// The value that Consul has, as far as is known.
     written: Option<Vec<u8>>,
@@ -119,8 +127,10 @@ pub struct Holder {
     not_before: Moment,
     pause: Duration,
     renew_at: Moment,
-    /// Whether an earlier run was replaced already.
-    took_over: bool,
+    /// When Consul last said that it has the session, or made it.
+    confirmed: Moment,
+    /// The session of the earlier run that this run replaced.
+    took_over: Option<SessionId>,
     /// Since when another holder has the key.
     other_since: Option<Moment>,
 }
@@ -137,10 +147,11 @@ enum Next {
 }
 
 impl Holder {
-    /// Nothing is written yet. `machine` identifies this machine.
-    pub fn new(machine: String) -> Self {
+    /// Nothing is written yet. `machine` identifies this machine, `incarnation` this run of weightd.
+    pub fn new(machine: String, incarnation: String) -> Self {
         Self {
             machine,
+            incarnation,
             session: None,
             written: None,
             wanted: None,
@@ -149,7 +160,8 @@ impl Holder {
             not_before: Moment::default(),
             pause: Duration::ZERO,
             renew_at: Moment::default(),
-            took_over: false,
+            confirmed: Moment::default(),
+            took_over: None,
             other_since: None,
         }
     }
@@ -200,9 +212,11 @@ impl Holder {
         match (step, answer) {
             (_, Answer::Created(session)) => {
                 self.session = Some(session);
+                self.confirmed = now;
                 self.renew_at = now + RENEW_EVERY;
             }
             (_, Answer::Renewed(true)) => {
+                self.confirmed = now;
                 self.renew_at = now + RENEW_EVERY;
                 // A value that was deleted or replaced, and a holder that went away, are noticed here.
                 self.next = Next::Read;
@@ -215,10 +229,7 @@ impl Holder {
             }
             (_, Answer::Acquired(_)) => self.next = Next::Read,
             (_, Answer::Key(seen)) => self.read(seen, now),
-            (_, Answer::Destroyed) => {
-                self.took_over = true;
-                self.other_since = None;
-            }
+            (_, Answer::Destroyed) => self.other_since = None,
             (_, Answer::Failed { .. }) => {}
         }
     }
@@ -232,7 +243,7 @@ impl Holder {
     }
 
     fn read(&mut self, seen: Option<Seen>, now: Moment) {
-        let Some(Seen { session: Some(holder), machine, value }) = seen else {
+        let Some(Seen { session: Some(holder), machine, incarnation, value }) = seen else {
             // The key is gone, or nobody holds it: it can be acquired.
             self.written = None;
             self.other_since = None;
@@ -245,25 +256,37 @@ impl Holder {
             return;
         }
         self.written = None;
-        if machine.as_deref() == Some(self.machine.as_str()) && !self.took_over {
+        let own_machine = machine.as_deref() == Some(self.machine.as_str());
+        let own_run = own_machine && incarnation.as_deref() == Some(self.incarnation.as_str());
+        if own_run || (own_machine && self.took_over.as_ref().is_none_or(|earlier| *earlier == holder)) {
+            // Counts as soon as it is decided: an answer that gets lost must not allow the takeover of another session.
+            if !own_run {
+                self.took_over = Some(holder.clone());
+            }
             self.next = Next::Destroy(holder);
             return;
         }
         let since = *self.other_since.get_or_insert(now);
-        self.standing =
-            if self.took_over || now.since(since) >= DUPLICATE_AFTER { Standing::Duplicate } else { Standing::Absent };
+        let duplicate = own_machine || now.since(since) >= DUPLICATE_AFTER;
+        self.standing = if duplicate { Standing::Duplicate } else { Standing::Absent };
     }
 
     fn failed(&mut self, step: &Step, denied: bool, now: Moment) {
         if denied {
             self.standing = Standing::Denied;
+        } else if self.standing == Standing::Held && now.since(self.confirmed) >= KNOWN_FOR {
+            self.standing = Standing::Absent;
+        }
+        // With ACLs, Consul answers with an error if the session to be ended is gone: find out who holds the key now.
+        if matches!(step, Step::Destroy(_)) {
+            self.next = Next::Read;
         }
         // A key that cannot be written may belong to a session that Consul does not have any more: ask for it.
         if matches!(step, Step::Acquire(..)) {
             self.renew_at = now;
         }
         self.pause = (self.pause * 2).clamp(RETRY_FIRST, RETRY_MOST);
-        self.not_before = now + if denied { RETRY_MOST } else { self.pause };
+        self.not_before = now + if denied { RETRY_DENIED } else { self.pause };
     }
 }
 

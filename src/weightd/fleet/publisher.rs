@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use serde::Deserialize;
 use tokio::{
     sync::{Notify, watch},
     time::{sleep, sleep_until, timeout},
@@ -10,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 use weightd_core::{
     desired::DesiredState,
-    fleet::{self, Identity, InstanceReport, Inventory, Keys, NodeReport, Report, Stand},
+    fleet::{self, Identity, InstanceReport, Inventory, Keys, Report, Stand},
     model::{BackendName, Moment, Root, Timestamp},
 };
 
@@ -19,13 +20,14 @@ use super::{
     inventory, stands,
 };
 use crate::{
-    base::{chain::Chain, clock::Clock},
+    base::{chain::Chain, clock::Clock, retry},
     consul::{
         Client, ConsulError,
         client::Operation,
+        session::HeldKey,
         watch::{Feed, WatchHandle},
     },
-    weightd::instance::Instance,
+    weightd::{instance::Instance, metrics::Metrics},
 };
 
 /// How long what belongs together may take: the sessions take a document at once, and read HAProxy back within
@@ -36,6 +38,11 @@ const AT_LEAST_EVERY: Duration = Duration::from_secs(3);
 /// The pause after a reading is at least this multiple of the CPU time that it took: with very many backends at most 5 % of
 /// a core.
 const COST: u32 = 20;
+/// Interval of the readings while a document is being applied. Not every decision wakes the publisher: a document that
+/// changes no weight has no event.
+const APPLYING: Duration = Duration::from_millis(10);
+/// Mean of the random pause after an error, beside that of the holder.
+const SPREAD: Duration = Duration::from_millis(200);
 /// Between two attempts to write the inventory entry.
 const INVENTORY_RETRY: Duration = Duration::from_secs(10);
 /// How long the end of the session may take when weightd stops.
@@ -60,6 +67,8 @@ pub struct Setup {
     pub changed: Arc<Notify>,
     /// Whether a clean stop removes the inventory entry.
     pub leave_on_stop: bool,
+    /// Counts writes and errors.
+    pub metrics: Arc<Metrics>,
 }
 
 /// Keeps the report of one root in Consul.
@@ -69,7 +78,7 @@ pub struct Publisher {
     report: Report,
     pace: fleet::Publisher,
     holder: Holder,
-    standing: watch::Sender<Standing>,
+    shown: watch::Sender<Shown>,
     /// What each HAProxy was, and since when.
     known: BTreeMap<String, (InstanceReport, Option<Timestamp>)>,
     /// When the session was made: a plain read that was sent later proves what Consul has now.
@@ -87,20 +96,31 @@ pub struct Publisher {
     inventory_at: Moment,
     /// The standing for which the inventory entry was last made right.
     inventory_for: Option<Standing>,
+    /// Whether Consul denies the inventory entry to the token.
+    inventory_denied: bool,
     logged: Option<&'static str>,
+}
+
+/// How the keys of the node stand, for status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shown {
+    /// The key in `nodes/`.
+    pub standing: Standing,
+    /// Whether Consul denies the inventory entry to the token.
+    pub inventory_denied: bool,
 }
 
 impl Publisher {
     /// The publisher, and how its key stands at each moment.
-    pub fn new(setup: Setup) -> (Self, watch::Receiver<Standing>) {
+    pub fn new(setup: Setup) -> (Self, watch::Receiver<Shown>) {
         let now = setup.clock.now();
-        let (standing, receiver) = watch::channel(Standing::Absent);
+        let (shown, receiver) = watch::channel(Shown { standing: Standing::Absent, inventory_denied: false });
         let instances = setup.instances.iter().map(|instance| starting(&instance.name)).collect();
         let publisher = Self {
             report: Report::new(setup.identity.clone(), instances),
             pace: fleet::Publisher::new(now),
-            holder: Holder::new(setup.identity.machine.clone()),
-            standing,
+            holder: Holder::new(setup.identity.machine.clone(), setup.identity.incarnation.clone()),
+            shown,
             known: BTreeMap::new(),
             session_since: now,
             read: None,
@@ -110,6 +130,7 @@ impl Publisher {
             not_before: now,
             inventory_at: now,
             inventory_for: None,
+            inventory_denied: false,
             logged: None,
             setup,
         };
@@ -159,7 +180,8 @@ impl Publisher {
         self.dirty |= self.changes_at.is_some_and(|at| now >= at);
         let mut until = now + AT_LEAST_EVERY;
         if !self.dirty {
-            return self.changes_at.map_or(until, |at| until.min(at));
+            self.not_before = now + cpu_time().saturating_sub(started) * COST;
+            return self.next_reading(until, now);
         }
         let value = self.report.value(now).to_value();
         // CPU time and not time: a process that waits for a processor must not wait even longer.
@@ -174,7 +196,15 @@ impl Publisher {
             }
         }
         self.changes_at = self.report.next_change(now);
-        self.changes_at.map_or(until, |at| until.min(at))
+        self.next_reading(until, now)
+    }
+
+    /// When to read the sessions again, at the latest at `until`.
+    fn next_reading(&self, until: Moment, now: Moment) -> Moment {
+        match self.changes_at {
+            Some(at) => until.min(at).min(now + APPLYING),
+            None => until,
+        }
     }
 
     /// Reads the watch and the sessions.
@@ -187,7 +217,7 @@ impl Publisher {
                 Arc::ptr_eq(read, state) && *was_plain == plain && *filtered == link.filtered
             });
             if !same {
-                let documents = state.backends.iter().map(|(name, published)| (name, stands::index_of(published)));
+                let documents = state.backends.iter().map(|(name, published)| (name, published.index()));
                 self.report.answer(documents, fleet::Answer { plain, filtered: link.filtered, now, at: time });
                 self.read = Some((Arc::clone(state), plain, link.filtered));
                 self.dirty = true;
@@ -229,18 +259,25 @@ impl Publisher {
             Err(error) => {
                 let denied = matches!(error, ConsulError::Denied(_));
                 self.failed(&step, &error);
+                // The nodes of a fleet lose Consul together: they do not ask again together.
+                sleep(retry::jittered(SPREAD, 0.9)).await;
                 // A token that was replaced on disk is read again. If that fails, the next request says so.
                 let _ = self.setup.client.refresh(&error);
                 Answer::Failed { denied }
             }
         };
         let now = self.setup.clock.now();
+        if answer == Answer::Acquired(true) {
+            self.setup.metrics.fleet_written(self.setup.root.as_str());
+        }
         if matches!(answer, Answer::Created(_)) {
             self.session_since = now;
             self.report.new_session();
             self.read = None;
             self.stood.clear();
             self.dirty = true;
+            // Where the session was lost, the inventory may be lost too, such as with the data of Consul.
+            self.inventory_for = None;
             // Asks for the plain read that confirms what Consul has; a watch that ended has no use for it.
             self.setup.watch.refresh.send_replace(());
         }
@@ -257,13 +294,13 @@ impl Publisher {
             }
             Step::Renew(session) => Answer::Renewed(client.renew_session(session).await?),
             Step::Acquire(session, value) => Answer::Acquired(client.acquire(&key(), value.clone(), session).await?),
-            Step::Read => Answer::Key(client.held_key(&key()).await?.map(|held| Seen {
-                session: held.session,
-                machine: NodeReport::parse(&self.setup.identity.node, &held.value).ok().map(|report| report.machine),
-                value: held.value,
+            Step::Read => Answer::Key(client.held_key(&key()).await?.map(|held| {
+                let claim = Claim::read(&held.value);
+                let HeldKey { session, value, .. } = held;
+                Seen { session, machine: claim.machine, incarnation: claim.incarnation, value }
             })),
             Step::Destroy(session) => {
-                info!("a former session of this machine holds the key of this node; it is ended");
+                info!("the session of an earlier run of this machine holds the key of this node; weightd ends it");
                 client.destroy_session(session).await?;
                 Answer::Destroyed
             }
@@ -271,8 +308,9 @@ impl Publisher {
         })
     }
 
-    /// Logs an error once, until another one or a success.
+    /// Counts an error, and logs it once, until another one or a success.
     fn failed(&mut self, step: &Step, error: &ConsulError) {
+        self.setup.metrics.fleet_failed(self.setup.root.as_str(), error.reason());
         if self.logged == Some(error.reason()) {
             return;
         }
@@ -291,11 +329,11 @@ impl Publisher {
     /// Shows how the key stands, and logs when that changes.
     fn show(&mut self) {
         let standing = self.holder.standing();
-        let before = *self.standing.borrow();
-        if standing == before {
+        let now = Shown { standing, inventory_denied: self.inventory_denied };
+        let before = self.shown.send_replace(now);
+        if standing == before.standing {
             return;
         }
-        self.standing.send_replace(standing);
         let node = &self.setup.identity.node;
         match standing {
             Standing::Held => {
@@ -324,13 +362,15 @@ impl Publisher {
         }
         self.inventory_at = now + INVENTORY_RETRY;
         match self.write_inventory(holds).await {
-            Ok(true) => self.inventory_for = Some(standing),
+            Ok(true) => (self.inventory_for, self.inventory_denied) = (Some(standing), false),
             // Another writer was faster.
             Ok(false) => self.inventory_at = now,
             Err(error) => {
+                self.inventory_denied = matches!(error, ConsulError::Denied(_));
                 self.failed(&Step::Read, &error);
             }
         }
+        self.show();
     }
 
     /// Reads the inventory entry, and writes it if it is not right. False if another writer was faster.
@@ -349,7 +389,13 @@ impl Publisher {
             duplicate: None,
         };
         match inventory::wanted(existing.as_ref(), &own, holds, client.time()) {
-            Some(wanted) => client.put(&key, wanted.to_value(), index).await,
+            Some(wanted) => {
+                let written = client.put(&key, wanted.to_value(), index).await?;
+                if written {
+                    self.setup.metrics.fleet_written(root.as_str());
+                }
+                Ok(written)
+            }
             None => Ok(true),
         }
     }
@@ -391,6 +437,22 @@ fn cpu_time() -> Duration {
     Duration::new(u64::try_from(time.tv_sec).unwrap_or_default(), u32::try_from(time.tv_nsec).unwrap_or_default())
 }
 
+/// The part of a report that says whose it is. It is read on its own, so that a report of another version of weightd is
+/// still known as that of this machine.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Claim {
+    machine: Option<String>,
+    incarnation: Option<String>,
+}
+
+impl Claim {
+    /// Empty if the value is no report.
+    fn read(value: &[u8]) -> Self {
+        serde_json::from_slice(value).unwrap_or_default()
+    }
+}
+
 /// A HAProxy that has not answered yet.
 fn starting(name: &str) -> InstanceReport {
     InstanceReport { name: name.to_owned(), up: false, version: None, pid: None, since: None, why: None }
@@ -398,9 +460,18 @@ fn starting(name: &str) -> InstanceReport {
 
 /// The policy that a node's token needs beside reading the documents.
 pub fn policy(root: &Root, node: &str) -> String {
-    let keys = ["nodes", "inventory"].map(|kind| format!("key \"{root}{kind}/{node}\" {{ policy = \"write\" }}"));
+    let keys = ["nodes", "inventory"].map(|kind| key_rule(root, kind, node));
     format!(
         "give its token {} session \"NODE\" {{ policy = \"write\" }}, where NODE is the name of its agent in `consul members`",
         keys.join(" ")
     )
+}
+
+/// The rule for the inventory entry of a node.
+pub fn inventory_policy(root: &Root, node: &str) -> String {
+    format!("give its token {}", key_rule(root, "inventory", node))
+}
+
+fn key_rule(root: &Root, kind: &str, node: &str) -> String {
+    format!("key \"{root}{kind}/{node}\" {{ policy = \"write\" }}")
 }

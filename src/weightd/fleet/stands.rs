@@ -1,24 +1,10 @@
 //! How one HAProxy stands with each document: from its session to the words of the fleet. No I/O.
 
 use weightd_core::{
-    backend::Matched,
-    desired::{Instruction, Published},
-    diagnosis,
-    fleet::Stand,
-    model::BackendName,
-    wire::status::BackendState,
+    backend::Matched, desired::Published, diagnosis, fleet::Stand, model::BackendName, wire::status::BackendState,
 };
 
 use crate::weightd::session::Session;
-
-/// The `ModifyIndex` of what Consul has for a backend; of leaves the greatest.
-pub fn index_of(published: &Published) -> u64 {
-    match published {
-        Published::Valid(Instruction::Weights(desired) | Instruction::Leaves(desired)) => desired.index,
-        Published::Valid(Instruction::Release { index }) => *index,
-        Published::Rejected(rejected) => rejected.index,
-    }
-}
 
 /// Each document that the session has taken, its index, and how this HAProxy stands with it. Documents that are being
 /// applied are left out: nothing is known of them yet.
@@ -26,7 +12,7 @@ pub fn of(session: &Session) -> Vec<(&BackendName, u64, Stand)> {
     let Some(desired) = &session.desired else { return Vec::new() };
     let stands = desired.backends.iter().filter_map(|(name, published)| {
         let stand = stand(session, name, published)?;
-        Some((name, index_of(published), stand))
+        Some((name, published.index(), stand))
     });
     stands.collect()
 }

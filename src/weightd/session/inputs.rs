@@ -26,13 +26,18 @@ impl Session {
             }
             let backend = self.backends.entry(name.clone()).or_default();
             let pending = backend.accepted != backend.desired;
+            let overridden = backend.overridden().cloned();
             let changed = backend.update_key(Some(published), read_at);
+            let over = overridden.filter(|_| backend.overridden().is_none());
             let stops_no_server = backend.desired.as_ref().is_some_and(|desired| desired.stops_no_server());
             // A new document stays in Consul until it is accepted, so that only these need a new stored form: a pending
             // document that was replaced, and the old document of a released backend. The next start must not enforce
             // those.
-            if pending || !backend.managed() {
+            if pending || over.is_some() || !backend.managed() {
                 self.mark_changed(name);
+            }
+            if let Some(over) = over {
+                self.override_ended(name, over, None);
             }
             self.unsaved.state = true;
             if changed && stops_no_server {

@@ -26,11 +26,11 @@ impl Session {
         }
     }
 
-    /// Ends the pause of `scope`; with [`Scope::All`], all pauses. Returns how many pauses ended.
+    /// Ends the pause and the override of `scope`; with [`Scope::All`], all of them. Returns how many ended.
     pub fn resume(&mut self, scope: &Scope, ended: &Ended) -> usize {
         let lifted = self.pauses.lift(scope);
         self.resumed(&lifted, ended);
-        lifted.len()
+        lifted.len() + self.end_overrides(scope, ended)
     }
 
     /// Ends the expired pauses.
@@ -57,7 +57,7 @@ impl Session {
         }
     }
 
-    fn backends_in(&self, scope: &Scope) -> Vec<BackendName> {
+    pub(super) fn backends_in(&self, scope: &Scope) -> Vec<BackendName> {
         match scope {
             Scope::All => self.backends.keys().cloned().collect(),
             Scope::Backend(name) => {

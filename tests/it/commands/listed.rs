@@ -1,7 +1,7 @@
 //! Commands that are not run here, each with the reason, and the words that stand for others.
 
 /// The beginning of a command, and why it is not run. A command that no line here has is run, or fails the test.
-pub(super) const NOT_RUN: [(&str, &str); 39] = [
+pub(super) const NOT_RUN: [(&str, &str); 40] = [
     (
         "weightctl rollback {backend} --to {",
         "needs a history with several answers; tests/it/rollback.rs runs what is printed",
@@ -10,6 +10,7 @@ pub(super) const NOT_RUN: [(&str, &str); 39] = [
         "weightctl rollback {backend}{} --yes",
         "needs a history with several answers; tests/it/rollback.rs runs what is printed",
     ),
+    ("weightctl override app1 --back", "needs a document with the field `back`; tests/it/overriding.rs runs it"),
     ("sudo apt ", "installs or removes a package as root; `make package-test` does both"),
     ("sudo systemctl ", "needs root and systemd; tests/package/run.sh starts, stops and reloads the unit"),
     ("systemctl ", "needs systemd; tests/package/run.sh starts, stops and reloads the unit"),
@@ -50,8 +51,8 @@ pub(super) const NOT_RUN: [(&str, &str); 39] = [
 ];
 
 /// Verbs that need an argument: alone between backticks they are names, of which the help is asked for.
-pub(super) const VERBS: [&str; 9] =
-    ["set", "release", "import", "pause", "completions", "rollback", "settle", "freeze", "node forget"];
+pub(super) const VERBS: [&str; 10] =
+    ["set", "release", "import", "pause", "completions", "rollback", "settle", "freeze", "node forget", "override"];
 
 /// What a person replaces, or the program fills in, and what it is here. The longer ones come first.
 pub(super) const PLACEHOLDERS: [(&str, &str); 17] = [

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::{
-    desired::{Desired, Invalid, Rejected},
+    desired::{Desired, Instruction, Invalid, Rejected},
     fleet::{Cut, Duplicate, InstanceReport, Inventory, Mode, NodeRead, NodeReport, Recent},
 };
 

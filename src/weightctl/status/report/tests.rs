@@ -132,3 +132,15 @@ fn a_pause_of_all_backends_is_shown_once() {
     let one = node("null");
     assert!(one.contains("app: paused: by request") && !one.contains("weightd  paused"), "{one}");
 }
+
+#[test]
+fn an_override_shows_when_it_alarms_and_that_it_has_expired() {
+    let node = |over: &str| {
+        let backend = format!(r#"{{"backend": "app", "state": "overridden", "overridden": {over}, "servers": []}}"#);
+        shown(&format!(r#"{{"instances": [{{"name": "edge", "backends": [{backend}]}}]}}"#))
+    };
+    let running = node(r#"{"for_seconds": 90, "by": "bob"}"#);
+    assert!(running.contains("overridden, override alarms in 1 min 30 s"), "{running}");
+    let expired = node(r#"{"for_seconds": 0, "expired": true}"#);
+    assert!(expired.contains("overridden, override expired"), "{expired}");
+}
