@@ -472,7 +472,9 @@ impl Client {
 
     fn failed(&self, error: reqwest::Error) -> ConsulError {
         let address = self.settings.address.clone();
-        let tls = self.lock().transport.as_ref().and_then(|transport| tls::explain(&error, &transport.handshake));
+        // Another request may have failed too, and dropped the transport.
+        let handshake = self.lock().transport.as_ref().map(|transport| Arc::clone(&transport.handshake));
+        let tls = tls::explain(&error, &handshake.unwrap_or_default());
         if let Some(source) = tls {
             ConsulError::Tls { address, source }
         } else if error.is_timeout() && !error.is_connect() {
