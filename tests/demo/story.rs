@@ -68,7 +68,7 @@ async fn set(stage: &Stage, screen: &mut Screen, green: u32, reason: &str, first
 
 /// Goes back to where the shift began, with weightctl.
 async fn rollback(stage: &Stage, screen: &mut Screen) -> anyhow::Result<()> {
-    run_command(stage, screen, &["rollback", "app", "--yes"], "green is slow", 0).await
+    run_command(stage, screen, &["rollback", "app", "--yes", "--wait"], "green is slow", 0).await
 }
 
 /// Runs a command of weightctl that writes, and shows when each HAProxy has this share of green.
