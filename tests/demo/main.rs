@@ -1,6 +1,8 @@
-//! The demo: an application moves from blue to green and back, with a real HAProxy and a real Consul, under traffic.
+//! The demo: an application moves from blue to green and back on two nodes, with a real HAProxy each and a real Consul,
+//! under traffic.
 //!
-//! It fails if a request fails, or if the measured share of green differs from the desired share.
+//! It fails if a request fails, if the measured share of green differs from the desired share, or if a HAProxy does not
+//! have the weights when `--wait` ends.
 
 #[path = "../harness/mod.rs"]
 pub mod harness;
@@ -58,23 +60,25 @@ async fn main() -> ExitCode {
 async fn run(arguments: &Arguments, screen: &mut Screen) -> anyhow::Result<()> {
     let start = Instant::now();
     screen.line("The application \"app\" moves from blue to green and back, under traffic, while")?;
-    screen.line("weightd sets HAProxy's weights from Consul. All programs run here, on loopback.\n")?;
-    screen.live("  starting Consul, HAProxy, blue and green, weightd")?;
+    screen.line("weightd sets the weights of two HAProxies from Consul. All runs here, on loopback.\n")?;
+    screen.live("  starting Consul, blue and green, two HAProxies, two weightd")?;
     let mut stage = Stage::start().await?;
     let (blue, green) = stage.configured;
     screen.fact(
         "haproxy",
-        &format!("has blue {blue}, green {green} in haproxy.cfg: the opposite of the first weights"),
+        &format!("lb-1 and lb-2 have blue {blue}, green {green} in haproxy.cfg: not what is desired"),
     )?;
-    screen.fact("traffic", "300 requests/s, half of them on new connections")?;
+    screen.fact("traffic", "150 requests/s to each, half of them on new connections")?;
 
     let result = story::run(&mut stage, screen).await;
     if result.is_err() {
-        let log = stage.weightd.log();
-        let lines = log.lines().collect::<Vec<_>>();
-        screen.heading("the end of weightd's log")?;
-        for line in &lines[lines.len().saturating_sub(LOG_TAIL)..] {
-            screen.line(line)?;
+        for node in &stage.nodes {
+            let log = node.weightd.log();
+            let lines = log.lines().collect::<Vec<_>>();
+            screen.heading(&format!("the end of weightd's log on {}", node.name))?;
+            for line in &lines[lines.len().saturating_sub(LOG_TAIL)..] {
+                screen.line(line)?;
+            }
         }
     }
     result?;

@@ -1,4 +1,4 @@
-//! The steps of the demo: green from 0 to 100 percent and back, with one reload of HAProxy.
+//! The steps of the demo: green from 0 to 100 percent, and a rollback, with one reload of a HAProxy.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -8,7 +8,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use crate::{
     harness::{haproxy::until_weights, traffic::Count},
     screen::{Screen, bar, command},
-    stage::Stage,
+    stage::{Stage, difference},
 };
 
 /// How long the answers of a step are counted.
@@ -23,9 +23,8 @@ const RECENT: Duration = Duration::from_secs(1);
 const REDRAW: Duration = Duration::from_millis(100);
 
 /// The shares of green, in percent, with the reason for the document in Consul.
-const PHASES: [(u32, &str); 5] =
-    [(0, "all on blue"), (10, "canary"), (50, "half and half"), (100, "all on green"), (0, "rollback")];
-/// The share at which HAProxy is reloaded.
+const PHASES: [(u32, &str); 4] = [(0, "all on blue"), (10, "canary"), (50, "half and half"), (100, "all on green")];
+/// The share at which one HAProxy is reloaded.
 const RELOADED: u32 = 10;
 
 /// Runs all steps.
@@ -39,7 +38,9 @@ pub async fn run(stage: &mut Stage, screen: &mut Screen) -> anyhow::Result<()> {
             worst = worst.max(count_answers(stage, screen, green, PHASE / 2).await?);
         }
     }
-    let count = stage.traffic.count();
+    rollback(stage, screen).await?;
+    worst = worst.max(count_answers(stage, screen, 0, PHASE).await?);
+    let count = stage.counts().into_iter().reduce(|all, node| all + node).unwrap_or_default();
     count.expect_no_failure()?;
     screen.heading(&format!(
         "{} requests, none failed; the largest deviation of a share was {worst:.1} points.",
@@ -55,34 +56,53 @@ pub async fn watch(stage: &Stage, screen: &mut Screen) -> anyhow::Result<()> {
     }
 }
 
-/// Changes the weights with weightctl.
+/// Changes the weights with weightctl, and waits for both nodes.
 async fn set(stage: &Stage, screen: &mut Screen, green: u32, reason: &str, first: bool) -> anyhow::Result<()> {
-    let desired = [("blue", 100 - green), ("green", green)];
-    let weights = desired.map(|(server, weight)| format!("{server}={weight}"));
-    let mut arguments = vec!["set", "app", &weights[0], &weights[1], "--yes"];
+    let weights = [format!("blue={}", 100 - green), format!("green={green}")];
+    let mut arguments = vec!["set", "app", &weights[0], &weights[1], "--yes", "--wait"];
     if first {
         arguments.push("--create");
     }
+    run_command(stage, screen, &arguments, reason, green).await
+}
+
+/// Goes back to where the shift began, with weightctl.
+async fn rollback(stage: &Stage, screen: &mut Screen) -> anyhow::Result<()> {
+    run_command(stage, screen, &["rollback", "app", "--yes", "--wait"], "green is slow", 0).await
+}
+
+/// Runs a command of weightctl that writes, and shows when each HAProxy has this share of green.
+async fn run_command(
+    stage: &Stage,
+    screen: &mut Screen,
+    arguments: &[&str],
+    reason: &str,
+    green: u32,
+) -> anyhow::Result<()> {
     screen.heading(&command(&format!("weightctl {} --reason '{reason}'", arguments.join(" "))))?;
-    arguments.extend(["--reason", reason]);
+    let arguments = [arguments, &["--reason", reason]].concat();
+    let desired = [("blue", 100 - green), ("green", green)];
 
     // Poll in parallel: HAProxy may have the weights before weightctl ends.
-    let socket = stage.haproxy.socket();
-    let observer = tokio::spawn(async move { until_weights(&socket, "app", &desired, PATIENCE).await });
+    let observers = stage.nodes.iter().map(|node| {
+        let socket = node.haproxy.socket();
+        tokio::spawn(async move { until_weights(&socket, "app", &desired, PATIENCE).await })
+    });
+    let observers = observers.collect::<Vec<_>>();
+    let start = Instant::now();
     let output = stage.consul.weightctl(&arguments).await?;
-    let returned = Instant::now();
-    ensure!(
-        output.status.success(),
-        "weightctl: {}: {}",
-        output.status,
-        String::from_utf8_lossy(&output.stderr).trim()
-    );
-    let seen = observer.await.context("the observer panicked")??;
-    let when = match seen.checked_duration_since(returned) {
-        Some(after) if !after.is_zero() => format!("{} after weightctl returned", milliseconds(after)),
-        _ => format!("{} before weightctl returned", milliseconds(returned - seen)),
-    };
-    screen.fact("haproxy", &format!("has blue {}, green {green}, {when}", 100 - green))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "weightctl: {}: {}", output.status, said.trim());
+    let mut times = Vec::new();
+    for (node, observer) in stage.nodes.iter().zip(observers) {
+        let seen = observer.await.context("the observer panicked")??;
+        let weights = node.haproxy.weights("app").await?;
+        ensure!(weights.get("green") == Some(&green), "{} has {weights:?}", node.name);
+        times.push(format!("{} after {}", node.name, milliseconds(seen.saturating_duration_since(start))));
+    }
+    let blue = 100 - green;
+    screen.fact("haproxy", &format!("blue {blue}, green {green} on {}", times.join(", on ")))?;
+    screen.fact("weightctl", said.lines().last().unwrap_or_default())?;
     Ok(())
 }
 
@@ -98,19 +118,21 @@ async fn count_answers(stage: &Stage, screen: &mut Screen, green: u32, time: Dur
     Ok(off)
 }
 
-/// Reloads HAProxy. Its configuration file has other weights.
+/// Reloads the first HAProxy. Its configuration file has other weights.
 async fn reload(stage: &mut Stage, screen: &mut Screen, green: u32) -> anyhow::Result<()> {
     let (file_blue, file_green) = stage.configured;
-    screen.heading(&command(&format!("kill -USR2 {}", stage.haproxy.master_pid()?.as_raw_nonzero())))?;
-    screen.fact("haproxy", &format!("reloads; haproxy.cfg has blue {file_blue}, green {file_green}"))?;
-    let before = stage.traffic.count();
+    let node = stage.nodes.first_mut().context("no node")?;
+    screen.heading(&command(&format!("kill -USR2 {}", node.haproxy.master_pid()?.as_raw_nonzero())))?;
+    screen
+        .fact("haproxy", &format!("reloads on {}; haproxy.cfg has blue {file_blue}, green {file_green}", node.name))?;
+    let before = node.traffic.count();
     let start = Instant::now();
-    let answered = stage.haproxy.reload_again().await?;
-    let first = stage.haproxy.weights("app").await?;
-    let restored = stage.haproxy.until_weights("app", &[("blue", 100 - green), ("green", green)], PATIENCE).await?;
+    let answered = node.haproxy.reload_again().await?;
+    let first = node.haproxy.weights("app").await?;
+    let restored = node.haproxy.until_weights("app", &[("blue", 100 - green), ("green", green)], PATIENCE).await?;
     // Answers that were in flight at that moment arrive within this time.
     sleep_until(restored + REDRAW).await;
-    let count = stage.traffic.since(&before);
+    let count = node.traffic.since(&before);
     let wrong = count.weights.get(&format!("{file_blue}/{file_green}")).copied().unwrap_or_default();
     let first = first.iter().map(|(server, weight)| format!("{server} {weight}")).collect::<Vec<_>>().join(", ");
     screen.fact("", &format!("the new process answers after {}: {first}", milliseconds(answered - start)))?;
@@ -127,7 +149,7 @@ async fn reload(stage: &mut Stage, screen: &mut Screen, green: u32) -> anyhow::R
 
 /// Shows the live line for `time`, and returns the counts of that time.
 async fn observe(stage: &Stage, screen: &mut Screen, time: Duration) -> anyhow::Result<Count> {
-    let (start, end) = (stage.traffic.count(), Instant::now() + time);
+    let (start, end) = (stage.counts(), Instant::now() + time);
     let mut recent = VecDeque::from([(Instant::now(), start.clone())]);
     let mut ticks = interval(REDRAW);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -136,14 +158,14 @@ async fn observe(stage: &Stage, screen: &mut Screen, time: Duration) -> anyhow::
             _ = ticks.tick() => {}
             () = sleep_until(end) => break,
         }
-        let (now, count) = (Instant::now(), stage.traffic.count());
+        let (now, counts) = (Instant::now(), stage.counts());
         while recent.len() > 1 && now - recent[0].0 > RECENT {
             recent.pop_front();
         }
         if let Some((since, earlier)) = recent.front()
             && now > *since
         {
-            let window = count.clone() - earlier;
+            let window = difference(&counts, earlier);
             let seconds = (now - *since).as_secs_f64();
             let rate = f64::from(u32::try_from(window.answered())?) / seconds;
             let share = window.percent("green");
@@ -151,12 +173,12 @@ async fn observe(stage: &Stage, screen: &mut Screen, time: Duration) -> anyhow::
                 "  {:<9} {} {share:5.1} %  {rate:4.0}/s  {} failed",
                 "now",
                 bar(share),
-                count.failed
+                counts.iter().map(|count| count.failed).sum::<u64>()
             ))?;
         }
-        recent.push_back((now, count));
+        recent.push_back((now, counts));
     }
-    Ok(stage.traffic.since(&start))
+    Ok(stage.since(&start))
 }
 
 fn milliseconds(time: Duration) -> String {

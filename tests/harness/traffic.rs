@@ -5,7 +5,7 @@
 
 use std::{
     collections::BTreeMap,
-    ops::Sub,
+    ops::{Add, Sub},
     sync::{Arc, Mutex, PoisonError},
     thread,
     time::Duration,
@@ -89,6 +89,23 @@ impl Sub<&Self> for Count {
         self.fresh -= earlier.fresh;
         self.failed -= earlier.failed;
         self.errors.drain(..earlier.errors.len());
+        self
+    }
+}
+
+impl Add for Count {
+    type Output = Self;
+
+    fn add(mut self, other: Self) -> Self {
+        for (all, more) in [(&mut self.bodies, other.bodies), (&mut self.weights, other.weights)] {
+            for (key, count) in more {
+                *all.entry(key).or_default() += count;
+            }
+        }
+        self.kept += other.kept;
+        self.fresh += other.fresh;
+        self.failed += other.failed;
+        self.errors.extend(other.errors);
         self
     }
 }

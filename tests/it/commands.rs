@@ -100,6 +100,13 @@ fn implied(printed: &Printed) -> i32 {
     }
 }
 
+/// The backend that a command starts to manage: a block that begins with it is the first thing that a person does to it.
+fn created(command: &str) -> Option<&str> {
+    let mut words = command.strip_prefix("weightctl set ")?.split(' ');
+    let backend = words.next()?;
+    words.any(|word| word == "--create").then_some(backend)
+}
+
 /// What was done, for the count.
 #[derive(Default)]
 struct Count {
@@ -193,6 +200,9 @@ async fn every_command_of_the_pages_does_what_it_says() -> anyhow::Result<()> {
                 continue;
             }
             world.reset().await?;
+            if let Some(backend) = block.first().and_then(|printed| created(&printed.command)) {
+                world.forget(backend).await?;
+            }
             for printed in &block {
                 count.test(&world, printed).await;
             }

@@ -57,12 +57,20 @@ fn every_reason_has_its_section_and_no_other_word_has() {
     haproxy.insert("two_processes".to_owned());
     assert!(haproxy.contains("not_admin") && haproxy.len() > 10, "{haproxy:?}");
     assert_eq!(owned(words("HAProxy")), haproxy);
+    let mut fleet = chosen("weightctl/fleet.rs", "fn reason_of(", "\n}\n");
+    // A node says this of itself.
+    fleet.extend(chosen("weightd/fleet/holder.rs", "pub fn as_str(self)", "\n    }\n"));
+    for no_reason in ["absent", "published"] {
+        assert!(fleet.remove(no_reason), "{fleet:?}");
+    }
+    assert_eq!(owned(words("Fleet")), fleet);
 }
 
 #[test]
 fn every_section_says_what_it_means_what_happens_where_to_look_and_what_to_do() {
-    for (word, text) in
-        ["Backends", "States without a reason", "Consul", "HAProxy", "weightd itself"].into_iter().flat_map(sections)
+    for (word, text) in ["Backends", "States without a reason", "Consul", "HAProxy", "Fleet", "weightd itself"]
+        .into_iter()
+        .flat_map(sections)
     {
         let mut from = 0;
         for part in ["- **Means** — ", "- **Meanwhile** — ", "- **Look** — ", "- **Do** — "] {

@@ -55,7 +55,8 @@ pub(super) const VERBS: [&str; 10] =
     ["set", "release", "import", "pause", "completions", "rollback", "settle", "freeze", "node forget", "override"];
 
 /// What a person replaces, or the program fills in, and what it is here. The longer ones come first.
-pub(super) const PLACEHOLDERS: [(&str, &str); 17] = [
+pub(super) const PLACEHOLDERS: [(&str, &str); 18] = [
+    ("nodes/NODE", "nodes/lb1"),
     ("status {} --local", "status app --local"),
     ("unfreeze{scope}", "unfreeze app"),
     ("{socket}", "/run/haproxy/admin.sock"),

@@ -70,6 +70,12 @@ impl World {
         Ok(())
     }
 
+    /// Makes a backend one that nobody has managed yet.
+    pub(super) async fn forget(&self, backend: &str) -> anyhow::Result<()> {
+        self.consul.delete(&key(backend)).await?;
+        self.consul.delete(&format!("weightd/history/{backend}")).await
+    }
+
     /// The text with the paths and addresses of this host.
     fn localised(&self, command: &str) -> String {
         let file = self.weightd.dir().join("weightd.toml").display().to_string();
