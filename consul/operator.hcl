@@ -13,7 +13,7 @@
 key_prefix "weightd/weights/" { policy = "write" }
 
 # The history of each backend. Without this rule, writes go without a history entry and say so,
-# `history` ends with exit code 4 and `rollback` with 7.
+# `history` and `rollback` end with exit code 4.
 key_prefix "weightd/history/" { policy = "write" }
 
 # To stop changes: of all backends, and of one. Without these rules, `freeze` and `unfreeze` fail,

@@ -18,7 +18,7 @@ key "weightd/weights/app1" { policy = "write" }
 key_prefix "weightd/weights/app1/" { policy = "write" }
 
 # The history of the backend. Without this rule, writes go without a history entry and say so,
-# `history` ends with exit code 4 and `rollback` with 7.
+# `history` and `rollback` end with exit code 4.
 key "weightd/history/app1" { policy = "write" }
 
 # To stop changes of the backend, and to see that an operator stopped all changes. Without these

@@ -73,7 +73,10 @@ impl Documents {
             let (history, index) = match &context.history {
                 Optional::Present(history, index) => (history.clone(), *index),
                 Optional::Absent => (History::default(), 0),
-                Optional::Off(why) => return Ok(Marked::Unreadable(why.clone())),
+                Optional::Off(why) => {
+                    self.is_readable(&key).await?;
+                    return Ok(Marked::Unreadable(why.clone()));
+                }
             };
             let Some(settled) = history.with_document(context.before()).settle() else { return Ok(Marked::Nothing) };
             if self.put(&key, settled.to_value(), index).await? {
@@ -96,7 +99,10 @@ impl Documents {
                 Optional::Present(_, index) => index,
                 Optional::Absent if freeze.frozen.is_none() => return Ok(Marked::Nothing),
                 Optional::Absent => 0,
-                Optional::Off(why) => return Ok(Marked::Unreadable(why)),
+                Optional::Off(why) => {
+                    self.is_readable(&key).await?;
+                    return Ok(Marked::Unreadable(why));
+                }
             };
             if self.put(&key, freeze.to_value(), index).await? {
                 return Ok(Marked::Yes);
@@ -105,13 +111,14 @@ impl Documents {
         Ok(Marked::Conflict)
     }
 
+    /// Fails if the token may not read a key that it has to write.
+    async fn is_readable(&self, key: &str) -> Result<(), DocumentsError> {
+        self.client.may_read(key).await.map_err(|source| write_error(key, source))
+    }
+
     /// Writes a key if its `ModifyIndex` is `index`. False if another writer was faster.
     async fn put(&self, key: &str, value: Vec<u8>, index: u64) -> Result<bool, DocumentsError> {
-        self.client.put(key, value, index).await.map_err(|source: ConsulError| DocumentsError::Write {
-            key: key.to_owned(),
-            rule: format!("key \"{key}\" {{ policy = \"write\" }}"),
-            source,
-        })
+        self.client.put(key, value, index).await.map_err(|source| write_error(key, source))
     }
 
     /// The history of one backend, newest first, with the document as its first entry.
@@ -128,4 +135,10 @@ impl Documents {
         }
         Ok(Ok(context.entries()))
     }
+}
+
+/// The error of a write of one key that did not happen.
+fn write_error(key: &str, source: ConsulError) -> DocumentsError {
+    let rule = format!("key \"{key}\" {{ policy = \"write\" }}");
+    DocumentsError::Write { key: key.to_owned(), rule, source }
 }

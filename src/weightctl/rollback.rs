@@ -25,7 +25,7 @@ use super::{
     wait::{WaitFlags, wait},
 };
 use crate::documents::{
-    Context as Known, Optional, Written,
+    Context as Known, Documents, Optional, Written,
     edit::{self, Edit, Intent, Write},
 };
 
@@ -104,7 +104,7 @@ pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Fail
             let index = known.stored.as_ref().map(|stored| stored.index).unwrap_or_default();
             return wait(context.format, &documents, backend, index, &args.wait).await;
         }
-        let target = target_of(backend, &known, args).await?;
+        let target = target_of(&documents, backend, &known, args).await?;
         let edit = match edit_of(backend, &known, &target, args.flags.intent(Way::Rollback, context.env)) {
             Ok(edit) => edit,
             Err(error) => return Err(refused(&documents, error).await),
@@ -158,8 +158,15 @@ fn rolled_back_by_another(known: &Known) -> Option<String> {
 }
 
 /// Where the rollback goes; asks a person if the rule does not decide.
-async fn target_of(backend: &BackendName, known: &Known, args: &Args) -> Result<Target, Failure> {
+async fn target_of(
+    documents: &Documents,
+    backend: &BackendName,
+    known: &Known,
+    args: &Args,
+) -> Result<Target, Failure> {
     if let Optional::Off(why) = &known.history {
+        // A denial has an exit code of its own.
+        documents.history(backend).await?.ok();
         let message = format!("the history of `{backend}` cannot be read: {}", Escaped(why));
         return Err(Failure::new(Exit::Refused, message).hint("write the former weights with `weightctl set`"));
     }

@@ -249,21 +249,21 @@ async fn without_a_rule_of_the_fleet_the_commands_say_which_part_is_missing() ->
             &[
                 ("set app1 blue=N --yes", 0, "the history has no entry for this write"),
                 ("history app1", 4, "weightd/history/app1"),
-                ("rollback app1 --step --yes", 7, "weightd/history/app1"),
+                ("rollback app1 --step --yes", 4, "weightd/history/app1"),
             ],
         ),
         (
             "/freeze/",
             &[
                 ("set app1 blue=N --yes", 0, "the freeze of this backend was not checked"),
-                ("freeze app1 -m x", 1, "weightd/freeze/app1"),
+                ("freeze app1 -m x", 4, "weightd/freeze/app1"),
             ],
         ),
         (
             "/freeze\"",
             &[
                 ("set app1 blue=N --yes", 0, "the freeze of all backends was not checked"),
-                ("freeze -m x", 1, "weightd/freeze"),
+                ("freeze -m x", 4, "weightd/freeze"),
             ],
         ),
         ("/nodes/", &[("set app1 blue=N --yes", 0, "")]),
