@@ -83,7 +83,7 @@ async fn run(arguments: &Arguments, screen: &mut Screen) -> anyhow::Result<()> {
     }
     result?;
     if arguments.keep {
-        screen.line(&format!("\n{}", stage.instructions().await?))?;
+        screen.line(&format!("\n{}", stage.instructions()?))?;
         // Ctrl-C is the regular end here.
         tokio::select! {
             watched = story::watch(&stage, screen) => watched?,

@@ -1,6 +1,6 @@
 //! The running programs of the demo: one Consul, and two nodes with a HAProxy and a weightd each.
 
-use std::path::Path;
+use std::{fmt::Write as _, path::Path};
 
 use anyhow::Context as _;
 
@@ -65,22 +65,23 @@ impl Stage {
     }
 
     /// The commands that a user can try while the demo runs.
-    pub async fn instructions(&self) -> anyhow::Result<String> {
+    pub fn instructions(&self) -> anyhow::Result<String> {
         let bin = crate::harness::program::binary("weightctl")?;
         let bin = bin.parent().context("weightctl has no directory")?.display();
         let consul = self.consul.address();
         let (mut hosts, mut logs, mut webs, mut masters) = (String::new(), String::new(), String::new(), String::new());
         for node in &self.nodes {
             let dir = node.weightd.dir();
-            hosts += &format!(
-                "\x20 {}() {{ WEIGHTD_API={} WEIGHTD_SOCKET={} \"$@\"; }}\n",
+            writeln!(
+                hosts,
+                "\x20 {}() {{ WEIGHTD_API={} WEIGHTD_SOCKET={} \"$@\"; }}",
                 node.name.replace('-', ""),
                 node.weightd.address(),
                 dir.join("run/weightd.sock").display()
-            );
-            logs += &format!(" {}", dir.join("weightd.log").display());
-            webs += &format!(" http://127.0.0.1:{}/", node.web);
-            masters += &format!(" {}", node.haproxy.master_pid()?.as_raw_nonzero());
+            )?;
+            write!(logs, " {}", dir.join("weightd.log").display())?;
+            write!(webs, " http://127.0.0.1:{}/", node.web)?;
+            write!(masters, " {}", node.haproxy.master_pid()?.as_raw_nonzero())?;
         }
         let first = self.nodes.first().context("no node")?.haproxy.socket();
         Ok(format!(
