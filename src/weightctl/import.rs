@@ -169,11 +169,6 @@ fn show(decision: &Decision) {
     decision.skipped.iter().for_each(|skipped| output::note(&skipped.sentence()));
 }
 
-/// `count` with `noun`, in the plural unless `count` is 1.
-fn counted(count: usize, noun: &str) -> String {
-    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
-}
-
 impl Args {
     fn wants(&self, backend: &BackendName) -> bool {
         self.backends.is_empty() || self.backends.contains(backend)
@@ -244,7 +239,10 @@ impl From {
         }
         if !names.is_empty() {
             let list = reasons::list(names.iter().map(BackendName::as_str));
-            output::message(&format!("HAProxy has {} without a document: {list}", counted(names.len(), "backend")));
+            output::message(&format!(
+                "HAProxy has {} without a document: {list}",
+                output::counted(names.len(), "backend")
+            ));
         }
         Ok(Some(names.into_iter().collect()))
     }

@@ -54,6 +54,11 @@ fn json(text: &str) -> Result<(), Failure> {
     print(&(escape_controls(text) + "\n"))
 }
 
+/// `count` with `noun`, in the plural unless `count` is 1.
+pub(super) fn counted(count: usize, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+}
+
 /// Whether stdin and stderr are terminals, so that a person can answer a question.
 pub(super) fn can_ask() -> bool {
     io::stdin().is_terminal() && io::stderr().is_terminal()

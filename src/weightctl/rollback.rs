@@ -204,7 +204,11 @@ async fn choose(backend: &BackendName, ask: Ask, flags: &Flags) -> Result<Target
             state.shares.iter().map(|(name, share)| format!("{}={share:.0}%", name.as_str())).collect();
         output::message(&format!("  {}  {}  {}", number + 1, shares.join(" "), origin(&state.target)));
     }
-    let answer = answer_to(&format!("Which one? [1-{}, Enter cancels]", ask.states.len())).await?;
+    let answer = answer_to(&match ask.states.len() {
+        1 => "Go there? [1, Enter cancels]".to_owned(),
+        states => format!("Which one? [1-{states}, Enter cancels]"),
+    })
+    .await?;
     let number = answer.parse::<usize>().ok().and_then(|number| number.checked_sub(1));
     match number.and_then(|number| ask.states.into_iter().nth(number)) {
         Some(state) => Ok(state.target),

@@ -89,7 +89,7 @@ pub(super) async fn run(args: &Args, documents: &Documents, context: &Context<'_
                 }
             }
         }
-        output::message(&format!("written: {} backends", outcomes.len()));
+        output::message(&format!("written: {}", output::counted(outcomes.len(), "backend")));
     }
     if args.wait.is_given() {
         context.format.json_line(&outcomes)?;
@@ -108,7 +108,7 @@ pub(super) async fn run(args: &Args, documents: &Documents, context: &Context<'_
     let names: Vec<_> = failed.iter().map(|(backend, _)| backend.as_str()).collect();
     Err(Failure::new(
         Exit::Refused,
-        format!("{} of the backends were not rolled back: {}", failed.len(), names.join(", ")),
+        format!("not rolled back: {}: {}", output::counted(failed.len(), "backend"), names.join(", ")),
     )
     .hint("see the notes; `weightctl set BACKEND SERVER=WEIGHT …` writes weights by hand"))
 }

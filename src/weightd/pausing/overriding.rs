@@ -81,7 +81,7 @@ impl RefusedOverride {
 }
 
 impl Pausing {
-    /// Overrides a backend, and waits for the read-back, for at most [`READ_BACK`]. The override is on disk before the
+    /// Overrides a backend, and waits for the read-back, for at most `READ_BACK`. The override is on disk before the
     /// weights are sent.
     ///
     /// # Errors
