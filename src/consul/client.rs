@@ -337,7 +337,17 @@ impl Client {
     /// # Errors
     /// [`ConsulError`]. If the answer is lost or unclear, Consul may have done the write.
     pub async fn put(&self, key: &str, value: Vec<u8>, index: u64) -> Result<bool, ConsulError> {
-        let request = self.request(Method::PUT, &format!("/v1/kv/{key}"), &[("cas", index.to_string())])?.body(value);
+        self.put_if(key, value, ("cas", index.to_string())).await
+    }
+
+    /// Writes `key` under a condition of Consul's. Returns false if the condition is not true.
+    pub(super) async fn put_if(
+        &self,
+        key: &str,
+        value: Vec<u8>,
+        condition: (&str, String),
+    ) -> Result<bool, ConsulError> {
+        let request = self.request(Method::PUT, &format!("/v1/kv/{key}"), &[condition])?.body(value);
         let (status, body) = self.answer(request).await?;
         match (status, body.trim_ascii()) {
             (StatusCode::OK, b"true") => Ok(true),

@@ -8,10 +8,7 @@ use std::{fmt, time::Duration};
 use reqwest::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
 
-use super::{
-    Client, ConsulError,
-    error::{error_of_status, start_of},
-};
+use super::{Client, ConsulError, error::error_of_status};
 
 /// TTL of every session. Consul accepts at least 10 s, and removes a session after up to twice the TTL.
 pub const TTL: Duration = Duration::from_secs(10);
@@ -120,15 +117,7 @@ impl Client {
     /// # Errors
     /// [`ConsulError`]. Consul answers with status 500 if it no longer has the session.
     pub async fn acquire(&self, key: &str, value: Vec<u8>, session: &SessionId) -> Result<bool, ConsulError> {
-        let parameters = [("acquire", session.to_string())];
-        let request = self.request(Method::PUT, &format!("/v1/kv/{key}"), &parameters)?.body(value);
-        let (status, body) = self.answer(request).await?;
-        match (status, body.trim_ascii()) {
-            (StatusCode::OK, b"true") => Ok(true),
-            (StatusCode::OK, b"false") => Ok(false),
-            (StatusCode::OK, other) => Err(ConsulError::Unclear(start_of(other))),
-            (other, _) => Err(error_of_status(other, &body)),
-        }
+        self.put_if(key, value, ("acquire", session.to_string())).await
     }
 
     /// Reads a key and the session that locks it; none if the key does not exist.

@@ -231,16 +231,11 @@ impl View {
 
     /// Returns the content on one line.
     pub fn summary(&self) -> String {
-        const SHOWN: usize = 8;
         match (self.state, &self.weights) {
             (State::Rejected, _) => "rejected".to_owned(),
             (State::Released, _) | (State::Weights, None) => "released".to_owned(),
             (State::Weights, Some(weights)) => {
-                let mut text =
-                    weights.iter().take(SHOWN).map(|(s, w)| format!("{s}={w}")).collect::<Vec<_>>().join(" ");
-                if weights.len() > SHOWN {
-                    let _ = write!(text, " and {} more", weights.len() - SHOWN);
-                }
+                let mut text = weights_summary(weights);
                 if self.force {
                     text.push_str(" (force)");
                 }
@@ -265,6 +260,16 @@ impl View {
 /// Escapes text from outside for a table cell; empty if there is none.
 pub fn foreign(text: Option<&String>) -> String {
     text.map_or_else(String::new, |text| Escaped(text).to_string())
+}
+
+/// The first 8 servers with their weights on one line, and the number of the others.
+pub fn weights_summary(weights: &Weights) -> String {
+    const SHOWN: usize = 8;
+    let mut text = weights.iter().take(SHOWN).map(|(s, w)| format!("{s}={w}")).collect::<Vec<_>>().join(" ");
+    if weights.len() > SHOWN {
+        let _ = write!(text, " and {} more", weights.len() - SHOWN);
+    }
+    text
 }
 
 #[cfg(test)]

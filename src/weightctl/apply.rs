@@ -17,7 +17,7 @@ use super::{
     output::{self, Format},
     preview::preview,
     refusals::refused,
-    wait::{WaitFlags, wait},
+    wait::{WaitFlags, wait_for_each},
 };
 use crate::documents::{
     edit::{self, Intent, Write},
@@ -173,12 +173,7 @@ pub(super) async fn apply(args: &ApplyArgs, context: &Context<'_>) -> Result<Exi
     } else {
         context.format.json(&outcomes)?;
     }
-    let mut waited = Exit::Ok;
-    for (backend, index) in written {
-        let exit = wait(context.format, &documents, backend, index, &args.wait).await?;
-        waited = if waited == Exit::Ok { exit } else { waited };
-    }
-    Ok(waited)
+    wait_for_each(context.format, &documents, written, &args.wait).await
 }
 
 /// Prints the file.

@@ -14,7 +14,10 @@ use super::{
     refusals::no_such,
     table::{Align, Cell, Table, Tone},
 };
-use crate::base::config::{InvalidDuration, parse_duration};
+use crate::{
+    base::config::{InvalidDuration, parse_duration},
+    documents::view::weights_summary,
+};
 
 /// Show who changed a backend, when, how and why; newest first
 ///
@@ -104,14 +107,7 @@ pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Fail
 /// What a backend went to, on one line.
 pub(super) fn summary(to: &To) -> String {
     match to {
-        To::Weights(weights) => {
-            let shown = weights.iter().take(8).map(|(server, weight)| format!("{server}={weight}"));
-            let mut text = shown.collect::<Vec<_>>().join(" ");
-            if weights.len() > 8 {
-                let _ = write!(text, " and {} more", weights.len() - 8);
-            }
-            text
-        }
+        To::Weights(weights) => weights_summary(weights),
         To::Split(split) => {
             let shown =
                 split.shares().iter().map(|(pattern, share)| format!("{}={}%", pattern.as_str(), share.percent()));

@@ -128,6 +128,22 @@ pub(super) async fn wait(
     ended
 }
 
+/// As [`wait`], for several writes, one after the other: all nodes work at the same time, so the first wait takes nearly all
+/// of the time. Returns the first exit code that is not 0.
+pub(super) async fn wait_for_each<'b>(
+    format: Format,
+    documents: &Documents,
+    writes: impl IntoIterator<Item = (&'b BackendName, u64)>,
+    flags: &WaitFlags,
+) -> Result<Exit, Failure> {
+    let mut ended = Exit::Ok;
+    for (backend, index) in writes {
+        let exit = wait(format, documents, backend, index, flags).await?;
+        ended = if ended == Exit::Ok { exit } else { ended };
+    }
+    Ok(ended)
+}
+
 struct Waiter<'a> {
     documents: &'a Documents,
     backend: &'a BackendName,

@@ -22,7 +22,7 @@ use crate::{
         failure::Failure,
         output,
         preview::preview,
-        wait::wait,
+        wait::wait_for_each,
     },
 };
 
@@ -96,12 +96,8 @@ pub(super) async fn run(args: &Args, documents: &Documents, context: &Context<'_
     } else {
         context.format.json(&outcomes)?;
     }
-    // One wait after the other: all nodes work at the same time, so the first one takes nearly all of it.
-    let mut waited = Exit::Ok;
-    for (backend, index) in &written {
-        let exit = wait(context.format, documents, backend, *index, &args.wait).await?;
-        waited = if waited == Exit::Ok { exit } else { waited };
-    }
+    let writes = written.iter().map(|(backend, index)| (backend, *index));
+    let waited = wait_for_each(context.format, documents, writes, &args.wait).await?;
     if failed.is_empty() {
         return Ok(waited);
     }
