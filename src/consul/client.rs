@@ -341,13 +341,8 @@ impl Client {
     }
 
     /// Writes `key` under a condition of Consul's. Returns false if the condition is not true.
-    pub(super) async fn put_if(
-        &self,
-        key: &str,
-        value: Vec<u8>,
-        condition: (&str, String),
-    ) -> Result<bool, ConsulError> {
-        let request = self.request(Method::PUT, &format!("/v1/kv/{key}"), &[condition])?.body(value);
+    pub(super) async fn put_if(&self, key: &str, value: Vec<u8>, when: (&str, String)) -> Result<bool, ConsulError> {
+        let request = self.request(Method::PUT, &format!("/v1/kv/{key}"), &[when])?.body(value);
         let (status, body) = self.answer(request).await?;
         match (status, body.trim_ascii()) {
             (StatusCode::OK, b"true") => Ok(true),
@@ -447,10 +442,10 @@ impl Client {
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<Response, ConsulError> {
-        let response = request.send().await.map_err(|error| self.failed(error))?;
-        if let Some(transport) = &self.lock().transport {
-            transport.handshake.answered();
-        }
+        // That of this request: a failure of another one may replace the transport meanwhile.
+        let handshake = self.handshake();
+        let response = request.send().await.map_err(|error| self.failed(error, &handshake))?;
+        handshake.answered();
         self.server_time.take(response.headers());
         let header = |name: HeaderName| response.headers().get(name).and_then(|value| value.to_str().ok());
         if let Some(encoding) = header(CONTENT_ENCODING).filter(|encoding| *encoding != "identity") {
@@ -471,7 +466,7 @@ impl Client {
             return Err(ConsulError::TooLarge(max));
         }
         let mut body = Vec::with_capacity(announced);
-        while let Some(chunk) = response.chunk().await.map_err(|error| self.failed(error))? {
+        while let Some(chunk) = response.chunk().await.map_err(|error| self.failed(error, &self.handshake()))? {
             if body.len() + chunk.len() > max {
                 return Err(ConsulError::TooLarge(max));
             }
@@ -480,12 +475,13 @@ impl Client {
         Ok(body)
     }
 
-    fn failed(&self, error: reqwest::Error) -> ConsulError {
+    fn handshake(&self) -> Arc<tls::Handshake> {
+        self.lock().transport.as_ref().map(|transport| Arc::clone(&transport.handshake)).unwrap_or_default()
+    }
+
+    fn failed(&self, error: reqwest::Error, handshake: &tls::Handshake) -> ConsulError {
         let address = self.settings.address.clone();
-        // Another request may have failed too, and dropped the transport.
-        let handshake = self.lock().transport.as_ref().map(|transport| Arc::clone(&transport.handshake));
-        let tls = tls::explain(&error, &handshake.unwrap_or_default());
-        if let Some(source) = tls {
+        if let Some(source) = tls::explain(&error, handshake) {
             ConsulError::Tls { address, source }
         } else if error.is_timeout() && !error.is_connect() {
             ConsulError::Timeout(address)
