@@ -110,6 +110,12 @@ impl Haproxy {
         }
     }
 
+    /// Reloads with the same configuration, and waits until no old worker can answer any more.
+    pub async fn reload_completely(&mut self) -> anyhow::Result<()> {
+        self.reload_again().await?;
+        self.until_old_workers_ended().await
+    }
+
     /// The pid of the worker that answers, once the master lists it as the current one. A master drops signals while it
     /// starts a worker, even after the worker's first answer. For a moment after a reload, the former worker may still
     /// answer.

@@ -221,7 +221,7 @@ async fn weightd_works_under_the_restrictions_of_the_unit() -> anyhow::Result<()
     assert_eq!((machine.mode(&machine.state()?)?, machine.mode(Path::new(&file))?), (0o600, 0o644));
 
     // Two reloads of HAProxy: it reads the server-state file, and weightd must follow it.
-    haproxy.reload_again().await?;
+    haproxy.reload_completely().await?;
     is(&haproxy, "app", 60, 40).await?;
     haproxy.reload(&machine.haproxy_cfg().replace("    load-server-state-from-file global\n", "")).await?;
     becomes(&haproxy, "app", 60, 40).await?;

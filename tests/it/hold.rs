@@ -24,7 +24,7 @@ async fn survives(haproxy: &mut Haproxy, weightd: &mut Weightd) -> anyhow::Resul
     haproxy.reload_again().await?;
     becomes(haproxy, "app", 100, 0).await?;
     weightd.stop().await?;
-    haproxy.reload_again().await?;
+    haproxy.reload_completely().await?;
     is(haproxy, "app", 0, 100).await?;
     weightd.start_again().await?;
     becomes(haproxy, "app", 100, 0).await

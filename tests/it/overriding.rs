@@ -75,7 +75,7 @@ async fn without_consul_an_override_is_enforced_over_reloads_and_restarts_until_
     haproxy.reload_again().await?;
     becomes(&haproxy, "app", 0, 50).await?;
     weightd.kill().await?;
-    haproxy.reload_again().await?;
+    haproxy.reload_completely().await?;
     is(&haproxy, "app", 0, 100).await?;
     weightd.start_again().await?;
     becomes(&haproxy, "app", 0, 50).await?;

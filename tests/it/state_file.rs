@@ -203,7 +203,7 @@ async fn an_edited_address_is_used_at_once_and_an_edited_weight_invalidates_the_
         Ok(())
     })
     .await?;
-    haproxy.reload_again().await?;
+    haproxy.reload_completely().await?;
     is(&haproxy, "app", 90, 10).await
 }
 
@@ -239,14 +239,14 @@ async fn a_pause_keeps_weights_set_by_hand_over_a_reload_and_a_release_keeps_the
     ensure!(ctl(&["pause", "--local", "--for", "10m"]).await?.status.success());
     haproxy.set_weight_by_hand("app", "green", 77).await?;
     folder.has_rows(&["blue 90", "green 77"]).await?;
-    haproxy.reload_again().await?;
+    haproxy.reload_completely().await?;
     is(&haproxy, "app", 90, 77).await?;
     ensure!(ctl(&["resume", "--local"]).await?.status.success());
     becomes(&haproxy, "app", 90, 10).await?;
     folder.has_rows(&["blue 90", "green 10"]).await?;
     consul.put(&key("app"), r#"{"release":true}"#).await?;
     folder.has_rows(&[]).await?;
-    haproxy.reload_again().await?;
+    haproxy.reload_completely().await?;
     is(&haproxy, "app", 0, 100).await
 }
 
