@@ -30,6 +30,7 @@ mod output;
 mod overriding;
 mod pause;
 mod preview;
+mod reach;
 mod refusals;
 mod release;
 mod resume;

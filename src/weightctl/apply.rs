@@ -11,11 +11,12 @@ use weightd_core::{
 
 use super::{
     Exit,
-    change::{Flags, Outcome, confirm, with_context, write},
+    change::{Flags, Outcome, confirm, says_reach, with_context, write},
     context::Context,
     failure::Failure,
     output::{self, Format},
     preview::preview,
+    reach,
     refusals::refused,
     wait::{WaitFlags, wait_for_each},
 };
@@ -148,24 +149,32 @@ pub(super) async fn apply(args: &ApplyArgs, context: &Context<'_>) -> Result<Exi
         }
     }
     let (same, differ): (Vec<_>, Vec<_>) = changes.iter().partition(|(_, _, edit)| edit.write == Write::Nothing);
-    for (backend, _, edit) in &differ {
+    let says_reach = says_reach(&args.flags, &args.wait) && !differ.is_empty();
+    let nodes = if says_reach { reach::read(&documents).await } else { None };
+    let mut planned = Vec::new();
+    for (backend, known, edit) in differ {
         output::message(preview(backend, edit).trim_end());
+        let mut outcome = Outcome::of(backend, edit, &args.flags);
+        if let Some(nodes) = &nodes {
+            outcome.say_reach(nodes);
+        }
+        planned.push((backend, known, edit, outcome));
     }
-    output::message(&format!("{} differ, {} are the same", differ.len(), same.len()));
+    output::message(&format!("{} differ, {} are the same", planned.len(), same.len()));
     let mut outcomes: Vec<_> = same.iter().map(|(backend, _, edit)| Outcome::of(backend, edit, &args.flags)).collect();
     let mut written = Vec::new();
     if args.flags.dry_run {
         output::message("dry run: nothing was written");
-        outcomes.extend(differ.iter().map(|(backend, _, edit)| Outcome::of(backend, edit, &args.flags)));
-    } else if !differ.is_empty() {
+        outcomes.extend(planned.into_iter().map(|(.., outcome)| outcome));
+    } else if !planned.is_empty() {
         confirm(&documents, &args.flags).await?;
-        for (backend, known, edit) in differ {
+        for (backend, known, edit, outcome) in planned {
             let index = write(&documents, backend, edit, known).await.map_err(|failure| match written.len() {
                 0 => failure,
                 done => failure.context(format!("stopped after the write of {done} backends")),
             })?;
             written.push((backend, index));
-            outcomes.push(Outcome::of(backend, edit, &args.flags).written(index));
+            outcomes.push(outcome.written(index));
         }
     }
     if args.wait.is_given() {

@@ -16,6 +16,7 @@ use super::{
     failure::Failure,
     output::{self, Format},
     preview::preview,
+    reach::{self, Reach},
     serving::Serving,
     wait::{WaitFlags, wait},
 };
@@ -24,6 +25,7 @@ use crate::{
     documents::{
         Context as Known, Documents, InForce, Written,
         edit::{Edit, Intent, Write},
+        fleet::{Nodes, Roster},
         view::View,
     },
 };
@@ -94,7 +96,8 @@ fn now() -> String {
 ///   "dry_run": false,     true if nothing was written because of --dry-run
 ///   "index": 43,          ModifyIndex of the backend; null if --dry-run prevented a write
 ///   "before": {…},        in the format of `get BACKEND`; null if there was no key
-///   "after": {…}          in the same format
+///   "after": {…},         in the same format
+///   "nodes": {…}          what the nodes say before the write; null if that is not known or not asked for
 /// }
 /// ```
 #[derive(Debug, Serialize)]
@@ -105,6 +108,7 @@ pub(super) struct Outcome<'a> {
     index: Option<u64>,
     before: Option<&'a View>,
     after: View,
+    nodes: Option<Reach>,
 }
 
 impl<'a> Outcome<'a> {
@@ -117,7 +121,15 @@ impl<'a> Outcome<'a> {
             index: edit.before.as_ref().and_then(|view| view.index).filter(|_| edit.write == Write::Nothing),
             before: edit.before.as_ref(),
             after: edit.after.clone(),
+            nodes: None,
         }
+    }
+
+    /// Says what the nodes have of the backend before the write.
+    pub(super) fn say_reach(&mut self, known: &(Nodes, Roster)) {
+        let reach = Reach::of(known, self.backend, self.before.and_then(|view| view.index));
+        output::message(&format!("nodes: {}", reach.sentence(self.backend)));
+        self.nodes = Some(reach);
     }
 
     /// The result after a read-back with this `ModifyIndex`.
@@ -131,6 +143,11 @@ impl<'a> Outcome<'a> {
     pub(super) fn print(&self, format: Format, waits: &WaitFlags) -> Result<(), Failure> {
         if waits.is_given() { format.json_line(self) } else { format.json(self) }
     }
+}
+
+/// Whether a verb says what the nodes have before it writes. With --wait and --yes, the wait says it afterwards.
+pub(super) fn says_reach(flags: &Flags, waits: &WaitFlags) -> bool {
+    !(flags.yes && waits.is_given())
 }
 
 /// How a change is carried out.
@@ -152,7 +169,7 @@ pub(super) async fn carry_out(
     options: &Options<'_>,
 ) -> Result<Exit, Failure> {
     let Options { flags, waits, serving } = *options;
-    let outcome = Outcome::of(backend, edit, flags);
+    let mut outcome = Outcome::of(backend, edit, flags);
     if !outcome.changed {
         output::message(&format!("nothing to change: {backend} {}", edit.after.summary()));
         outcome.print(format, waits)?;
@@ -167,6 +184,11 @@ pub(super) async fn carry_out(
     }
     if let Some(serving) = serving {
         serving.notes();
+    }
+    if says_reach(flags, waits)
+        && let Some(known) = reach::read(documents).await
+    {
+        outcome.say_reach(&known);
     }
     if flags.dry_run {
         output::message("dry run: nothing was written");

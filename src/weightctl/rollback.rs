@@ -14,12 +14,13 @@ use weightd_core::{
 
 use super::{
     Exit,
-    change::{Flags, Outcome, answer_to, changed_by_another, confirm, with_context},
+    change::{Flags, Outcome, answer_to, changed_by_another, confirm, says_reach, with_context},
     context::Context,
     failure::Failure,
     history::summary,
     output,
     preview::preview,
+    reach,
     refusals::{no_such, refused},
     serving,
     wait::{WaitFlags, wait},
@@ -113,7 +114,7 @@ pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Fail
             Some(serving) => edit.limit_shares_to(&serving.active),
             None => edit,
         };
-        let outcome = Outcome::of(backend, &edit, &args.flags);
+        let mut outcome = Outcome::of(backend, &edit, &args.flags);
         if edit.write == Write::Nothing {
             output::message(&format!("nothing to change: {backend} {}", edit.after.summary()));
             outcome.print(context.format, &args.wait)?;
@@ -124,6 +125,11 @@ pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Fail
         }
         output::message(preview(backend, &edit).trim_end());
         output::message(&format!("  back to {}", origin(&target)));
+        if says_reach(&args.flags, &args.wait)
+            && let Some(known) = reach::read(&documents).await
+        {
+            outcome.say_reach(&known);
+        }
         if args.flags.dry_run {
             output::message("dry run: nothing was written");
             outcome.print(context.format, &args.wait)?;

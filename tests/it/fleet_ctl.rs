@@ -1,6 +1,7 @@
 //! weightctl in front of a fleet: several weightd, each with its own HAProxy, on one Consul.
 
 mod early;
+mod reach;
 mod shown;
 mod wait;
 
