@@ -7,6 +7,7 @@ mod leaves;
 mod overriding;
 mod states;
 mod storing;
+mod unchanged;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -71,6 +72,10 @@ pub struct Backend {
     added: BTreeSet<ServerName>,
     progress: Progress,
     differs: bool,
+    /// HAProxy's answer in the last reading.
+    text: Option<Box<str>>,
+    /// Whether the last reading showed the same as the one before.
+    unchanged: bool,
 }
 
 impl Default for Backend {
@@ -99,6 +104,8 @@ impl Default for Backend {
             added: BTreeSet::new(),
             progress: Progress::Fresh(Cause::Start),
             differs: false,
+            text: None,
+            unchanged: false,
         }
     }
 }
@@ -177,6 +184,7 @@ impl Backend {
         self.contention = Contention::default();
         self.overwritten.clear();
         self.added.clear();
+        self.text = None;
         self.matched = Matched::Unknown;
         if !matches!(self.progress, Progress::Fresh(_)) {
             self.progress = Progress::Fresh(Cause::NewProcess);
@@ -195,6 +203,8 @@ impl Backend {
     pub fn read(&mut self, id: Option<u32>, observed: Observed, added: BTreeSet<ServerName>, now: Moment) {
         self.id = id;
         self.observed = observed;
+        self.text = None;
+        self.unchanged = false;
         // In the first reading of a process every server is new, but none was added at runtime.
         if self.matched == Matched::Yes {
             self.added.extend(added);

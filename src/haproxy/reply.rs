@@ -199,6 +199,39 @@ pub fn servers_state(frame: &str) -> Result<ServersState<'_>, BadReply> {
     Ok(ServersState::Servers(rows))
 }
 
+/// Whether two answers to `show servers state <backend>` show the same servers in the same state. They may differ in
+/// `srv_time_since_last_change`, which grows by itself. Does not check whether they are valid.
+pub fn same_servers(before: &str, now: &str) -> bool {
+    const GROWS: &str = "srv_time_since_last_change";
+    let (mut before, mut now) = (before.lines(), now.lines());
+    let heads = (before.next(), before.next());
+    if heads != (now.next(), now.next()) {
+        return false;
+    }
+    let columns = heads.1.and_then(|header| header.strip_prefix("# ")).unwrap_or_default();
+    let Some(column) = columns.split(' ').position(|name| name == GROWS) else { return false };
+    loop {
+        match (before.next(), now.next()) {
+            (None, None) => return true,
+            (Some(before), Some(now)) if same_but_for(column, before, now) => {}
+            _ => return false,
+        }
+    }
+}
+
+/// Whether two rows are the same but for the value in this column.
+fn same_but_for(column: usize, before: &str, now: &str) -> bool {
+    let Some((start, _)) = before.match_indices(' ').nth(column.saturating_sub(1)) else { return before == now };
+    let (before, now) = (before.as_bytes().split_at_checked(start + 1), now.as_bytes().split_at_checked(start + 1));
+    let after = |rest: &[u8]| rest.iter().position(|byte| *byte == b' ').unwrap_or(rest.len());
+    match (before, now) {
+        (Some((same, before)), Some((same_now, now))) => {
+            same == same_now && before[after(before)..] == now[after(now)..]
+        }
+        _ => false,
+    }
+}
+
 fn value<T: std::str::FromStr>(text: &str, column: &'static str) -> Result<T, BadReply> {
     text.parse().map_err(|_| BadReply::Value { command: "show servers state", column })
 }
@@ -319,6 +352,29 @@ mod tests {
         assert_eq!((rows[0].server, rows[0].weight.get(), rows[0].initial.get()), ("s1", 7, 100));
         assert_eq!((rows[1].op_state, rows[1].admin_state, rows[1].check_status), (0, 8, 6));
         assert_eq!(servers_state("Can't find backend."), Ok(ServersState::NoBackend));
+    }
+
+    #[test]
+    fn only_the_time_since_the_last_change_may_differ_between_the_same_servers() {
+        assert!(same_servers(STATE, STATE));
+        let later = STATE.replace(" 100 2 6 ", " 100 3600 6 ");
+        assert_ne!(later, STATE);
+        assert!(same_servers(STATE, &later) && same_servers(&later, STATE));
+        let one_less = STATE.rsplit_once('\n').unwrap().0;
+        for other in [
+            STATE.replace(" 7 100 ", " 8 100 "),
+            STATE.replace(" 7 100 ", " 77 100 "),
+            STATE.replace("3 rr 2 s2", "3 rr 2 s3"),
+            STATE.replace(" 0 8 0 ", " 0 8 1 "),
+            STATE.replace("srv_uweight", "other"),
+            format!("{STATE}\n3 rr 3 s3 127.0.0.1 0 8 0 1 2 6 3 4 6 0 0 0 - 23201 - 0 0 - - 0"),
+            one_less.to_owned(),
+            STATE.replace(" - - 0\n", " - - 1\n"),
+            STATE.replace("3 rr 1 s1 127.0.0.1 2 0 7 100 2 6", "3 rr 1 s1"),
+            String::new(),
+        ] {
+            assert!(!same_servers(STATE, &other) && !same_servers(&other, STATE), "{other}");
+        }
     }
 
     #[test]

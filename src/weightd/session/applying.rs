@@ -103,6 +103,9 @@ impl Session {
         self.unsaved.server_state = true;
         for name in batch {
             let Some(backend) = self.backends.get_mut(name) else { continue };
+            if backend.is_unchanged() && self.pauses.of(name).is_none() {
+                continue;
+            }
             if self.pauses.of(name).is_some() {
                 backend.observe_paused(name, now);
                 self.report(name);

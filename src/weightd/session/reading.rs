@@ -107,9 +107,22 @@ impl Session {
                 Ok(roles) => self.take_roles(name, roles),
                 Err(bad) => self.unreadable(name, &bad),
             },
-            ReadFrame::Servers(name) => self.observe(name, text, now),
+            ReadFrame::Servers(name) => self.take_servers(name, text, now),
         }
         true
+    }
+
+    /// Evaluates the servers of a backend, unless they are as in the reading before and there is nothing to do.
+    fn take_servers(&mut self, name: &BackendName, text: &str, now: Moment) {
+        if let Some(backend) = self.backends.get_mut(name)
+            && backend.settled_text().is_some_and(|before| reply::same_servers(before, text))
+        {
+            return backend.read_again(now);
+        }
+        self.observe(name, text, now);
+        if let Some(backend) = self.backends.get_mut(name) {
+            backend.set_text(text);
+        }
     }
 
     /// Stores the roles of a backend in this process; `None` if HAProxy reports the backend as disabled. Then evaluates

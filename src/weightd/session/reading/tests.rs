@@ -226,3 +226,36 @@ fn a_refresh_reads_only_outdated_backends() {
     assert!(rig.session.read_within(Duration::from_millis(500), asked));
     assert_eq!(rig.session.backends.keys().next(), Some(&name("app")));
 }
+
+#[test]
+fn a_reading_that_shows_what_the_reading_before_showed_is_not_evaluated_and_a_change_always_is() {
+    let mut rig = settled([90, 10]);
+    rig.pass_seconds(5);
+    let read_at = rig.backend("app").observed_at.unwrap();
+    assert!(rig.backend("app").is_unchanged());
+    rig.pass_seconds(2);
+    assert!(rig.backend("app").observed_at.unwrap() > read_at && rig.session.converged(), "it counts as a reading");
+
+    // A weight that returns to what an earlier reading showed is a change after a read-back.
+    rig.publish(&[("app", &both([80, 20]))]);
+    rig.run();
+    rig.manual_edit("blue", 90);
+    rig.manual_edit("green", 10);
+    rig.pass_seconds(3);
+    assert_eq!(rig.weights(), [80, 20]);
+    assert_eq!(rig.backend("app").drift_corrections, 1);
+
+    // What a person does to a server is seen, and seen again when it ends.
+    rig.pass_seconds(3);
+    rig.haproxy.server("app", "blue").op_state = 0;
+    rig.pass_seconds(2);
+    assert!(!rig.backend("app").observed.servers[0].usable(true));
+    rig.haproxy.server("app", "blue").op_state = 2;
+    rig.pass_seconds(2);
+    assert!(rig.backend("app").observed.servers[0].usable(true) && rig.backend("app").is_unchanged());
+
+    // A new process starts anew.
+    rig.haproxy.reload();
+    rig.pass_seconds(2);
+    assert_eq!(rig.weights(), [80, 20]);
+}
