@@ -47,7 +47,11 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 /// An HTTP client for loopback. Without TLS, because reqwest would read all CAs of the machine. Without a proxy,
 /// because some machines configure one for the network.
 pub fn http() -> reqwest::ClientBuilder {
-    reqwest::Client::builder().tls_backend_preconfigured(::weightd::consul::tls::without_trust()).no_proxy()
+    // weightd closes a connection that is idle for some seconds; a request must not meet that.
+    reqwest::Client::builder()
+        .tls_backend_preconfigured(::weightd::consul::tls::without_trust())
+        .no_proxy()
+        .pool_idle_timeout(Duration::from_secs(1))
 }
 
 /// The polling interval of [`eventually`] and [`always`].
