@@ -41,6 +41,7 @@ mod settle;
 mod status;
 mod table;
 mod wait;
+mod whois;
 
 use std::{ffi::OsString, process::ExitCode};
 
@@ -108,5 +109,6 @@ async fn dispatch(cli: &Cli, env: &Env<'_>) -> Result<Exit, Failure> {
         Verb::Diff(args) => diff::run(args, &context).await,
         Verb::Node(args) => node::run(args, &context).await,
         Verb::Override(args) => overriding::run(args, &context).await,
+        Verb::Whois(args) => whois::run(args, &context).await,
     }
 }

@@ -18,6 +18,7 @@
 //! | [`event`] | events for the log and the counters |
 //! | [`share`] | the share of the traffic that a weight gives |
 //! | [`stored`] | the state on disk |
+//! | [`users`] | sticky users: the side of a user, and from which share on |
 //! | [`wire`] | the types of the HTTP API |
 
 pub mod accept;
@@ -38,4 +39,5 @@ pub mod reasons;
 pub mod rollback;
 pub mod share;
 pub mod stored;
+pub mod users;
 pub mod wire;

@@ -10,7 +10,7 @@ use weightd_core::model::{Root, is_typo};
 
 use super::{
     Exit, apply, check, completions, diff, freeze, get, history, import, list, man, node, output::Format, overriding,
-    pause, release, resume, rollback, set, settle, status,
+    pause, release, resume, rollback, set, settle, status, whois,
 };
 use crate::consul::{Address, settings};
 
@@ -25,6 +25,7 @@ Examples:
   weightctl history app1                           who changed what, when and why
   weightctl status                                 which nodes have the weights, and why not
   weightctl status --local                         compare this host's HAProxy with Consul
+  weightctl whois app1 alice                       the side of a user, where users are sticky
   weightctl check                                  find problems and the commands to fix them
   weightctl pause app1 --for 30m                   this host: weightd sets no weight of app1
   weightctl resume                                 this host: end every pause now
@@ -105,6 +106,7 @@ pub(super) enum Verb {
     Settle(settle::Args),
     Status(status::Args),
     Diff(diff::Args),
+    Whois(whois::Args),
     Check(check::Args),
     Freeze(freeze::FreezeArgs),
     Unfreeze(freeze::UnfreezeArgs),

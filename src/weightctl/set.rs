@@ -115,23 +115,21 @@ fn plain(text: &str) -> Result<Weight, InvalidWeight> {
     if text.contains(char::is_whitespace) { Err(InvalidWeight) } else { Weight::parse(text) }
 }
 
-impl Args {
-    /// The weights on the command line. Fails if a server occurs twice.
-    fn weights(&self) -> Result<Weights, Failure> {
-        let mut asked = Weights::new();
-        for Assignment { server, weight } in &self.weights {
-            if let Some(first) = asked.insert(server.clone(), *weight) {
-                let message = format!("server `{server}` is named twice: {server}={first} and {server}={weight}");
-                return Err(Failure::new(Exit::Usage, message).hint("name each server once"));
-            }
+/// The weights in these words. Fails if a server occurs twice.
+pub(super) fn unique(words: &[Assignment]) -> Result<Weights, Failure> {
+    let mut asked = Weights::new();
+    for Assignment { server, weight } in words {
+        if let Some(first) = asked.insert(server.clone(), *weight) {
+            let message = format!("server `{server}` is named twice: {server}={first} and {server}={weight}");
+            return Err(Failure::new(Exit::Usage, message).hint("name each server once"));
         }
-        Ok(asked)
     }
+    Ok(asked)
 }
 
 /// Changes weights. The JSON output is an [`Outcome`](super::change::Outcome).
 pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Failure> {
-    let asked = args.weights()?;
+    let asked = unique(&args.weights)?;
     args.flags.check()?;
     let documents = context.documents()?;
     let (known, serving) = tokio::join!(documents.context(&args.backend), serving::of(context, &args.backend));

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Proves docker-compose.yml, as it is: it comes up healthy, shifts traffic, keeps its weights and loses no request over
-# reloads and a restart of HAProxy, and leaves nothing behind.
+# reloads and a restart of HAProxy, waits for both nodes of the fleet, rolls back, keeps users on their side, and leaves
+# nothing behind.
 #
 # Needs docker with compose v2, and the ports of docker-compose.yml on 127.0.0.1; see standins.sh for the images.
 # The stack is a project of its own, beside one that may be there.
@@ -208,12 +209,25 @@ none_failed "after both"
 say "a fleet of two, and Prometheus"
 # shellcheck disable=SC2086
 run docker compose $everything up -d --wait --wait-timeout "$patience"
-run docker compose exec -T weightd weightctl set app blue=30 green=70 --yes
-second() {
-    docker compose exec -T weightd-2 weightctl status --local >"$work/status" 2>&1 && grep -q ' 70 ' "$work/status"
+# usage: waits COMMAND...; a command of weightctl ends with 0 only when both nodes have it
+waits() {
+    run docker compose exec -T weightd weightctl "$@" --yes --wait >"$work/waits" 2>&1 || {
+        cat "$work/waits" >&2
+        fail "weightctl $*"
+    }
+    cat "$work/waits"
+    grep -q "^done: 2 of 2 nodes have" "$work/waits" || fail "weightctl $* does not say that both nodes have it"
 }
-until_true second
+both_known() {
+    in_weightd weightctl status >"$work/status" 2>&1 && grep -q "2 of 2 in sync" "$work/status"
+}
+until_true both_known
+waits set app blue=30 green=70
+becomes 70
 run docker compose exec -T weightd-2 weightctl status --local
+waits rollback app --step
+becomes 40
+waits set app blue=30 green=70
 becomes 70
 # shellcheck disable=SC2086
 locked $everything
@@ -224,6 +238,28 @@ both_scraped() {
 until_true both_scraped
 echo "   Prometheus: sum(weightd_converged) is 2"
 none_failed "at the end"
+
+say "sticky users"
+waits set shop blue=100 green=0 --create
+waits set shop blue=50 green=50
+for user in alice bob carol dave erin frank; do
+    side=$(in_weightd weightctl whois shop "$user" -o json | sed -n 's/.*"side": "\(.*\)",.*/\1/p')
+    case $side in
+    to) side=green ;;
+    from) side=blue ;;
+    *) fail "whois says nothing of $user" ;;
+    esac
+    for balancer in haproxy haproxy-2; do
+        answer=$(docker compose exec -T traffic curl -sf -b "uid=$user" "http://$balancer:8080/shop")
+        [ "$answer" = "$side" ] || fail "$user is on $answer at $balancer, and not on $side"
+    done
+    echo "   $user: $side on both"
+done
+waits rollback shop
+for user in alice bob; do
+    answer=$(docker compose exec -T traffic curl -sf -b "uid=$user" http://haproxy:8080/shop)
+    [ "$answer" = blue ] || fail "$user is on $answer after the rollback"
+done
 
 say "down"
 # shellcheck disable=SC2086

@@ -1,6 +1,8 @@
 //! The demo: an application moves from blue to green and back on two nodes, with a real HAProxy each and a real Consul,
 //! under traffic.
 //!
+//! Then the users of a second backend, which are sticky, do the same.
+//!
 //! It fails if a request fails, if the measured share of green differs from the desired share, or if a HAProxy does not
 //! have the weights when `--wait` ends.
 

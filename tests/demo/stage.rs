@@ -5,7 +5,7 @@ use std::{fmt::Write as _, path::Path};
 use anyhow::Context as _;
 
 use crate::harness::{
-    Apps, Consul, Haproxy, PATIENCE, Port, Traffic, Weightd, eventually,
+    Apps, Consul, Haproxy, PATIENCE, Port, Traffic, Weightd, eventually, haproxy,
     traffic::{Count, Rate},
     weightd,
 };
@@ -14,6 +14,9 @@ use crate::harness::{
 const NODES: [&str; 2] = ["lb-1", "lb-2"];
 /// Requests per second to each node, half of them on persistent connections.
 const RATE: Rate = Rate { kept: 75, fresh: 75 };
+
+/// The first version of HAProxy with which the backend with sticky users is shown.
+const STICKY_SINCE: (u32, u32) = (2, 4);
 
 /// A host with HAProxy and weightd, and the requests to it.
 pub struct Node {
@@ -37,6 +40,8 @@ pub struct Stage {
     pub consul: Consul,
     /// The weights of blue and green in haproxy.cfg.
     pub configured: (u32, u32),
+    /// Whether HAProxy can have the backend with sticky users.
+    pub has_sticky: bool,
     _apps: Apps,
 }
 
@@ -51,7 +56,8 @@ impl Stage {
             configured = weights;
             node
         });
-        Ok(Self { nodes: nodes.collect(), consul, configured, _apps: apps })
+        let has_sticky = haproxy::version()? >= STICKY_SINCE;
+        Ok(Self { nodes: nodes.collect(), consul, configured, has_sticky, _apps: apps })
     }
 
     /// The counts of each node since its start.
@@ -69,7 +75,8 @@ impl Stage {
         let bin = crate::harness::program::binary("weightctl")?;
         let bin = bin.parent().context("weightctl has no directory")?.display();
         let consul = self.consul.address();
-        let (mut hosts, mut logs, mut webs, mut masters) = (String::new(), String::new(), String::new(), String::new());
+        let (mut hosts, mut logs, mut masters) = (String::new(), String::new(), String::new());
+        let (mut webs, mut shops) = (String::new(), String::new());
         for node in &self.nodes {
             let dir = node.weightd.dir();
             writeln!(
@@ -81,6 +88,7 @@ impl Stage {
             )?;
             write!(logs, " {}", dir.join("weightd.log").display())?;
             write!(webs, " http://127.0.0.1:{}/", node.web)?;
+            write!(shops, " http://127.0.0.1:{}/shop", node.web)?;
             write!(masters, " {}", node.haproxy.master_pid()?.as_raw_nonzero())?;
         }
         let first = self.nodes.first().context("no node")?.haproxy.socket();
@@ -95,6 +103,11 @@ impl Stage {
              \x20 weightctl status\n\
              \x20 weightctl history app\n\
              \x20 weightctl rollback app\n\
+             \n\
+             \x20 # sticky users: a share of the users of shop, and who is where\n\
+             \x20 weightctl set shop blue=75 green=25 --yes --wait\n\
+             \x20 weightctl whois shop alice bob\n\
+             \x20 curl -b uid=bob{shops}\n\
              \n\
              \x20 # pause lb-2, and see what the fleet says\n\
              \x20 lb2 weightctl pause app --for 5m\n\
@@ -122,7 +135,13 @@ impl Node {
     async fn start(name: &'static str, consul: &Consul, apps: &Apps) -> anyhow::Result<(Self, (u32, u32))> {
         let web = Port::free()?;
         let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("haproxy/demo.cfg");
-        let config = std::fs::read_to_string(&config).with_context(|| format!("cannot read {}", config.display()))?;
+        let mut config =
+            std::fs::read_to_string(&config).with_context(|| format!("cannot read {}", config.display()))?;
+        if haproxy::version()? < STICKY_SINCE {
+            let (before, _) =
+                config.split_once("\n# The same application with sticky users").context("no backend shop")?;
+            config = before.replace("    use_backend shop if { path_beg /shop }\n", "");
+        }
         let address = |port: u16| format!("127.0.0.1:{port}");
         let environment = [
             ("WEB_ADDRESS", address(web.number())),
@@ -135,6 +154,9 @@ impl Node {
         let configured = (weight("blue")?, weight("green")?);
         // Blue has weight 0, and weightd accepts only servers that have passed a check.
         haproxy.until_checked("app").await?;
+        if haproxy::version()? >= STICKY_SINCE {
+            haproxy.until_checked("shop").await?;
+        }
         let weightd = weightd::Settings::new(consul, &haproxy).set("node", name).start().await?;
         eventually(PATIENCE, "weightd is ready", async || weightd.get("/ready").await).await?;
         let traffic = Traffic::start(web.number(), RATE);

@@ -1,12 +1,20 @@
-//! The steps of the demo: green from 0 to 100 percent, and a rollback, with one reload of a HAProxy.
+//! The steps of the demo: green from 0 to 100 percent, and a rollback, with one reload of a HAProxy. Then the same for a
+//! backend with sticky users.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
 
 use anyhow::{Context as _, ensure};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::{
-    harness::{haproxy::until_weights, traffic::Count},
+    harness::{
+        haproxy::until_weights,
+        traffic::Count,
+        users::{Browser, users},
+    },
     screen::{Screen, bar, command},
     stage::{Stage, difference},
 };
@@ -26,6 +34,8 @@ const REDRAW: Duration = Duration::from_millis(100);
 const PHASES: [(u32, &str); 4] = [(0, "all on blue"), (10, "canary"), (50, "half and half"), (100, "all on green")];
 /// The share at which one HAProxy is reloaded.
 const RELOADED: u32 = 10;
+/// The number of users of the backend with sticky users.
+const USERS: usize = 200;
 
 /// Runs all steps.
 pub async fn run(stage: &mut Stage, screen: &mut Screen) -> anyhow::Result<()> {
@@ -40,6 +50,9 @@ pub async fn run(stage: &mut Stage, screen: &mut Screen) -> anyhow::Result<()> {
     }
     rollback(stage, screen).await?;
     worst = worst.max(count_answers(stage, screen, 0, PHASE).await?);
+    if stage.has_sticky {
+        sticky(stage, screen).await?;
+    }
     let count = stage.counts().into_iter().reduce(|all, node| all + node).unwrap_or_default();
     count.expect_no_failure()?;
     screen.heading(&format!(
@@ -63,18 +76,63 @@ async fn set(stage: &Stage, screen: &mut Screen, green: u32, reason: &str, first
     if first {
         arguments.push("--create");
     }
-    run_command(stage, screen, &arguments, reason, green).await
+    run_command(stage, screen, "app", &arguments, reason, green).await
 }
 
 /// Goes back to where the shift began, with weightctl.
 async fn rollback(stage: &Stage, screen: &mut Screen) -> anyhow::Result<()> {
-    run_command(stage, screen, &["rollback", "app", "--yes", "--wait"], "green is slow", 0).await
+    run_command(stage, screen, "app", &["rollback", "app", "--yes", "--wait"], "green is slow", 0).await
+}
+
+/// Shifts users instead of requests. Fails if a user is not on the side that weightctl computes, on each node, or goes
+/// back to blue while green rises.
+async fn sticky(stage: &Stage, screen: &mut Screen) -> anyhow::Result<()> {
+    let users = users(USERS);
+    let mut on_green: Vec<String> = Vec::new();
+    for (green, reason) in [(0, "all on blue"), (10, "10 % of the users"), (50, "half of the users")] {
+        let weights = [format!("blue={}", 100 - green), format!("green={green}")];
+        let mut arguments = vec!["set", "shop", &weights[0], &weights[1], "--yes", "--wait"];
+        if green == 0 {
+            arguments.push("--create");
+        }
+        run_command(stage, screen, "shop", &arguments, reason, green).await?;
+        let now = users_on_green(stage, &users).await?;
+        let back = on_green.iter().filter(|user| !now.contains(user)).count();
+        ensure!(back == 0, "{back} users went back to blue");
+        screen.fact("users", &format!("{} of {USERS} on green, the same on both nodes and in whois", now.len()))?;
+        on_green = now;
+    }
+    run_command(stage, screen, "shop", &["rollback", "shop", "--yes", "--wait"], "green is slow", 0).await?;
+    let left = users_on_green(stage, &users).await?.len();
+    ensure!(left == 0, "{left} users are still on green");
+    screen.fact("users", &format!("{left} of {USERS} on green"))?;
+    Ok(())
+}
+
+/// The users that green answers. Fails if a node differs from what weightctl computes.
+async fn users_on_green(stage: &Stage, users: &[String]) -> anyhow::Result<Vec<String>> {
+    let words: Vec<_> = ["whois", "shop", "-o", "json"].into_iter().chain(users.iter().map(String::as_str)).collect();
+    let output = stage.consul.weightctl(&words).await?;
+    ensure!(output.status.success(), "weightctl: {}", String::from_utf8_lossy(&output.stderr).trim());
+    let answer: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    let entries = answer["users"].as_array().context("weightctl names no user")?;
+    let side = |entry: &serde_json::Value| {
+        let side = if entry["side"] == "to" { "green" } else { "blue" };
+        Some((entry["user"].as_str()?.to_owned(), side.to_owned()))
+    };
+    let computed: BTreeMap<_, _> = entries.iter().filter_map(side).collect();
+    for node in &stage.nodes {
+        let sides = Browser::new(node.web.number()).sides("/shop", users).await?;
+        ensure!(sides == computed, "{} has another side for a user than weightctl computes", node.name);
+    }
+    Ok(computed.into_iter().filter(|(_, side)| side == "green").map(|(user, _)| user).collect())
 }
 
 /// Runs a command of weightctl that writes, and shows when each HAProxy has this share of green.
 async fn run_command(
     stage: &Stage,
     screen: &mut Screen,
+    backend: &'static str,
     arguments: &[&str],
     reason: &str,
     green: u32,
@@ -86,7 +144,7 @@ async fn run_command(
     // Poll in parallel: HAProxy may have the weights before weightctl ends.
     let observers = stage.nodes.iter().map(|node| {
         let socket = node.haproxy.socket();
-        tokio::spawn(async move { until_weights(&socket, "app", &desired, PATIENCE).await })
+        tokio::spawn(async move { until_weights(&socket, backend, &desired, PATIENCE).await })
     });
     let observers = observers.collect::<Vec<_>>();
     let start = Instant::now();
@@ -96,7 +154,7 @@ async fn run_command(
     let mut times = Vec::new();
     for (node, observer) in stage.nodes.iter().zip(observers) {
         let seen = observer.await.context("the observer panicked")??;
-        let weights = node.haproxy.weights("app").await?;
+        let weights = node.haproxy.weights(backend).await?;
         ensure!(weights.get("green") == Some(&green), "{} has {weights:?}", node.name);
         times.push(format!("{} after {}", node.name, milliseconds(seen.saturating_duration_since(start))));
     }

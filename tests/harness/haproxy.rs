@@ -141,7 +141,13 @@ impl Haproxy {
         let socket = self.dir.path().join("master.sock");
         eventually(PATIENCE, "HAProxy's old workers have ended", async || {
             let processes = runtime::command(&socket, "show proc").await?;
-            let workers = processes.lines().filter(|line| line.split_whitespace().nth(1) == Some("worker")).count();
+            // HAProxy 3.0 can miss the end of a worker during a reload: then it lists a process that is gone.
+            let runs = |pid: &str| Path::new("/proc").join(pid).exists();
+            let workers = processes.lines().filter(|line| {
+                let words = line.split_whitespace().collect::<Vec<_>>();
+                words.get(1) == Some(&"worker") && words.first().is_some_and(|pid| runs(pid))
+            });
+            let workers = workers.count();
             ensure!(workers == 1, "{processes}");
             Ok(())
         })

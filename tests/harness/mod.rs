@@ -32,6 +32,7 @@ pub mod program;
 pub mod runtime;
 pub mod tls;
 pub mod traffic;
+pub mod users;
 pub mod weightd;
 
 pub use apps::Apps;

@@ -6,7 +6,15 @@ use anyhow::{Context as _, ensure};
 use tokio::process::Command;
 use weightd::weightd::config::Config;
 
-use crate::harness::{haproxy, program};
+use crate::{
+    common::SOON,
+    harness::{
+        Apps, Consul, Haproxy, PATIENCE, Port, Weightd, eventually, haproxy, program,
+        users::Browser,
+        weightd::{Settings, weightctl},
+    },
+    pages::page,
+};
 
 const STACK: &str = include_str!("../../docker-compose.yml");
 const DOCKERFILE: &str = include_str!("../../Dockerfile");
@@ -51,10 +59,12 @@ async fn haproxy_accepts_its_configuration_files() -> anyhow::Result<()> {
             .await
             .context("cannot run haproxy")?;
         let stderr = String::from_utf8_lossy(&output.stderr);
-        // The stack's HAProxy is newer. A version before 2.4 does not know this option, and reports only that.
-        let unknown = "unknown option 'idle-close-on-response'";
-        if haproxy::version()? < (2, 4) && stderr.contains(unknown) {
-            ensure!(stderr.matches(": parsing [").count() == 1, "{stderr}");
+        // The stack's HAProxy is newer. A version before 2.4 does not know these two, and reports only that.
+        let unknown = ["unknown option 'idle-close-on-response'", "unknown fetch method 'srv_uweight'"];
+        let reports = stderr.lines().filter(|line| line.contains(": parsing ["));
+        if haproxy::version()? < (2, 4) && reports.clone().count() > 0 {
+            let known = |line: &str| unknown.iter().any(|text| line.contains(text));
+            ensure!(reports.clone().all(known), "{stderr}");
         } else {
             ensure!(output.status.success(), "{stderr}");
         }
@@ -127,4 +137,135 @@ fn every_mounted_file_exists() {
     for path in mounted {
         assert!(root().join(path).exists(), "{path}");
     }
+}
+
+/// The nodes of the profile `fleet`: the service of weightd, and its host name.
+const NODES: [(&str, &str); 2] = [("weightd", "lb-1"), ("weightd-2", "lb-2")];
+
+/// The lines of one service in the stack.
+fn service(name: &str) -> Vec<&'static str> {
+    let mut lines = STACK.lines().skip_while(|line| *line != format!("  {name}:")).skip(1);
+    let lines: Vec<_> = lines.by_ref().take_while(|line| line.starts_with("    ")).map(str::trim).collect();
+    assert!(!lines.is_empty(), "there is no service {name}");
+    lines
+}
+
+#[test]
+fn each_node_of_the_fleet_has_its_own_haproxy_and_its_own_state_and_all_have_one_consul() {
+    let mut volumes = Vec::new();
+    for (weightd, host) in NODES {
+        let lines = service(weightd);
+        assert!(lines.contains(&format!("hostname: {host}").as_str()), "{lines:?}");
+        assert!(lines.contains(&"<<: *weightd"), "{lines:?}");
+        let own = |path: &str| {
+            let found = lines.iter().find_map(|line| line.strip_prefix("- ")?.strip_suffix(path));
+            found.unwrap_or_else(|| panic!("{weightd} mounts nothing at {path}")).to_owned()
+        };
+        volumes.extend([own(":/var/lib/weightd"), own(":/run/haproxy")]);
+        let balancer = service(&weightd.replace("weightd", "haproxy"));
+        let socket = format!("- {}:/run/haproxy", own(":/run/haproxy"));
+        assert!(balancer.contains(&socket.as_str()) && balancer.contains(&"<<: *balancer"), "{balancer:?}");
+        assert_eq!(balancer.contains(&"profiles: [fleet]"), lines.contains(&"profiles: [fleet]"), "{weightd}");
+    }
+    let distinct: std::collections::BTreeSet<_> = volumes.iter().collect();
+    assert_eq!(distinct.len(), volumes.len(), "{volumes:?}");
+    assert_eq!(STACK.matches("CONSUL_HTTP_ADDR:").count(), 1, "one address for every weightd");
+}
+
+/// One node of the stack as programs of this machine.
+struct Node {
+    weightd: Weightd,
+    web: Port,
+    _haproxy: Haproxy,
+}
+
+impl Node {
+    /// HAProxy with haproxy/compose.cfg, and a weightd for it. The names of Docker's network are replaced by addresses.
+    async fn start(host: &str, consul: &Consul, apps: &Apps) -> anyhow::Result<Self> {
+        let web = Port::free()?;
+        let text = include_str!("../../haproxy/compose.cfg");
+        let (before, rest) = text.split_once("resolvers docker\n").context("no resolvers")?;
+        let (_, after) = rest.split_once("\n\n").context("no end of the resolvers")?;
+        let body = format!("{before}\n{after}")
+            .replace(" resolvers docker init-addr libc,none", "")
+            .replace("bind :8080", &format!("bind 127.0.0.1:{web}"))
+            .replace("blue:8080", &format!("127.0.0.1:{}", apps.blue.port()))
+            .replace("green:8080", &format!("127.0.0.1:{}", apps.green.port()));
+        ensure!(!body.contains("8080") && !body.contains("resolvers docker"), "{body}");
+        let haproxy = Haproxy::start(&body).await?;
+        for backend in ["app", "shop"] {
+            haproxy.until_checked(backend).await?;
+        }
+        let weightd = Settings::new(consul, &haproxy).set("node", host).start().await?;
+        eventually(PATIENCE, "weightd is ready", async || weightd.get("/ready").await).await?;
+        Ok(Self { weightd, web, _haproxy: haproxy })
+    }
+}
+
+/// The words of a line without those that differ from run to run: versions, times and indexes.
+fn stable(line: &str) -> Vec<&str> {
+    let changes = |word: &str| word.contains('.') && word.chars().all(|c| c.is_ascii_digit() || c == '.');
+    line.split_whitespace().filter(|word| !changes(word)).collect()
+}
+
+/// What docs/docker.md types into the containers of the fleet, on the same programs without containers.
+#[tokio::test]
+async fn the_commands_of_the_fleet_on_the_page_print_what_the_page_shows() -> anyhow::Result<()> {
+    if haproxy::version()? < (2, 4) {
+        return Ok(());
+    }
+    let (consul, apps) = tokio::try_join!(Consul::start(), Apps::start())?;
+    let [(_, first), (_, second)] = NODES;
+    let (first, second) = tokio::try_join!(Node::start(first, &consul, &apps), Node::start(second, &consul, &apps))?;
+    let address = consul.address();
+    let section = page("docs/docker.md").text.split("## A fleet of two nodes").nth(1).context("no section")?;
+    let section = section.split("\n## ").next().unwrap_or_default();
+    let mut run = 0;
+    for command in section.split("\n$ ").skip(1) {
+        let (command, printed) = command.split_once('\n').unwrap_or((command, ""));
+        let printed = printed.split("```").next().unwrap_or_default();
+        let Some(command) = command.strip_prefix("docker compose exec ") else {
+            let other = command.starts_with("docker compose --profile fleet up") || command.starts_with("curl ");
+            ensure!(other, "this test does not know `{command}`");
+            continue;
+        };
+        let (service, words) = command.split_once(" weightctl ").context("which program is it?")?;
+        let node = if service == NODES[0].0 { &first } else { &second };
+        ensure!(NODES.iter().any(|(name, _)| *name == service), "{service}");
+        let (api, socket) = (node.weightd.address(), node.weightd.dir().join("run/weightd.sock"));
+        let socket = socket.display().to_string();
+        let environment = [
+            ("CONSUL_HTTP_ADDR", address.as_str()),
+            ("WEIGHTD_API", api.as_str()),
+            ("WEIGHTD_SOCKET", socket.as_str()),
+        ];
+        let words: Vec<_> = words.split(' ').collect();
+        // The page says that a paused node makes it end with 3.
+        let code = if words == ["status", "--problems"] { 3 } else { 0 };
+        let attempt = async || {
+            let output = weightctl(&environment, &words).await?;
+            let said = String::from_utf8(output.stdout)? + &String::from_utf8(output.stderr)?;
+            ensure!(output.status.code() == Some(code), "{words:?}: {}: {said}", output.status);
+            for line in printed.lines().filter(|line| !line.is_empty()) {
+                ensure!(said.lines().any(|said| stable(said) == stable(line)), "{words:?}: no `{line}` in\n{said}");
+            }
+            anyhow::Ok(())
+        };
+        // Reports of the nodes may need a moment. A command that writes is run once.
+        if ["node", "status"].contains(&words[0]) {
+            eventually(SOON, command, attempt).await?;
+        } else {
+            attempt().await?;
+        }
+        run += 1;
+        if words[0] == "whois" {
+            // The page shows the answers of both HAProxies to alice.
+            for node in [&first, &second] {
+                let side = Browser::new(node.web.number()).side("/shop", "alice").await?;
+                ensure!(side == "green", "{side}");
+            }
+        }
+    }
+    ensure!(run > 9, "only {run} commands are found");
+    Ok(())
 }

@@ -45,6 +45,7 @@ mod security;
 mod servers;
 mod shares;
 mod state_file;
+mod sticky;
 mod sync;
 mod tap;
 mod tls;

@@ -51,8 +51,19 @@ pub(super) const NOT_RUN: [(&str, &str); 40] = [
 ];
 
 /// Verbs that need an argument: alone between backticks they are names, of which the help is asked for.
-pub(super) const VERBS: [&str; 10] =
-    ["set", "release", "import", "pause", "completions", "rollback", "settle", "freeze", "node forget", "override"];
+pub(super) const VERBS: [&str; 11] = [
+    "set",
+    "release",
+    "import",
+    "pause",
+    "completions",
+    "rollback",
+    "settle",
+    "freeze",
+    "node forget",
+    "override",
+    "whois",
+];
 
 /// What a person replaces, or the program fills in, and what it is here. The longer ones come first.
 pub(super) const PLACEHOLDERS: [(&str, &str); 18] = [

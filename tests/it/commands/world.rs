@@ -40,7 +40,8 @@ impl World {
         let (consul, haproxy) = crate::common::servers(&body).await?;
         let weightd = Settings::new(&consul, &haproxy).set("reconcile.resync", "1s").start().await?;
         let home = tempfile::tempdir()?;
-        // The file that the help of `apply` names.
+        // The files that the help of `apply` and of `whois` name.
+        std::fs::write(home.path().join("users.txt"), "alice\nbob\n")?;
         std::fs::write(home.path().join("weights.toml"), "[app1]\nweights = { blue = 80, green = 20 }\n")?;
         Ok(Self { consul, haproxy, weightd, home })
     }
