@@ -55,7 +55,7 @@ fn case(text: &mut String, title: &str, algorithm: &str, is: &[&str], should: &s
         (ServerName::new(name).expect("a name"), weight(to))
     });
     let accepted =
-        Desired { weights: weights.collect(), force, index: 1, by: None, reason: None, at: None, back: None };
+        Desired { weights: weights.collect(), force, index: 1, ..Desired::default() };
     let plan = plan(&BackendName::new("app").expect("a name"), &accepted, &observed);
     let _ = write!(
         text,

@@ -26,12 +26,8 @@ mod tests {
         let weights = weights.iter().map(|(s, w)| (ServerName::new(s).unwrap(), Weight::new(*w).unwrap()));
         Arc::new(Desired {
             weights: weights.collect(),
-            force: false,
             index,
-            by: None,
-            reason: None,
-            at: None,
-            back: None,
+            ..Desired::default()
         })
     }
 
