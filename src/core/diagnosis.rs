@@ -162,7 +162,7 @@ fn change_reasons(backend: &Backend) -> Vec<Reason> {
     if let Some(NotAccepted::Misfit(misfit)) = &backend.not_accepted {
         let (word, remedy) = match misfit {
             Misfit::Overlap { .. } => {
-                ("split_overlap", "write patterns that match each server once, with `weightctl shift … --split`")
+                ("split_overlap", "write patterns that match each server once: `weightctl shift --help`")
             }
             Misfit::NoServer(_) => (
                 "split_unmatched",

@@ -18,6 +18,10 @@ use crate::{
 /// The largest error of a share that is written without [`Shift::is_close`] being asked, in percentage points.
 pub const MOST_ERROR: f64 = 1.0;
 
+/// Shares that differ by less than this are the same, in percentage points. Less than a thousandth of a percent, which is
+/// the step of a share.
+const SAME: f64 = 1e-6;
+
 /// A server, as a document or a node reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KnownServer {
@@ -184,6 +188,14 @@ pub fn shift(
             }
         }
     }
+    let mut ratio_error = apportioned.ratio_error;
+    let has_shares = |(members, wanted): (&Vec<&ServerName>, &f64)| {
+        present(members).is_some_and(|present| (present - wanted).abs() < SAME)
+    };
+    if members.iter().zip(&wanted).all(has_shares) {
+        // Other numbers for the same shares would be a write that changes nothing.
+        (weights, stopped, ratio_error) = (document.clone(), Vec::new(), 0.0);
+    }
     let shown = patterns.iter().zip(&members).zip(&wanted).map(|((pattern, members), wanted)| Shown {
         pattern: pattern.cloned(),
         before: present(members),
@@ -199,7 +211,7 @@ pub fn shift(
             (error, worst_node) = (here, Some(node.node.clone()));
         }
     }
-    Ok(Shift { weights, sides: shown, error, worst_node, ratio_error: apportioned.ratio_error, stopped })
+    Ok(Shift { weights, sides: shown, error, worst_node, ratio_error, stopped })
 }
 
 /// The side of each server that a pattern matches.
@@ -241,7 +253,6 @@ impl Wanted {
 
 /// What the shares leave for the rest, in percent.
 fn left_over(wanted: &[f64], has_rest: bool) -> Result<f64, Refused> {
-    const SAME: f64 = 1e-6;
     let sum: f64 = wanted.iter().sum();
     if sum > 100.0 + SAME {
         return Err(Refused::TooMuch(sum));

@@ -189,7 +189,8 @@ impl EditError {
                 "to replace it with a new document, name all servers and add --create".to_owned()
             }
             Self::Split(backend) => format!(
-                "to change shares, use `weightctl shift {backend} 'PATTERN=10%'`; to replace the split with weights, name all servers and add --create"
+                "to change the shares, use `weightctl shift` with the patterns that `weightctl get {backend}` shows; to replace \
+                 the split with weights, name all servers and add --create"
             ),
             Self::Released(_) => "to manage it again, name all servers and add --create".to_owned(),
             Self::NoReason(backend) => format!(

@@ -35,10 +35,10 @@ const EXAMPLES: &str = "\
 Examples:
   weightctl shift app1 green=10%                        10 % of the requests; shows the weights and asks
   weightctl shift app1 green --step +10% --yes          10 points more than now
-  weightctl shift app1 'green-*=10%' --yes --wait       all servers that match, together
-  weightctl shift app1 'blue-*=90%' 'green-*=10%' --split
+  weightctl shift app1 'green*=10%' --yes --wait        all servers that match, together
+  weightctl shift app1 'blue*=90%' 'green*=10%' --split
                                                         each node computes the weights for its servers
-  weightctl shift 'shop-*' --all 'green*=10%' --yes     every backend that matches
+  weightctl shift 'app*' --all 'green*=10%' --yes       every backend that matches
 
 Exit codes: as `set`; 7 also if the weights miss a share by more than one point.";
 

@@ -33,6 +33,11 @@ fn the_rest_and_the_sides_keep_their_ratio() {
 }
 
 #[test]
+fn weights_that_have_the_share_stay() {
+    assert_eq!(shown(&[("blue", 90), ("green", 10)], &[to("green", 10.0)]), "blue=90 green=10");
+}
+
+#[test]
 fn a_step_adds_points_and_ends_at_100() {
     let step = |points| vec![(pattern("green"), Wanted::Step(points))];
     assert_eq!(shown(&[("blue", 90), ("green", 10)], &step(10.0)), "blue=4 green=1");
