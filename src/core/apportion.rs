@@ -150,8 +150,7 @@ impl Closest {
 /// The sums with this total that are closest to the shares: rounded down, and then the sides with the largest rest get one
 /// more.
 fn sums_of(active: &[Active], shares: u64, total: u64) -> Vec<u64> {
-    let mut sums: Vec<u64> =
-        active.iter().map(|side| (total * side.share / shares).clamp(1, side.most)).collect();
+    let mut sums: Vec<u64> = active.iter().map(|side| (total * side.share / shares).clamp(1, side.most)).collect();
     let mut sum: u64 = sums.iter().sum();
     // How far a side is above its share; negative below it.
     let above = |sums: &[u64], at: usize| {
@@ -213,7 +212,8 @@ fn ratio_error(active: &[Active], sums: &[u64], limit: Option<Fraction>) -> Opti
             }
         }
         let weights = spread(side, *sum);
-        let errors = side.ratio.iter().zip(weights).map(|(part, weight)| (weight * side.ratio_sum).abs_diff(sum * part));
+        let errors =
+            side.ratio.iter().zip(weights).map(|(part, weight)| (weight * side.ratio_sum).abs_diff(sum * part));
         let error = Fraction { of: errors.max().unwrap_or_default(), over };
         if error.compare(largest) == Ordering::Greater {
             largest = error;

@@ -69,7 +69,9 @@ pub fn of_split(observed: &Observed, expansion: &Expansion) -> Vec<Reason> {
     if !down.is_empty() {
         reasons.push(info(
             "split_down",
-            format!("{down}: down, and counted for the share of its group; HAProxy gives its traffic to all other servers"),
+            format!(
+                "{down}: down, and counted for the share of its group; HAProxy gives its traffic to all other servers"
+            ),
             "start the server, or set it to maintenance: then the other servers of its group get its share",
         ));
     }

@@ -86,9 +86,12 @@ pub fn reasons(backend: &Backend, paused: Option<&Pause>) -> Vec<Reason> {
                 reasons.extend(server_reasons(backend));
                 let unsupported = backend.set_error.is_some();
                 reasons.extend(caveats::reasons(&backend.observed, backend.roles.as_ref(), unsupported));
-                reasons.extend(backend.expansion().into_iter().flat_map(|expansion| {
-                    caveats::of_split(&backend.observed, expansion)
-                }));
+                reasons.extend(
+                    backend
+                        .expansion()
+                        .into_iter()
+                        .flat_map(|expansion| caveats::of_split(&backend.observed, expansion)),
+                );
             }
         }
     }

@@ -83,8 +83,7 @@ impl Groups {
                 let (one, other) = (group.pattern.clone(), other.pattern.clone());
                 return Err(Misfit::Overlap { server: server.name.clone(), one, other });
             }
-            let member =
-                Member { server: server.name.clone(), configured: server.initial, counts: counts(server) };
+            let member = Member { server: server.name.clone(), configured: server.initial, counts: counts(server) };
             group.members.push(member);
         }
         let without = groups.iter().filter(|group| group.members.is_empty() && group.share > PatternShare::default());

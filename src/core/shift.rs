@@ -147,11 +147,7 @@ fn patterns(patterns: &[Pattern]) -> String {
 ///
 /// # Errors
 /// [`Refused`], with the servers.
-pub fn shift(
-    document: &Weights,
-    nodes: &[NodeServers],
-    asked: &[(Pattern, Wanted)],
-) -> Result<Shift, Refused> {
+pub fn shift(document: &Weights, nodes: &[NodeServers], asked: &[(Pattern, Wanted)]) -> Result<Shift, Refused> {
     let servers: Vec<&ServerName> = document.keys().collect();
     let side_of = sides(&servers, asked)?;
     let rest: Vec<&ServerName> = servers.iter().copied().filter(|name| !side_of.contains_key(name)).collect();
@@ -322,7 +318,8 @@ pub fn shift_split(split: &Split, asked: &[(Pattern, Wanted)]) -> Result<Split, 
         };
         new.insert(pattern.clone(), wanted.percent(Some(present.percent()))?);
     }
-    let others: Vec<(&Pattern, &PatternShare)> = shares.iter().filter(|(pattern, _)| !new.contains_key(*pattern)).collect();
+    let others: Vec<(&Pattern, &PatternShare)> =
+        shares.iter().filter(|(pattern, _)| !new.contains_key(*pattern)).collect();
     let wanted: Vec<f64> = new.values().copied().collect();
     let left = left_over(&wanted, !others.is_empty())?;
     let sum: f64 = others.iter().map(|(_, share)| share.percent()).sum();

@@ -398,8 +398,7 @@ impl Edit {
 /// Whether a new document may replace a rejected one. Not if a newer version may support it, and not if the problem is
 /// in other keys.
 fn replaceable(layout: Layout, rejected: &Rejected) -> bool {
-    layout == Layout::Document
-        && !matches!(rejected.reason, Invalid::Version(_) | Invalid::FolderValue)
+    layout == Layout::Document && !matches!(rejected.reason, Invalid::Version(_) | Invalid::FolderValue)
 }
 
 fn leaves(

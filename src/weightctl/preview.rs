@@ -80,7 +80,10 @@ fn split_rows(before: Option<&View>, after: &Split) -> String {
     patterns.dedup();
     for pattern in patterns {
         let shown = |share: Option<f64>| share.map_or_else(|| "-".to_owned(), |share| Percent(share).to_string());
-        let (old, new) = (shown(before.and_then(|view| share_before(view, pattern))), shown(after.shares().get(pattern).map(|share| share.percent())));
+        let (old, new) = (
+            shown(before.and_then(|view| share_before(view, pattern))),
+            shown(after.shares().get(pattern).map(|share| share.percent())),
+        );
         let share = if old == new { new } else { format!("{old} → {new}") };
         table.row([pattern.as_str().into(), share.into()]);
     }

@@ -217,12 +217,8 @@ pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Fail
         Some(serving) => planned.edit.limit_shares_to(&serving.active),
         None => planned.edit,
     };
-    let options = Options {
-        flags: &args.flags,
-        waits: &args.wait,
-        serving: serving.as_ref(),
-        shift: planned.view.as_ref(),
-    };
+    let options =
+        Options { flags: &args.flags, waits: &args.wait, serving: serving.as_ref(), shift: planned.view.as_ref() };
     carry_out(context.format, &documents, &backend, &edit, &known, &options).await
 }
 
@@ -278,10 +274,11 @@ async fn all(
     } else if !differ.is_empty() {
         confirm(documents, &args.flags).await?;
         for (backend, known, planned) in &differ {
-            let index = write(documents, backend, &planned.edit, known).await.map_err(|failure| match written.len() {
-                0 => failure,
-                done => failure.context(format!("stopped after the write of {}", output::counted(done, "backend"))),
-            })?;
+            let index =
+                write(documents, backend, &planned.edit, known).await.map_err(|failure| match written.len() {
+                    0 => failure,
+                    done => failure.context(format!("stopped after the write of {}", output::counted(done, "backend"))),
+                })?;
             written.push((*backend, index));
             let outcome = Outcome::of(backend, &planned.edit, &args.flags).shifted(planned.view.as_ref());
             outcomes.push(outcome.written(index));
@@ -379,8 +376,9 @@ fn summary(backend: &BackendName, shift: &Shift) -> String {
 fn not_close(backend: &BackendName, shift: &Shift) -> Failure {
     let nearest = summary(backend, shift);
     if shift.error > MOST_ERROR {
-        return Failure::new(Exit::Refused, format!("no weights give these shares; the nearest: {nearest}"))
-            .hint("use the share that they give, fewer servers on the smaller side, or add --approximate to write them");
+        return Failure::new(Exit::Refused, format!("no weights give these shares; the nearest: {nearest}")).hint(
+            "use the share that they give, fewer servers on the smaller side, or add --approximate to write them",
+        );
     }
     let stopped = output::counted(shift.stopped.len(), "server");
     Failure::new(Exit::Refused, format!("rounding would stop {stopped}; the nearest: {nearest}"))
@@ -396,7 +394,8 @@ mod tests {
         let parsed: SideArg = "green-*=2.5%".parse().unwrap();
         assert_eq!((parsed.pattern.as_str(), parsed.percent), ("green-*", Some(2.5)));
         assert_eq!("green".parse::<SideArg>().unwrap().percent, None);
-        for text in ["green=10", "green=", "green=101%", "green=-1%", "green=1e1%", "green=.5%", "a b=5%", "=5%", "g=5.1234%"]
+        for text in
+            ["green=10", "green=", "green=101%", "green=-1%", "green=1e1%", "green=.5%", "a b=5%", "=5%", "g=5.1234%"]
         {
             assert!(text.parse::<SideArg>().is_err(), "{text}");
         }

@@ -48,7 +48,7 @@ async fn a_share_becomes_weights_and_a_step_adds_to_it() -> anyhow::Result<()> {
     let history: Value = serde_json::from_str(&history.out)?;
     assert_eq!(history[0]["way"], "shift", "{history}");
     ends(&consul, 0, &["shift", "app", "green-*=50%", "--yes"]).await?;
-    ends(&consul, 0, &["rollback", "app", "--yes"]).await?;
+    ends(&consul, 0, &["rollback", "app", "--step", "--yes"]).await?;
     assert_eq!(document(&consul, "app").await?["weights"], json!({ "blue": 1, "green-1": 0, "green-2": 0 }));
     Ok(())
 }

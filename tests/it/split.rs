@@ -11,7 +11,6 @@ use crate::{
         Apps, Consul, Haproxy, Port, Traffic, Weightd, eventually,
         haproxy::version,
         traffic::{Count, Rate},
-        weightd::Settings,
     },
 };
 
@@ -95,7 +94,8 @@ async fn servers_come_and_go_under_traffic() -> anyhow::Result<()> {
     let (port, green) = (Port::free()?, apps.green.port());
     let mut text = body(port.number(), &apps, 3, 1);
     // Nothing answers at this resolver, so that the slots stay empty.
-    text += &format!("    server-template green-slot- 2 nowhere.test:{green} weight 100 init-addr none resolvers none\n");
+    text +=
+        &format!("    server-template green-slot- 2 nowhere.test:{green} weight 100 init-addr none resolvers none\n");
     text += "resolvers none\n    nameserver none 127.0.0.1:9\n    timeout retry 1h\n    hold nx 1h\n";
     let haproxy = Haproxy::start(&text).await?;
     let weightd = Weightd::start(&consul, &haproxy).await?;

@@ -77,7 +77,8 @@ fn without_servers_or_shares_there_are_no_weights() {
 fn all(servers: usize, most: u16) -> Vec<Vec<u16>> {
     let mut all = vec![Vec::new()];
     for _ in 0..servers {
-        all = all.into_iter().flat_map(|some| (0..=most).map(move |next| [some.clone(), vec![next]].concat())).collect();
+        all =
+            all.into_iter().flat_map(|some| (0..=most).map(move |next| [some.clone(), vec![next]].concat())).collect();
     }
     all
 }
@@ -131,8 +132,7 @@ fn better(theirs: (f64, f64, u32), mine: (f64, f64, u32)) -> bool {
 
 #[test]
 fn a_thousand_server_sets_get_their_shares() {
-    let mut runner =
-        TestRunner::new_with_rng(Config::default(), TestRng::deterministic_rng(RngAlgorithm::ChaCha));
+    let mut runner = TestRunner::new_with_rng(Config::default(), TestRng::deterministic_rng(RngAlgorithm::ChaCha));
     let ratio = || prop::collection::vec(0..=256_u32, 1..=50);
     let sets = (1..1000_u32, ratio(), ratio());
     let (mut largest, mut sum, mut slowest) = (0.0_f64, 0.0, Duration::ZERO);

@@ -313,7 +313,8 @@ mod tests {
         assert_eq!(reason(r#"{"weights":{"a":1},"split":{"a*":1}}"#), Invalid::TwoInstructions);
         assert_eq!(reason(r#"{"split":{},"release":true}"#), Invalid::TwoInstructions);
         assert_eq!(reason(r#"{"v":2,"split":1}"#), Invalid::Version(2));
-        for text in [r#"{"split":{}}"#, r#"{"split":{"a*":99}}"#, r#"{"split":{"a*":50,"a*":50}}"#, r#"{"split":{"a b":100}}"#]
+        for text in
+            [r#"{"split":{}}"#, r#"{"split":{"a*":99}}"#, r#"{"split":{"a*":50,"a*":50}}"#, r#"{"split":{"a b":100}}"#]
         {
             assert!(matches!(reason(text), Invalid::Malformed(_)), "{text}");
         }

@@ -65,7 +65,8 @@ fn what_gets_no_traffic_does_not_count_but_has_the_weight_for_when_it_comes_up()
 
 #[test]
 fn a_group_without_traffic_keeps_the_weights_of_its_share() {
-    let servers = ["blue-1", "green-1", "green-2"].map(|name| Server { administered: name != "blue-1", ..server(name) });
+    let servers =
+        ["blue-1", "green-1", "green-2"].map(|name| Server { administered: name != "blue-1", ..server(name) });
     assert_eq!(shown(SPLIT, servers), "blue-1=18 green-1=1 green-2=1");
 }
 
@@ -77,7 +78,8 @@ fn what_is_down_counts() {
 
 #[test]
 fn a_split_that_does_not_fit_names_patterns_and_servers() {
-    let misfit = |text: &str| expand(&split(text), &observed(["blue-1", "green-1"].map(server))).unwrap_err().to_string();
+    let misfit =
+        |text: &str| expand(&split(text), &observed(["blue-1", "green-1"].map(server))).unwrap_err().to_string();
     assert_eq!(
         misfit(r#"{"blue*":90,"*-1":10}"#),
         "server `blue-1` matches two patterns of the split: `*-1` and `blue*`"

@@ -93,7 +93,9 @@ fn the_error_is_that_of_the_node_with_the_largest() {
 fn a_split_stays_a_split() {
     let split: Split = serde_json::from_str(r#"{"blue-*":60,"gray":30,"green-*":10}"#).unwrap();
     let shifted = |asked: &[(Pattern, Wanted)]| {
-        shift_split(&split, asked).map(|split| serde_json::to_string(&split).unwrap()).map_err(|error| error.to_string())
+        shift_split(&split, asked)
+            .map(|split| serde_json::to_string(&split).unwrap())
+            .map_err(|error| error.to_string())
     };
     assert_eq!(shifted(&[to("green-*", 40.0)]).unwrap(), r#"{"blue-*":40,"gray":20,"green-*":40}"#);
     let step = (pattern("green-*"), Wanted::Step(5.0));
@@ -107,7 +109,8 @@ fn a_split_stays_a_split() {
 #[test]
 fn weights_become_a_split_if_each_server_has_a_pattern() {
     let weights = document(&[("blue-1", 1), ("blue-2", 1), ("green-1", 0)]);
-    let text = |asked: &[(Pattern, Wanted)]| split_from(&weights, asked).map(|split| serde_json::to_string(&split).unwrap());
+    let text =
+        |asked: &[(Pattern, Wanted)]| split_from(&weights, asked).map(|split| serde_json::to_string(&split).unwrap());
     assert_eq!(text(&[to("green-*", 10.0), to("blue-*", 90.0)]).unwrap(), r#"{"blue-*":90,"green-*":10}"#);
     assert_eq!(text(&[to("blue-*", 90.0)]).unwrap(), r#"{"blue-*":90,"green-1":10}"#);
     assert_eq!(

@@ -210,8 +210,7 @@ fn exclusion(weights: &Weights, observed: &Observed) -> Option<Exclusion> {
         let owned = observed.servers.iter().filter(|server| server.owner == Some(owner));
         return Some(Exclusion::Owned(owner, owned.map(|server| server.name.clone()).collect()));
     }
-    let desired =
-        Desired { weights: weights.clone(), ..Desired::default() };
+    let desired = Desired { weights: weights.clone(), ..Desired::default() };
     match accept(&desired, None, observed, None, Moment::default()) {
         // All weights 0 needs --force: `refused` reports it with the command.
         Verdict::Guarded(guarded) if guarded.guard != Guard::AllZero => Some(Exclusion::Guarded(guarded.guard)),

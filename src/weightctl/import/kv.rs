@@ -25,7 +25,11 @@ pub(super) fn candidates(prefix: &str, entries: &[Entry<'_>]) -> Result<Candidat
                 Kind::Weights(weights) => weights,
                 Kind::Split(_) => {
                     let remedy = "copy it with `weightctl export` and `weightctl apply`";
-                    candidates.skipped.push(Skipped::refused(&backend, "it has shares by pattern, not weights", remedy));
+                    candidates.skipped.push(Skipped::refused(
+                        &backend,
+                        "it has shares by pattern, not weights",
+                        remedy,
+                    ));
                     continue;
                 }
                 Kind::Release => {
