@@ -8,7 +8,9 @@ use serde_json::{Value, json};
 use crate::{
     common::{SOON, converged, key, logged, reason, state},
     harness::{
-        Apps, Consul, Haproxy, Port, Traffic, Weightd, eventually,
+        Apps, Consul, Haproxy, Port, Traffic, Weightd,
+        dns::Dns,
+        eventually,
         haproxy::version,
         traffic::{Count, Rate},
     },
@@ -93,10 +95,14 @@ async fn servers_come_and_go_under_traffic() -> anyhow::Result<()> {
     let (consul, apps) = tokio::try_join!(Consul::start(), Apps::start())?;
     let (port, green) = (Port::free()?, apps.green.port());
     let mut text = body(port.number(), &apps, 3, 1);
-    // Nothing answers at this resolver, so that the slots stay empty.
-    text +=
-        &format!("    server-template green-slot- 2 nowhere.test:{green} weight 100 init-addr none resolvers none\n");
-    text += "resolvers none\n    nameserver none 127.0.0.1:9\n    timeout retry 1h\n    hold nx 1h\n";
+    // The first slot comes up when its name resolves. The name has one address, so that the second one stays empty.
+    let resolver = Port::free()?;
+    text += &format!(
+        "    server-template green-slot- 2 green.test:{green} weight 100 init-addr none resolvers local resolve-prefer ipv4\n\
+         resolvers local\n    nameserver one 127.0.0.1:{}\n    resolve_retries 3\n    timeout resolve 100ms\n\
+         \x20   timeout retry 100ms\n    hold valid 100ms\n",
+        resolver.number()
+    );
     let haproxy = Haproxy::start(&text).await?;
     let weightd = Weightd::start(&consul, &haproxy).await?;
     consul.put(&key("app"), split(90, 10)).await?;
@@ -107,13 +113,21 @@ async fn servers_come_and_go_under_traffic() -> anyhow::Result<()> {
     let traffic = Traffic::start(port.number(), RATE);
     counted(&traffic, 10.0).await?;
 
-    let address = format!("set server app/green-slot-1 addr 127.0.0.1 port {green}");
-    haproxy.command(&address).await?;
-    gives(&haproxy, 10.0, &slots[1..]).await?;
+    let _dns = Dns::start_at(resolver.number(), &[]).await?;
+    let empty = eventually(SOON, "one slot has an address", async || {
+        let state = haproxy.command("show servers state app").await?;
+        let administered =
+            |slot: &str| state.lines().any(|line| line.contains(slot) && line.split(' ').nth(6) == Some("32"));
+        let empty: Vec<_> = slots.into_iter().filter(|slot| administered(slot)).collect();
+        ensure!(empty.len() == 1, "{state}");
+        Ok(empty[0])
+    })
+    .await?;
+    gives(&haproxy, 10.0, &[empty]).await?;
     counted(&traffic, 10.0).await?;
 
     haproxy.command("set server app/blue-2 state maint").await?;
-    gives(&haproxy, 10.0, &[slots[1], "blue-2"]).await?;
+    gives(&haproxy, 10.0, &[empty, "blue-2"]).await?;
     counted(&traffic, 10.0).await?;
 
     // From HAProxy 2.5 on, servers can be added at runtime.
@@ -127,10 +141,10 @@ async fn servers_come_and_go_under_traffic() -> anyhow::Result<()> {
         })
         .await?;
         haproxy.command("enable server app/green-9").await?;
-        gives(&haproxy, 10.0, &[slots[1], "blue-2"]).await?;
+        gives(&haproxy, 10.0, &[empty, "blue-2"]).await?;
         counted(&traffic, 10.0).await?;
         haproxy.command("disable server app/green-9").await?;
-        gives(&haproxy, 10.0, &[slots[1], "blue-2", "green-9"]).await?;
+        gives(&haproxy, 10.0, &[empty, "blue-2", "green-9"]).await?;
         counted(&traffic, 10.0).await?;
     }
     let status = weightd.backend("app").await?;
