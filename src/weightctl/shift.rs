@@ -16,11 +16,12 @@ use weightd_core::{
 
 use super::{
     Exit,
-    change::{Flags, Options, Outcome, carry_out, confirm, with_context, write},
+    change::{Flags, Options, Outcome, carry_out, confirm, says_reach, with_context, write},
     context::Context,
     failure::Failure,
     output,
     preview::preview,
+    reach,
     refusals::refused,
     serving,
     wait::{WaitFlags, wait_for_each},
@@ -256,9 +257,17 @@ async fn all(
     }
     let (same, differ): (Vec<_>, Vec<_>) =
         plans.iter().partition(|(_, _, planned)| planned.edit.write == Write::Nothing);
-    for (backend, _, planned) in &differ {
+    let says_reach = says_reach(&args.flags, &args.wait) && !differ.is_empty();
+    let nodes = if says_reach { reach::read(documents).await } else { None };
+    let mut changes = Vec::new();
+    for (backend, known, planned) in &differ {
         planned.lines.iter().for_each(|line| output::message(line));
         output::message(preview(backend, &planned.edit).trim_end());
+        let mut outcome = Outcome::of(backend, &planned.edit, &args.flags).shifted(planned.view.as_ref());
+        if let Some(nodes) = &nodes {
+            outcome.say_reach(nodes);
+        }
+        changes.push((*backend, known, &planned.edit, outcome));
     }
     output::message(&format!("{} differ, {} are the same", differ.len(), same.len()));
     let mut outcomes: Vec<_> = Vec::new();
@@ -268,19 +277,15 @@ async fn all(
     let mut written = Vec::new();
     if args.flags.dry_run {
         output::message("dry run: nothing was written");
-        for (backend, _, planned) in &differ {
-            outcomes.push(Outcome::of(backend, &planned.edit, &args.flags).shifted(planned.view.as_ref()));
-        }
-    } else if !differ.is_empty() {
+        outcomes.extend(changes.into_iter().map(|(.., outcome)| outcome));
+    } else if !changes.is_empty() {
         confirm(documents, &args.flags).await?;
-        for (backend, known, planned) in &differ {
-            let index =
-                write(documents, backend, &planned.edit, known).await.map_err(|failure| match written.len() {
-                    0 => failure,
-                    done => failure.context(format!("stopped after the write of {}", output::counted(done, "backend"))),
-                })?;
-            written.push((*backend, index));
-            let outcome = Outcome::of(backend, &planned.edit, &args.flags).shifted(planned.view.as_ref());
+        for (backend, known, edit, outcome) in changes {
+            let index = write(documents, backend, edit, known).await.map_err(|failure| match written.len() {
+                0 => failure,
+                done => failure.context(format!("stopped after the write of {}", output::counted(done, "backend"))),
+            })?;
+            written.push((backend, index));
             outcomes.push(outcome.written(index));
         }
     }
