@@ -18,13 +18,8 @@ impl Backend {
         };
         let groups = Groups::of(split, &self.observed)?;
         // Most readings show the same servers.
-        let (groups, expansion) = match self.expanded.take().filter(|(known, _)| *known == groups) {
-            Some(known) => known,
-            None => {
-                let expansion = groups.expand();
-                (groups, expansion)
-            }
-        };
+        let known = self.expanded.take().filter(|(known, _)| *known == groups).map(|(_, expansion)| expansion);
+        let expansion = known.unwrap_or_else(|| groups.expand());
         if desired.weights != expansion.weights {
             self.desired = Some(Arc::new(Desired { weights: expansion.weights.clone(), ..Desired::clone(desired) }));
         }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::model::ServerName;
 use crate::observed::{Health, Server};
 
 fn name(text: &str) -> ServerName {

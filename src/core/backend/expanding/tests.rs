@@ -134,7 +134,9 @@ fn while_no_server_is_usable_the_accepted_weights_stay_without_a_guard() {
     let mut servers = ["blue-1", "green-1", "green-2"].map(server).to_vec();
     let (mut backend, decided) = backend(SPLIT, &servers);
     applies(&mut backend, &mut servers, decided, 1);
-    servers.iter_mut().for_each(|server| server.health = Health::Down);
+    for server in &mut servers {
+        server.health = Health::Down;
+    }
     servers[2].administered = true;
     assert!(reads(&mut backend, &servers, 2).is_none());
     assert!(backend.guarded().is_none() && backend.converged());
