@@ -21,7 +21,7 @@ Examples:
   weightctl set app1 blue=90 green=10 --create     start to manage a backend
   weightctl set app1 blue=50 green=50 -m 'half'    show the change, ask, write
   weightctl set app1 blue=0 green=100 --wait       … and wait until every HAProxy has it
-  weightctl shift app1 green=10%                   10 % of the requests, whatever the number of servers
+  weightctl shift app1 green=10%                   10 % of the requests
   weightctl rollback app1                          go back to where this shift began
   weightctl history app1                           who changed what, when and why
   weightctl status                                 which nodes have the weights, and why not

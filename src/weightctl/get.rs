@@ -131,17 +131,17 @@ mod tests {
             ("app5", r#"{"weights":{"blue":0},"force":true,"by":"\u001b[2J"}"#),
             ("app6", r#"{"split":{"blue-*":90,"green-*":9.5,"gray":0.5},"by":"bob"}"#),
         ]), @r"
-        BACKEND  SERVER    WEIGHT  SHARE  BY         AT                    REASON
-        app1     blue          90    90%  alice      2026-11-21T10:00:00Z  10 % canary
-        app1     green         10    10%
-        app2     blue           1  33.3%
-        app2     green          2  66.7%
-        app3     -       released      -  bob
-        app4     -       rejected      -
-        app5     blue           0      -  \u{1b}[2J
-        app6     blue-*     split    90%  bob
-        app6     gray       split   0.5%
-        app6     green-*    split   9.5%
+        BACKEND  SERVER     WEIGHT  SHARE  BY         AT                    REASON
+        app1     blue           90    90%  alice      2026-11-21T10:00:00Z  10 % canary
+        app1     green          10    10%
+        app2     blue            1  33.3%
+        app2     green           2  66.7%
+        app3     -        released      -  bob
+        app4     -        rejected      -
+        app5     blue            0      -  \u{1b}[2J
+        app6     blue-*      split    90%  bob
+        app6     gray        split   0.5%
+        app6     green-*     split   9.5%
         ");
     }
 

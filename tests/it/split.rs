@@ -59,6 +59,13 @@ async fn gives(haproxy: &Haproxy, percent: f64, away: &[&str]) -> anyhow::Result
 
 /// Counts responses from now on: none fails, and green has this share.
 async fn counted(traffic: &Traffic, percent: f64) -> anyhow::Result<()> {
+    // Requests that were sent before a change are answered first.
+    let start = traffic.count();
+    eventually(SOON, "later responses", async || {
+        ensure!(traffic.since(&start).answered() >= 50, "{:?}", traffic.count());
+        Ok(())
+    })
+    .await?;
     let before = traffic.count();
     let count: Count = eventually(Duration::from_secs(120), "enough responses", async || {
         let count = traffic.since(&before);
