@@ -24,7 +24,7 @@ pub(super) fn candidates(prefix: &str, entries: &[Entry<'_>]) -> Result<Candidat
             Content::Document(document) => match document.kind {
                 Kind::Weights(weights) => weights,
                 Kind::Split(_) => {
-                    let remedy = "copy it with `weightctl export` and `weightctl apply`";
+                    let remedy = "print it with `weightctl export`, and write that file: `weightctl apply --help`";
                     candidates.skipped.push(Skipped::refused(
                         &backend,
                         "it has shares by pattern, not weights",
