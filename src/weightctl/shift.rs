@@ -47,6 +47,7 @@ Exit codes: as `set`; 7 also if the weights miss a share by more than one point.
 ///
 /// Computes the weights that come closest to the share, and shows their error. The other servers keep their ratio. In a
 /// backend with a split, changes the shares of its patterns. Writes nothing if another writer changes the backend meanwhile.
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own, and all combinations occur")]
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(super) struct Args {

@@ -43,7 +43,7 @@ pub(super) async fn run(args: &Args, documents: &Documents, context: &Context<'_
         let of_weights = view.weights.iter().flatten().any(|(server, weight)| {
             !weight.is_zero() && args.off.iter().any(|pattern| pattern.matches(server.as_str()))
         });
-        let shares = view.split.iter().flat_map(|split| split.shares());
+        let shares = view.split.iter().flat_map(weightd_core::desired::Split::shares);
         let of_split = shares.filter(|(_, share)| share.thousandths() > 0);
         of_weights || of_split.into_iter().any(|(own, _)| args.off.iter().any(|pattern| pattern.overlaps(own)))
     };
