@@ -38,6 +38,7 @@ mod rollback;
 mod serving;
 mod set;
 mod settle;
+mod shift;
 mod status;
 mod table;
 mod wait;
@@ -90,6 +91,7 @@ async fn dispatch(cli: &Cli, env: &Env<'_>) -> Result<Exit, Failure> {
     match &cli.verb {
         Verb::Get(args) => get::run(args, &context).await,
         Verb::Set(args) => set::run(args, &context).await,
+        Verb::Shift(args) => shift::run(args, &context).await,
         Verb::Release(args) => release::run(args, &context).await,
         Verb::Import(args) => import::run(args, &context).await,
         Verb::List(args) => list::run(args, &context).await,

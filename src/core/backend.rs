@@ -3,6 +3,8 @@
 //! Owns the order of events for one backend: a document arrives, the guards decide, weights are sent, the read-back
 //! shows the result. Must not decide when to read: the session owns that.
 
+mod deciding;
+mod expanding;
 mod leaves;
 mod overriding;
 mod states;
@@ -12,11 +14,12 @@ mod unchanged;
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 pub use self::states::{Cause, KeyState, Matched, NotAccepted};
-use self::{overriding::Overriding, states::Progress};
+use self::{deciding::Accepted, overriding::Overriding, states::Progress};
 use crate::{
     accept::{self, Guarded, Verdict},
     contention::Contention,
     desired::{Desired, Instruction, Published},
+    expand::{Expansion, Groups},
     model::{BackendName, Moment, ServerName},
     observed::{Observed, Owner, Roles, SetError},
     plan::{self, Change, Plan, Withheld},
@@ -76,6 +79,8 @@ pub struct Backend {
     text: Option<Box<str>>,
     /// Whether the last reading showed the same as the one before.
     unchanged: bool,
+    /// The last expansion of a split, and what it was computed from.
+    expanded: Option<(Groups, Expansion)>,
 }
 
 impl Default for Backend {
@@ -106,6 +111,7 @@ impl Default for Backend {
             differs: false,
             text: None,
             unchanged: false,
+            expanded: None,
         }
     }
 }
@@ -148,7 +154,7 @@ impl Backend {
     fn set_desired(&mut self, desired: Arc<Desired>, read_at: Moment) -> bool {
         self.key = KeyState::Valid;
         // Compare the content: after a restart an equal document is another object.
-        if self.desired.as_deref() == Some(&*desired) {
+        if self.desired.as_ref().is_some_and(|known| known.is_same_document(&desired)) {
             return false;
         }
         self.desired = Some(desired);
@@ -287,18 +293,20 @@ impl Backend {
         let cause = match self.progress {
             // Also for a document that arrived during the pause.
             Progress::Fresh(Cause::Resume) => Cause::Resume,
-            _ if accepted_now && self.overriding.is_some() => Cause::Override,
-            _ if accepted_now => Cause::Document,
-            Progress::Fresh(cause) | Progress::Changing(cause) => cause,
+            _ if accepted_now == Some(Accepted::Override) => Cause::Override,
+            _ if accepted_now == Some(Accepted::Document) => Cause::Document,
+            Progress::Fresh(cause) => cause,
+            _ if accepted_now == Some(Accepted::Expansion) => Cause::Servers,
+            Progress::Changing(cause) => cause,
             Progress::Withheld(cause) if plan.withheld.is_none() => cause,
             Progress::Withheld(_) | Progress::Converged => self.cause_of_difference(&plan),
         };
-        if accepted_now {
+        if accepted_now.is_some() {
             self.set_error = None;
         }
         self.withheld = plan.withheld.as_ref().map(|(why, _)| *why);
         if plan.stages.is_empty() {
-            if !matches!(self.progress, Progress::Withheld(_)) || accepted_now {
+            if !matches!(self.progress, Progress::Withheld(_)) || accepted_now.is_some() {
                 self.progress = Progress::Withheld(cause);
             }
             return None;
@@ -336,7 +344,8 @@ impl Backend {
         if self.matched != Matched::Yes {
             return;
         }
-        // The desired weights are deferred changes, so they count too.
+        // The desired weights are deferred changes, so they count too. The end of the pause reports a misfit.
+        let _ = self.expand();
         let [accepted, desired] = [&self.accepted, &self.desired]
             .map(|state| state.as_ref().is_some_and(|state| !plan::plan(name, state, &self.observed).is_empty()));
         self.differs = accepted || desired;
@@ -348,23 +357,6 @@ impl Backend {
     /// Handles the end of a pause: a difference in the next reading is not drift, and is corrected at once.
     pub fn resumed(&mut self) {
         self.progress = Progress::Fresh(Cause::Resume);
-    }
-
-    /// Applies the guards to `desired`. Returns whether a document was accepted.
-    fn accept(&mut self, now: Moment) -> bool {
-        let Some(desired) = &self.desired else { return false };
-        let before = self.guarded();
-        let verdict = accept::accept(desired, self.accepted.as_deref(), &self.observed, before, now);
-        self.not_accepted = match verdict {
-            Verdict::Guarded(guarded) => Some(NotAccepted::Guarded(guarded)),
-            Verdict::Unmatched => Some(NotAccepted::Unmatched),
-            Verdict::Accepted => None,
-        };
-        let accepted_now = verdict == Verdict::Accepted && self.accepted != self.desired;
-        if accepted_now {
-            self.accepted.clone_from(&self.desired);
-        }
-        accepted_now
     }
 
     /// Processes HAProxy's answer to the changes in `sent`. `observed` already has the read-back. Returns the changes
@@ -414,7 +406,7 @@ impl Backend {
     pub fn guarded(&self) -> Option<Guarded> {
         match self.not_accepted {
             Some(NotAccepted::Guarded(guarded)) => Some(guarded),
-            Some(NotAccepted::Unmatched) | None => None,
+            Some(NotAccepted::Unmatched | NotAccepted::Misfit(_)) | None => None,
         }
     }
 

@@ -5,13 +5,25 @@
 //! can get half of the traffic.
 
 use crate::{
+    expand::Expansion,
     observed::{Observed, Owner, Roles, Server},
     reasons::{Reason, Severity, list},
 };
 
 /// All reason codes of this module. Each is logged once per HAProxy process, for all backends together.
-pub const WORDS: [&str; 9] =
-    ["agent_check", "backup", "cookie", "first", "hash", "leastconn", "slowstart", "srv_record", "stick_table"];
+pub const WORDS: [&str; 11] = [
+    "agent_check",
+    "backup",
+    "cookie",
+    "first",
+    "hash",
+    "leastconn",
+    "slowstart",
+    "split_down",
+    "split_inexact",
+    "srv_record",
+    "stick_table",
+];
 
 /// Returns the reasons why the shares of a backend differ from its weights, in a stable order. `unsupported` means that
 /// the backend accepts no weights. That has its own reason, so the algorithm is then not reported.
@@ -40,6 +52,37 @@ pub fn reasons(observed: &Observed, roles: Option<&Roles>, unsupported: bool) ->
 pub fn shares_are_exact(observed: &Observed, roles: Option<&Roles>) -> bool {
     roles.is_some_and(|roles| roles.algorithm == "roundrobin" && !roles.cookie && !roles.stick_table)
         && observed.servers.iter().all(|server| server.owner.is_none() && !server.starting)
+}
+
+/// The difference between a share and the wanted one that is reported, in percentage points.
+const INEXACT: f64 = 1.0;
+
+/// Returns the reasons why the shares of a split differ from the wanted ones on this HAProxy.
+pub fn of_split(observed: &Observed, expansion: &Expansion) -> Vec<Reason> {
+    let mut reasons = Vec::new();
+    let serves = |server: &&Server| {
+        let named = expansion.weights.get(&server.name).is_some_and(|weight| !weight.is_zero());
+        named && !server.slot && !server.administered && !server.backup
+    };
+    let down = observed.servers.iter().filter(serves).filter(|server| !server.usable(true));
+    let down = list(down.map(|server| server.name.as_str()));
+    if !down.is_empty() {
+        reasons.push(info(
+            "split_down",
+            format!(
+                "{down}: down, and counted for the share of its group; HAProxy gives its traffic to all other servers"
+            ),
+            "start the server, or set it to maintenance: then the other servers of its group get its share",
+        ));
+    }
+    if expansion.error > INEXACT {
+        reasons.push(info(
+            "split_inexact",
+            format!("no weights give these shares: the closest ones differ by {:.1} points", expansion.error),
+            "use fewer servers in the group with the small share, or another share",
+        ));
+    }
+    reasons
 }
 
 fn info(reason: &'static str, detail: impl Into<String>, remedy: &'static str) -> Reason {

@@ -25,8 +25,12 @@ pub type Weights = BTreeMap<ServerName, Weight>;
 /// The last valid document of one backend.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Desired {
-    /// The weight of each named server. weightd does not change other servers of the backend.
+    /// The weight of each named server. weightd does not change other servers of the backend. Of a split, its expansion for
+    /// the servers of this HAProxy; empty until it is expanded.
     pub weights: Weights,
+    /// The split that `weights` are expanded from; none for a document that names weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split: Option<Split>,
     /// Whether this document may pass the guards.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub force: bool,
@@ -47,9 +51,20 @@ pub struct Desired {
 }
 
 impl Desired {
-    /// Whether all weights are above 0. Such a document stops no server, so it cannot stop the last usable one.
+    /// Whether all weights are above 0. Such a document stops no server, so it cannot stop the last usable one. Of a split
+    /// that is not known: its weights depend on the servers.
     pub fn stops_no_server(&self) -> bool {
-        self.weights.values().all(|weight| !weight.is_zero())
+        self.split.is_none() && self.weights.values().all(|weight| !weight.is_zero())
+    }
+
+    /// Whether both are the same document. The expansion of a split is not a part of it.
+    pub fn is_same_document(&self, other: &Self) -> bool {
+        if self.split.is_none() {
+            return self == other;
+        }
+        let Self { weights: _, split, force, index, by, reason, at, back } = self;
+        (split, force, index, by, reason, at, back)
+            == (&other.split, &other.force, &other.index, &other.by, &other.reason, &other.at, &other.back)
     }
 }
 

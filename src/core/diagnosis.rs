@@ -4,6 +4,7 @@
 use crate::{
     backend::{Backend, KeyState, Matched, NotAccepted},
     caveats,
+    expand::Misfit,
     model::{Escaped, ServerName},
     observed::{Owner, SetError},
     overrides::Override,
@@ -47,7 +48,8 @@ fn state_of_weights(backend: &Backend) -> BackendState {
     }
     match backend.not_accepted {
         Some(NotAccepted::Guarded(_)) => return BackendState::Guarded,
-        Some(NotAccepted::Unmatched) => return BackendState::Unmatched,
+        Some(NotAccepted::Unmatched | NotAccepted::Misfit(Misfit::NoServer(_))) => return BackendState::Unmatched,
+        Some(NotAccepted::Misfit(Misfit::Overlap { .. })) => return BackendState::Rejected,
         None => {}
     }
     if backend.contention.contended() {
@@ -84,6 +86,12 @@ pub fn reasons(backend: &Backend, paused: Option<&Pause>) -> Vec<Reason> {
                 reasons.extend(server_reasons(backend));
                 let unsupported = backend.set_error.is_some();
                 reasons.extend(caveats::reasons(&backend.observed, backend.roles.as_ref(), unsupported));
+                reasons.extend(
+                    backend
+                        .expansion()
+                        .into_iter()
+                        .flat_map(|expansion| caveats::of_split(&backend.observed, expansion)),
+                );
             }
         }
     }
@@ -153,6 +161,18 @@ fn change_reasons(backend: &Backend) -> Vec<Reason> {
     let mut reasons = Vec::new();
     if let Some(guarded) = backend.guarded() {
         reasons.push(warning("guarded", guarded.guard.to_string(), guarded.guard.remedy()));
+    }
+    if let Some(NotAccepted::Misfit(misfit)) = &backend.not_accepted {
+        let (word, remedy) = match misfit {
+            Misfit::Overlap { .. } => {
+                ("split_overlap", "write patterns that match each server once: `weightctl shift --help`")
+            }
+            Misfit::NoServer(_) => (
+                "split_unmatched",
+                "nothing, if that is intended; else compare the patterns with the servers in haproxy.cfg",
+            ),
+        };
+        reasons.push(warning(word, misfit.to_string(), remedy));
     }
     match &backend.set_error {
         None => {}

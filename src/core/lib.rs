@@ -17,17 +17,20 @@
 //! | [`history`], [`mod@rollback`] | who changed a backend to what, and the state that a rollback restores |
 //! | [`event`] | events for the log and the counters |
 //! | [`share`] | the share of the traffic that a weight gives |
+//! | [`mod@apportion`], [`mod@expand`], [`mod@shift`] | the weights for shares, of the servers of a HAProxy and for a document |
 //! | [`stored`] | the state on disk |
 //! | [`users`] | sticky users: the side of a user, and from which share on |
 //! | [`wire`] | the types of the HTTP API |
 
 pub mod accept;
+pub mod apportion;
 pub mod backend;
 pub mod caveats;
 pub mod contention;
 pub mod desired;
 pub mod diagnosis;
 pub mod event;
+pub mod expand;
 pub mod fleet;
 pub mod history;
 pub mod model;
@@ -38,6 +41,7 @@ pub mod plan;
 pub mod reasons;
 pub mod rollback;
 pub mod share;
+pub mod shift;
 pub mod stored;
 pub mod users;
 pub mod wire;

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     desired::{Back, Desired, Weights},
-    model::{Escaped, Moment, ServerName, Weight},
+    expand::expand,
+    model::{Escaped, Moment, Weight},
     observed::Observed,
 };
 
@@ -49,8 +50,7 @@ impl Override {
             index: self.over,
             by: self.by.clone(),
             reason: self.reason.clone(),
-            at: None,
-            back: None,
+            ..Desired::default()
         })
     }
 
@@ -84,7 +84,7 @@ pub fn back(document: Option<&Desired>, observed: &Observed) -> Result<Weights, 
     let document = document.ok_or(NoBack::NoDocument)?;
     let mut weights = match document.back.as_ref().ok_or(NoBack::Absent)? {
         Back::Weights(weights) => weights.clone(),
-        Back::Split(split) => expand(split, observed).ok_or(NoBack::Unfit)?,
+        Back::Split(split) => expand(split, observed).map_err(|_| NoBack::Unfit)?.weights,
     };
     for name in document.weights.keys() {
         weights.entry(name.clone()).or_insert(Weight::ZERO);
@@ -93,37 +93,6 @@ pub fn back(document: Option<&Desired>, observed: &Observed) -> Result<Weights, 
         return Err(NoBack::Unfit);
     }
     Ok(weights)
-}
-
-/// Weights of at most 256 for the shares of a split; none where a server matches two patterns, or a pattern with a share
-/// matches no server.
-fn expand(split: &crate::desired::Split, observed: &Observed) -> Option<Weights> {
-    let mut parts: Vec<(&ServerName, f64)> = Vec::new();
-    for (pattern, share) in split.shares() {
-        let group: Vec<_> = observed.servers.iter().filter(|server| pattern.matches(server.name.as_str())).collect();
-        if group.is_empty() && share.percent() > 0.0 {
-            return None;
-        }
-        let sum: f64 = group.iter().map(|server| f64::from(server.initial.get())).sum();
-        #[expect(clippy::cast_precision_loss, reason = "a number of servers")]
-        let count = group.len() as f64;
-        for server in group {
-            let ratio = if sum > 0.0 { f64::from(server.initial.get()) / sum } else { 1.0 / count };
-            parts.push((&server.name, share.percent() * ratio));
-        }
-    }
-    let highest = parts.iter().map(|(_, part)| *part).fold(0.0, f64::max);
-    let mut weights = Weights::new();
-    for (name, part) in parts {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and 256")]
-        let weight = (part / highest * 256.0).round().clamp(0.0, 256.0) as u64;
-        // A share above 0 keeps some traffic.
-        let weight = if part > 0.0 { weight.max(1) } else { 0 };
-        if weights.insert(name.clone(), Weight::new(weight).ok()?).is_some() {
-            return None;
-        }
-    }
-    Some(weights)
 }
 
 #[cfg(test)]

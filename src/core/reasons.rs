@@ -41,7 +41,7 @@ impl Reason {
 }
 
 /// All values of [`Reason::reason`].
-pub const WORDS: [&str; 25] = [
+pub const WORDS: [&str; 29] = [
     "agent_check",
     "backup",
     "contended",
@@ -59,6 +59,10 @@ pub const WORDS: [&str; 25] = [
     "refused",
     "rejected",
     "slowstart",
+    "split_down",
+    "split_inexact",
+    "split_overlap",
+    "split_unmatched",
     "srv_record",
     "stick_table",
     "unmatched_backend",

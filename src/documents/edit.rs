@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::value::RawValue;
 use weightd_core::{
-    desired::{Back, Document, Invalid, Kind, Pattern, Rejected, Weights},
+    desired::{Back, Document, Invalid, Kind, Pattern, Rejected, Split, Weights},
     history::{Entry, To, Token, Way},
     model::{BackendName, Escaped, ServerName, nearest},
     rollback,
@@ -154,6 +154,9 @@ pub enum EditError {
     /// The backend was released.
     #[error("backend `{0}` is released: weightd does not manage it")]
     Released(BackendName),
+    /// The document is a split, so that single weights would replace it.
+    #[error("backend `{0}` has shares by pattern (a split) in Consul; weights would replace it")]
+    Split(BackendName),
     /// The change has a reason, but leaves are plain numbers.
     #[error("backend `{0}` has leaves; leaves cannot store a reason")]
     NoReason(BackendName),
@@ -185,6 +188,10 @@ impl EditError {
             Self::Rejected { replaceable: true, .. } => {
                 "to replace it with a new document, name all servers and add --create".to_owned()
             }
+            Self::Split(backend) => format!(
+                "to change the shares, use `weightctl shift` with the patterns that `weightctl get {backend}` shows; to replace \
+                 the split with weights, name all servers and add --create"
+            ),
             Self::Released(_) => "to manage it again, name all servers and add --create".to_owned(),
             Self::NoReason(backend) => format!(
                 "remove --reason; or use a document, which stores a reason: delete the leaves with \
@@ -210,6 +217,9 @@ pub fn set(
     let current = Current::of(backend, stored, intent.create)?;
     if current.released && !intent.create {
         return Err(EditError::Released(backend.clone()));
+    }
+    if current.split.is_some() && !intent.create {
+        return Err(EditError::Split(backend.clone()));
     }
     if !intent.create
         && let Some(server) = requested.keys().find(|server| !current.weights.contains_key(*server))
@@ -241,6 +251,24 @@ pub fn set(
     current.document(backend, stored, &Kind::Weights(weights), intent.force, intent)
 }
 
+/// Computes the edit that writes `split`. It replaces weights and leaves.
+pub fn split(
+    backend: &BackendName,
+    stored: Option<&Stored>,
+    split: &Split,
+    intent: &Intent,
+) -> Result<Edit, EditError> {
+    let current = Current::of(backend, stored, intent.create)?;
+    if current.released && !intent.create {
+        return Err(EditError::Released(backend.clone()));
+    }
+    let same = current.split == Some(split) && intent.force == current.force;
+    if same && current.has_reason(intent) {
+        return Ok(Edit::nothing(stored, current));
+    }
+    current.document(backend, stored, &Kind::Split(split.clone()), intent.force, intent)
+}
+
 /// Lists the first 8 server names, and the number of the others.
 fn first_names(weights: &Weights) -> String {
     const SHOWN: usize = 8;
@@ -267,6 +295,7 @@ struct Current<'s> {
     enforced: bool,
     released: bool,
     weights: Weights,
+    split: Option<&'s Split>,
     force: bool,
     index: u64,
     leaves: &'s BTreeMap<ServerName, Leaf>,
@@ -284,6 +313,7 @@ impl<'s> Current<'s> {
             enforced: false,
             released: false,
             weights: Weights::new(),
+            split: None,
             force: false,
             index: 0,
             leaves: &NO_LEAVES,
@@ -312,6 +342,7 @@ impl<'s> Current<'s> {
                 match &document.kind {
                     Kind::Release => Self { released: true, ..present },
                     Kind::Weights(weights) => Self { enforced: true, weights: weights.clone(), ..present },
+                    Kind::Split(split) => Self { split: Some(split), ..present },
                 }
             }
         })
@@ -367,8 +398,7 @@ impl Edit {
 /// Whether a new document may replace a rejected one. Not if a newer version may support it, and not if the problem is
 /// in other keys.
 fn replaceable(layout: Layout, rejected: &Rejected) -> bool {
-    layout == Layout::Document
-        && !matches!(rejected.reason, Invalid::Version(_) | Invalid::SplitUnsupported | Invalid::FolderValue)
+    layout == Layout::Document && !matches!(rejected.reason, Invalid::Version(_) | Invalid::FolderValue)
 }
 
 fn leaves(
@@ -413,6 +443,7 @@ impl Serialize for DocumentText<'_> {
         map.serialize_entry("v", &1)?;
         match self.kind {
             Kind::Weights(weights) => map.serialize_entry("weights", weights)?,
+            Kind::Split(split) => map.serialize_entry("split", split)?,
             Kind::Release => map.serialize_entry("release", &true)?,
         }
         if self.force {

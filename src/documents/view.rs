@@ -7,9 +7,9 @@ use std::{
 
 use serde::Serialize;
 use weightd_core::{
-    desired::{Document, Kind, Rejected, Weights},
+    desired::{Document, Kind, Rejected, Split, Weights},
     model::{BackendName, Escaped, ServerName, Weight},
-    share::Share,
+    share::{Percent, Share},
 };
 
 use super::stored::{Content, Everything, Layout, Stored};
@@ -20,6 +20,8 @@ use super::stored::{Content, Everything, Layout, Stored};
 pub enum State {
     /// The keys have weights to enforce.
     Weights,
+    /// The keys have shares by pattern, which each node expands for the servers that it has.
+    Split,
     /// The backend is released. HAProxy keeps its weights.
     Released,
     /// The keys are invalid. The accepted weights stay in force.
@@ -32,11 +34,12 @@ pub enum State {
 /// {
 ///   "backend": "app1",
 ///   "layout": "document",        "document", "leaves", or "both", which is rejected
-///   "state": "weights",          "weights", "released", "rejected"
+///   "state": "weights",          "weights", "split", "released", "rejected"
 ///   "index": 42,                 ModifyIndex, of leaves the greatest; null if not written
 ///   "weights": {"blue": 90, "green": 10},          null unless the state is "weights"
 ///   "shares": {"blue": 90.0, "green": 10.0},       in percent; null for each server if none gets traffic. With a
 ///                                                  weightd on this host, only of the servers that serve there
+///   "split": null,               if the state is "split": {"blue-*": 90, "green-*": 10}, in percent
 ///   "force": false,              whether the document may pass the guards
 ///   "by": "alice",               author, reason and time in the document; null if missing
 ///   "reason": "10 % canary",
@@ -58,6 +61,8 @@ pub struct View {
     pub weights: Option<Weights>,
     /// The share of each server in percent; none for each server if none gets traffic.
     pub shares: Option<BTreeMap<ServerName, Share>>,
+    /// The share of each pattern; none unless the state is [`State::Split`].
+    pub split: Option<Split>,
     /// Whether the document may pass the guards.
     pub force: bool,
     /// The author.
@@ -167,6 +172,10 @@ impl View {
         match &document.kind {
             Kind::Release => view.state = State::Released,
             Kind::Weights(weights) => view.set_weights(weights.clone()),
+            Kind::Split(split) => {
+                view.state = State::Split;
+                view.split = Some(split.clone());
+            }
         }
         view.force = document.force;
         view.by.clone_from(&document.by);
@@ -190,6 +199,7 @@ impl View {
             index: None,
             weights: None,
             shares: None,
+            split: None,
             force: false,
             by: None,
             reason: None,
@@ -231,17 +241,16 @@ impl View {
 
     /// Returns the content on one line.
     pub fn summary(&self) -> String {
-        match (self.state, &self.weights) {
-            (State::Rejected, _) => "rejected".to_owned(),
-            (State::Released, _) | (State::Weights, None) => "released".to_owned(),
-            (State::Weights, Some(weights)) => {
-                let mut text = weights_summary(weights);
-                if self.force {
-                    text.push_str(" (force)");
-                }
-                text
-            }
+        let mut text = match (self.state, &self.weights, &self.split) {
+            (State::Rejected, ..) => return "rejected".to_owned(),
+            (State::Weights, Some(weights), _) => weights_summary(weights),
+            (State::Split, _, Some(split)) => split_summary(split),
+            _ => return "released".to_owned(),
+        };
+        if self.force {
+            text.push_str(" (force)");
         }
+        text
     }
 
     /// Returns author, time and reason on one line; empty if the document has none of them.
@@ -268,6 +277,18 @@ pub fn weights_summary(weights: &Weights) -> String {
     let mut text = weights.iter().take(SHOWN).map(|(s, w)| format!("{s}={w}")).collect::<Vec<_>>().join(" ");
     if weights.len() > SHOWN {
         let _ = write!(text, " and {} more", weights.len() - SHOWN);
+    }
+    text
+}
+
+/// The first 8 patterns with their shares on one line, and the number of the others.
+pub fn split_summary(split: &Split) -> String {
+    const SHOWN: usize = 8;
+    let shares = split.shares();
+    let shown = shares.iter().take(SHOWN).map(|(pattern, share)| format!("{pattern}={}", Percent(share.percent())));
+    let mut text = format!("split {}", shown.collect::<Vec<_>>().join(" "));
+    if shares.len() > SHOWN {
+        let _ = write!(text, " and {} more", shares.len() - SHOWN);
     }
     text
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fs, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 use weightd_core::{
-    desired::Weights,
+    desired::{Split, Weights},
     history::Way,
     model::{BackendName, Escaped, Weight},
 };
@@ -35,6 +35,8 @@ The file is TOML, or JSON if its name ends in .json:
   [app1]
   weights = { blue = 90, green = 10 }
   [app2]
+  split = { \"blue-*\" = 90, \"green-*\" = 10 }
+  [app3]
   release = true
 
 One transaction for each backend. Backends that the file does not name stay as they are.";
@@ -65,13 +67,24 @@ pub(super) struct ExportArgs {
     backends: Vec<BackendName>,
 }
 
-/// One backend in the file: either weights or a release.
+/// What the file says of one backend.
+#[derive(Debug, Clone, PartialEq)]
+enum Asked {
+    Weights(Weights),
+    Split(Split),
+    Release,
+}
+
+/// One backend in the file: weights, a split or a release.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Item {
     /// The weight of each server, 0 to 256.
     #[serde(skip_serializing_if = "Option::is_none")]
     weights: Option<BTreeMap<String, u64>>,
+    /// The share of each pattern of servers, in percent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    split: Option<Split>,
     /// Whether weightd stops managing it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     release: bool,
@@ -101,24 +114,25 @@ fn read(args: &ApplyArgs) -> Result<BTreeMap<String, Item>, Failure> {
 }
 
 impl Item {
-    /// The weights, validated.
-    fn weights(&self, backend: &str) -> Result<Option<Weights>, Failure> {
+    /// The content, validated.
+    fn asked(&self, backend: &str) -> Result<Asked, Failure> {
         let invalid = |what: String| {
             Failure::new(Exit::Refused, format!("backend `{}`: {what}; nothing was written", Escaped(backend)))
         };
-        match (&self.weights, self.release) {
-            (Some(_), true) => Err(invalid("it has both `weights` and `release`".to_owned())),
-            (None, false) => Err(invalid("it has neither `weights` nor `release = true`".to_owned())),
-            (None, true) => Ok(None),
-            (Some(weights), false) => {
+        match (&self.weights, &self.split, self.release) {
+            (None, None, false) => Err(invalid("it has none of `weights`, `split` and `release = true`".to_owned())),
+            (None, None, true) => Ok(Asked::Release),
+            (None, Some(split), false) => Ok(Asked::Split(split.clone())),
+            (Some(weights), None, false) => {
                 let parse = |(server, weight): (&String, &u64)| {
                     let name =
                         weightd_core::model::ServerName::new(server).map_err(|error| invalid(error.to_string()))?;
                     let weight = Weight::new(*weight).map_err(|error| invalid(format!("{name}: {error}")))?;
                     Ok((name, weight))
                 };
-                weights.iter().map(parse).collect::<Result<_, _>>().map(Some)
+                weights.iter().map(parse).collect::<Result<_, _>>().map(Asked::Weights)
             }
+            _ => Err(invalid("it has more than one of `weights`, `split` and `release`".to_owned())),
         }
     }
 }
@@ -130,18 +144,19 @@ pub(super) async fn apply(args: &ApplyArgs, context: &Context<'_>) -> Result<Exi
     let mut items = Vec::new();
     for (name, item) in read(args)? {
         let backend = BackendName::new(&name).map_err(|error| Failure::caused(Exit::Refused, error))?;
-        let weights = item.weights(&name)?;
-        items.push((backend, weights, item.force));
+        let asked = item.asked(&name)?;
+        items.push((backend, asked, item.force));
     }
     let documents = context.documents()?;
     let mut changes = Vec::new();
-    for (backend, weights, force) in items {
+    for (backend, asked, force) in items {
         let known = documents.context(&backend).await?;
         let intent = with_context(args.flags.intent(Way::Apply, context.env), &known);
         let intent = Intent { create: args.create, force, ..intent };
-        let edit = match &weights {
-            Some(weights) => edit::set(&backend, known.stored.as_ref(), weights, &intent),
-            None => edit::release(&backend, known.stored.as_ref(), &intent),
+        let edit = match &asked {
+            Asked::Weights(weights) => edit::set(&backend, known.stored.as_ref(), weights, &intent),
+            Asked::Split(split) => edit::split(&backend, known.stored.as_ref(), split, &intent),
+            Asked::Release => edit::release(&backend, known.stored.as_ref(), &intent),
         };
         match edit {
             Ok(edit) => changes.push((backend, known, edit)),
@@ -199,7 +214,8 @@ pub(super) async fn export(args: &ExportArgs, context: &Context<'_>) -> Result<E
             weights.map(|(server, weight)| (server.to_string(), u64::from(weight.get()))).collect()
         };
         let item = match view.state {
-            State::Weights => Item { weights: Some(weights(&view)), release: false, force: view.force },
+            State::Weights => Item { weights: Some(weights(&view)), force: view.force, ..Item::default() },
+            State::Split => Item { split: view.split.clone(), force: view.force, ..Item::default() },
             State::Released => Item { release: true, ..Item::default() },
             State::Rejected => {
                 output::note(&format!("left out: {}, because its document is rejected", stored.backend));
@@ -229,17 +245,24 @@ mod tests {
         let item =
             |text: &str| toml::from_str::<BTreeMap<String, Item>>(text).map(|mut items| items.remove("app").unwrap());
         let good = item("[app]\nweights = { blue = 90, green = 10 }").unwrap();
-        assert_eq!(good.weights("app").unwrap().unwrap().len(), 2);
-        assert_eq!(item("[app]\nrelease = true").unwrap().weights("app").unwrap(), None);
+        assert!(matches!(good.asked("app").unwrap(), Asked::Weights(weights) if weights.len() == 2));
+        assert_eq!(item("[app]\nrelease = true").unwrap().asked("app").unwrap(), Asked::Release);
+        let split = "[app.split]\n\"blue-*\" = 90\n\"green-*\" = 9.5\ngray = 0.5\n";
+        let parsed = item(split).unwrap();
+        assert!(matches!(parsed.asked("app").unwrap(), Asked::Split(split) if split.shares().len() == 3));
+        let exported = toml::to_string(&BTreeMap::from([("app", &parsed)])).unwrap();
+        assert_eq!(item(&exported).unwrap(), parsed, "{exported}");
         for bad in [
             "[app]",
             "[app]\nweights = {a = 1}\nrelease = true",
             "[app]\nweights = {a = 257}",
             "[app]\nweights = {\"a b\" = 1}",
+            "[app]\nweights = {a = 1}\nsplit = {a = 100}",
         ] {
-            assert!(item(bad).unwrap().weights("app").is_err(), "{bad}");
+            assert!(item(bad).unwrap().asked("app").is_err(), "{bad}");
         }
         assert!(item("[app]\nwieghts = {a = 1}").unwrap_err().to_string().contains("wieghts"));
         assert!(item("[app]\nweights = {a = -1}").is_err());
+        assert!(item("[app]\nsplit = {a = 99}").is_err());
     }
 }

@@ -18,6 +18,7 @@ use super::{
     preview::preview,
     reach::{self, Reach},
     serving::Serving,
+    shift::ShiftView,
     wait::{WaitFlags, wait},
 };
 use crate::{
@@ -97,7 +98,8 @@ fn now() -> String {
 ///   "index": 43,          ModifyIndex of the backend; null if --dry-run prevented a write
 ///   "before": {…},        in the format of `get BACKEND`; null if there was no key
 ///   "after": {…},         in the same format
-///   "nodes": {…}          what the nodes say before the write; null if that is not known or not asked for
+///   "nodes": {…},         what the nodes say before the write; null if that is not known or not asked for
+///   "shift": {…}          only of `shift`: the shares and their error
 /// }
 /// ```
 #[derive(Debug, Serialize)]
@@ -109,6 +111,8 @@ pub(super) struct Outcome<'a> {
     before: Option<&'a View>,
     after: View,
     nodes: Option<Reach>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shift: Option<&'a ShiftView>,
 }
 
 impl<'a> Outcome<'a> {
@@ -122,6 +126,7 @@ impl<'a> Outcome<'a> {
             before: edit.before.as_ref(),
             after: edit.after.clone(),
             nodes: None,
+            shift: None,
         }
     }
 
@@ -130,6 +135,11 @@ impl<'a> Outcome<'a> {
         let reach = Reach::of(known, self.backend, self.before.and_then(|view| view.index));
         output::message(&format!("nodes: {}", reach.sentence(self.backend)));
         self.nodes = Some(reach);
+    }
+
+    /// The same with the shares that it gives.
+    pub(super) fn shifted(self, shift: Option<&'a ShiftView>) -> Self {
+        Self { shift, ..self }
     }
 
     /// The result after a read-back with this `ModifyIndex`.
@@ -157,6 +167,8 @@ pub(super) struct Options<'a> {
     pub(super) waits: &'a WaitFlags,
     /// What serves on this host, if it has a weightd.
     pub(super) serving: Option<&'a Serving>,
+    /// The shares that a shift gives.
+    pub(super) shift: Option<&'a ShiftView>,
 }
 
 /// Shows `edit`, asks, writes it, and waits for the nodes.
@@ -168,8 +180,8 @@ pub(super) async fn carry_out(
     known: &Known,
     options: &Options<'_>,
 ) -> Result<Exit, Failure> {
-    let Options { flags, waits, serving } = *options;
-    let mut outcome = Outcome::of(backend, edit, flags);
+    let Options { flags, waits, serving, shift } = *options;
+    let mut outcome = Outcome::of(backend, edit, flags).shifted(shift);
     if !outcome.changed {
         output::message(&format!("nothing to change: {backend} {}", edit.after.summary()));
         outcome.print(format, waits)?;

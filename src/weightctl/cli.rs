@@ -10,7 +10,7 @@ use weightd_core::model::{Root, is_typo};
 
 use super::{
     Exit, apply, check, completions, diff, freeze, get, history, import, list, man, node, output::Format, overriding,
-    pause, release, resume, rollback, set, settle, status, whois,
+    pause, release, resume, rollback, set, settle, shift, status, whois,
 };
 use crate::consul::{Address, settings};
 
@@ -21,6 +21,7 @@ Examples:
   weightctl set app1 blue=90 green=10 --create     start to manage a backend
   weightctl set app1 blue=50 green=50 -m 'half'    show the change, ask, write
   weightctl set app1 blue=0 green=100 --wait       … and wait until every HAProxy has it
+  weightctl shift app1 green=10%                   10 % of the requests
   weightctl rollback app1                          go back to where this shift began
   weightctl history app1                           who changed what, when and why
   weightctl status                                 which nodes have the weights, and why not
@@ -101,6 +102,7 @@ pub(super) enum Verb {
     List(list::Args),
     Get(get::Args),
     Set(set::Args),
+    Shift(shift::Args),
     Rollback(rollback::Args),
     History(history::Args),
     Settle(settle::Args),
@@ -168,7 +170,7 @@ fn equivalent(verb: &str) -> Option<&'static str> {
         }
         "show" | "describe" | "read" => Some("`weightctl get BACKEND` shows weights and shares"),
         "ls" => Some("`weightctl list` lists the backends"),
-        "drain" | "shift" | "weight" | "update" => Some("`weightctl set BACKEND SERVER=WEIGHT …` changes weights"),
+        "drain" | "weight" | "update" => Some("`weightctl set BACKEND SERVER=WEIGHT …` changes weights"),
         "undo" | "back" | "revert" => Some("`weightctl rollback BACKEND` goes back to where the present shift began"),
         "stop" | "hold" | "lock" => Some(
             "`weightctl freeze --help` stops changes of the fleet, `weightctl pause --help` stops weightd on this host",

@@ -2,10 +2,12 @@
 
 use serde::Serialize;
 use weightd_core::{
-    desired::{DesiredState, Instruction, Published, Weights},
+    desired::{DesiredState, Instruction, Published, Split, Weights},
     fleet::{Difference, Fleet, Health, NodeName, Out, Overview, Standing, Waiting, overview},
     model::{BackendName, Escaped, Root, Timestamp},
 };
+
+use crate::documents::view::split_summary;
 
 /// The fleet. Its JSON:
 ///
@@ -86,8 +88,9 @@ pub(super) struct OutView {
 /// {
 ///   "backend": "app1",
 ///   "index": 42,                ModifyIndex
-///   "state": "weights",         weights, released, rejected
+///   "state": "weights",         weights, split, released, rejected
 ///   "weights": {"blue": 90, "green": 10},     null unless the state is "weights"
+///   "split": null,              if the state is "split": {"blue-*": 90, "green-*": 10}, in percent
 ///   "by": "alice", "reason": "10 % canary", "at": "2026-11-21T10:00:00Z",    null if the document does not say
 ///   "has": ["lb-1"],            the nodes that have it
 ///   "lacks": ["lb-3"],          the nodes on which no HAProxy has the backend
@@ -102,6 +105,7 @@ pub(super) struct BackendView {
     pub(super) index: u64,
     pub(super) state: &'static str,
     pub(super) weights: Option<Weights>,
+    pub(super) split: Option<Split>,
     pub(super) by: Option<String>,
     pub(super) reason: Option<String>,
     pub(super) at: Option<String>,
@@ -263,6 +267,7 @@ fn out_view(node: &NodeName, out: &Out, overview: &Overview) -> OutView {
 
 fn backend(name: &BackendName, view: &weightd_core::fleet::BackendView, counting: &[NodeName]) -> BackendView {
     let (state, desired) = match &view.desired {
+        Published::Valid(Instruction::Weights(desired)) if desired.split.is_some() => ("split", Some(desired)),
         Published::Valid(Instruction::Weights(desired) | Instruction::Leaves(desired)) => ("weights", Some(desired)),
         Published::Valid(Instruction::Release { .. }) => ("released", None),
         Published::Rejected(_) => ("rejected", None),
@@ -275,7 +280,8 @@ fn backend(name: &BackendName, view: &weightd_core::fleet::BackendView, counting
         backend: name.clone(),
         index: view.index,
         state,
-        weights: desired.map(|desired| desired.weights.clone()),
+        weights: desired.filter(|desired| desired.split.is_none()).map(|desired| desired.weights.clone()),
+        split: desired.and_then(|desired| desired.split.clone()),
         by: desired.and_then(|desired| desired.by.clone()),
         reason: desired.and_then(|desired| desired.reason.clone()),
         at: desired.and_then(|desired| desired.at.clone()),
@@ -293,11 +299,12 @@ impl BackendView {
 
     /// What is desired, on one line.
     pub(super) fn summary(&self) -> String {
-        match &self.weights {
-            Some(weights) => {
+        match (&self.weights, &self.split) {
+            (Some(weights), _) => {
                 weights.iter().map(|(server, weight)| format!("{server}={weight}")).collect::<Vec<_>>().join(" ")
             }
-            None => self.state.to_owned(),
+            (None, Some(split)) => split_summary(split),
+            (None, None) => self.state.to_owned(),
         }
     }
 }

@@ -1,4 +1,4 @@
-use weightd_core::model::BackendName;
+use weightd_core::{model::BackendName, share::Percent};
 
 use super::{
     Exit,
@@ -80,10 +80,19 @@ fn table(views: &[View]) -> String {
         let backend = || Cell::from(view.backend.as_str());
         let origin = || [&view.by, &view.at, &view.reason].map(|text| Cell::from(foreign(text.as_ref())));
         let [by, at, reason] = origin();
+        if let Some(split) = &view.split {
+            let mut origin = [by, at, reason];
+            for (pattern, share) in split.shares() {
+                let [by, at, reason] = std::mem::take(&mut origin);
+                let share = Percent(share.percent()).to_string().into();
+                table.row([backend(), pattern.as_str().into(), "split".into(), share, by, at, reason]);
+            }
+            continue;
+        }
         let Some(weights) = &view.weights else {
             let (state, tone) = match view.state {
                 State::Rejected => ("rejected", Tone::Bad),
-                State::Released | State::Weights => ("released", Tone::Faint),
+                State::Released | State::Weights | State::Split => ("released", Tone::Faint),
             };
             table.row([backend(), "-".into(), Cell::new(state, tone), "-".into(), by, at, reason]);
             continue;
@@ -120,15 +129,19 @@ mod tests {
             ("app3", r#"{"release":true,"by":"bob"}"#),
             ("app4", "50%"),
             ("app5", r#"{"weights":{"blue":0},"force":true,"by":"\u001b[2J"}"#),
+            ("app6", r#"{"split":{"blue-*":90,"green-*":9.5,"gray":0.5},"by":"bob"}"#),
         ]), @r"
-        BACKEND  SERVER    WEIGHT  SHARE  BY         AT                    REASON
-        app1     blue          90    90%  alice      2026-11-21T10:00:00Z  10 % canary
-        app1     green         10    10%
-        app2     blue           1  33.3%
-        app2     green          2  66.7%
-        app3     -       released      -  bob
-        app4     -       rejected      -
-        app5     blue           0      -  \u{1b}[2J
+        BACKEND  SERVER     WEIGHT  SHARE  BY         AT                    REASON
+        app1     blue           90    90%  alice      2026-11-21T10:00:00Z  10 % canary
+        app1     green          10    10%
+        app2     blue            1  33.3%
+        app2     green           2  66.7%
+        app3     -        released      -  bob
+        app4     -        rejected      -
+        app5     blue            0      -  \u{1b}[2J
+        app6     blue-*      split    90%  bob
+        app6     gray        split   0.5%
+        app6     green-*     split   9.5%
         ");
     }
 

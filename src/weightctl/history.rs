@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     base::config::{InvalidDuration, parse_duration},
-    documents::view::weights_summary,
+    documents::view::{split_summary, weights_summary},
 };
 
 /// Show who changed a backend, when, how and why; newest first
@@ -108,11 +108,7 @@ pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Fail
 pub(super) fn summary(to: &To) -> String {
     match to {
         To::Weights(weights) => weights_summary(weights),
-        To::Split(split) => {
-            let shown =
-                split.shares().iter().map(|(pattern, share)| format!("{}={}%", pattern.as_str(), share.percent()));
-            shown.collect::<Vec<_>>().join(" ")
-        }
+        To::Split(split) => split_summary(split),
         To::Release => "released".to_owned(),
         To::Gone => "deleted".to_owned(),
         To::Omitted => "too large to keep".to_owned(),

@@ -73,7 +73,7 @@ fn table(overview: &Overview) -> String {
             Layout::Both => "both",
         };
         let tone = match view.state {
-            State::Weights => Tone::Plain,
+            State::Weights | State::Split => Tone::Plain,
             State::Released => Tone::Faint,
             State::Rejected => Tone::Bad,
         };

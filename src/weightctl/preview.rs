@@ -1,8 +1,9 @@
 use std::fmt::Write as _;
 
 use weightd_core::{
-    desired::Weights,
+    desired::{Pattern, Split, Weights},
     model::{BackendName, Escaped},
+    share::Percent,
 };
 
 use super::table::{Align, Cell, Table, Tone};
@@ -18,6 +19,9 @@ pub(super) fn preview(backend: &BackendName, edit: &Edit) -> String {
         Tone::Strong.paint(backend.as_str()),
         Tone::Faint.paint(&state_before(edit.before.as_ref()))
     );
+    if let Some(split) = &edit.after.split {
+        text.push_str(&split_rows(edit.before.as_ref(), split));
+    }
     if let Some(weights) = &edit.after.weights {
         text.push_str(&rows(edit.before.as_ref(), &edit.after, weights));
     }
@@ -30,6 +34,12 @@ pub(super) fn preview(backend: &BackendName, edit: &Edit) -> String {
     let before = edit.before.as_ref();
     if let Some(rejected) = before.and_then(|view| view.rejected.as_ref()) {
         line(&format!("replaces a rejected document: {}", Escaped(&rejected.reason)));
+    }
+    if before.is_some_and(|view| view.state == State::Split) && edit.after.state == State::Weights {
+        line("weights replace the split: nodes do not adapt them to their servers any more");
+    }
+    if edit.after.state == State::Split && before.is_none_or(|view| view.state != State::Split) {
+        line("a split: each node computes the weights for the servers that it has");
     }
     if before.is_some_and(|view| view.state == State::Released) {
         line("released before: weightd manages the backend again");
@@ -55,10 +65,41 @@ fn state_before(before: Option<&View>) -> String {
     let origin = view.origin();
     let separator = if origin.is_empty() { "" } else { ", " };
     match view.state {
-        State::Weights => format!("index {index}{separator}{origin}"),
+        State::Weights | State::Split => format!("index {index}{separator}{origin}"),
         State::Released => format!("released, index {index}{separator}{origin}"),
         State::Rejected => format!("rejected, index {index}"),
     }
+}
+
+/// One row per pattern: its share, before and after. Of weights, the share before is that of the matching servers.
+fn split_rows(before: Option<&View>, after: &Split) -> String {
+    let mut table = Table::new([("PATTERN", Align::Left), ("SHARE", Align::Left)]);
+    let mut patterns: Vec<&Pattern> = after.shares().keys().collect();
+    patterns.extend(before.and_then(|view| view.split.as_ref()).into_iter().flat_map(|split| split.shares().keys()));
+    patterns.sort_unstable();
+    patterns.dedup();
+    for pattern in patterns {
+        let shown = |share: Option<f64>| share.map_or_else(|| "-".to_owned(), |share| Percent(share).to_string());
+        let (old, new) = (
+            shown(before.and_then(|view| share_before(view, pattern))),
+            shown(after.shares().get(pattern).map(|share| share.percent())),
+        );
+        let share = if old == new { new } else { format!("{old} → {new}") };
+        table.row([pattern.as_str().into(), share.into()]);
+    }
+    table.render("  ")
+}
+
+/// The share of a pattern, in percent; none if it has none.
+fn share_before(view: &View, pattern: &Pattern) -> Option<f64> {
+    if let Some(split) = &view.split {
+        return split.shares().get(pattern).map(|share| share.percent());
+    }
+    let weights = view.weights.as_ref()?;
+    let sum: u32 = weights.values().map(|weight| u32::from(weight.get())).sum();
+    let own = weights.iter().filter(|(server, _)| pattern.matches(server.as_str()));
+    let own: u32 = own.map(|(_, weight)| u32::from(weight.get())).sum();
+    (sum > 0).then(|| f64::from(own) * 100.0 / f64::from(sum))
 }
 
 /// One row per server: weight and share, before and after.

@@ -228,10 +228,11 @@ fn edit_of(backend: &BackendName, known: &Known, target: &Target, intent: Intent
     let intent = with_context(intent, known);
     match &target.document {
         To::Weights(weights) => edit::set(backend, known.stored.as_ref(), weights, &intent),
+        To::Split(split) => edit::split(backend, known.stored.as_ref(), split, &intent),
         To::Release => edit::release(backend, known.stored.as_ref(), &intent),
-        // The rule gives no other targets; nodes of this version reject a split.
-        To::Split(_) | To::Gone | To::Omitted | To::Unreadable(_) => {
-            Err(edit::EditError::Invalid(weightd_core::desired::Invalid::SplitUnsupported))
+        // The rule gives no other targets.
+        To::Gone | To::Omitted | To::Unreadable(_) => {
+            Err(edit::EditError::Invalid(weightd_core::desired::Invalid::NoInstruction))
         }
     }
 }

@@ -35,7 +35,8 @@ pub(super) async fn of(context: &Context<'_>, backend: &BackendName) -> Option<S
     let backends = status.instances.iter().filter(|instance| instance.root == root).flat_map(|i| &i.backends);
     let found = backends.filter(|status| status.backend.as_ref() == Some(backend)).find(|status| was_read(status))?;
     let active = found.servers.iter().filter(|server| server.usable && !server.backup);
-    let caveats = found.reasons.iter().filter(|reason| caveats::WORDS.contains(&&*reason.reason));
+    let caveats =
+        found.reasons.iter().filter(|reason| caveats::WORDS.contains(&&*reason.reason) || reason.reason == "unnamed");
     Some(Serving {
         active: active.filter_map(|server| server.server.clone()).collect(),
         notes: caveats.map(|reason| format!("{backend} on this host: {}", reason.detail)).collect(),

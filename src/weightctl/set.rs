@@ -142,7 +142,7 @@ pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Fail
                 Some(serving) => edit.limit_shares_to(&serving.active),
                 None => edit,
             };
-            let options = Options { flags: &args.flags, waits: &args.wait, serving: serving.as_ref() };
+            let options = Options { flags: &args.flags, waits: &args.wait, serving: serving.as_ref(), shift: None };
             carry_out(context.format, &documents, &args.backend, &edit, &known, &options).await
         }
         Err(error) => Err(refused(&documents, error).await),

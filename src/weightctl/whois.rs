@@ -153,6 +153,12 @@ fn weights_of(stored: &Stored) -> Result<Weights, Failure> {
         Content::Leaves(leaves) => Ok(leaves.iter().map(|(server, leaf)| (server.clone(), leaf.weight)).collect()),
         Content::Document(document) => match &document.kind {
             Kind::Weights(weights) => Ok(weights.clone()),
+            // The weights are those of each node, and nodes may have different servers.
+            Kind::Split(_) => {
+                let message = format!("`{}` has shares by pattern: its document has no weights", stored.backend);
+                Err(Failure::new(Exit::Refused, message)
+                    .hint("give the weights that HAProxy has: --weights blue=90,green=10"))
+            }
             Kind::Release => {
                 let message = format!("`{}` is released: its document has no weights", stored.backend);
                 Err(Failure::new(Exit::Refused, message)

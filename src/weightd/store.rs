@@ -253,8 +253,7 @@ mod tests {
 
     fn sample() -> Snapshot {
         let weights = [(ServerName::new("blue").unwrap(), Weight::MAX)].into();
-        let desired =
-            Desired { weights, force: false, index: 7, by: Some("a".into()), reason: None, at: None, back: None };
+        let desired = Desired { weights, index: 7, by: Some("a".into()), ..Desired::default() };
         let backend =
             StoredBackend { accepted: Some(Arc::new(desired)), pending: None, guarded: false, overridden: None };
         Snapshot { number: 5, stored: Stored { backends: [(BackendName::new("app").unwrap(), backend)].into() } }

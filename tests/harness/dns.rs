@@ -19,7 +19,12 @@ pub struct Dns {
 impl Dns {
     /// Starts a server that answers for [`SERVICE`] with one target per weight, each at 127.0.0.1:9.
     pub async fn start(weights: &'static [u16]) -> anyhow::Result<Self> {
-        let socket = UdpSocket::bind("127.0.0.1:0").await?;
+        Self::start_at(0, weights).await
+    }
+
+    /// The same at this port. Every other name is at 127.0.0.1.
+    pub async fn start_at(port: u16, weights: &'static [u16]) -> anyhow::Result<Self> {
+        let socket = UdpSocket::bind(("127.0.0.1", port)).await?;
         let port = socket.local_addr()?.port();
         let task = tokio::spawn(async move {
             let mut buffer = [0; 1500];

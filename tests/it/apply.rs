@@ -62,7 +62,7 @@ async fn a_file_with_one_mistake_writes_nothing() -> anyhow::Result<()> {
     for (bad, word) in [
         ("[app2]\nweights = { blue = 257 }\n", "app2"),
         ("[app2]\nwieghts = { blue = 1 }\n", "wieghts"),
-        ("[app2]\n", "neither"),
+        ("[app2]\n", "none of"),
         ("[app2]\nweights = { blue = 1 }\n", "--create"),
         ("[\"a b\"]\nrelease = true\n", "a b"),
         ("[app2\n", "invalid"),

@@ -2,6 +2,7 @@
 
 mod early;
 mod reach;
+mod shares;
 mod shown;
 mod wait;
 

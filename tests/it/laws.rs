@@ -73,6 +73,7 @@ fn desired() -> impl Strategy<Value = Desired> {
         reason: None,
         at: None,
         back: None,
+        split: None,
     })
 }
 
@@ -237,7 +238,7 @@ proptest! {
     ) {
         let weights = BTreeMap::from([("blue", 0), ("green", 100)]);
         let weights = weights.into_iter().map(|(s, w)| (name(s), Weight::new(w).expect("a weight"))).collect();
-        let desired = Desired { weights, force: false, index: 2, by: None, reason: None, at: None, back: None };
+        let desired = Desired { weights, index: 2, ..Desired::default() };
         let server = |text, weight, up: bool| Server {
             name: name(text),
             weight,

@@ -44,6 +44,8 @@ mod same_place;
 mod security;
 mod servers;
 mod shares;
+mod shift;
+mod split;
 mod state_file;
 mod sticky;
 mod sync;

@@ -54,8 +54,7 @@ fn case(text: &mut String, title: &str, algorithm: &str, is: &[&str], should: &s
         let (name, to) = pair.split_once(' ').expect("a name and a weight");
         (ServerName::new(name).expect("a name"), weight(to))
     });
-    let accepted =
-        Desired { weights: weights.collect(), force, index: 1, by: None, reason: None, at: None, back: None };
+    let accepted = Desired { weights: weights.collect(), force, index: 1, ..Desired::default() };
     let plan = plan(&BackendName::new("app").expect("a name"), &accepted, &observed);
     let _ = write!(
         text,

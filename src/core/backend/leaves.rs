@@ -24,15 +24,7 @@ mod tests {
 
     fn desired(index: u64, weights: &[(&str, u64)]) -> Arc<Desired> {
         let weights = weights.iter().map(|(s, w)| (ServerName::new(s).unwrap(), Weight::new(*w).unwrap()));
-        Arc::new(Desired {
-            weights: weights.collect(),
-            force: false,
-            index,
-            by: None,
-            reason: None,
-            at: None,
-            back: None,
-        })
+        Arc::new(Desired { weights: weights.collect(), index, ..Desired::default() })
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::{accept::Guarded, desired::Rejected};
+use crate::{accept::Guarded, desired::Rejected, expand::Misfit};
 
 /// The cause of a change of weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -16,6 +16,8 @@ pub enum Cause {
     NewProcess,
     /// A server was added at runtime with another weight.
     NewServer,
+    /// The servers of a split changed, so that its expansion did.
+    Servers,
     /// Another program or a person changed the weights.
     Drift,
     /// A pause or an override ended: deferred changes and differences.
@@ -32,6 +34,7 @@ impl Cause {
             Self::Start => "start",
             Self::NewProcess => "new_process",
             Self::NewServer => "new_server",
+            Self::Servers => "servers",
             Self::Drift => "drift",
             Self::Resume => "resume",
             Self::Override => "override",
@@ -68,12 +71,14 @@ pub enum Matched {
 }
 
 /// Why the desired weights are not accepted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NotAccepted {
     /// A guard rejects them.
     Guarded(Guarded),
     /// This HAProxy has none of the named servers.
     Unmatched,
+    /// The split does not fit the servers of this HAProxy.
+    Misfit(Misfit),
 }
 
 /// The progress of HAProxy's weights towards the accepted ones.

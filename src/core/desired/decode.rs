@@ -284,17 +284,15 @@ fn read_document<'e, 'a>(entry: &'e Entry<'a>, unknown_fields: &mut Unknown) -> 
         Ok(document) => {
             *unknown_fields =
                 (!document.unknown.is_empty()).then(|| document.unknown.into_keys().collect::<Vec<_>>().into());
+            let (force, by, reason, at, back) =
+                (document.force, document.by, document.reason, document.at, document.back);
+            let weights_of = |weights, split| {
+                Instruction::Weights(Arc::new(Desired { weights, split, force, index, by, reason, at, back }))
+            };
             Ok(match document.kind {
                 Kind::Release => Instruction::Release { index },
-                Kind::Weights(weights) => Instruction::Weights(Arc::new(Desired {
-                    weights,
-                    force: document.force,
-                    index,
-                    by: document.by,
-                    reason: document.reason,
-                    at: document.at,
-                    back: document.back,
-                })),
+                Kind::Weights(weights) => weights_of(weights, None),
+                Kind::Split(split) => weights_of(Weights::new(), Some(split)),
             })
         }
     })

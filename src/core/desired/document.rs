@@ -6,7 +6,7 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use super::{Back, Invalid, Weights};
+use super::{Back, Invalid, Split, Weights};
 use crate::model::{ServerName, Weight};
 
 /// A valid document.
@@ -34,6 +34,8 @@ pub struct Document {
 pub enum Kind {
     /// A weight for each named server.
     Weights(Weights),
+    /// A share for each pattern of servers. Each node expands it for the servers that it has.
+    Split(Split),
     /// Stop managing the backend.
     Release,
 }
@@ -61,7 +63,7 @@ impl Document {
 struct Raw {
     v: Option<u64>,
     weights: Option<UniqueWeights>,
-    split: Option<de::IgnoredAny>,
+    split: Option<Box<RawValue>>,
     release: Option<bool>,
     force: Option<bool>,
     by: Option<Text>,
@@ -90,7 +92,9 @@ impl Raw {
                 return Err(Invalid::TooManyServers(weights.len()));
             }
             (Some(UniqueWeights(weights)), None, None) => Kind::Weights(weights),
-            (None, Some(_), None) => return Err(Invalid::SplitUnsupported),
+            (None, Some(split), None) => {
+                Kind::Split(serde_json::from_str(split.get()).map_err(|error| Invalid::Malformed(error.to_string()))?)
+            }
             (None, None, Some(true)) => Kind::Release,
             (None, None, Some(false)) => {
                 return Err(Invalid::Malformed("`release` can only be true".to_owned()));
@@ -211,7 +215,7 @@ mod tests {
     fn weights(text: &str) -> Vec<(String, u16)> {
         match Document::parse(text.as_bytes()).expect(text).kind {
             Kind::Weights(weights) => weights.into_iter().map(|(s, w)| (s.to_string(), w.get())).collect(),
-            Kind::Release => panic!("{text} is a release"),
+            other => panic!("{text}: {other:?}"),
         }
     }
 
@@ -224,6 +228,14 @@ mod tests {
         assert!(document.force);
         assert_eq!(document.by.as_deref(), Some("alice"));
         assert_eq!(document.unknown["ticket"].get(), r#"{"id": 1.10}"#, "unknown fields keep their original text");
+    }
+
+    #[test]
+    fn a_split_has_a_share_for_each_pattern() {
+        let Kind::Split(split) = Document::parse(br#"{"split":{"blue-*":90,"green-*":10}}"#).unwrap().kind else {
+            panic!("no split")
+        };
+        assert_eq!(split.shares().values().map(|share| share.percent()).collect::<Vec<_>>(), [90.0, 10.0]);
     }
 
     #[test]
@@ -300,7 +312,12 @@ mod tests {
         assert_eq!(reason(r#"{"weights":{"a":1},"release":true}"#), Invalid::TwoInstructions);
         assert_eq!(reason(r#"{"weights":{"a":1},"split":{"a*":1}}"#), Invalid::TwoInstructions);
         assert_eq!(reason(r#"{"split":{},"release":true}"#), Invalid::TwoInstructions);
-        assert_eq!(reason(r#"{"split":{"a*":1}}"#), Invalid::SplitUnsupported);
+        assert_eq!(reason(r#"{"v":2,"split":1}"#), Invalid::Version(2));
+        for text in
+            [r#"{"split":{}}"#, r#"{"split":{"a*":99}}"#, r#"{"split":{"a*":50,"a*":50}}"#, r#"{"split":{"a b":100}}"#]
+        {
+            assert!(matches!(reason(text), Invalid::Malformed(_)), "{text}");
+        }
         assert!(matches!(reason(r#"{"release":false}"#), Invalid::Malformed(_)));
     }
 

@@ -44,9 +44,6 @@ pub enum Invalid {
     /// The document names more than [`Invalid::MAX_SERVERS`] servers.
     #[error("the document names {0} servers; the maximum is {max}", max = Invalid::MAX_SERVERS)]
     TooManyServers(usize),
-    /// Shares by pattern, which this version does not support.
-    #[error("`split` is not supported yet")]
-    SplitUnsupported,
     /// The value of a leaf is not a weight.
     #[error("`{}` is not a weight", Escaped(.0))]
     Leaf(String),
@@ -88,7 +85,6 @@ impl Invalid {
             Self::Version(_) => "upgrade this weightd, or write the document as version 1",
             Self::TwoInstructions => "keep exactly one of `weights`, `split` and `release`",
             Self::EmptyWeights => r#"name the servers, or write {"release": true} to stop managing the backend"#,
-            Self::SplitUnsupported => "name each server under `weights`",
             Self::Leaf(_) => "write a whole number from 0 to 256, such as 50, without quotes, sign or percent",
             Self::DocumentAndLeaves => "delete the document <backend>, or delete the leaves <backend>/<server>",
             Self::Nested => "delete the key; write only <backend> or <backend>/<server>",

@@ -193,6 +193,7 @@ impl From<&Kind> for To {
     fn from(kind: &Kind) -> Self {
         match kind {
             Kind::Weights(weights) => Self::Weights(weights.clone()),
+            Kind::Split(split) => Self::Split(split.clone()),
             Kind::Release => Self::Release,
         }
     }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::model::ServerName;
 use crate::observed::{Health, Server};
 
 fn name(text: &str) -> ServerName {
@@ -45,7 +46,7 @@ fn back_in_patterns_is_expanded_over_the_servers_of_this_haproxy() {
     let document =
         document(&[("blue-1", 1), ("blue-2", 1), ("green-1", 1)], Some(r#"{"split": {"blue-*": 90, "green-*": 10}}"#));
     let servers = observed(&[("blue-1", 100), ("blue-2", 100), ("green-1", 100)]);
-    assert_eq!(back(Some(&document), &servers), Ok(weights(&[("blue-1", 256), ("blue-2", 256), ("green-1", 57)])));
+    assert_eq!(back(Some(&document), &servers), Ok(weights(&[("blue-1", 9), ("blue-2", 9), ("green-1", 2)])));
     assert_eq!(back(Some(&document), &observed(&[("blue-1", 100)])), Err(NoBack::Unfit), "a share without a server");
 }
 

@@ -171,7 +171,7 @@ fn a_rejected_document_is_not_edited() {
         (&[("app", "50%")][..], true),
         (&[("app", r#"{"weights":{}}"#)], true),
         (&[("app", r#"{"v":2,"weights":{"blue":1}}"#)], false),
-        (&[("app", r#"{"split":{"blue-*":1}}"#)], false),
+        (&[("app", r#"{"split":{"blue-*":1}}"#)], true),
         (&[("app/blue", "50%")], false),
         (&[("app", r#"{"weights":{"blue":1}}"#), ("app/blue", "1")], false),
     ] {

@@ -17,7 +17,7 @@ use crate::{
     documents::{
         Context as Known,
         edit::{self, Edit, EditError, Intent, Write},
-        view::View,
+        view::{View, split_summary},
     },
     weightctl::change::with_context,
 };
@@ -131,7 +131,7 @@ impl Skipped {
     }
 
     /// A backend that could not be imported.
-    fn refused(backend: &BackendName, reason: impl Into<String>, remedy: impl Into<String>) -> Self {
+    pub(super) fn refused(backend: &BackendName, reason: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { refused: true, ..Self::nothing(backend, reason, remedy) }
     }
 
@@ -210,8 +210,7 @@ fn exclusion(weights: &Weights, observed: &Observed) -> Option<Exclusion> {
         let owned = observed.servers.iter().filter(|server| server.owner == Some(owner));
         return Some(Exclusion::Owned(owner, owned.map(|server| server.name.clone()).collect()));
     }
-    let desired =
-        Desired { weights: weights.clone(), force: false, index: 0, by: None, reason: None, at: None, back: None };
+    let desired = Desired { weights: weights.clone(), ..Desired::default() };
     match accept(&desired, None, observed, None, Moment::default()) {
         // All weights 0 needs --force: `refused` reports it with the command.
         Verdict::Guarded(guarded) if guarded.guard != Guard::AllZero => Some(Exclusion::Guarded(guarded.guard)),
@@ -271,6 +270,14 @@ pub(super) fn decide(
         let nothing = Known::from(None);
         let known = contexts.get(&backend).unwrap_or(&nothing);
         let before = known.stored.as_ref();
+        if let Some(split) = before.map(View::of).and_then(|view| view.split) {
+            decision.skipped.push(Skipped::nothing(
+                &backend,
+                format!("Consul has shares by pattern: {}; an import leaves them", split_summary(&split)),
+                format!("no action is necessary; `weightctl get {backend}` shows the shares"),
+            ));
+            continue;
+        }
         let intent = &with_context(intent.clone(), known);
         let edit = match edit::set(&backend, before, &weights, intent) {
             Ok(edit) => match &active {
@@ -336,7 +343,7 @@ pub(super) fn next_changes(
     for (backend, weights) in in_consul {
         let Some(HaproxyBackend { observed, .. }) = backends.get(backend) else { continue };
         let weights = weights.clone();
-        let desired = Desired { weights, force: false, index: 0, by: None, reason: None, at: None, back: None };
+        let desired = Desired { weights, ..Desired::default() };
         let changes = plan(backend, &desired, observed);
         next.extend(changes.changes().map(|change| NextChange {
             backend: backend.clone(),

@@ -23,6 +23,15 @@ pub(super) fn candidates(prefix: &str, entries: &[Entry<'_>]) -> Result<Candidat
             Content::Leaves(leaves) => leaves.into_iter().map(|(server, leaf)| (server, leaf.weight)).collect(),
             Content::Document(document) => match document.kind {
                 Kind::Weights(weights) => weights,
+                Kind::Split(_) => {
+                    let remedy = "print it with `weightctl export`, and write that file: `weightctl apply --help`";
+                    candidates.skipped.push(Skipped::refused(
+                        &backend,
+                        "it has shares by pattern, not weights",
+                        remedy,
+                    ));
+                    continue;
+                }
                 Kind::Release => {
                     candidates.skipped.push(Skipped::nothing(
                         &backend,

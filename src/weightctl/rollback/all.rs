@@ -40,9 +40,12 @@ struct Item {
 pub(super) async fn run(args: &Args, documents: &Documents, context: &Context<'_>) -> Result<Exit, Failure> {
     let everything = documents.all().await?;
     let on_side = |view: &View| {
-        view.weights.iter().flatten().any(|(server, weight)| {
+        let of_weights = view.weights.iter().flatten().any(|(server, weight)| {
             !weight.is_zero() && args.off.iter().any(|pattern| pattern.matches(server.as_str()))
-        })
+        });
+        let shares = view.split.iter().flat_map(weightd_core::desired::Split::shares);
+        let of_split = shares.filter(|(_, share)| share.thousandths() > 0);
+        of_weights || of_split.into_iter().any(|(own, _)| args.off.iter().any(|pattern| pattern.overlaps(own)))
     };
     let affected: Vec<_> = everything
         .backends

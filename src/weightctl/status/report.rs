@@ -162,6 +162,10 @@ fn state(backend: &BackendStatus) -> String {
     if backend.orphaned && backend.state != BackendState::Orphaned {
         text.push_str(", orphaned");
     }
+    if let Some(split) = backend.desired.as_ref().and_then(|desired| desired.split.as_ref()) {
+        let shares = split.shares().iter().map(|(pattern, share)| format!(" {pattern}={}", Percent(share.percent())));
+        let _ = write!(text, ", split{}", shares.collect::<String>());
+    }
     if let Some(paused) = &backend.paused {
         let _ = write!(text, ", {} left", span(paused.for_seconds));
     }

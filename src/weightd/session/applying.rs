@@ -104,6 +104,9 @@ impl Session {
         for name in batch {
             let Some(backend) = self.backends.get_mut(name) else { continue };
             if backend.is_unchanged() && self.pauses.of(name).is_none() {
+                if backend.is_split() {
+                    self.queue.push_delayed(name, now + REREAD_DELAY);
+                }
                 continue;
             }
             if self.pauses.of(name).is_some() {
@@ -113,11 +116,12 @@ impl Session {
             }
             let before = (backend.accepted.clone(), backend.not_accepted.is_some());
             let decided = backend.decide(name, now);
-            let awaits_health = backend.awaits_health();
+            // The weights of a split follow from the servers, which can change at any time.
+            let reread = backend.awaits_health() || backend.is_split();
             if before != (backend.accepted.clone(), backend.not_accepted.is_some()) {
                 self.mark_changed(name);
             }
-            if awaits_health {
+            if reread {
                 self.queue.push_delayed(name, now + REREAD_DELAY);
             }
             let Some(backend) = self.backends.get_mut(name) else { continue };

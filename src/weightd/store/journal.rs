@@ -231,7 +231,7 @@ mod tests {
 
     fn change(backend: &str, index: u64) -> (BackendName, Option<StoredBackend>) {
         let weights = [(ServerName::new("blue").unwrap(), Weight::MAX)].into();
-        let desired = Desired { weights, force: false, index, by: None, reason: None, at: None, back: None };
+        let desired = Desired { weights, index, ..Desired::default() };
         let stored =
             StoredBackend { accepted: Some(Arc::new(desired)), pending: None, guarded: false, overridden: None };
         (BackendName::new(backend).unwrap(), Some(stored))

@@ -51,8 +51,9 @@ pub(super) const NOT_RUN: [(&str, &str); 40] = [
 ];
 
 /// Verbs that need an argument: alone between backticks they are names, of which the help is asked for.
-pub(super) const VERBS: [&str; 11] = [
+pub(super) const VERBS: [&str; 12] = [
     "set",
+    "shift",
     "release",
     "import",
     "pause",

@@ -25,7 +25,7 @@ fn socket() -> Address {
 fn stored(weights: [u64; 2]) -> Stored {
     let weight = |server: &str, weight| (ServerName::new(server).unwrap(), Weight::new(weight).unwrap());
     let weights = [weight("blue", weights[0]), weight("green", weights[1])].into();
-    let desired = Desired { weights, force: false, index: 7, by: None, reason: None, at: None, back: None };
+    let desired = Desired { weights, index: 7, ..Desired::default() };
     let backend = StoredBackend { accepted: Some(Arc::new(desired)), pending: None, guarded: false, overridden: None };
     Stored { backends: [(name("app"), backend)].into() }
 }

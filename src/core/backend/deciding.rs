@@ -1,0 +1,51 @@
+//! The decision on the desired document: the guards, after the expansion of a split.
+
+use super::{Backend, NotAccepted};
+use crate::{
+    accept::{self, Verdict},
+    model::Moment,
+};
+
+/// What a decision accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Accepted {
+    /// A document.
+    Document,
+    /// An override.
+    Override,
+    /// Other weights of the same document: the servers of its split changed.
+    Expansion,
+}
+
+impl Backend {
+    /// Applies the guards to `desired`. Returns what was accepted; none if nothing was.
+    pub(super) fn accept(&mut self, now: Moment) -> Option<Accepted> {
+        if let Err(misfit) = self.expand() {
+            self.not_accepted = Some(NotAccepted::Misfit(misfit));
+            return None;
+        }
+        let desired = self.desired.as_ref()?;
+        let before = self.guarded();
+        let verdict = accept::accept(desired, self.accepted.as_deref(), &self.observed, before, now);
+        let again = self.accepted.as_ref().is_some_and(|accepted| accepted.is_same_document(desired));
+        self.not_accepted = match verdict {
+            // The document itself is accepted, and while nothing is usable no other weights help.
+            Verdict::Guarded(_) if again && before.is_none() && !self.observed.any_usable() => {
+                self.desired.clone_from(&self.accepted);
+                return None;
+            }
+            Verdict::Guarded(guarded) => Some(NotAccepted::Guarded(guarded)),
+            Verdict::Unmatched => Some(NotAccepted::Unmatched),
+            Verdict::Accepted => None,
+        };
+        if verdict != Verdict::Accepted || self.accepted == self.desired {
+            return None;
+        }
+        self.accepted.clone_from(&self.desired);
+        Some(match (&self.overriding, again) {
+            (Some(_), _) => Accepted::Override,
+            (None, true) => Accepted::Expansion,
+            (None, false) => Accepted::Document,
+        })
+    }
+}

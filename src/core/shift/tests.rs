@@ -1,0 +1,120 @@
+use super::*;
+
+fn document(weights: &[(&str, u64)]) -> Weights {
+    weights.iter().map(|(name, weight)| (ServerName::new(name).unwrap(), Weight::new(*weight).unwrap())).collect()
+}
+
+fn pattern(text: &str) -> Pattern {
+    Pattern::new(text).unwrap()
+}
+
+fn to(text: &str, percent: f64) -> (Pattern, Wanted) {
+    (pattern(text), Wanted::Share(percent))
+}
+
+fn shown(weights: &[(&str, u64)], asked: &[(Pattern, Wanted)]) -> String {
+    let shift = shift(&document(weights), &[], asked).unwrap();
+    shift.weights.iter().map(|(name, weight)| format!("{name}={weight}")).collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn a_share_is_that_of_the_side_whatever_its_number_of_servers() {
+    assert_eq!(shown(&[("blue", 100), ("green", 0)], &[to("green", 10.0)]), "blue=9 green=1");
+    let five = [("blue", 100), ("green-1", 0), ("green-2", 0), ("green-3", 0)];
+    assert_eq!(shown(&five, &[to("green-*", 10.0)]), "blue=27 green-1=1 green-2=1 green-3=1");
+    assert_eq!(shown(&five, &[to("green-*", 100.0)]), "blue=0 green-1=1 green-2=1 green-3=1");
+    assert_eq!(shown(&five, &[to("green-*", 0.0)]), "blue=1 green-1=0 green-2=0 green-3=0");
+}
+
+#[test]
+fn the_rest_and_the_sides_keep_their_ratio() {
+    let weights = [("blue", 200), ("gray", 100), ("off", 0), ("green", 1)];
+    assert_eq!(shown(&weights, &[to("green", 10.0)]), "blue=6 gray=3 green=1 off=0");
+}
+
+#[test]
+fn weights_that_have_the_share_stay() {
+    assert_eq!(shown(&[("blue", 90), ("green", 10)], &[to("green", 10.0)]), "blue=90 green=10");
+}
+
+#[test]
+fn a_step_adds_points_and_ends_at_100() {
+    let step = |points| vec![(pattern("green"), Wanted::Step(points))];
+    assert_eq!(shown(&[("blue", 90), ("green", 10)], &step(10.0)), "blue=4 green=1");
+    assert_eq!(shown(&[("blue", 90), ("green", 10)], &step(-10.0)), "blue=1 green=0");
+    assert_eq!(shown(&[("blue", 5), ("green", 95)], &step(10.0)), "blue=0 green=1");
+    assert_eq!(shift(&document(&[("blue", 0), ("green", 0)]), &[], &step(10.0)), Err(Refused::NoShare));
+}
+
+#[test]
+fn patterns_that_do_not_fit_are_refused_with_the_servers() {
+    let servers = [("blue-1", 1), ("green-1", 1)];
+    let refused = |asked: &[(Pattern, Wanted)]| shift(&document(&servers), &[], asked).unwrap_err().to_string();
+    assert_eq!(refused(&[to("gray", 10.0)]), "`gray` matches no server; the servers are blue-1, green-1");
+    assert_eq!(refused(&[to("green*", 10.0), to("*-1", 20.0)]), "`green*` and `*-1` both match green-1");
+    assert_eq!(refused(&[to("green*", 60.0), to("blue*", 50.0)]), "the shares add up to 110 %, more than 100 %");
+    assert_eq!(
+        refused(&[to("green*", 10.0), to("blue*", 50.0)]),
+        "the shares add up to 60 %, and no other server takes the rest"
+    );
+}
+
+#[test]
+fn rounding_that_stops_servers_is_not_close() {
+    let mut weights = vec![("blue".to_owned(), 1)];
+    weights.extend((0..50).map(|n| (format!("green-{n:02}"), 0)));
+    let weights: Vec<_> = weights.iter().map(|(name, weight)| (name.as_str(), *weight)).collect();
+    let far = shift(&document(&weights), &[], &[to("green-*", 1.0)]).unwrap();
+    assert!(far.error < 0.2 && far.stopped.len() > 40 && !far.is_close(), "{far:?}");
+    assert!(shift(&document(&weights), &[], &[to("green-*", 50.0)]).unwrap().is_close());
+}
+
+#[test]
+fn the_error_is_that_of_the_node_with_the_largest() {
+    let node = |name: &str, away: &[&str]| NodeServers {
+        node: name.to_owned(),
+        servers: ["blue", "green-1", "green-2"]
+            .map(|server| KnownServer {
+                name: ServerName::new(server).unwrap(),
+                configured: Some(Weight::new(100).unwrap()),
+                weight: Weight::new(100).unwrap(),
+                counts: !away.contains(&server),
+            })
+            .to_vec(),
+    };
+    let weights = document(&[("blue", 100), ("green-1", 0), ("green-2", 0)]);
+    let nodes = [node("lb-1", &[]), node("lb-2", &["green-2"])];
+    let shift = shift(&weights, &nodes, &[to("green-*", 20.0)]).unwrap();
+    assert_eq!(shift.worst_node.as_deref(), Some("lb-2"));
+    assert!((shift.error - (20.0 - 100.0 / 9.0)).abs() < 1e-9 && !shift.is_close(), "{}", shift.error);
+}
+
+#[test]
+fn a_split_stays_a_split() {
+    let split: Split = serde_json::from_str(r#"{"blue-*":60,"gray":30,"green-*":10}"#).unwrap();
+    let shifted = |asked: &[(Pattern, Wanted)]| {
+        shift_split(&split, asked)
+            .map(|split| serde_json::to_string(&split).unwrap())
+            .map_err(|error| error.to_string())
+    };
+    assert_eq!(shifted(&[to("green-*", 40.0)]).unwrap(), r#"{"blue-*":40,"gray":20,"green-*":40}"#);
+    let step = (pattern("green-*"), Wanted::Step(5.0));
+    assert_eq!(shifted(&[step]).unwrap(), r#"{"blue-*":56.667,"gray":28.333,"green-*":15}"#);
+    assert_eq!(
+        shifted(&[to("green", 40.0)]).unwrap_err(),
+        "`green` is no pattern of the split; its patterns are blue-*, gray, green-*"
+    );
+}
+
+#[test]
+fn weights_become_a_split_if_each_server_has_a_pattern() {
+    let weights = document(&[("blue-1", 1), ("blue-2", 1), ("green-1", 0)]);
+    let text =
+        |asked: &[(Pattern, Wanted)]| split_from(&weights, asked).map(|split| serde_json::to_string(&split).unwrap());
+    assert_eq!(text(&[to("green-*", 10.0), to("blue-*", 90.0)]).unwrap(), r#"{"blue-*":90,"green-*":10}"#);
+    assert_eq!(text(&[to("blue-*", 90.0)]).unwrap(), r#"{"blue-*":90,"green-1":10}"#);
+    assert_eq!(
+        text(&[to("green-*", 10.0)]).unwrap_err().to_string(),
+        "a split needs a share for each server; no pattern matches blue-1, blue-2"
+    );
+}

@@ -1,0 +1,417 @@
+//! `shift`: a share of the requests, whatever the number of servers.
+//!
+//! The numbers come from [`weightd_core::shift`]; this file shows them with their error, asks, and writes. Backends with a
+//! split stay splits.
+
+use std::str::FromStr;
+
+use serde::Serialize;
+use weightd_core::{
+    desired::{Kind, Pattern, Weights},
+    history::Way,
+    model::{BackendName, InvalidName},
+    share::Percent,
+    shift::{MOST_ERROR, Shift, Shown, Wanted, shift, shift_split, split_from, split_given},
+};
+
+use super::{
+    Exit,
+    change::{Flags, Options, Outcome, carry_out, confirm, says_reach, with_context, write},
+    context::Context,
+    failure::Failure,
+    output,
+    preview::preview,
+    reach,
+    refusals::refused,
+    serving,
+    wait::{WaitFlags, wait_for_each},
+};
+use crate::documents::{
+    Context as Known, Documents,
+    edit::{self, Edit, Intent, Write},
+    stored::Content,
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  weightctl shift app1 green=10%                        10 % of the requests; shows the weights and asks
+  weightctl shift app1 green --step +10% --yes          10 points more than now
+  weightctl shift app1 'green*=10%' --yes --wait        all servers that match, together
+  weightctl shift app1 'blue*=90%' 'green*=10%' --split
+                                                        each node computes the weights for its servers
+  weightctl shift 'app*' --all 'green*=10%' --yes       every backend that matches
+
+Exit codes: as `set`; 7 also if the weights miss a share by more than one point.";
+
+/// Give servers a share of the requests, whatever their number
+///
+/// Computes the weights that come closest to the share, and shows their error. The other servers keep their ratio. In a
+/// backend with a split, changes the shares of its patterns. Writes nothing if another writer changes the backend meanwhile.
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own, and all combinations occur")]
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = EXAMPLES)]
+pub(super) struct Args {
+    /// The backend; with --all a pattern of backends
+    #[arg(value_name = "BACKEND", value_parser = Pattern::new)]
+    backend: Pattern,
+    /// A server, or a pattern of servers (* and ?), and its share; with --step without a share
+    #[arg(required = true, value_name = "SERVERS=SHARE%")]
+    sides: Vec<SideArg>,
+    /// Add these percentage points to the present share
+    #[arg(long, value_name = "+N%", value_parser = points, allow_hyphen_values = true)]
+    step: Option<f64>,
+    /// Shift every backend that matches; one transaction each
+    #[arg(long)]
+    all: bool,
+    /// Write shares by pattern: each node computes the weights for the servers that it has
+    #[arg(long)]
+    split: bool,
+    /// Write the closest weights, even if they miss a share by more than one point or stop a server
+    #[arg(long)]
+    approximate: bool,
+    /// With --split: allow a backend without a key in Consul
+    #[arg(long, requires = "split", conflicts_with = "all")]
+    create: bool,
+    #[command(flatten)]
+    flags: Flags,
+    #[command(flatten)]
+    wait: WaitFlags,
+}
+
+/// `SERVERS=SHARE%` or `SERVERS`.
+#[derive(Debug, Clone, PartialEq)]
+struct SideArg {
+    pattern: Pattern,
+    percent: Option<f64>,
+}
+
+/// The error for a text that is not `SERVERS=SHARE%`.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+enum InvalidSide {
+    #[error("write it as SERVERS=SHARE%, such as green=10% or 'green-*=2.5%', from 0% to 100%")]
+    Share,
+    #[error(transparent)]
+    Name(#[from] InvalidName),
+}
+
+impl FromStr for SideArg {
+    type Err = InvalidSide;
+
+    fn from_str(text: &str) -> Result<Self, InvalidSide> {
+        let (pattern, percent) = match text.split_once('=') {
+            Some((pattern, share)) => {
+                let percent = number(share).filter(|percent| (0.0..=100.0).contains(percent));
+                (pattern, Some(percent.ok_or(InvalidSide::Share)?))
+            }
+            None => (text, None),
+        };
+        Ok(Self { pattern: Pattern::new(pattern)?, percent })
+    }
+}
+
+/// `10%` or `2.5%`: digits with at most three decimals.
+fn number(text: &str) -> Option<f64> {
+    let digits = text.strip_suffix('%')?;
+    let (whole, decimals) = digits.split_once('.').unwrap_or((digits, "0"));
+    let plain = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    (plain(whole) && plain(decimals) && whole.len() <= 3 && decimals.len() <= 3).then(|| digits.parse().ok())?
+}
+
+/// `+10%` or `-10%`.
+fn points(text: &str) -> Result<f64, &'static str> {
+    let negative = text.starts_with('-');
+    let points = text.strip_prefix(['+', '-']).and_then(number).filter(|points| *points <= 100.0);
+    let points = points.ok_or("write it as +N% or -N%, such as +10%, up to 100%")?;
+    Ok(if negative { -points } else { points })
+}
+
+/// What `-o json` adds to the result of the write, under `shift`:
+///
+/// ```json
+/// {
+///   "sides": [{"servers": "green", "before": 5.0, "wanted": 10.0, "after": 10.0}…],   in percent; "servers" of the last
+///                                    one is null for all other servers; "before" is null if no server had a weight
+///   "error_points": 0.0,             the largest error of a share, in percentage points
+///   "ratio_error_points": 0.0,       the largest error of the part of a server in its side
+///   "stopped": [],                   servers that get 0 only by rounding
+///   "from": "document"               where servers and weights come from
+/// }
+/// ```
+#[derive(Debug, Serialize)]
+pub(super) struct ShiftView {
+    sides: Vec<SideView>,
+    error_points: f64,
+    ratio_error_points: f64,
+    stopped: Vec<String>,
+    from: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+struct SideView {
+    servers: Option<String>,
+    before: Option<f64>,
+    wanted: f64,
+    after: f64,
+}
+
+impl ShiftView {
+    fn of(shift: &Shift) -> Self {
+        let side = |shown: &Shown| SideView {
+            servers: shown.pattern.as_ref().map(ToString::to_string),
+            before: shown.before,
+            wanted: shown.wanted,
+            after: shown.after,
+        };
+        Self {
+            sides: shift.sides.iter().map(side).collect(),
+            error_points: shift.error,
+            ratio_error_points: shift.ratio_error,
+            stopped: shift.stopped.iter().map(ToString::to_string).collect(),
+            from: "document",
+        }
+    }
+}
+
+/// The computed change of one backend.
+struct Planned {
+    edit: Edit,
+    /// None for a split, which each node expands for itself.
+    view: Option<ShiftView>,
+    /// Lines above the preview.
+    lines: Vec<String>,
+}
+
+impl Args {
+    fn asked(&self) -> Result<Vec<(Pattern, Wanted)>, Failure> {
+        let wanted = |side: &SideArg| match (side.percent, self.step) {
+            (Some(percent), None) => Ok((side.pattern.clone(), Wanted::Share(percent))),
+            (None, Some(points)) => Ok((side.pattern.clone(), Wanted::Step(points))),
+            (Some(_), Some(_)) => {
+                let message = format!("`{}` has a share, and --step adds to the present one", side.pattern);
+                Err(Failure::new(Exit::Usage, message).hint("name the servers without a share, or remove --step"))
+            }
+            (None, None) => Err(Failure::new(Exit::Usage, format!("`{}` has no share", side.pattern))
+                .hint(format!("write `{}=10%`, or add --step +10%", side.pattern))),
+        };
+        if self.step.is_some() && self.sides.len() > 1 {
+            return Err(Failure::new(Exit::Usage, "--step takes one server or one pattern"));
+        }
+        self.sides.iter().map(wanted).collect()
+    }
+}
+
+/// Shifts traffic. The JSON output is an [`Outcome`] with a [`ShiftView`]; with --all a list of them.
+pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Failure> {
+    let asked = args.asked()?;
+    args.flags.check()?;
+    let documents = context.documents()?;
+    if args.all {
+        return all(args, &asked, &documents, context).await;
+    }
+    let backend = BackendName::new(args.backend.as_str()).map_err(|error| {
+        Failure::caused(Exit::Usage, error).hint("add --all to shift every backend that matches a pattern")
+    })?;
+    let (known, serving) = tokio::join!(documents.context(&backend), serving::of(context, &backend));
+    let known = known?;
+    let planned = plan(args, &asked, &documents, &backend, &known, context).await?;
+    planned.lines.iter().for_each(|line| output::message(line));
+    let edit = match &serving {
+        Some(serving) => planned.edit.limit_shares_to(&serving.active),
+        None => planned.edit,
+    };
+    let options =
+        Options { flags: &args.flags, waits: &args.wait, serving: serving.as_ref(), shift: planned.view.as_ref() };
+    carry_out(context.format, &documents, &backend, &edit, &known, &options).await
+}
+
+/// Every backend that matches. Nothing is written if one of them cannot be shifted.
+async fn all(
+    args: &Args,
+    asked: &[(Pattern, Wanted)],
+    documents: &Documents,
+    context: &Context<'_>,
+) -> Result<Exit, Failure> {
+    let everything = documents.all().await?;
+    let backends = everything.backends.iter().map(|stored| &stored.backend);
+    let backends: Vec<_> = backends.filter(|backend| args.backend.matches(backend.as_str())).collect();
+    if backends.is_empty() {
+        return Err(Failure::new(Exit::Refused, format!("no backend in Consul matches `{}`", args.backend))
+            .hint("`weightctl list` shows the backends"));
+    }
+    let (mut plans, mut failed) = (Vec::new(), Vec::new());
+    for backend in backends {
+        let known = documents.context(backend).await?;
+        match plan(args, asked, documents, backend, &known, context).await {
+            Ok(planned) => plans.push((backend, known, planned)),
+            Err(failure) if failure.exit == Exit::Refused => failed.push((backend, failure)),
+            Err(failure) => return Err(failure),
+        }
+    }
+    for (backend, failure) in &failed {
+        output::note(&format!("{backend}: {}", failure.error));
+    }
+    if !failed.is_empty() {
+        let names: Vec<_> = failed.iter().map(|(backend, _)| backend.as_str()).collect();
+        let message = format!("cannot shift {}: {}", output::counted(failed.len(), "backend"), names.join(", "));
+        return Err(Failure::new(Exit::Refused, format!("{message}; nothing was written"))
+            .hint("use a pattern that matches only the other backends"));
+    }
+    let (same, differ): (Vec<_>, Vec<_>) =
+        plans.iter().partition(|(_, _, planned)| planned.edit.write == Write::Nothing);
+    let says_reach = says_reach(&args.flags, &args.wait) && !differ.is_empty();
+    let nodes = if says_reach { reach::read(documents).await } else { None };
+    let mut changes = Vec::new();
+    for (backend, known, planned) in &differ {
+        planned.lines.iter().for_each(|line| output::message(line));
+        output::message(preview(backend, &planned.edit).trim_end());
+        let mut outcome = Outcome::of(backend, &planned.edit, &args.flags).shifted(planned.view.as_ref());
+        if let Some(nodes) = &nodes {
+            outcome.say_reach(nodes);
+        }
+        changes.push((*backend, known, &planned.edit, outcome));
+    }
+    output::message(&format!("{} differ, {} are the same", differ.len(), same.len()));
+    let mut outcomes: Vec<_> = Vec::new();
+    for (backend, _, planned) in &same {
+        outcomes.push(Outcome::of(backend, &planned.edit, &args.flags).shifted(planned.view.as_ref()));
+    }
+    let mut written = Vec::new();
+    if args.flags.dry_run {
+        output::message("dry run: nothing was written");
+        outcomes.extend(changes.into_iter().map(|(.., outcome)| outcome));
+    } else if !changes.is_empty() {
+        confirm(documents, &args.flags).await?;
+        for (backend, known, edit, outcome) in changes {
+            let index = write(documents, backend, edit, known).await.map_err(|failure| match written.len() {
+                0 => failure,
+                done => failure.context(format!("stopped after the write of {}", output::counted(done, "backend"))),
+            })?;
+            written.push((backend, index));
+            outcomes.push(outcome.written(index));
+        }
+    }
+    if args.wait.is_given() {
+        context.format.json_line(&outcomes)?;
+    } else {
+        context.format.json(&outcomes)?;
+    }
+    wait_for_each(context.format, documents, written, &args.wait).await
+}
+
+/// The change of one backend.
+async fn plan(
+    args: &Args,
+    asked: &[(Pattern, Wanted)],
+    documents: &Documents,
+    backend: &BackendName,
+    known: &Known,
+    context: &Context<'_>,
+) -> Result<Planned, Failure> {
+    let intent = with_context(args.flags.intent(Way::Shift, context.env), known);
+    let intent = Intent { create: args.create, ..intent };
+    let stored = known.stored.as_ref();
+    let weights: Option<Weights> = match stored.map(|stored| &stored.content) {
+        Some(Content::Document(document)) => match &document.kind {
+            Kind::Weights(weights) => Some(weights.clone()),
+            Kind::Split(split) => {
+                let split = shift_split(split, asked).map_err(|error| no_shift(backend, &error))?;
+                return of_split(documents, edit::split(backend, stored, &split, &intent)).await;
+            }
+            Kind::Release => None,
+        },
+        Some(Content::Leaves(leaves)) => Some(leaves.iter().map(|(name, leaf)| (name.clone(), leaf.weight)).collect()),
+        Some(Content::Rejected(_)) | None => None,
+    };
+    let Some(weights) = weights else {
+        if args.create {
+            let split = split_given(asked).map_err(|error| no_shift(backend, &error))?;
+            return of_split(documents, edit::split(backend, stored, &split, &intent)).await;
+        }
+        // It says why there are no weights to shift.
+        return match edit::set(backend, stored, &Weights::new(), &intent) {
+            Err(error) => Err(refused(documents, error).await),
+            Ok(_) => Err(Failure::new(Exit::Refused, format!("backend `{backend}` has no weights"))),
+        };
+    };
+    if args.split {
+        let split = split_from(&weights, asked).map_err(|error| no_shift(backend, &error))?;
+        return of_split(documents, edit::split(backend, stored, &split, &intent)).await;
+    }
+    let shift = shift(&weights, &[], asked).map_err(|error| no_shift(backend, &error))?;
+    if !shift.is_close() && !args.approximate {
+        return Err(not_close(backend, &shift));
+    }
+    let edit = match edit::set(backend, stored, &shift.weights, &intent) {
+        Ok(edit) => edit,
+        Err(error) => return Err(refused(documents, error).await),
+    };
+    let mut lines = vec![summary(backend, &shift)];
+    if !shift.stopped.is_empty() {
+        lines.push(format!("{} get weight 0 by rounding", output::counted(shift.stopped.len(), "server")));
+    }
+    Ok(Planned { edit, view: Some(ShiftView::of(&shift)), lines })
+}
+
+async fn of_split(documents: &Documents, edit: Result<Edit, edit::EditError>) -> Result<Planned, Failure> {
+    match edit {
+        Ok(edit) => Ok(Planned { edit, view: None, lines: Vec::new() }),
+        Err(error) => Err(refused(documents, error).await),
+    }
+}
+
+fn no_shift(backend: &BackendName, error: &weightd_core::shift::Refused) -> Failure {
+    Failure::new(Exit::Refused, format!("backend `{backend}`: {error}; nothing was written"))
+        .hint(format!("`weightctl get {backend}` shows servers and shares"))
+}
+
+/// One line: the shares now, as wanted and as computed.
+fn summary(backend: &BackendName, shift: &Shift) -> String {
+    let side = |shown: &Shown| {
+        let name = shown.pattern.as_ref().map_or_else(|| "all others".to_owned(), ToString::to_string);
+        let before = shown.before.map_or_else(|| "-".to_owned(), |before| Percent(before).to_string());
+        format!("{name} {before} → {}", Percent(shown.after))
+    };
+    let sides: Vec<_> = shift.sides.iter().map(side).collect();
+    format!(
+        "{backend}: {}; error {:.2} points; servers and weights from the document in force",
+        sides.join(", "),
+        shift.error
+    )
+}
+
+fn not_close(backend: &BackendName, shift: &Shift) -> Failure {
+    let nearest = summary(backend, shift);
+    if shift.error > MOST_ERROR {
+        return Failure::new(Exit::Refused, format!("no weights give these shares; the nearest: {nearest}")).hint(
+            "use the share that they give, fewer servers on the smaller side, or add --approximate to write them",
+        );
+    }
+    let stopped = output::counted(shift.stopped.len(), "server");
+    Failure::new(Exit::Refused, format!("rounding would stop {stopped}; the nearest: {nearest}"))
+        .hint("use a larger share, fewer servers on the smaller side, or add --approximate to write them")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_side_is_parsed_strictly() {
+        let parsed: SideArg = "green-*=2.5%".parse().unwrap();
+        assert_eq!((parsed.pattern.as_str(), parsed.percent), ("green-*", Some(2.5)));
+        assert_eq!("green".parse::<SideArg>().unwrap().percent, None);
+        for text in
+            ["green=10", "green=", "green=101%", "green=-1%", "green=1e1%", "green=.5%", "a b=5%", "=5%", "g=5.1234%"]
+        {
+            assert!(text.parse::<SideArg>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_step_has_a_sign() {
+        assert_eq!((points("+10%"), points("-2.5%")), (Ok(10.0), Ok(-2.5)));
+        for text in ["10%", "+10", "++1%", "+101%", "+-1%"] {
+            assert!(points(text).is_err(), "{text}");
+        }
+    }
+}
