@@ -5,9 +5,11 @@
 
 mod bucket;
 pub mod counters;
+pub mod counting;
 mod keys;
 mod marks;
 mod node;
+mod observations;
 mod observe;
 mod overview;
 mod report;
@@ -17,6 +19,7 @@ pub use bucket::{Publisher, Step};
 pub use keys::{Keys, NodeName};
 pub use marks::{BadValue, Duplicate, Expect, Freeze, Frozen, Inventory};
 pub use node::{BadReport, Cut, How, InstanceReport, Mode, NodeReport, Out, Recent};
+pub use observations::{Observations, Observed};
 pub use observe::{BothSides, Observation, Per, Side, Sides, View, ViewId};
 pub use overview::{BackendView, Difference, Health, NodeView, Overview, Problem, overview};
 pub use report::{Answer, Identity, Report, Stand};

@@ -219,6 +219,12 @@ impl ServerNow {
         };
         runs && self.marks.iter().all(kept)
     }
+
+    /// Whether it is a backup that would serve if no other server did.
+    pub(super) fn serves_as_backup(&self) -> bool {
+        let out = |mark: &Mark| matches!(mark, Mark::Maint | Mark::Drain | Mark::Slot);
+        self.health == Health::Up && self.marks.contains(&Mark::Backup) && !self.marks.iter().any(out)
+    }
 }
 
 impl Serialize for ServerNow {
@@ -406,6 +412,22 @@ impl Counters {
 }
 
 impl Instance {
+    /// One of which nothing is known.
+    pub fn unread(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            down: None,
+            version: String::new(),
+            pid: None,
+            since: None,
+            mode: Protocol::Unknown,
+            algorithm: String::new(),
+            flags: Vec::new(),
+            servers: Vec::new(),
+            views: Vec::new(),
+        }
+    }
+
     /// What was counted for a view.
     pub fn view(&self, id: ViewId) -> Option<&Viewed> {
         self.views.iter().find(|view| view.id == id)
