@@ -20,6 +20,8 @@ pub struct Stat {
     pub cookie: bool,
     /// `econ` of the backend's row.
     pub connect_errors: u64,
+    /// `scur` of the backend's row without those of its servers: requests that are at no server.
+    pub unassigned: u64,
     /// Whether a request has waited in a queue of the backend or of a server: `qmax`.
     pub queued: bool,
     /// Whether a server has a `maxconn`: `slim`.
@@ -110,6 +112,7 @@ pub fn stat(frame: &str) -> Result<Option<Stat>, BadReply> {
                     algorithm: algorithm.to_owned(),
                     cookie: !cookie.is_empty(),
                     connect_errors: row.number("econ")?,
+                    unassigned: row.number("scur")?,
                     queued: row.number("qmax")? > 0,
                     maxconn: false,
                     servers: Vec::new(),
@@ -128,7 +131,14 @@ pub fn stat(frame: &str) -> Result<Option<Stat>, BadReply> {
             _ => {}
         }
     }
-    Ok(backend.map(|backend: Stat| Stat { queued: queued || backend.queued, maxconn, servers, ..backend }))
+    let at_servers = servers.iter().map(|server| server.levels.sessions).sum();
+    Ok(backend.map(|backend: Stat| Stat {
+        queued: queued || backend.queued,
+        unassigned: backend.unassigned.saturating_sub(at_servers),
+        maxconn,
+        servers,
+        ..backend
+    }))
 }
 
 fn known(servers: &[ServerStat], name: &ServerName) -> bool {
@@ -217,7 +227,7 @@ mod tests {
     fn counters_are_found_by_the_name_of_their_column() {
         let stat = stat(&frame(&[
             "app,blue,0,0,1,9,,100,2,3,4,5,6,2,7,90,0,80,1,2,3,0,8,9,\"a, b\",12,http,,b,",
-            "app,BACKEND,0,0,1,9,200,100,5,3,4,5,6,1,7,90,0,80,1,2,3,0,8,9,,12,http,roundrobin,SRV,",
+            "app,BACKEND,0,0,3,9,200,100,5,3,4,5,6,1,7,90,0,80,1,2,3,0,8,9,,12,http,roundrobin,SRV,",
         ]));
         let stat = stat.unwrap().unwrap();
         assert_eq!(
@@ -225,6 +235,7 @@ mod tests {
             ("app", Protocol::Http, "roundrobin")
         );
         assert_eq!((stat.cookie, stat.connect_errors, stat.queued, stat.maxconn), (true, 5, false, false));
+        assert_eq!(stat.unassigned, 2);
         let [blue] = &stat.servers[..] else { panic!("{:?}", stat.servers) };
         let expected = Levels {
             attempts: 100,

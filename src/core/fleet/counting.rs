@@ -96,6 +96,9 @@ pub struct Reading {
     pub flags: Vec<Flag>,
     /// `econ` of the backend's own row: failures of its servers, and of requests that no server got.
     pub connect_errors: u64,
+    /// How many requests are in the backend and at no server just now: `scur` of the backend's row without those of the
+    /// servers.
+    pub unassigned: u64,
     /// Whether requests have waited in a queue in this process.
     pub queued: bool,
     /// Its servers, in HAProxy's order.

@@ -30,6 +30,8 @@ struct Process {
     protocol: Protocol,
     servers: BTreeMap<ServerName, Formula>,
     unserved: Unserved,
+    /// Requests in flight when its rest was read last.
+    in_flight: u64,
 }
 
 /// The connection errors of a backend that are of none of its servers.
@@ -53,8 +55,10 @@ impl Unserved {
 /// What a process that leaves has counted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rest {
-    /// `econ` of the backend's own row, where it was read.
-    pub connect_errors: Option<u64>,
+    /// `econ` of the backend's own row.
+    pub connect_errors: u64,
+    /// As in [`Reading::unassigned`].
+    pub unassigned: u64,
     /// The counters of its servers.
     pub servers: Vec<(ServerName, Levels)>,
 }
@@ -108,12 +112,12 @@ impl BackendCount {
         self.add(&increment);
     }
 
-    /// A leaving process has ended. Unless it was read at least once since it was replaced, its last requests are lost.
+    /// A leaving process has ended. What was in flight when it was read last is lost, and everything since it was replaced
+    /// if it was never read after that.
     pub fn ended(&mut self, pid: u32, was_read: bool) {
+        let lost = self.leaving.iter().filter(|process| process.id.pid == pid).map(|process| process.in_flight).sum();
         self.leaving.retain(|process| process.id.pid != pid);
-        if !was_read {
-            self.add(&Increment { torn: true, ..Increment::default() });
-        }
+        self.add(&Increment { torn: !was_read, lost, ..Increment::default() });
     }
 
     fn add(&mut self, increment: &Increment) {
@@ -169,13 +173,13 @@ impl Process {
         let servers = reading.servers.iter().map(of).collect();
         let base = Unserved::of(reading.connect_errors, reading.servers.iter().map(|server| server.levels));
         let (id, protocol) = (reading.process, reading.protocol);
-        Self { id, protocol, servers, unserved: Unserved { base, most: 0 } }
+        Self { id, protocol, servers, unserved: Unserved { base, most: 0 }, in_flight: 0 }
     }
 
     /// Counts from the start of the process.
     fn from_zero(reading: &Reading) -> Self {
         let unserved = Unserved { base: 0, most: 0 };
-        Self { id: reading.process, protocol: reading.protocol, servers: BTreeMap::new(), unserved }
+        Self { id: reading.process, protocol: reading.protocol, servers: BTreeMap::new(), unserved, in_flight: 0 }
     }
 
     fn take(&mut self, reading: &Reading, last: Option<&Reading>, increment: &mut Increment) {
@@ -185,7 +189,7 @@ impl Process {
             // A server that was added at runtime begins with 0.
             let new = || if *preloaded && !same_process { Formula::since(*levels) } else { Formula::from_zero() };
             let formula = self.servers.entry(now.name.clone()).or_insert_with(new);
-            match formula.take(*levels, reading.protocol) {
+            match formula.take(*levels, reading.unassigned, reading.protocol) {
                 Ok(counted) => increment.count(&now.name, counted),
                 Err(Backwards) => {
                     *formula = Formula::since(*levels);
@@ -204,10 +208,11 @@ impl Process {
     }
 
     fn take_rest(&mut self, rest: &Rest, increment: &mut Increment) {
+        self.in_flight = rest.unassigned + rest.servers.iter().map(|(_, levels)| levels.sessions).sum::<u64>();
         for (name, levels) in &rest.servers {
             if let Some(formula) = self.servers.get_mut(name) {
                 // A process that leaves is no place to clear counters; if somebody does, its rest is lost.
-                match formula.take(*levels, self.protocol) {
+                match formula.take(*levels, rest.unassigned, self.protocol) {
                     Ok(counted) => increment.count(name, counted),
                     Err(Backwards) => {
                         *formula = Formula::since(*levels);
@@ -216,10 +221,8 @@ impl Process {
                 }
             }
         }
-        if let Some(connect_errors) = rest.connect_errors {
-            let level = Unserved::of(connect_errors, rest.servers.iter().map(|(_, levels)| *levels));
-            increment.unserved += self.unserved.take(level);
-        }
+        let level = Unserved::of(rest.connect_errors, rest.servers.iter().map(|(_, levels)| *levels));
+        increment.unserved += self.unserved.take(level);
     }
 }
 

@@ -31,18 +31,19 @@ impl Formula {
         Self::since(Levels::default())
     }
 
-    /// What was counted since the last reading.
+    /// What was counted since the last reading. `unassigned` is how many requests of the backend are at no server just now:
+    /// one that waits for its next attempt, for a second, looks at its server like one that failed in silence.
     ///
     /// # Errors
     /// [`Backwards`]: the base is worth nothing any more.
-    pub(super) fn take(&mut self, levels: Levels, protocol: Protocol) -> Result<Sums, Backwards> {
+    pub(super) fn take(&mut self, levels: Levels, unassigned: u64, protocol: Protocol) -> Result<Sums, Backwards> {
         if levels.rising().iter().zip(self.last.rising()).any(|(now, before)| *now < before) {
             return Err(Backwards);
         }
         self.last = levels;
         let counted = match protocol {
-            Protocol::Http => self.http(levels),
-            Protocol::Tcp | Protocol::Unknown => self.tcp(levels),
+            Protocol::Http => self.http(levels, unassigned),
+            Protocol::Tcp | Protocol::Unknown => self.tcp(levels, unassigned),
         };
         let before = self.sums;
         self.sums = before.with(counted, u64::max);
@@ -76,14 +77,15 @@ impl Formula {
         delta.balanced.max(delta.attempts.saturating_sub(delta.retries)) + self.base.sessions
     }
 
-    fn http(&mut self, levels: Levels) -> Sums {
+    fn http(&mut self, levels: Levels, unassigned: u64) -> Sums {
         let delta = self.delta(&levels);
         let answered: u64 = delta.answers.iter().sum();
         let started = self.started(&delta);
         // Attempts without an answer, those in flight included.
         let unanswered = started.saturating_sub(answered);
         // Of these, the ones that neither wait nor were given up by the client.
-        let silent = unanswered.saturating_sub(delta.sessions).saturating_sub(delta.client_aborts);
+        let waiting = delta.sessions + unassigned;
+        let silent = unanswered.saturating_sub(waiting).saturating_sub(delta.client_aborts);
         // The failures that HAProxy names. It may count one twice, which `unanswered` caps.
         let named =
             delta.connect_errors + delta.redispatches + delta.response_errors.saturating_sub(delta.server_aborts);
@@ -114,7 +116,7 @@ impl Formula {
     }
 
     /// Connections only: no answer is visible.
-    fn tcp(&self, levels: Levels) -> Sums {
+    fn tcp(&self, levels: Levels, unassigned: u64) -> Sums {
         let delta = self.delta(&levels);
         let started = self.started(&delta);
         let requests = delta.attempts.saturating_sub(delta.retries).saturating_sub(delta.redispatches);
@@ -125,7 +127,7 @@ impl Formula {
             attempts: delta.attempts,
             masked: delta.attempts.min(delta.retries + delta.redispatches),
             started,
-            completed: started.saturating_sub(delta.sessions),
+            completed: started.saturating_sub(delta.sessions + unassigned),
             connect,
             redispatched: delta.redispatches,
             retried: delta.retries,

@@ -45,6 +45,7 @@ pub(super) fn reading(blue: Levels, green: Levels) -> Reading {
         algorithm: "roundrobin".into(),
         flags: Vec::new(),
         connect_errors: 0,
+        unassigned: 0,
         queued: false,
         servers: vec![server("blue", blue), server("green", green)],
     }

@@ -16,6 +16,8 @@ pub(super) struct Increment {
     pub(super) changed: BTreeMap<ServerName, Changed>,
     pub(super) unserved: u64,
     pub(super) torn: bool,
+    /// Requests of which nothing is known.
+    pub(super) lost: u64,
 }
 
 impl Increment {
@@ -59,6 +61,7 @@ pub(super) struct ViewCount {
     unserved: u64,
     /// Of the running block.
     torn: bool,
+    lost: u64,
     changed: BTreeMap<String, Changed>,
     /// The running block, and when the last reading was; none before the first one.
     running: Option<Running>,
@@ -81,6 +84,8 @@ const BLOCK: Wall = Counters::BLOCK_SECONDS * 1000;
 const SLOT: Wall = Counters::SLOT_SECONDS * 1000;
 /// How late the reading that closes a block may come. One that comes later would put a part of the next block into it.
 const LATE: Wall = 1500;
+/// A block is torn if more than one of so many requests is lost.
+const LOST_AT_MOST: u64 = 100;
 
 impl ViewCount {
     pub(super) fn new(view: View) -> Self {
@@ -90,6 +95,7 @@ impl ViewCount {
             rows: BTreeMap::new(),
             unserved: 0,
             torn: false,
+            lost: 0,
             changed: BTreeMap::new(),
             running: None,
             blocks: VecDeque::new(),
@@ -186,6 +192,7 @@ impl ViewCount {
         }
         self.unserved += increment.unserved;
         self.torn |= increment.torn;
+        self.lost += increment.lost;
     }
 
     /// Puts what both sides counted since the last reading into a slot.
@@ -223,6 +230,10 @@ impl ViewCount {
         if at.saturating_sub(now * BLOCK) >= LATE {
             return;
         }
+        // A worker exits with its last request, which is never seen to end: a few lost ones say nothing of the block.
+        let requests = |rows: &BTreeMap<String, Sums>| rows.values().map(|sums| sums.requests).sum::<u64>();
+        let counted = requests(&self.rows).saturating_sub(self.blocks.back().map_or(0, |last| requests(&last.sums)));
+        self.torn |= std::mem::take(&mut self.lost) * LOST_AT_MOST > counted;
         let covers = self.blocks.back().map_or(0, |last| k - last.k);
         self.blocks.push_back(Block {
             k,

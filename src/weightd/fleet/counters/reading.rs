@@ -36,6 +36,7 @@ pub(super) fn reading(process: ProcessId, info: &Info, observed: &Observed, stat
         algorithm: stat.algorithm,
         flags,
         connect_errors: stat.connect_errors,
+        unassigned: stat.unassigned,
         queued: stat.queued,
         servers: servers.collect(),
     }

@@ -256,7 +256,9 @@ impl Reporter {
                 self.publication.stop();
                 self.clear = self.size > MAY_STAY;
             }
-            self.show(self.shown.borrow().state);
+            // The borrow must end before `show` replaces the value.
+            let state = self.shown.borrow().state;
+            self.show(state);
         }
     }
 

@@ -23,7 +23,7 @@ use crate::{
     haproxy::{
         Address, BadReply, ExchangeError, Info, Query, ReadLine, Reader,
         reply::{self, ServersState},
-        stat::stat,
+        stat::{Stat, stat},
     },
     weightd::instance::Instance,
 };
@@ -255,8 +255,9 @@ impl Source {
                 match rest {
                     Ok(Some(rest)) if rest.backend == name.as_str() => {
                         (leaving.was_read, leaving.failures) = (true, 0);
-                        let servers = rest.servers.into_iter().map(|server| (server.name, server.levels)).collect();
-                        backend.count.rest(pid, &Rest { connect_errors: Some(rest.connect_errors), servers });
+                        let servers = rest.servers.iter().map(|server| (server.name.clone(), server.levels)).collect();
+                        let Stat { connect_errors, unassigned, .. } = rest;
+                        backend.count.rest(pid, &Rest { connect_errors, unassigned, servers });
                     }
                     // The master knows no such worker any more; or it is one of HAProxy 2.2, which shows no rows.
                     Ok(_) | Err(_) => {

@@ -68,7 +68,8 @@ fn a_process_that_leaves_is_counted_until_it_has_ended() {
     take(&mut count, 1, in_process(8, reading(answered(3, 0), answered(0, 0))), true);
     assert_eq!(count.leaving().collect::<Vec<_>>(), [7]);
     let rest = |n| Rest {
-        connect_errors: Some(0),
+        connect_errors: 0,
+        unassigned: 0,
         servers: vec![(name("blue"), answered(n, 0)), (name("red"), answered(9, 0))],
     };
     count.rest(7, &rest(104));
@@ -81,6 +82,20 @@ fn a_process_that_leaves_is_counted_until_it_has_ended() {
     assert_eq!(count.leaving().count(), 0);
     take(&mut count, 20, in_process(8, reading(answered(5, 0), answered(0, 0))), true);
     assert_eq!(last(&count, 20), (16, 0, false));
+}
+
+#[test]
+fn a_few_requests_that_ended_unseen_do_not_tear_a_block_and_many_do() {
+    for (in_flight, torn) in [(1, false), (2, true)] {
+        let mut count = counting();
+        take(&mut count, 0, reading(answered(100, 0), answered(100, 0)), true);
+        take(&mut count, 1, in_process(8, reading(answered(80, 0), answered(0, 0))), true);
+        let blue = Levels { sessions: in_flight, ..answered(125, 0) };
+        count.rest(7, &Rest { connect_errors: 0, unassigned: 0, servers: vec![(name("blue"), blue)] });
+        count.ended(7, true);
+        take(&mut count, 10, in_process(8, reading(answered(80, 0), answered(0, 0))), true);
+        assert_eq!(last(&count, 10), (105, 0, torn), "{in_flight} of about 105");
+    }
 }
 
 #[test]

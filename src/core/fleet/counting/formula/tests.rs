@@ -88,7 +88,7 @@ fn each_kind_of_failure_is_counted_once() {
         ),
     ];
     for Row { what, levels, expected } in rows {
-        let counted = Formula::from_zero().take(levels, Protocol::Http).unwrap();
+        let counted = Formula::from_zero().take(levels, 0, Protocol::Http).unwrap();
         assert_eq!([counted.requests, counted.errors, counted.masked], expected, "{what}");
         let kinds = counted.status_5xx + counted.connect + counted.response;
         assert_eq!(kinds, counted.errors, "the kinds of {what}");
@@ -99,12 +99,12 @@ fn each_kind_of_failure_is_counted_once() {
 fn a_request_in_flight_is_neither_answered_nor_failed() {
     let mut formula = Formula::since(Levels { sessions: 3, attempts: 3, balanced: 3, ..Levels::default() });
     let levels = Levels { sessions: 5, attempts: 5, balanced: 5, ..Levels::default() };
-    let counted = formula.take(levels, Protocol::Http).unwrap();
+    let counted = formula.take(levels, 0, Protocol::Http).unwrap();
     assert_eq!(counted, Sums { started: 2, attempts: 2, ..Sums::default() });
     // The three of the base fail without an answer, the two others are answered.
     let mut later = Levels { sessions: 0, ..levels };
     later.answers[1] = 2;
-    let counted = formula.take(later, Protocol::Http).unwrap();
+    let counted = formula.take(later, 0, Protocol::Http).unwrap();
     assert_eq!((counted.requests, counted.errors, counted.completed), (5, 3, 5));
 }
 
@@ -112,10 +112,21 @@ fn a_request_in_flight_is_neither_answered_nor_failed() {
 fn a_request_that_waits_in_one_reading_and_fails_in_a_later_one_is_found() {
     let mut formula = Formula::from_zero();
     let waiting = Levels { sessions: 8, attempts: 8, balanced: 8, ..Levels::default() };
-    assert_eq!(formula.take(waiting, Protocol::Http).unwrap().errors, 0);
+    assert_eq!(formula.take(waiting, 0, Protocol::Http).unwrap().errors, 0);
     let timed_out = Levels { sessions: 0, response_errors: 8, ..waiting };
-    let counted = formula.take(timed_out, Protocol::Http).unwrap();
+    let counted = formula.take(timed_out, 0, Protocol::Http).unwrap();
     assert_eq!((counted.requests, counted.errors, counted.response), (8, 8, 8));
+}
+
+#[test]
+fn a_request_that_waits_for_its_next_attempt_has_not_failed() {
+    let mut formula = Formula::from_zero();
+    let waiting = Levels { attempts: 5, balanced: 5, retries: 5, ..Levels::default() };
+    let counted = formula.take(waiting, 5, Protocol::Http).unwrap();
+    assert_eq!((counted.requests, counted.errors, counted.masked), (0, 0, 5));
+    let redispatched = Levels { attempts: 10, redispatches: 5, ..waiting };
+    let counted = formula.take(redispatched, 0, Protocol::Http).unwrap();
+    assert_eq!((counted.requests, counted.errors, counted.masked), (0, 0, 5));
 }
 
 #[test]
@@ -129,7 +140,7 @@ fn tcp_shows_only_failed_connections() {
         redispatches: 2,
         ..Levels::default()
     };
-    let counted = Formula::from_zero().take(levels, Protocol::Tcp).unwrap();
+    let counted = Formula::from_zero().take(levels, 0, Protocol::Tcp).unwrap();
     let expected = Sums {
         requests: 14,
         errors: 3,
@@ -149,9 +160,9 @@ fn tcp_shows_only_failed_connections() {
 fn a_counter_that_falls_is_no_number() {
     let mut formula = Formula::from_zero();
     let levels = Levels { attempts: 9, sessions: 4, ..Levels::default() };
-    formula.take(levels, Protocol::Http).unwrap();
-    assert!(formula.take(Levels { sessions: 0, ..levels }, Protocol::Http).is_ok());
-    assert_eq!(formula.take(Levels { attempts: 8, ..levels }, Protocol::Http), Err(Backwards));
+    formula.take(levels, 0, Protocol::Http).unwrap();
+    assert!(formula.take(Levels { sessions: 0, ..levels }, 0, Protocol::Http).is_ok());
+    assert_eq!(formula.take(Levels { attempts: 8, ..levels }, 0, Protocol::Http), Err(Backwards));
 }
 
 fn step() -> impl Strategy<Value = Levels> {
@@ -194,7 +205,7 @@ proptest! {
                 redispatches: levels.redispatches + step.redispatches,
                 answers: std::array::from_fn(|at| levels.answers[at] + step.answers[at]),
             };
-            total = total.plus(formula.take(levels, protocol).unwrap());
+            total = total.plus(formula.take(levels, step.client_aborts, protocol).unwrap());
             prop_assert!(total.errors <= total.requests, "{:?}", total);
             prop_assert!(total.masked <= total.attempts, "{:?}", total);
             prop_assert!(total.refused + total.redirected + total.status_5xx <= total.answered, "{:?}", total);
