@@ -52,7 +52,7 @@ impl Levels {
 
     /// All of them but the sessions: what never falls within one process.
     const fn rising(&self) -> [u64; Self::LEN] {
-        let [a, b, c, d, e, f] = self.answers;
+        let [informed, succeeded, redirected, refused, failed, other] = self.answers;
         [
             self.attempts,
             self.balanced,
@@ -62,12 +62,12 @@ impl Levels {
             self.response_errors,
             self.retries,
             self.redispatches,
-            a,
-            b,
-            c,
-            d,
-            e,
-            f,
+            informed,
+            succeeded,
+            redirected,
+            refused,
+            failed,
+            other,
         ]
     }
 }

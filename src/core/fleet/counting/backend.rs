@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use super::{
     Levels, ProcessId, Reading, ServerReading, Wall,
-    formula::{Backwards, Formula},
+    formula::Formula,
     view::{Increment, ViewCount},
 };
 use crate::{
@@ -189,12 +189,11 @@ impl Process {
             // A server that was added at runtime begins with 0.
             let new = || if *preloaded && !same_process { Formula::since(*levels) } else { Formula::from_zero() };
             let formula = self.servers.entry(now.name.clone()).or_insert_with(new);
-            match formula.take(*levels, reading.unassigned, reading.protocol) {
-                Ok(counted) => increment.count(&now.name, counted),
-                Err(Backwards) => {
-                    *formula = Formula::since(*levels);
-                    cleared = true;
-                }
+            if let Ok(counted) = formula.take(*levels, reading.unassigned, reading.protocol) {
+                increment.count(&now.name, counted);
+            } else {
+                *formula = Formula::since(*levels);
+                cleared = true;
             }
         }
         // A server that is gone may come back with the same name and counters from 0.
@@ -212,12 +211,11 @@ impl Process {
         for (name, levels) in &rest.servers {
             if let Some(formula) = self.servers.get_mut(name) {
                 // A process that leaves is no place to clear counters; if somebody does, its rest is lost.
-                match formula.take(*levels, rest.unassigned, self.protocol) {
-                    Ok(counted) => increment.count(name, counted),
-                    Err(Backwards) => {
-                        *formula = Formula::since(*levels);
-                        increment.torn = true;
-                    }
+                if let Ok(counted) = formula.take(*levels, rest.unassigned, self.protocol) {
+                    increment.count(name, counted);
+                } else {
+                    *formula = Formula::since(*levels);
+                    increment.torn = true;
                 }
             }
         }

@@ -132,7 +132,7 @@ fn a_view_that_is_observed_again_begins_anew_and_another_one_goes_on() {
     let report = count.report("edge", None, START + 10_000);
     let requests = |view: &View, row: &str| report.view(view.id()).unwrap().blocks[0].sums[row].requests;
     assert_eq!((requests(&View::default(), "other"), requests(&other, "blue")), (9, 4));
-    count.set_views(&[other.clone()]);
+    count.set_views(std::slice::from_ref(&other));
     assert_eq!(count.report("edge", None, START).views.len(), 1);
     count.set_views(&[View::default(), other]);
     take(&mut count, 11, reading(answered(12, 0), answered(0, 0)), false);
