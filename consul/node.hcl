@@ -6,7 +6,7 @@
 #
 # NODE is `node` in weightd.toml, by default the host name. NODE-OF-AGENT is the name of the Consul
 # agent that weightd uses, as `consul members` shows it. Create one policy for each node: a node
-# writes nothing but its own two keys. An attacker who controls one machine with a HAProxy can
+# writes nothing but its own three keys. An attacker who controls one machine with a HAProxy can
 # therefore not change the weights of another one, nor report for it.
 #
 # Write the token to `token_file` in [consul], a file that only weightd can read. If you configure
@@ -28,7 +28,14 @@ key "weightd/nodes/NODE" { policy = "write" }
 # it after that. weightd warns once, and `/v1/status` shows the rule in `fleet`.
 key "weightd/inventory/NODE" { policy = "write" }
 
-# The session that holds the report. Do not use `session_prefix ""`: a token with it can destroy
+# Which backends somebody observes, and the report on them, such as for the preview of a change.
+# Without the first rule, this node reports on none; without the second one, the report is not
+# written. weightd warns once, and `/v1/status` shows `denied` in `counters`, with the rule. After
+# you restore the rule, it takes effect within 60 s.
+key_prefix "weightd/observe/" { policy = "read" }
+key "weightd/counters/NODE" { policy = "write" }
+
+# The session that holds the reports. Do not use `session_prefix ""`: a token with it can destroy
 # the sessions of all other nodes.
 session "NODE-OF-AGENT" { policy = "write" }
 

@@ -31,3 +31,8 @@ key_prefix "weightd/nodes/" { policy = "read" }
 # Which nodes exist. "write" is for `node forget`; without this rule, a node that is down is not
 # missed.
 key_prefix "weightd/inventory/" { policy = "write" }
+
+# To observe backends, and to read the numbers that the nodes then report. Without these rules, no
+# numbers are shown.
+key_prefix "weightd/observe/" { policy = "write" }
+key_prefix "weightd/counters/" { policy = "read" }

@@ -20,3 +20,7 @@ key_prefix "weightd/freeze/" { policy = "read" }
 key_prefix "weightd/nodes/" { policy = "read" }
 key_prefix "weightd/inventory/" { policy = "read" }
 key "weightd/expect" { policy = "read" }
+
+# The numbers that the nodes report while somebody else observes a backend. To observe needs a rule
+# to write, as in operator.hcl.
+key_prefix "weightd/counters/" { policy = "read" }

@@ -32,3 +32,10 @@ key "weightd/freeze" { policy = "read" }
 key_prefix "weightd/nodes/" { policy = "read" }
 key_prefix "weightd/inventory/" { policy = "read" }
 key "weightd/expect" { policy = "read" }
+
+# To observe the backend, and to read the numbers that the nodes then report. The second key is
+# written by the first observer of all, so that the nodes notice the next one at once. Without these
+# rules, no numbers are shown.
+key_prefix "weightd/observe/app1/" { policy = "write" }
+key "weightd/observe/_" { policy = "write" }
+key_prefix "weightd/counters/" { policy = "read" }

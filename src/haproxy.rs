@@ -1,7 +1,7 @@
 //! The client of HAProxy's runtime API.
 //!
-//! Owns the protocol: the commands ([`command`]), the connection ([`socket`]), the parsing of answers ([`reply`]), and
-//! the server-state file that HAProxy reads at start ([`state_file`]). Must not keep a connection open, must send only
+//! Owns the protocol: the commands ([`command`]), the connection ([`socket`]), the parsing of answers ([`reply`],
+//! [`stat`]), and the server-state file that HAProxy reads at start ([`state_file`]). Must not keep a connection open, must send only
 //! reads and weights, and must not decide what to change.
 //!
 //! Supports HAProxy 2.2 to 3.2 without a version check. Columns are found by name, because newer versions added
@@ -11,6 +11,7 @@ pub mod address;
 pub mod command;
 pub mod reply;
 pub mod socket;
+pub mod stat;
 pub mod state_file;
 
 use std::{ops::Range, time::Duration};

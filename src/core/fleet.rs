@@ -4,9 +4,13 @@
 //! is data to judge: a value that cannot be read, or that contradicts itself, is shown as such and never counts as done.
 
 mod bucket;
+pub mod counters;
+pub mod counting;
 mod keys;
 mod marks;
 mod node;
+mod observations;
+mod observe;
 mod overview;
 mod report;
 mod wait;
@@ -15,6 +19,8 @@ pub use bucket::{Publisher, Step};
 pub use keys::{Keys, NodeName};
 pub use marks::{BadValue, Duplicate, Expect, Freeze, Frozen, Inventory};
 pub use node::{BadReport, Cut, How, InstanceReport, Mode, NodeReport, Out, Recent};
+pub use observations::{Observations, Observed};
+pub use observe::{BothSides, Observation, Per, Side, Sides, View, ViewId};
 pub use overview::{BackendView, Difference, Health, NodeView, Overview, Problem, overview};
 pub use report::{Answer, Identity, Report, Stand};
 pub use wait::{DocumentNow, Fleet, Need, NodeRead, Overall, Standing, Verdict, Wait, Waiting, standing, verdict};

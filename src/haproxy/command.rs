@@ -22,6 +22,14 @@ pub enum Query<'a> {
     /// The algorithm of the backend with this id, and the roles of all its servers (types 2 backend + 4 server). It
     /// uses the id, because HAProxy would first find a frontend of the same name.
     ShowStat(u32),
+    /// The same counters of the worker with this Pid, which leaves after a reload. For the master socket only, and alone on
+    /// its line: the master sends only the first command to the worker.
+    LeavingStat {
+        /// The Pid of the worker.
+        pid: u32,
+        /// The id of the backend in that worker.
+        id: u32,
+    },
     /// The stick tables, one line per table, without content.
     ShowTable,
 }
@@ -47,6 +55,7 @@ impl fmt::Display for Query<'_> {
             Self::ShowServersState(backend) => write!(f, "show servers state {backend}"),
             Self::ShowTable => f.write_str("show table"),
             Self::ShowStat(id) => write!(f, "show stat {id} 6 -1"),
+            Self::LeavingStat { pid, id } => write!(f, "@!{pid} show stat {id} 6 -1"),
         }
     }
 }
@@ -174,6 +183,8 @@ mod tests {
         ]);
         assert_eq!(line.line().wire(), "show info;show cli level;show backend;show table;show stat 3 6 -1\n");
         assert_eq!(line.line().commands(), 5);
+        let line = ReadLine::of([Query::LeavingStat { pid: 17, id: 3 }]);
+        assert_eq!(line.line().wire(), "@!17 show stat 3 6 -1\n");
         let mut line = WriteLine::default();
         let set = SetWeight { backend: &backend, server: &server, weight: Weight::MAX };
         assert!(line.try_push_with_read_back(&[set], &backend));

@@ -310,7 +310,7 @@ pub fn stick_tables(frame: &str) -> BTreeSet<BackendName> {
 }
 
 /// Splits a line of HAProxy's CSV into fields. A field with a comma or a quote is quoted. A field never spans lines.
-fn csv_fields(line: &str) -> impl Iterator<Item = &str> {
+pub(super) fn csv_fields(line: &str) -> impl Iterator<Item = &str> {
     let mut quoted = false;
     line.split(move |c| {
         quoted ^= c == '"';

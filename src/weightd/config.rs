@@ -74,6 +74,8 @@ pub struct HaproxyConfig {
     pub root: Root,
     /// Path of the server-state file that a new process loads; `None` if weightd writes none. Absolute.
     pub state_file: Option<PathBuf>,
+    /// Address of the master's socket; `None` if weightd does not read workers that leave.
+    pub master_socket: Option<haproxy::Address>,
 }
 
 impl HaproxyConfig {
@@ -169,7 +171,9 @@ impl Config {
         } = self;
         // A change of `consul.root` also changes the instances without their own root.
         let instances = |all: &[HaproxyConfig]| {
-            all.iter().map(|i| (i.name.clone(), i.address.clone(), i.state_file.clone())).collect::<Vec<_>>()
+            let key =
+                |i: &HaproxyConfig| (i.name.clone(), i.address.clone(), i.state_file.clone(), i.master_socket.clone());
+            all.iter().map(key).collect::<Vec<_>>()
         };
         let roots = |all: &[HaproxyConfig]| all.iter().map(|instance| instance.root.clone()).collect::<Vec<_>>();
         let differing = [

@@ -183,6 +183,7 @@ struct Daemon {
     watches: Vec<Watch>,
     tasks: Vec<Task>,
     publishers: Vec<fleet::Publisher>,
+    reporters: Vec<fleet::counters::Reporter>,
 }
 
 impl Daemon {
@@ -239,11 +240,21 @@ impl Daemon {
         };
         let refresh = followed.values().map(|(followed, _)| Arc::clone(&followed.refresh)).collect();
         let roots = if dry_run { HashMap::new() } else { followed };
-        let (publishers, published) =
+        let fleet::Parts { publishers, reporters, published } =
             fleet::publishers(&config, observe_only, &client, clock, &instances, &metrics, roots)?;
         let (status_page, metrics_page) = (Page::default(), Page::default());
         let api_state = ApiState { node, instances, published, refresh, metrics, clock, status_page, metrics_page };
-        Ok(Self { config, client, timing, api_state, pausing: Arc::new(pausing), watches, tasks, publishers })
+        Ok(Self {
+            config,
+            client,
+            timing,
+            api_state,
+            pausing: Arc::new(pausing),
+            watches,
+            tasks,
+            publishers,
+            reporters,
+        })
     }
 
     /// Runs until a signal.
@@ -282,6 +293,9 @@ impl Daemon {
         }
         for publisher in self.publishers {
             running.spawn(publisher.run(running.stop_token()));
+        }
+        for reporter in self.reporters {
+            running.spawn(reporter.run(running.stop_token()));
         }
         systemd::notify(&[NotifyState::Ready]);
 

@@ -72,6 +72,9 @@ pub struct Metrics {
     fleet_published: Family<ByRoot, Gauge>,
     fleet_writes: Family<ByRoot, Counter>,
     fleet_errors: Family<ByRootReason, Counter>,
+    observed_backends: Family<ByRoot, Gauge>,
+    counters_writes: Family<ByRoot, Counter>,
+    counters_errors: Family<ByRootReason, Counter>,
     haproxy_up: Family<ByInstance, Gauge>,
     converged: Family<ByInstance, Gauge>,
     backends: Family<ByInstance, Gauge>,
@@ -133,6 +136,10 @@ impl Metrics {
         let fleet_writes = register!("fleet_writes", "Writes of the key of this node and of its inventory entry");
         let fleet_errors =
             register!("fleet_errors", "Requests for the keys of this node without a usable answer, by reason");
+        let observed_backends =
+            register!("observed_backends", "Backends on which this node reports, because somebody observes them");
+        let counters_writes = register!("counters_writes", "Writes of the report on observed backends");
+        let counters_errors = register!("counters_errors", "Writes of that report that failed, by reason");
         let haproxy_up = register!("haproxy_up", "1 while HAProxy answers and its weights can be set");
         let converged = register!("converged", "1 while every weight matches Consul");
         let backends = register!("backends", "Managed backends");
@@ -164,6 +171,9 @@ impl Metrics {
             fleet_published,
             fleet_writes,
             fleet_errors,
+            observed_backends,
+            counters_writes,
+            counters_errors,
             haproxy_up,
             converged,
             backends,
@@ -203,6 +213,16 @@ impl Metrics {
     /// Counts a failed request for the key of this node or for its inventory entry.
     pub fn fleet_failed(&self, root: &str, reason: &str) {
         self.fleet_errors.get_or_create(&ByRootReason { root: root.to_owned(), reason: reason.to_owned() }).inc();
+    }
+
+    /// Counts a write of the report on observed backends, below this root.
+    pub fn counters_written(&self, root: &str) {
+        self.counters_writes.get_or_create(&ByRoot { root: root.to_owned() }).inc();
+    }
+
+    /// Counts a write of that report that failed.
+    pub fn counters_failed(&self, root: &str, reason: &str) {
+        self.counters_errors.get_or_create(&ByRootReason { root: root.to_owned(), reason: reason.to_owned() }).inc();
     }
 
     /// Returns all metrics in the text format of `OpenMetrics`. The gauges get their values from `status`.
@@ -252,6 +272,9 @@ impl Metrics {
             let root = ByRoot { root: fleet.root.clone() };
             self.fleet_published.get_or_create(&root).set(i64::from(fleet.state == "published"));
             drop(self.fleet_writes.get_or_create(&root));
+            let observed = i64::try_from(fleet.counters.observed).unwrap_or(i64::MAX);
+            self.observed_backends.get_or_create(&root).set(observed);
+            drop(self.counters_writes.get_or_create(&root));
         }
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.registry)?;

@@ -31,6 +31,7 @@ pub mod port;
 pub mod program;
 pub mod runtime;
 pub mod tls;
+pub mod toy;
 pub mod traffic;
 pub mod users;
 pub mod weightd;

@@ -27,17 +27,19 @@ const IO_CRATES: [&str; 14] = [
 ];
 
 /// Files outside `weightd-core` that also decide. They must not do I/O either.
-const PURE: [&str; 20] = [
+const PURE: [&str; 22] = [
     "documents/edit.rs",
     "documents/stored.rs",
     "documents/view.rs",
     "haproxy/command.rs",
     "haproxy/reply.rs",
+    "haproxy/stat.rs",
     "haproxy/state_file.rs",
     "weightctl/import/decide.rs",
     "weightctl/import/kv.rs",
     "weightctl/preview.rs",
     "weightctl/status/report.rs",
+    "weightd/fleet/counters/reading.rs",
     "weightd/session.rs",
     "weightd/session/applying.rs",
     "weightd/session/connection.rs",

@@ -12,6 +12,7 @@ mod common;
 mod completions;
 mod compose;
 mod confined;
+mod counters;
 mod crash;
 mod ctl;
 mod daemon;

@@ -81,7 +81,7 @@ const WRITE: &str = r#"the token needs key "weightd/weights/app1" { policy = "wr
 async fn a_node_follows_with_its_policy_and_holds_its_weights_without_each_rule() -> anyhow::Result<()> {
     let (consul, haproxy) = tokio::try_join!(consul(), async { Haproxy::start(&backend("app1", 0, 100)).await })?;
     let rules = node_rules(&consul).await?;
-    ensure!(rules.len() == 4, "this test and the next one know four rules: {rules:?}");
+    ensure!(rules.len() == 6, "this test and the next ones know six rules: {rules:?}");
     let token = token(&consul, "node", &rules).await?;
     let mut weightd = Settings::without_haproxy(&consul.address())
         .haproxy("haproxy", &haproxy.address())
@@ -174,7 +174,18 @@ async fn the_fleet_sees_a_node_with_its_policy_and_not_without_each_rule() -> an
         weightd.stop().await?;
     }
     // It writes for no other node, and nothing else.
-    for path in ["nodes/lb10", "inventory/lb10", "nodes/", "weights/app1", "history/app1", "freeze", "expect"] {
+    for path in [
+        "nodes/lb10",
+        "inventory/lb10",
+        "counters/lb10",
+        "observe/_",
+        "observe/app1/1",
+        "nodes/",
+        "weights/app1",
+        "history/app1",
+        "freeze",
+        "expect",
+    ] {
         let answer = own.request(Method::PUT, &format!("kv/weightd/{path}")).body("1").send().await?;
         assert_ne!(answer.status(), 200, "{path}");
     }
@@ -182,8 +193,50 @@ async fn the_fleet_sees_a_node_with_its_policy_and_not_without_each_rule() -> an
 }
 
 #[tokio::test]
+async fn a_node_reports_on_observed_backends_with_its_policy_and_not_without_each_rule() -> anyhow::Result<()> {
+    let (consul, haproxy) = tokio::try_join!(consul(), async { Haproxy::start(&backend("app1", 0, 100)).await })?;
+    consul.put("weightd/observe/_", "").await?;
+    let rules = node_rules(&consul).await?;
+    let token = token(&consul, "node", &rules).await?;
+    for missing in ["/observe/", "/counters/"] {
+        let (without, with): (Vec<_>, Vec<_>) = rules.iter().cloned().partition(|rule| rule.contains(missing));
+        ensure!(without.len() == 1, "{missing}: {without:?}");
+        set(&consul, "node", &with).await?;
+        let settings = Settings::without_haproxy(&consul.address()).haproxy("haproxy", &haproxy.address());
+        let mut weightd = settings.env("CONSUL_HTTP_TOKEN", &token).start().await?;
+        consul.put("weightd/observe/app1/1", format!(r#"{{"v":1,"by":"{missing}"}}"#)).await?;
+        eventually(Duration::from_secs(20), "the status names the rule", async || {
+            let fleet = weightd.status().await?["fleet"][0].take();
+            let counters = &fleet["counters"];
+            ensure!(counters["state"] == "denied" && fleet["state"] == "published", "{fleet}");
+            ensure!(counters["remedy"].as_str().unwrap_or_default().contains(&without[0]), "{counters}");
+            Ok(())
+        })
+        .await?;
+        assert_eq!(lines(&weightd, &[" WARN", "the token may not report"]).len(), 1, "{}", weightd.log());
+        // The weights do not depend on it.
+        put(&consul, "app1", 80, 20).await?;
+        becomes(&haproxy, "app1", 80, 20).await?;
+        ensure!(consul.get("weightd/counters/lb1").await?.is_none(), "without {missing}");
+        set(&consul, "node", &rules).await?;
+        eventually(Duration::from_secs(60), "the report is there", async || {
+            // An observer renews its key.
+            let at = format!("{:?}", std::time::Instant::now());
+            consul.put("weightd/observe/app1/1", json!({ "v": 1, "by": at }).to_string()).await?;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            ensure!(consul.get("weightd/counters/lb1").await?.is_some(), "no report");
+            Ok(())
+        })
+        .await?;
+        weightd.stop().await?;
+        put(&consul, "app1", 90, 10).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn the_other_policies_open_the_keys_of_the_fleet_that_they_name_and_no_others() -> anyhow::Result<()> {
-    const KEYS: [&str; 9] = [
+    const KEYS: [&str; 13] = [
         "weights/app1",
         "weights/app10",
         "history/app1",
@@ -193,6 +246,10 @@ async fn the_other_policies_open_the_keys_of_the_fleet_that_they_name_and_no_oth
         "expect",
         "nodes/lb1",
         "inventory/lb1",
+        "observe/_",
+        "observe/app1/1",
+        "observe/app10/1",
+        "counters/lb1",
     ];
     let consul = consul().await?;
     for key in KEYS {
@@ -208,14 +265,21 @@ async fn the_other_policies_open_the_keys_of_the_fleet_that_they_name_and_no_oth
         (
             "operator.hcl",
             all.as_str(),
-            "weights/app1 weights/app10 history/app1 history/app10 freeze freeze/app1 expect inventory/lb1",
+            "weights/app1 weights/app10 history/app1 history/app10 freeze freeze/app1 expect inventory/lb1 observe/_ \
+             observe/app1/1 observe/app10/1",
         ),
         (
             "team-app1.hcl",
-            "weights/app1 history/app1 freeze freeze/app1 expect nodes/lb1 inventory/lb1",
-            "weights/app1 history/app1 freeze/app1",
+            "weights/app1 history/app1 freeze freeze/app1 expect nodes/lb1 inventory/lb1 observe/_ observe/app1/1 \
+             counters/lb1",
+            "weights/app1 history/app1 freeze/app1 observe/_ observe/app1/1",
         ),
-        ("reader.hcl", all.as_str(), ""),
+        (
+            "reader.hcl",
+            "weights/app1 weights/app10 history/app1 history/app10 freeze freeze/app1 expect nodes/lb1 inventory/lb1 \
+             counters/lb1",
+            "",
+        ),
     ] {
         let http = consul.http().with_token(&token(&consul, "other", &rules(file)?).await?);
         for key in KEYS {

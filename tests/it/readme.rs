@@ -153,10 +153,11 @@ fn everything_counted() -> String {
         problems: Vec::new(),
     };
     let mut status = status::of(&node, &[Arc::new(instance)], &[], Moment::default());
-    status.fleet.push(FleetStatus { root: "weightd/".to_owned(), state: "published".into(), remedy: None });
+    status.fleet.push(FleetStatus { root: "weightd/".to_owned(), state: "published".into(), ..FleetStatus::default() });
     let metrics = Metrics::new();
     metrics.weight_changed("edge", Cause::Document);
     metrics.fleet_failed("weightd/", "timeout");
+    metrics.counters_failed("weightd/", "timeout");
     metrics.synced("edge", Duration::from_millis(1));
     metrics.text(&status).expect("memory takes it")
 }

@@ -119,6 +119,19 @@ impl Keys<'_> {
         self.below(&format!("observe/{backend}/{id}"))
     }
 
+    /// `observe/_`: a key without meaning that the first observer writes and nobody deletes. While it is there, a node can
+    /// block on the prefix; an absent prefix wakes on every write of the datacenter.
+    pub fn observe_marker(&self) -> String {
+        self.below("observe/_")
+    }
+
+    /// The backend and the id of a key below `prefix`, that of [`Keys::observes`]; none where it is no observation.
+    pub fn observation_of<'k>(prefix: &str, key: &'k str) -> Option<(BackendName, &'k str)> {
+        let (backend, id) = key.strip_prefix(prefix)?.split_once('/')?;
+        let valid = !id.is_empty() && !id.contains('/');
+        valid.then(|| BackendName::new(backend).ok()).flatten().map(|backend| (backend, id))
+    }
+
     /// `counters/`: what the nodes report on observed backends.
     pub fn counters(&self) -> String {
         self.below("counters/")

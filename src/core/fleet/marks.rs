@@ -25,7 +25,7 @@ impl BadValue {
 }
 
 /// Reads a value; `v` is 1 where it is absent.
-fn read<T: DeserializeOwned>(value: &[u8]) -> Result<T, BadValue> {
+pub(super) fn read<T: DeserializeOwned>(value: &[u8]) -> Result<T, BadValue> {
     #[derive(Deserialize)]
     struct Version {
         v: Option<u64>,
@@ -41,7 +41,7 @@ fn read<T: DeserializeOwned>(value: &[u8]) -> Result<T, BadValue> {
     }
 }
 
-fn write<T: Serialize>(v: u64, body: &T) -> Vec<u8> {
+pub(super) fn write<T: Serialize>(v: u64, body: &T) -> Vec<u8> {
     #[derive(Serialize)]
     struct Versioned<'a, T> {
         v: u64,

@@ -206,9 +206,14 @@ impl Cut {
 /// Why a report cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadReport {
-    /// More bytes than [`NodeReport::MAX_BYTES`].
-    #[error("the report has {0} bytes, more than {max}", max = NodeReport::MAX_BYTES)]
-    TooLarge(usize),
+    /// More bytes than a report may have.
+    #[error("the report has {bytes} bytes, more than {most}")]
+    TooLarge {
+        /// How many it has.
+        bytes: usize,
+        /// The most it may have.
+        most: usize,
+    },
     /// A version that this program cannot read.
     #[error("the report has version {0}, this program reads version 1")]
     Version(u64),
@@ -237,7 +242,7 @@ impl NodeReport {
         }
 
         if value.len() > Self::MAX_BYTES {
-            return Err(BadReport::TooLarge(value.len()));
+            return Err(BadReport::TooLarge { bytes: value.len(), most: Self::MAX_BYTES });
         }
         let malformed = |error: serde_json::Error| BadReport::Malformed(error.to_string());
         // The version comes first: a later one may change what everything else means.

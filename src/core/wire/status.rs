@@ -49,6 +49,21 @@ pub struct FleetStatus {
     pub state: Word,
     /// The fix.
     pub remedy: Option<String>,
+    /// The report on observed backends.
+    pub counters: CountersStatus,
+}
+
+/// The report of this node on observed backends.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CountersStatus {
+    /// `idle` while nobody observes; `reporting`; `failing` while the last write failed; `denied` where the token may not;
+    /// `no_session` while no session holds the key in `nodes/`, which holds this report too.
+    pub state: Word,
+    /// How many backends are observed.
+    pub observed: usize,
+    /// The fix.
+    pub remedy: Option<String>,
 }
 
 /// A HAProxy instance.

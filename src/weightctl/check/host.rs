@@ -49,6 +49,7 @@ pub(super) async fn check(
             address: address.clone(),
             root: root.clone(),
             state_file: None,
+            master_socket: None,
         };
         return vec![haproxy(&config, &root, state, None).await];
     }

@@ -87,4 +87,5 @@ pub(super) struct Haproxy {
     pub(super) allow_remote: bool,
     pub(super) root: Value<String>,
     pub(super) state_file: Value<String>,
+    pub(super) master_socket: Value<String>,
 }

@@ -225,7 +225,7 @@ fn instances(
     let mut instances = Vec::with_capacity(sections.len());
     for section in sections {
         let whole = section.span();
-        let file::Haproxy { name: configured_name, address, allow_remote, root: own_root, state_file } =
+        let file::Haproxy { name: configured_name, address, allow_remote, root: own_root, state_file, master_socket } =
             section.into_inner();
         let span_of = |value: &Value<String>| value.as_ref().map_or_else(|| whole.clone(), Spanned::span);
         let (name_span, address_span, file_span) = (span_of(&configured_name), span_of(&address), span_of(&state_file));
@@ -239,6 +239,8 @@ fn instances(
         let root = place.read("haproxy.root", own_root, str::parse)?.unwrap_or_else(|| root.clone());
 
         let state_file = place.read("haproxy.state_file", state_file, absolute)?;
+        let master_socket =
+            place.read("haproxy.master_socket", master_socket, |text| runtime_api(text, allow_remote))?;
 
         if !names.insert(name.clone()) {
             let what = format!("two instances have the name `{name}`; give each [[haproxy]] its own name");
@@ -253,7 +255,7 @@ fn instances(
             let what = format!("two instances write the file {}; give each [[haproxy]] its own file", file.display());
             return Err(place.invalid_value("haproxy.state_file", file_span, what));
         }
-        instances.push(HaproxyConfig { name, address, root, state_file });
+        instances.push(HaproxyConfig { name, address, root, state_file, master_socket });
     }
     Ok(instances)
 }

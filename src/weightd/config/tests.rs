@@ -42,7 +42,13 @@ fn an_empty_file_gives_the_defaults() {
     let address = "unix:/run/haproxy/admin.sock".parse().unwrap();
     assert_eq!(
         config.haproxy,
-        [HaproxyConfig { name: "haproxy".to_owned(), address, root: Root::default(), state_file: None }]
+        [HaproxyConfig {
+            name: "haproxy".to_owned(),
+            address,
+            root: Root::default(),
+            state_file: None,
+            master_socket: None
+        }]
     );
 }
 

@@ -24,7 +24,7 @@ use crate::{
     consul::{
         Client, ConsulError,
         client::Operation,
-        session::HeldKey,
+        session::{HeldKey, SessionId},
         watch::{Feed, WatchHandle},
     },
     weightd::{instance::Instance, metrics::Metrics},
@@ -101,20 +101,23 @@ pub struct Publisher {
     logged: Option<&'static str>,
 }
 
-/// How the keys of the node stand, for status.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How the keys of the node stand, for status and for the report on observed backends.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shown {
     /// The key in `nodes/`.
     pub standing: Standing,
     /// Whether Consul denies the inventory entry to the token.
     pub inventory_denied: bool,
+    /// The session that holds the key in `nodes/`.
+    pub session: Option<SessionId>,
 }
 
 impl Publisher {
     /// The publisher, and how its key stands at each moment.
     pub fn new(setup: Setup) -> (Self, watch::Receiver<Shown>) {
         let now = setup.clock.now();
-        let (shown, receiver) = watch::channel(Shown { standing: Standing::Absent, inventory_denied: false });
+        let (shown, receiver) =
+            watch::channel(Shown { standing: Standing::Absent, inventory_denied: false, session: None });
         let instances = setup.instances.iter().map(|instance| starting(&instance.name)).collect();
         let publisher = Self {
             report: Report::new(setup.identity.clone(), instances),
@@ -329,7 +332,8 @@ impl Publisher {
     /// Shows how the key stands, and logs when that changes.
     fn show(&mut self) {
         let standing = self.holder.standing();
-        let now = Shown { standing, inventory_denied: self.inventory_denied };
+        let session = self.holder.session().filter(|_| standing == Standing::Held).cloned();
+        let now = Shown { standing, inventory_denied: self.inventory_denied, session };
         let before = self.shown.send_replace(now);
         if standing == before.standing {
             return;
@@ -472,6 +476,7 @@ pub fn inventory_policy(root: &Root, node: &str) -> String {
     format!("give its token {}", key_rule(root, "inventory", node))
 }
 
-fn key_rule(root: &Root, kind: &str, node: &str) -> String {
+/// The rule for a key of a node.
+pub(super) fn key_rule(root: &Root, kind: &str, node: &str) -> String {
     format!("key \"{root}{kind}/{node}\" {{ policy = \"write\" }}")
 }

@@ -76,7 +76,7 @@ fn unknown_fields_and_words_are_taken() {
 #[test]
 fn what_cannot_be_used_is_an_error_of_its_kind() {
     assert_eq!(read(br#"{"v":2,"nodes":[]}"#), Err(BadReport::Version(2)));
-    assert_eq!(read(&[b' '; 4097]), Err(BadReport::TooLarge(4097)));
+    assert_eq!(read(&[b' '; 4097]), Err(BadReport::TooLarge { bytes: 4097, most: 4096 }));
     for text in [
         "",
         "null",
