@@ -103,13 +103,55 @@ pub(super) async fn wait(
     index: u64,
     flags: &WaitFlags,
 ) -> Result<Exit, Failure> {
+    wait_since(Instant::now(), format, documents, backend, index, flags).await
+}
+
+/// As [`wait`], for several writes with one time limit. All nodes work at the same time, so the first wait takes nearly all
+/// of the time. A backend that some node does not have does not end the wait for the others.
+pub(super) async fn wait_for_each<'b>(
+    format: Format,
+    documents: &Documents,
+    writes: impl IntoIterator<Item = (&'b BackendName, u64)>,
+    flags: &WaitFlags,
+) -> Result<Exit, Failure> {
+    let started = Instant::now();
+    let mut failed: Vec<(&BackendName, Failure)> = Vec::new();
+    let mut count = 0;
+    for (backend, index) in writes {
+        count += 1;
+        match wait_since(started, format, documents, backend, index, flags).await {
+            Ok(_) => {}
+            Err(failure) if failure.exit == Exit::Interrupted => return Err(failure),
+            Err(failure) => failed.push((backend, failure)),
+        }
+    }
+    if failed.len() == 1
+        && let Some((_, only)) = failed.pop()
+    {
+        return Err(only);
+    }
+    let Some((_, first)) = failed.first() else { return Ok(Exit::Ok) };
+    let exit = first.exit;
+    failed.iter().for_each(|(_, failure)| super::output::failure(failure));
+    let names: Vec<_> = failed.iter().map(|(backend, _)| backend.as_str()).collect();
+    Err(Failure::new(exit, format!("{} of {count} backends are not on all nodes: {}", failed.len(), names.join(", "))))
+}
+
+async fn wait_since(
+    started: Instant,
+    format: Format,
+    documents: &Documents,
+    backend: &BackendName,
+    index: u64,
+    flags: &WaitFlags,
+) -> Result<Exit, Failure> {
     let Some(need) = flags.wait else { return Ok(Exit::Ok) };
     let mut waiter = Waiter {
         documents,
         backend,
         index,
         need,
-        started: Instant::now(),
+        started,
         limit: flags.timeout,
         screen: Screen::new(format),
         nodes: None,
@@ -126,22 +168,6 @@ pub(super) async fn wait(
     };
     waiter.screen.clear();
     ended
-}
-
-/// As [`wait`], for several writes, one after the other: all nodes work at the same time, so the first wait takes nearly all
-/// of the time. Returns the first exit code that is not 0.
-pub(super) async fn wait_for_each<'b>(
-    format: Format,
-    documents: &Documents,
-    writes: impl IntoIterator<Item = (&'b BackendName, u64)>,
-    flags: &WaitFlags,
-) -> Result<Exit, Failure> {
-    let mut ended = Exit::Ok;
-    for (backend, index) in writes {
-        let exit = wait(format, documents, backend, index, flags).await?;
-        ended = if ended == Exit::Ok { exit } else { ended };
-    }
-    Ok(ended)
 }
 
 struct Waiter<'a> {

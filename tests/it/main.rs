@@ -14,6 +14,7 @@ mod compose;
 mod confined;
 mod crash;
 mod ctl;
+mod cut;
 mod daemon;
 mod drift;
 mod exclusive;
