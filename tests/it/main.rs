@@ -24,6 +24,7 @@ mod fleet_restore;
 mod flood;
 mod guards;
 mod haproxy_faults;
+mod histories;
 mod hold;
 mod import;
 mod input;
