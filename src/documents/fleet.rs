@@ -23,6 +23,15 @@ pub struct Nodes {
     pub reports: BTreeMap<NodeName, NodeRead>,
 }
 
+/// A key or a prefix that the token may not read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hidden {
+    /// The key, or the prefix with a final slash.
+    pub key: String,
+    /// The ACL rule that the token needs.
+    pub rule: String,
+}
+
 /// Which nodes there are, and what they should have.
 #[derive(Debug, Clone, Default)]
 pub struct Roster {
@@ -90,6 +99,31 @@ impl Documents {
     pub async fn roster(&self) -> Result<Roster, DocumentsError> {
         let (inventory, expect, documents) = tokio::join!(self.inventory(), self.expected(), self.count());
         Ok(Roster { inventory: inventory?, expect: expect?, documents: documents? })
+    }
+
+    /// As [`Self::roster`], but without the parts that the token may not read: with the key and the rule of each.
+    ///
+    /// # Errors
+    /// [`DocumentsError::Read`] for any other reason.
+    pub async fn roster_in_view(&self) -> Result<(Roster, Vec<Hidden>), DocumentsError> {
+        let mut hidden = Vec::new();
+        let (inventory, expect, documents) = tokio::join!(self.inventory(), self.expected(), self.count());
+        let mut off = |error: DocumentsError| match error {
+            DocumentsError::Read { below, rule, source: ConsulError::Denied(_) } => {
+                hidden.push(Hidden { key: below, rule });
+                Ok(())
+            }
+            error => Err(Box::new(error)),
+        };
+        let inventory = match inventory {
+            Ok(inventory) => inventory,
+            Err(error) => off(error).map(|()| BTreeMap::new()).map_err(|error| *error)?,
+        };
+        let expect = match expect {
+            Ok(expect) => expect,
+            Err(error) => off(error).map(|()| None).map_err(|error| *error)?,
+        };
+        Ok((Roster { inventory, expect, documents: documents? }, hidden))
     }
 
     async fn inventory(&self) -> Result<BTreeMap<NodeName, (u64, Result<Inventory, BadValue>)>, DocumentsError> {

@@ -59,7 +59,7 @@ struct Forget {
     yes: bool,
 }
 
-/// The JSON of `list` is `{"nodes": [<node>…]}`, each as in `status`; of `forget` `{"forgotten": ["lb-3"]}`; of `expect`
+/// The JSON of `list` is `{"nodes": [<node>…], "off": […]}`, each as in `status`; of `forget` `{"forgotten": ["lb-3"]}`; of `expect`
 /// `{"nodes": 20, "changed": true}`.
 pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Failure> {
     let documents = context.documents()?;
@@ -74,14 +74,16 @@ async fn list(documents: &Documents, context: &Context<'_>) -> Result<Exit, Fail
     #[derive(Debug, Serialize)]
     struct List<'a> {
         nodes: &'a [super::fleet::NodeView],
+        off: &'a [super::fleet::OffView],
     }
 
     let view = status::read_fleet(documents, context).await?;
-    context.format.data(&List { nodes: &view.nodes }, |_| status::nodes_table(&view, documents.time()))?;
+    let table = || status::nodes_table(&view, documents.time()) + &status::off_text(&view.off);
+    context.format.data(&List { nodes: &view.nodes, off: &view.off }, |_| table())?;
     if view.nodes.is_empty() {
         output::note(&format!("no node reports below {}", documents.keys().nodes()));
     }
-    Ok(Exit::Ok)
+    Ok(view.exit())
 }
 
 async fn expect(nodes: u64, documents: &Documents, context: &Context<'_>) -> Result<Exit, Failure> {

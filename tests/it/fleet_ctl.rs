@@ -1,5 +1,8 @@
 //! weightctl in front of a fleet: several weightd, each with its own HAProxy, on one Consul.
 
+mod at_once;
+mod back;
+mod columns;
 mod early;
 mod reach;
 mod shown;

@@ -40,7 +40,7 @@ struct Item {
 /// A backend that is rolled back, or has no traffic on the side any more.
 enum Done {
     /// It was written.
-    Written(Edit, u64),
+    Written(Box<Edit>, u64),
     /// Another writer was faster: the index of that write.
     ByAnother(u64),
 }
@@ -183,7 +183,7 @@ async fn write_one(item: Item, documents: &Documents, args: &Args, context: &Con
                 for without in &without {
                     output::note(&format!("{backend}: {}", without.sentence()));
                 }
-                return Ok(Done::Written(edit, index));
+                return Ok(Done::Written(Box::new(edit), index));
             }
             Written::Conflict | Written::Superseded | Written::Frozen(_) => {}
         }
