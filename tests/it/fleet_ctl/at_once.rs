@@ -43,12 +43,7 @@ async fn broken() -> anyhow::Result<Fleet> {
     down.haproxy.stop().await?;
     down.says(&consul, r#""up":false"#).await?;
     apps.green.stop().await?;
-    eventually(SOON, "green is down", async || {
-        let stat = guarded.haproxy.command("show stat app1 4 -1").await?;
-        ensure!(stat.lines().any(|line| line.starts_with("app1,green,") && line.contains(",DOWN,")), "{stat}");
-        Ok(())
-    })
-    .await?;
+    guarded.sees_down("app1", "green").await?;
     killed.weightd.kill().await?;
     paused.local(&["pause", "app1", "--for", "10m"]).await?;
     Ok(Fleet { consul, apps, good, down, guarded, killed, paused, observer, lacks })
