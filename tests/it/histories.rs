@@ -79,7 +79,9 @@ async fn after_1000_writes_a_history_is_bounded_right_and_readable() -> anyhow::
         };
         ensure!(without.is_empty(), "{without:?}");
         indexes.push(index);
-        entries(&consul).await?;
+        if number % 20 == 0 {
+            entries(&consul).await?;
+        }
     }
     let stored = entries(&consul).await?;
     assert_eq!(stored[0]["to"]["weights"]["green"], green(&consul).await?);

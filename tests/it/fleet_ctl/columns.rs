@@ -66,7 +66,7 @@ async fn no_table_is_wider_than_the_terminal_and_a_pipe_gets_everything() -> any
         ensure!(shown.lines().count() > 1, "`{verb}` shows nothing: {shown}");
         // Sentences wrap as everywhere; the lines of a table do not.
         let sentence =
-            |line: &str| verb == "status --local" && !line.starts_with("  app1") && !line.starts_with("  BACKEND");
+            |line: &str| verb == "status --local" && !line.starts_with("  app1 ") && !line.starts_with("  BACKEND");
         let wide = shown.lines().find(|line| line.chars().count() > 80 && !sentence(line));
         ensure!(wide.is_none(), "`{verb}` has a line of more than 80 columns: {wide:?}\n{shown}");
     }
