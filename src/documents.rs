@@ -8,6 +8,7 @@ pub mod context;
 pub mod edit;
 pub mod fleet;
 pub mod history;
+pub mod single;
 pub mod stored;
 pub mod view;
 
@@ -71,7 +72,7 @@ pub enum DocumentsError {
         source: ConsulError,
     },
     /// The write failed. Nothing was written.
-    #[error("failed to write {}", Escaped(.key))]
+    #[error("{} is not written", Escaped(.key))]
     Write {
         /// The key of the document.
         key: String,
@@ -84,10 +85,10 @@ pub enum DocumentsError {
     /// The answer to the write was lost, or the read-back failed. Consul may have done the write.
     #[error("the result of the write is unknown: {} may have changed", Escaped(.key))]
     UnknownResult {
-        /// The key of the document.
+        /// The key.
         key: String,
-        /// The backend.
-        backend: BackendName,
+        /// How to find out what the key has.
+        hint: String,
         /// The error of the request.
         #[source]
         source: ConsulError,
@@ -209,7 +210,8 @@ impl Documents {
     /// Reads one backend with its history, the freezes and the identity of the token.
     ///
     /// # Errors
-    /// [`DocumentsError::Read`] for the backend itself. What else cannot be read is [`Optional::Off`].
+    /// [`DocumentsError::Read`] for the backend itself, and if Consul does not answer for another key. A key that cannot be
+    /// used is [`Optional::Off`].
     pub async fn context(&self, backend: &BackendName) -> Result<Context, DocumentsError> {
         let (client, root) = (&self.client, &self.root);
         let (stored, history, freeze_all, freeze, token) = tokio::join!(
@@ -219,7 +221,7 @@ impl Documents {
             context::freeze(client, root, Some(backend)),
             context::token(client),
         );
-        Ok(Context { stored: stored?, history, freeze_all, freeze, token })
+        Ok(Context { stored: stored?, history: history?, freeze_all: freeze_all?, freeze: freeze?, token })
     }
 
     /// Writes `edit` if the backend did not change since `context` was read, and reads it back. A frozen backend is not
@@ -253,7 +255,14 @@ impl Documents {
                     Failed::Denied(what) => return Err(write_error(&key, write, ConsulError::Denied(what))),
                     Failed::WithoutParts(parts) => left_out.extend(parts),
                     Failed::ReadAgain => {
-                        fresh = self.context(backend).await?;
+                        let again = self.context(backend).await;
+                        fresh = again.map_err(|error| match error {
+                            // What counts is that the write did not happen.
+                            DocumentsError::Read { rule, source, .. } => {
+                                DocumentsError::Write { key: key.clone(), rule, source }
+                            }
+                            other => other,
+                        })?;
                         context = &fresh;
                     }
                 },
@@ -285,7 +294,8 @@ impl Documents {
     }
 
     fn unknown(&self, backend: &BackendName, source: ConsulError) -> DocumentsError {
-        DocumentsError::UnknownResult { key: self.key(backend), backend: backend.clone(), source }
+        let hint = format!("`weightctl get {backend}` shows the content in Consul");
+        DocumentsError::UnknownResult { key: self.key(backend), hint, source }
     }
 
     /// Reads the backend and returns its `ModifyIndex`; none if its keys differ from the write.

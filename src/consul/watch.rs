@@ -6,6 +6,7 @@
 
 mod link;
 mod reading;
+mod refresh;
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
@@ -20,7 +21,10 @@ use weightd_core::{
     model::{BackendName, Escaped, Moment},
 };
 
-use self::reading::{Mode, Reading};
+use self::{
+    reading::{Mode, Reading},
+    refresh::refresh_requested,
+};
 use super::{
     client::{Blocking, Client, ConsulError},
     pace::{self, Pace},
@@ -395,16 +399,6 @@ impl Watch {
             first
         });
     }
-}
-
-/// Waits for a requested read, and then until `not_before`.
-async fn refresh_requested(
-    refresh: &mut watch::Receiver<()>,
-    not_before: Instant,
-) -> Result<(), watch::error::RecvError> {
-    refresh.changed().await?;
-    sleep_until(not_before).await;
-    Ok(())
 }
 
 /// Returns when to send the next plain read. Jittered, so that the nodes of a fleet do not read at the same time.

@@ -1,14 +1,19 @@
 //! What belongs to a backend beside its document: its history, the freezes, and the writer's token.
 //!
-//! All of it is optional: a part that cannot be read never blocks a write. The write then goes without it and reports that.
+//! All of it is optional: a part that is denied or cannot be read never blocks a write. The write then goes without it and
+//! reports that. A Consul that does not answer is another matter: nothing is known of that part, so it is an error.
 
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use weightd_core::{
     fleet::{Freeze, Frozen, Keys},
     history::{Before, Entry, History, To, Token},
     model::{BackendName, Root},
 };
 
-use super::stored::{Content, Stored};
+use super::{
+    Documents, DocumentsError, read_error,
+    stored::{Content, Stored},
+};
 use crate::{
     base::chain::Chain,
     consul::{Client, ConsulError, rights::Identity},
@@ -89,6 +94,20 @@ impl Context {
     }
 }
 
+/// Backends that are read at the same time. Each takes five requests, and an agent allows 200 connections of one host.
+const PARALLEL: usize = 8;
+
+impl Documents {
+    /// Reads several backends, each as [`Documents::context`] does. The results are in the order of `backends`.
+    ///
+    /// # Errors
+    /// As [`Documents::context`].
+    pub async fn contexts(&self, backends: &[BackendName]) -> Result<Vec<Context>, DocumentsError> {
+        let reads = backends.iter().map(|backend| self.context(backend));
+        stream::iter(reads).buffered(PARALLEL).try_collect().await
+    }
+}
+
 /// The state of a backend's keys before a write.
 pub(super) fn before(stored: &Stored) -> Before {
     let without_document = |to| Before { index: stored.index, to, by: None, at: None, why: None };
@@ -105,7 +124,11 @@ pub(super) fn before(stored: &Stored) -> Before {
 }
 
 /// Reads the history of a backend.
-pub(super) async fn history(client: &Client, root: &Root, backend: &BackendName) -> Optional<History> {
+pub(super) async fn history(
+    client: &Client,
+    root: &Root,
+    backend: &BackendName,
+) -> Result<Optional<History>, DocumentsError> {
     optional(client, &Keys(root).history(backend), |value, index| {
         History::parse(value, index).map_err(|error| error.to_string())
     })
@@ -113,7 +136,11 @@ pub(super) async fn history(client: &Client, root: &Root, backend: &BackendName)
 }
 
 /// Reads a freeze; that of all backends without `backend`.
-pub(super) async fn freeze(client: &Client, root: &Root, backend: Option<&BackendName>) -> Optional<Freeze> {
+pub(super) async fn freeze(
+    client: &Client,
+    root: &Root,
+    backend: Option<&BackendName>,
+) -> Result<Optional<Freeze>, DocumentsError> {
     let keys = Keys(root);
     let key = backend.map_or_else(|| keys.freeze_all(), |backend| keys.freeze(backend));
     optional(client, &key, |value, _| Freeze::parse(value).map_err(|error| error.to_string())).await
@@ -130,13 +157,19 @@ pub(super) async fn token(client: &Client) -> Option<Token> {
     }
 }
 
-async fn optional<T>(client: &Client, key: &str, parse: impl FnOnce(&[u8], u64) -> Result<T, String>) -> Optional<T> {
+async fn optional<T>(
+    client: &Client,
+    key: &str,
+    parse: impl FnOnce(&[u8], u64) -> Result<T, String>,
+) -> Result<Optional<T>, DocumentsError> {
     let listing = match client.get_at_most(key, MAX_ANSWER).await {
         Ok(listing) => listing,
         Err(ConsulError::Denied(_)) => {
-            return Optional::Off(format!("the token may not read it: `key \"{key}\" {{ policy = \"write\" }}`"));
+            let why = format!("the token may not read it: `key \"{key}\" {{ policy = \"write\" }}`");
+            return Ok(Optional::Off(why));
         }
-        Err(error) => return Optional::Off(Chain(&error).to_string()),
+        Err(error) if is_of_the_answer(&error) => return Ok(Optional::Off(Chain(&error).to_string())),
+        Err(error) => return Err(read_error(key, error)),
     };
     let read = || {
         let entries = listing.entries().map_err(|error| error.to_string())?;
@@ -144,5 +177,18 @@ async fn optional<T>(client: &Client, key: &str, parse: impl FnOnce(&[u8], u64) 
         let bytes = entry.bytes().map_err(|error| error.to_string())?;
         Ok(Optional::Present(parse(&bytes, entry.modify_index)?, entry.modify_index))
     };
-    read().unwrap_or_else(Optional::Off)
+    Ok(read().unwrap_or_else(Optional::Off))
+}
+
+/// Whether there is an answer, but not a usable one. Without any answer, a freeze could be in force.
+fn is_of_the_answer(error: &ConsulError) -> bool {
+    matches!(
+        error,
+        ConsulError::TooLarge(_)
+            | ConsulError::Json(_)
+            | ConsulError::BadResponse(_)
+            | ConsulError::Encoded(_)
+            | ConsulError::NoIndex
+            | ConsulError::Status(..)
+    )
 }

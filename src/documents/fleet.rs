@@ -11,8 +11,8 @@ use weightd_core::{
     model::{BackendName, Timestamp},
 };
 
-use super::{Documents, DocumentsError, MAX_BACKEND, may_have_happened, read_error};
-use crate::consul::client::{Blocking, Committed, ConsulError, Operation};
+use super::{Documents, DocumentsError, MAX_BACKEND, read_error, single::KeyWrite};
+use crate::consul::client::{Blocking, ConsulError};
 
 /// The keys below `nodes/`, from one answer.
 #[derive(Debug, Clone)]
@@ -21,6 +21,15 @@ pub struct Nodes {
     pub index: u64,
     /// The report of each node.
     pub reports: BTreeMap<NodeName, NodeRead>,
+}
+
+/// A key or a prefix that the token may not read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hidden {
+    /// The key, or the prefix with a final slash.
+    pub key: String,
+    /// The ACL rule that the token needs.
+    pub rule: String,
 }
 
 /// Which nodes there are, and what they should have.
@@ -92,6 +101,31 @@ impl Documents {
         Ok(Roster { inventory: inventory?, expect: expect?, documents: documents? })
     }
 
+    /// As [`Self::roster`], but without the parts that the token may not read: with the key and the rule of each.
+    ///
+    /// # Errors
+    /// [`DocumentsError::Read`] for any other reason.
+    pub async fn roster_in_view(&self) -> Result<(Roster, Vec<Hidden>), DocumentsError> {
+        let mut hidden = Vec::new();
+        let (inventory, expect, documents) = tokio::join!(self.inventory(), self.expected(), self.count());
+        let mut off = |error: DocumentsError| match error {
+            DocumentsError::Read { below, rule, source: ConsulError::Denied(_) } => {
+                hidden.push(Hidden { key: below, rule });
+                Ok(())
+            }
+            error => Err(Box::new(error)),
+        };
+        let inventory = match inventory {
+            Ok(inventory) => inventory,
+            Err(error) => off(error).map(|()| BTreeMap::new()).map_err(|error| *error)?,
+        };
+        let expect = match expect {
+            Ok(expect) => expect,
+            Err(error) => off(error).map(|()| None).map_err(|error| *error)?,
+        };
+        Ok((Roster { inventory, expect, documents: documents? }, hidden))
+    }
+
     async fn inventory(&self) -> Result<BTreeMap<NodeName, (u64, Result<Inventory, BadValue>)>, DocumentsError> {
         let prefix = self.keys().inventories();
         let read = async {
@@ -109,7 +143,11 @@ impl Documents {
         read.await.map_err(|source| read_error(&prefix, source))
     }
 
-    async fn expected(&self) -> Result<Option<(u64, Result<Expect, BadValue>)>, DocumentsError> {
+    /// Reads how many nodes there should be; none if nobody said so.
+    ///
+    /// # Errors
+    /// [`DocumentsError::Read`].
+    pub async fn expected(&self) -> Result<Option<(u64, Result<Expect, BadValue>)>, DocumentsError> {
         let key = self.keys().expect();
         let read = async {
             let listing = self.client.get_at_most(&key, MAX_BACKEND).await?;
@@ -147,55 +185,32 @@ impl Documents {
         self.read_prefix(&self.prefix, |entries| Decoder::new(prefix).decode(entries)).await.map(|(state, _)| state)
     }
 
-    /// Deletes the inventory entry of a node if its `ModifyIndex` still is `index`; false if it changed.
+    /// Deletes the inventory entry of a node if its `ModifyIndex` still is `index`.
     ///
     /// # Errors
-    /// [`DocumentsError::Write`]. If the answer is lost, the entry may be gone.
-    pub async fn forget(&self, node: &NodeName, index: u64) -> Result<bool, DocumentsError> {
-        let key = self.keys().inventory(node);
-        let done = match self.client.transact(&[Operation::DeleteCas { key: key.clone(), index }]).await {
-            Ok(Committed::Yes) => Ok(true),
-            Ok(Committed::No(failed)) => match failed.into_iter().find(|failed| failed.denied) {
-                Some(denied) => Err(ConsulError::Denied(denied.what)),
-                None => Ok(false),
-            },
-            Err(error) if may_have_happened(&error) => match self.inventory().await {
-                Ok(inventory) if !inventory.contains_key(node) => Ok(true),
-                Ok(_) | Err(_) => Err(error),
-            },
-            Err(error) => Err(error),
-        };
-        done.map_err(|source| write_error(key, source))
+    /// [`DocumentsError::Write`] and [`DocumentsError::UnknownResult`].
+    pub async fn forget(&self, node: &NodeName, index: u64) -> Result<KeyWrite, DocumentsError> {
+        let hint = "`weightctl node list` shows whether it is forgotten";
+        self.delete_one(&self.keys().inventory(node), index, hint).await
     }
 
     /// Writes the inventory entry of a node, if it has none.
     ///
     /// # Errors
-    /// [`DocumentsError::Write`].
-    pub async fn remember(&self, inventory: &Inventory) -> Result<bool, DocumentsError> {
-        let key = self.keys().inventory(&inventory.node);
-        self.client.put(&key, inventory.to_value(), 0).await.map_err(|source| write_error(key, source))
+    /// [`DocumentsError::Write`] and [`DocumentsError::UnknownResult`].
+    pub async fn remember(&self, inventory: &Inventory) -> Result<(), DocumentsError> {
+        let hint = "`weightctl node list` shows whether the node is known";
+        // An entry that is there already, or again, is the node's own.
+        self.put_one(&self.keys().inventory(&inventory.node), inventory.to_value(), 0, hint).await.map(drop)
     }
 
     /// Writes how many nodes there should be, if the `ModifyIndex` of the key still is `index`; 0 means that there is no
-    /// key. False if another writer changed it.
+    /// key.
     ///
     /// # Errors
-    /// [`DocumentsError::Write`]. If the answer is lost, the number may be written.
-    pub async fn expect(&self, expect: Expect, index: u64) -> Result<bool, DocumentsError> {
-        let key = self.keys().expect();
-        let done = match self.client.put(&key, expect.to_value(), index).await {
-            Err(error) if may_have_happened(&error) => match self.expected().await {
-                Ok(Some((_, Ok(now)))) if now == expect => Ok(true),
-                Ok(_) | Err(_) => Err(error),
-            },
-            done => done,
-        };
-        done.map_err(|source| write_error(key, source))
+    /// [`DocumentsError::Write`] and [`DocumentsError::UnknownResult`].
+    pub async fn expect(&self, expect: Expect, index: u64) -> Result<KeyWrite, DocumentsError> {
+        let hint = "`weightctl status` shows how many are expected";
+        self.put_one(&self.keys().expect(), expect.to_value(), index, hint).await
     }
-}
-
-fn write_error(key: String, source: ConsulError) -> DocumentsError {
-    let rule = format!("key \"{key}\" {{ policy = \"write\" }}");
-    DocumentsError::Write { key, rule, source }
 }

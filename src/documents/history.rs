@@ -12,18 +12,20 @@ use super::{
     Documents, DocumentsError, Optional,
     context::{self, before},
     read_error,
+    single::KeyWrite,
 };
-use crate::consul::ConsulError;
 
 /// The result of a write of one small key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Marked {
-    /// It is written.
+    /// The read-back confirms it.
     Yes,
     /// There is nothing to mark.
     Nothing,
     /// Another writer was faster in each attempt.
     Conflict,
+    /// It was written, and another writer replaced it since.
+    Superseded,
     /// The key cannot be read, so that it is not overwritten: why.
     Unreadable(String),
 }
@@ -79,8 +81,11 @@ impl Documents {
                 }
             };
             let Some(settled) = history.with_document(context.before()).settle() else { return Ok(Marked::Nothing) };
-            if self.put(&key, settled.to_value(), index).await? {
-                return Ok(Marked::Yes);
+            let hint = format!("`weightctl history {backend}` shows whether it is settled");
+            match self.put_one(&key, settled.to_value(), index, &hint).await? {
+                KeyWrite::Yes => return Ok(Marked::Yes),
+                KeyWrite::Superseded => return Ok(Marked::Superseded),
+                KeyWrite::Conflict => {}
             }
         }
         Ok(Marked::Conflict)
@@ -94,7 +99,7 @@ impl Documents {
         let keys = Keys(&self.root);
         let key = backend.map_or_else(|| keys.freeze_all(), |backend| keys.freeze(backend));
         for _ in 0..ATTEMPTS {
-            let index = match context::freeze(&self.client, &self.root, backend).await {
+            let index = match context::freeze(&self.client, &self.root, backend).await? {
                 Optional::Present(present, _) if present == *freeze => return Ok(Marked::Nothing),
                 Optional::Present(_, index) => index,
                 Optional::Absent if freeze.frozen.is_none() => return Ok(Marked::Nothing),
@@ -104,8 +109,10 @@ impl Documents {
                     return Ok(Marked::Unreadable(why));
                 }
             };
-            if self.put(&key, freeze.to_value(), index).await? {
-                return Ok(Marked::Yes);
+            match self.put_one(&key, freeze.to_value(), index, "run the command again; that does no harm").await? {
+                KeyWrite::Yes => return Ok(Marked::Yes),
+                KeyWrite::Superseded => return Ok(Marked::Superseded),
+                KeyWrite::Conflict => {}
             }
         }
         Ok(Marked::Conflict)
@@ -113,12 +120,9 @@ impl Documents {
 
     /// Fails if the token may not read a key that it has to write.
     async fn is_readable(&self, key: &str) -> Result<(), DocumentsError> {
-        self.client.may_read(key).await.map_err(|source| write_error(key, source))
-    }
-
-    /// Writes a key if its `ModifyIndex` is `index`. False if another writer was faster.
-    async fn put(&self, key: &str, value: Vec<u8>, index: u64) -> Result<bool, DocumentsError> {
-        self.client.put(key, value, index).await.map_err(|source| write_error(key, source))
+        let rule = || format!("key \"{key}\" {{ policy = \"write\" }}");
+        let not_written = |source| DocumentsError::Write { key: key.to_owned(), rule: rule(), source };
+        self.client.may_read(key).await.map_err(not_written)
     }
 
     /// The history of one backend, newest first, with the document as its first entry.
@@ -135,10 +139,4 @@ impl Documents {
         }
         Ok(Ok(context.entries()))
     }
-}
-
-/// The error of a write of one key that did not happen.
-fn write_error(key: &str, source: ConsulError) -> DocumentsError {
-    let rule = format!("key \"{key}\" {{ policy = \"write\" }}");
-    DocumentsError::Write { key: key.to_owned(), rule, source }
 }

@@ -17,7 +17,7 @@ use super::{
     output::{self, Format},
     preview::preview,
     reach,
-    refusals::refused,
+    refusals::{not_written, refused},
     wait::{WaitFlags, wait_for_each},
 };
 use crate::documents::{
@@ -137,7 +137,8 @@ impl Item {
     }
 }
 
-/// Applies the file. The JSON output is a list of [`Outcome`].
+/// Applies the file. The JSON output is a list of [`Outcome`]: of all backends that were written or need no write, also if
+/// one of the writes failed.
 pub(super) async fn apply(args: &ApplyArgs, context: &Context<'_>) -> Result<Exit, Failure> {
     args.flags.check()?;
     // Everything is validated before anything is written.
@@ -149,8 +150,9 @@ pub(super) async fn apply(args: &ApplyArgs, context: &Context<'_>) -> Result<Exi
     }
     let documents = context.documents()?;
     let mut changes = Vec::new();
-    for (backend, asked, force) in items {
-        let known = documents.context(&backend).await?;
+    let backends: Vec<_> = items.iter().map(|(backend, ..)| backend.clone()).collect();
+    let contexts = documents.contexts(&backends).await.map_err(not_written)?;
+    for ((backend, asked, force), known) in items.into_iter().zip(contexts) {
         let intent = with_context(args.flags.intent(Way::Apply, context.env), &known);
         let intent = Intent { create: args.create, force, ..intent };
         let edit = match &asked {
@@ -177,19 +179,25 @@ pub(super) async fn apply(args: &ApplyArgs, context: &Context<'_>) -> Result<Exi
     }
     output::message(&format!("{} differ, {} are the same", planned.len(), same.len()));
     let mut outcomes: Vec<_> = same.iter().map(|(backend, _, edit)| Outcome::of(backend, edit, &args.flags)).collect();
-    let mut written = Vec::new();
+    let (mut written, mut stopped) = (Vec::new(), None);
     if args.flags.dry_run {
         output::message("dry run: nothing was written");
         outcomes.extend(planned.into_iter().map(|(.., outcome)| outcome));
     } else if !planned.is_empty() {
         confirm(&documents, &args.flags).await?;
+        let all = planned.len();
         for (backend, known, edit, outcome) in planned {
-            let index = write(&documents, backend, edit, known).await.map_err(|failure| match written.len() {
-                0 => failure,
-                done => failure.context(format!("stopped after the write of {done} backends")),
-            })?;
-            written.push((backend, index));
-            outcomes.push(outcome.written(index));
+            match write(&documents, backend, edit, known).await {
+                Ok(index) => {
+                    written.push((backend, index));
+                    outcomes.push(outcome.written(index));
+                }
+                Err(failure) => {
+                    let done = written.len();
+                    stopped = Some(failure.context(format!("stopped after the write of {done} of {all} backends")));
+                    break;
+                }
+            }
         }
     }
     if args.wait.is_given() {
@@ -197,7 +205,10 @@ pub(super) async fn apply(args: &ApplyArgs, context: &Context<'_>) -> Result<Exi
     } else {
         context.format.json(&outcomes)?;
     }
-    wait_for_each(context.format, &documents, written, &args.wait).await
+    match stopped {
+        Some(failure) => Err(failure),
+        None => wait_for_each(context.format, &documents, written, &args.wait).await,
+    }
 }
 
 /// Prints the file.

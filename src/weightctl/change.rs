@@ -25,6 +25,7 @@ use crate::{
     consul::Env,
     documents::{
         Context as Known, Documents, InForce, Written,
+        commit::Without,
         edit::{Edit, Intent, Write},
         fleet::{Nodes, Roster},
         view::View,
@@ -220,20 +221,9 @@ pub(super) async fn write(
     edit: &Edit,
     known: &Known,
 ) -> Result<u64, Failure> {
-    let written = tokio::select! {
-        biased;
-        written = documents.commit(backend, edit, known, passes_freeze(edit)) => written?,
-        _ = ctrl_c() => {
-            return Err(Failure::new(Exit::Interrupted, "interrupted during the write; Consul may have the change")
-                .hint(format!("`weightctl get {backend}` shows what is in Consul")));
-        }
-    };
-    match written {
+    match commit(documents, backend, edit, known).await? {
         Written::Yes { index, without } => {
-            output::message(&format!("written: {backend} {}, index {index}", edit.after.summary()));
-            for without in &without {
-                output::note(&without.sentence());
-            }
+            report(backend, edit, index, &without);
             Ok(index)
         }
         Written::Frozen(frozen) => Err(frozen_failure(backend, &frozen)),
@@ -242,6 +232,31 @@ pub(super) async fn write(
             let what = "Consul accepted the write, but another write replaced it";
             Err(changed_by_another(documents, backend, what).await)
         }
+    }
+}
+
+/// Writes `edit`. Ctrl-C ends the command.
+pub(super) async fn commit(
+    documents: &Documents,
+    backend: &BackendName,
+    edit: &Edit,
+    known: &Known,
+) -> Result<Written, Failure> {
+    tokio::select! {
+        biased;
+        written = documents.commit(backend, edit, known, passes_freeze(edit)) => Ok(written?),
+        _ = ctrl_c() => {
+            Err(Failure::new(Exit::Interrupted, format!("interrupted during the write; {backend} may have changed"))
+                .hint(format!("`weightctl get {backend}` shows what is in Consul")))
+        }
+    }
+}
+
+/// Reports a write that was read back.
+pub(super) fn report(backend: &BackendName, edit: &Edit, index: u64, without: &[Without]) {
+    output::message(&format!("written: {backend} {}, index {index}", edit.after.summary()));
+    for without in without {
+        output::note(&without.sentence());
     }
 }
 

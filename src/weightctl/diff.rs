@@ -5,7 +5,7 @@ use super::{
     Exit,
     context::Context,
     failure::Failure,
-    fleet::{DiffersView, FleetView, age},
+    fleet::{DiffersView, FleetView, OffView, age},
     output,
     refusals::no_such,
     status,
@@ -29,13 +29,15 @@ pub(super) struct Args {
 /// {
 ///   "differences": [{"backend": "app1", "index": 42, "node": "lb-2", "reason": "guarded", "detail": "guarded",
 ///                    "final": false, "since": "2026-11-21T10:00:00Z"}…],
-///   "unknown": 0        how many nodes were expected and never reported
+///   "unknown": 0,       how many nodes were expected and never reported
+///   "off": []           what the view lacks, as in `status`
 /// }
 /// ```
 #[derive(Debug, Serialize)]
-struct Differences<'a> {
+struct Found<'a> {
     differences: Vec<Line<'a>>,
     unknown: u64,
+    off: &'a [OffView],
 }
 
 #[derive(Debug, Serialize)]
@@ -46,17 +48,17 @@ struct Line<'a> {
     differs: &'a DiffersView,
 }
 
-impl<'a> Differences<'a> {
+impl<'a> Found<'a> {
     fn of(view: &'a FleetView) -> Self {
         let lines = view.backends.iter().flat_map(|view| {
             view.differs.iter().map(|differs| Line { backend: &view.backend, index: view.index, differs })
         });
         let known = view.nodes.len() as u64;
-        Self { differences: lines.collect(), unknown: view.expected.unwrap_or(0).saturating_sub(known) }
+        Self { differences: lines.collect(), unknown: view.expected.unwrap_or(0).saturating_sub(known), off: &view.off }
     }
 }
 
-/// Shows the differences. The JSON output is a [`Differences`].
+/// Shows the differences. The JSON output is a [`Found`].
 pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Failure> {
     let documents = context.documents()?;
     let mut view = status::read_fleet(&documents, context).await?;
@@ -70,19 +72,22 @@ pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Fail
         }
         view.retain_backend(backend);
     }
-    let found = Differences::of(&view);
-    context.format.data(&found, |found| table(found, documents.time()))?;
+    let found = Found::of(&view);
+    context.format.data(&found, |found| table(found, documents.time(), output::columns()))?;
     if found.unknown > 0 {
         output::note(&format!("{} expected nodes never reported", found.unknown));
     }
+    if !view.off.is_empty() {
+        output::message(status::off_text(&view.off).trim_end());
+    }
     if found.differences.is_empty() && found.unknown == 0 {
         output::message("no node differs");
-        return Ok(Exit::Ok);
+        return Ok(view.exit());
     }
     Ok(Exit::Different)
 }
 
-fn table(found: &Differences<'_>, now: Option<Timestamp>) -> String {
+fn table(found: &Found<'_>, now: Option<Timestamp>, columns: Option<usize>) -> String {
     if found.differences.is_empty() {
         return String::new();
     }
@@ -97,5 +102,5 @@ fn table(found: &Differences<'_>, now: Option<Timestamp>) -> String {
             Cell::new(Escaped(&differs.detail).to_string(), tone),
         ]);
     }
-    table.render("")
+    table.render_within("", columns)
 }

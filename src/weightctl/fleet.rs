@@ -7,6 +7,7 @@ use weightd_core::{
     model::{BackendName, Escaped, Root, Timestamp},
 };
 
+use super::Exit;
 use crate::documents::view::split_summary;
 
 /// The fleet. Its JSON:
@@ -20,6 +21,7 @@ use crate::documents::view::split_summary;
 ///   "nodes": [<node>…],         by name
 ///   "backends": [<backend>…],   by name
 ///   "problems": [{"node": …, "backend": …, "what": …, "remedy": …}…],   node and backend are null if it is of none
+///   "off": [{"key": "weightd/inventory/", "effect": …, "why": …, "remedy": …}…],   keys that cannot be read
 ///   "local": null               without any node: the status of this host's weightd, if there is one
 /// }
 /// ```
@@ -32,6 +34,7 @@ pub(super) struct FleetView {
     pub(super) nodes: Vec<NodeView>,
     pub(super) backends: Vec<BackendView>,
     pub(super) problems: Vec<ProblemView>,
+    pub(super) off: Vec<OffView>,
     pub(super) local: Option<serde_json::Value>,
 }
 
@@ -137,6 +140,20 @@ pub(super) struct ProblemView {
     pub(super) remedy: String,
 }
 
+/// A part that this view lacks, because its key cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct OffView {
+    pub(super) key: String,
+    /// What is unknown without it.
+    pub(super) effect: &'static str,
+    /// Why it cannot be read: a sentence.
+    pub(super) why: String,
+    pub(super) remedy: String,
+    /// Whether the token may not read it.
+    #[serde(skip)]
+    pub(super) denied: bool,
+}
+
 /// The word and the sentence for a node that does not have a document; none if it does, or does not count.
 pub(super) fn reason_of(standing: &Standing) -> Option<(String, String)> {
     let word = match standing {
@@ -193,6 +210,7 @@ impl FleetView {
             nodes: nodes(&overview, fleet),
             backends: overview.backends.iter().map(|(name, view)| backend(name, view, &counting)).collect(),
             problems: overview.problems.iter().map(problem).collect(),
+            off: Vec::new(),
             local: None,
         }
     }
@@ -200,6 +218,15 @@ impl FleetView {
     /// Whether every node that counts has everything, and nothing else is wrong.
     pub(super) fn all_in_sync(&self) -> bool {
         self.counted > 0 && self.problems.is_empty()
+    }
+
+    /// The exit code of a view without a difference. Without each part, nobody can say that everything is in sync.
+    pub(super) fn exit(&self) -> Exit {
+        match self.off.iter().map(|off| off.denied).max() {
+            None => Exit::Ok,
+            Some(true) => Exit::Denied,
+            Some(false) => Exit::NotConverged,
+        }
     }
 
     /// Keeps only what is about this backend.

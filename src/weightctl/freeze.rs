@@ -6,7 +6,9 @@ use weightd_core::{
     model::{BackendName, Timestamp},
 };
 
-use super::{Exit, change::user, context::Context, failure::Failure, output, settle::not_marked};
+use super::{
+    Exit, change::user, context::Context, failure::Failure, output, refusals::not_written, settle::not_marked,
+};
 use crate::documents::history::Marked;
 
 /// Stop changes, of all backends or of one, until `unfreeze`
@@ -65,7 +67,7 @@ async fn write(backend: Option<&BackendName>, freeze: &Freeze, context: &Context
     let documents = context.documents()?;
     let what = backend.map_or_else(|| "all backends".to_owned(), ToString::to_string);
     let frozen = freeze.frozen.is_some();
-    let changed = match documents.set_freeze(backend, freeze).await? {
+    let changed = match documents.set_freeze(backend, freeze).await.map_err(not_written)? {
         Marked::Yes => true,
         Marked::Nothing => false,
         other => return Err(not_marked(&format!("the freeze of {what}"), other)),

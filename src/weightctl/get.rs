@@ -44,7 +44,7 @@ async fn one(backend: &BackendName, documents: &Documents, context: &Context<'_>
     if let Some(serving) = &serving {
         view.limit_shares_to(&serving.active);
     }
-    context.format.data(&view, |view| table(std::slice::from_ref(view)))?;
+    context.format.data(&view, |view| table(std::slice::from_ref(view), output::columns()))?;
     if let Some(serving) = &serving {
         serving.notes();
     }
@@ -57,13 +57,13 @@ async fn one(backend: &BackendName, documents: &Documents, context: &Context<'_>
 async fn all(documents: &Documents, format: Format) -> Result<Exit, Failure> {
     let everything = documents.all().await?;
     let overview = Overview::of(&everything);
-    format.data(&overview, |overview| table(&overview.backends))?;
+    format.data(&overview, |overview| table(&overview.backends, output::columns()))?;
     overview.notes(documents.prefix(), everything.filtered).iter().for_each(|note| output::note(note));
     Ok(Exit::Ok)
 }
 
 /// One line per server, sorted by backend.
-fn table(views: &[View]) -> String {
+fn table(views: &[View], columns: Option<usize>) -> String {
     if views.is_empty() {
         return String::new();
     }
@@ -105,7 +105,7 @@ fn table(views: &[View]) -> String {
             table.row([backend(), server.as_str().into(), weight.to_string().into(), share, by, at, reason]);
         }
     }
-    table.render("")
+    table.render_within("", columns)
 }
 
 #[cfg(test)]
@@ -114,7 +114,7 @@ mod tests {
     use crate::documents::stored::tests::everything;
 
     fn shown(keys: &[(&str, &str)]) -> String {
-        let text = table(&Overview::of(&everything(keys)).backends);
+        let text = table(&Overview::of(&everything(keys)).backends, None);
         anstream::adapter::strip_str(&text).to_string()
     }
 

@@ -12,7 +12,7 @@ use super::{
     failure::Failure,
     output,
     refusals::no_such,
-    table::{Align, Cell, Table, Tone},
+    table::{Align, Cell, Table},
 };
 use crate::{
     base::config::{InvalidDuration, parse_duration},
@@ -97,7 +97,7 @@ pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Fail
         changes.sort_by_key(|(_, entry)| std::cmp::Reverse(entry.at.map(Timestamp::seconds)));
     }
     let shown: Vec<_> = changes.iter().map(|(backend, entry)| Change { backend, entry }).collect();
-    context.format.data(&shown, |changes| table(changes, args.backend.is_none()))?;
+    context.format.data(&shown, |changes| table(changes, args.backend.is_none(), output::columns()))?;
     if changes.is_empty() {
         output::message("no change in this period");
     }
@@ -116,38 +116,54 @@ pub(super) fn summary(to: &To) -> String {
     }
 }
 
-fn table(changes: &Vec<Change<'_>>, with_backend: bool) -> String {
-    let mut table = Table::new([
-        ("BACKEND", Align::Left),
-        ("INDEX", Align::Right),
-        ("AT", Align::Left),
-        ("BY", Align::Left),
-        ("WAY", Align::Left),
-        ("TO", Align::Left),
-        ("WHY", Align::Left),
-    ]);
-    for (number, Change { backend, entry }) in changes.iter().enumerate() {
-        let name = if with_backend || number == 0 { backend.as_str() } else { "" };
-        let mut way = entry.way.as_str().to_owned();
-        if entry.settled {
-            way.push_str(" (settled)");
-        }
-        if let Some(target) = entry.target {
-            let _ = write!(way, " to {target}");
-        }
-        if entry.anchor {
-            way.push_str(" …");
-        }
-        let text = |text: &Option<String>| text.as_ref().map_or_else(String::new, |text| Escaped(text).to_string());
-        table.row([
-            name.into(),
-            entry.index.map_or_else(String::new, |index| index.to_string()).into(),
-            entry.at.map_or_else(String::new, |at| at.to_string()).into(),
-            text(&entry.by).into(),
-            Cell::new(Escaped(&way).to_string(), Tone::Plain),
-            summary(&entry.to).into(),
-            text(&entry.why).into(),
-        ]);
+const COLUMNS: [(&str, Align); 6] = [
+    ("INDEX", Align::Right),
+    ("AT", Align::Left),
+    ("BY", Align::Left),
+    ("WAY", Align::Left),
+    ("TO", Align::Left),
+    ("WHY", Align::Left),
+];
+
+/// The changes of one backend, which a person named, or of all: then each line names its backend.
+fn table(changes: &[Change<'_>], of_all: bool, columns: Option<usize>) -> String {
+    if changes.is_empty() {
+        return String::new();
     }
-    if changes.is_empty() { String::new() } else { table.render("") }
+    if !of_all {
+        let mut table = Table::new(COLUMNS);
+        for Change { entry, .. } in changes {
+            table.row(cells(entry));
+        }
+        return table.render_within("", columns);
+    }
+    let [index, at, by, way, to, why] = COLUMNS;
+    let mut table = Table::new([("BACKEND", Align::Left), index, at, by, way, to, why]);
+    for Change { backend, entry } in changes {
+        let [index, at, by, way, to, why] = cells(entry);
+        table.row([backend.as_str().into(), index, at, by, way, to, why]);
+    }
+    table.render_within("", columns)
+}
+
+fn cells(entry: &Entry) -> [Cell; 6] {
+    let mut way = entry.way.as_str().to_owned();
+    if entry.settled {
+        way.push_str(" (settled)");
+    }
+    if let Some(target) = entry.target {
+        let _ = write!(way, " to {target}");
+    }
+    if entry.anchor {
+        way.push_str(" …");
+    }
+    let text = |text: &Option<String>| text.as_ref().map_or_else(String::new, |text| Escaped(text).to_string());
+    [
+        entry.index.map_or_else(String::new, |index| index.to_string()).into(),
+        entry.at.map_or_else(String::new, |at| at.to_string()).into(),
+        text(&entry.by).into(),
+        Escaped(&way).to_string().into(),
+        summary(&entry.to).into(),
+        text(&entry.why).into(),
+    ]
 }

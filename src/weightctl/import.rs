@@ -24,6 +24,7 @@ use super::{
     failure::Failure,
     output,
     preview::preview,
+    refusals::not_written,
 };
 use crate::{
     documents::{
@@ -101,10 +102,10 @@ pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Fail
     let documents = context.documents()?;
     let candidates = args.from.read(&args.backends, &documents).await?;
     let names = candidates.backends();
-    let mut known = BTreeMap::new();
-    for found in candidates.found.iter().filter(|found| args.wants(&found.backend)) {
-        known.insert(found.backend.clone(), documents.context(&found.backend).await?);
-    }
+    let wanted = candidates.found.iter().map(|found| found.backend.clone()).filter(|backend| args.wants(backend));
+    let wanted: Vec<_> = wanted.collect();
+    let known = documents.contexts(&wanted).await.map_err(not_written)?;
+    let known: BTreeMap<_, _> = wanted.into_iter().zip(known).collect();
     // `create`: an import may write a backend without a key.
     let intent = Intent { create: true, ..args.flags.intent(Way::Import, context.env) };
     let decision = decide::decide(candidates, &args.backends, &known, documents.prefix(), args.replace, &intent);
@@ -184,7 +185,8 @@ impl From {
             return Err(Failure::new(Exit::Usage, "neither --from-haproxy nor --from-kv is given"));
         };
         let prefix = prefix.to_string();
-        let (candidates, filtered) = documents.read_prefix(&prefix, |entries| kv::candidates(&prefix, entries)).await?;
+        let candidates = documents.read_prefix(&prefix, |entries| kv::candidates(&prefix, entries)).await;
+        let (candidates, filtered) = candidates.map_err(not_written)?;
         if filtered {
             output::note(&format!("Consul hides keys below {prefix} that this token may not read"));
         }

@@ -33,7 +33,7 @@ pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Fail
     }
     let all = args.backends.is_empty();
     overview.backends.retain(|view| all || args.backends.contains(&view.backend));
-    context.format.data(&overview, table)?;
+    context.format.data(&overview, |overview| table(overview, output::columns()))?;
     if context.format == Format::Table {
         output::message(&summary(&overview));
     }
@@ -55,7 +55,7 @@ fn summary(overview: &Overview) -> String {
     if others.is_empty() { total } else { format!("{total}: {}", others.join(", ")) }
 }
 
-fn table(overview: &Overview) -> String {
+fn table(overview: &Overview, columns: Option<usize>) -> String {
     if overview.backends.is_empty() {
         return String::new();
     }
@@ -85,7 +85,7 @@ fn table(overview: &Overview) -> String {
             foreign(view.at.as_ref()).into(),
         ]);
     }
-    table.render("")
+    table.render_within("", columns)
 }
 
 #[cfg(test)]
@@ -110,7 +110,7 @@ mod tests {
             ("app6", &many),
         ]));
         assert_eq!(summary(&overview), "6 backends: 1 released, 1 rejected");
-        insta::assert_snapshot!(anstream::adapter::strip_str(&table(&overview)), @r"
+        insta::assert_snapshot!(anstream::adapter::strip_str(&table(&overview, None)), @r"
         BACKEND  LAYOUT    STATE                                                                BY     AT
         app1     document  blue=90 green=10                                                     alice  2026-11-21T10:00:00Z
         app2     leaves    blue=1 green=2

@@ -5,10 +5,11 @@ use weightd_core::{
     model::nearest,
 };
 
-use super::{Exit, change::confirm_write, context::Context, failure::Failure, output, status};
+use super::{Exit, change::confirm_write, context::Context, failure::Failure, output, refusals::not_written, status};
 use crate::documents::{
-    Documents,
+    Documents, DocumentsError,
     fleet::{Nodes, Roster},
+    single::KeyWrite,
 };
 
 const EXAMPLES: &str = "\
@@ -58,7 +59,7 @@ struct Forget {
     yes: bool,
 }
 
-/// The JSON of `list` is `{"nodes": [<node>…]}`, each as in `status`; of `forget` `{"forgotten": ["lb-3"]}`; of `expect`
+/// The JSON of `list` is `{"nodes": [<node>…], "off": […]}`, each as in `status`; of `forget` `{"forgotten": ["lb-3"]}`; of `expect`
 /// `{"nodes": 20, "changed": true}`.
 pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Failure> {
     let documents = context.documents()?;
@@ -73,14 +74,16 @@ async fn list(documents: &Documents, context: &Context<'_>) -> Result<Exit, Fail
     #[derive(Debug, Serialize)]
     struct List<'a> {
         nodes: &'a [super::fleet::NodeView],
+        off: &'a [super::fleet::OffView],
     }
 
     let view = status::read_fleet(documents, context).await?;
-    context.format.data(&List { nodes: &view.nodes }, |_| status::nodes_table(&view, documents.time()))?;
+    let table = || status::nodes_table(&view, documents.time()) + &status::off_text(&view.off);
+    context.format.data(&List { nodes: &view.nodes, off: &view.off }, |_| table())?;
     if view.nodes.is_empty() {
         output::note(&format!("no node reports below {}", documents.keys().nodes()));
     }
-    Ok(Exit::Ok)
+    Ok(view.exit())
 }
 
 async fn expect(nodes: u64, documents: &Documents, context: &Context<'_>) -> Result<Exit, Failure> {
@@ -90,13 +93,20 @@ async fn expect(nodes: u64, documents: &Documents, context: &Context<'_>) -> Res
         changed: bool,
     }
 
-    let before = documents.roster().await?.expect;
+    let before = documents.expected().await.map_err(not_written)?;
     let wanted = Expect { nodes };
     let index = before.as_ref().map_or(0, |(index, _)| *index);
     let changed = before.is_none_or(|(_, now)| now != Ok(wanted));
-    if changed && !documents.expect(wanted, index).await? {
-        return Err(Failure::new(Exit::Conflict, "another writer changed the number meanwhile; nothing was written")
-            .hint("run the command again if the number is still correct"));
+    let conflict = |what: &str| {
+        Failure::new(Exit::Conflict, format!("another writer changed the number meanwhile; {what}"))
+            .hint("run the command again if the number is still correct")
+    };
+    if changed {
+        match documents.expect(wanted, index).await? {
+            KeyWrite::Yes => {}
+            KeyWrite::Conflict => return Err(conflict("nothing was written")),
+            KeyWrite::Superseded => return Err(conflict("Consul accepted the write, but another one replaced it")),
+        }
     }
     output::message(&format!("{}: {nodes} nodes expected", if changed { "written" } else { "nothing to change" }));
     context.format.json(&Expected { nodes, changed })?;
@@ -116,7 +126,7 @@ impl Forget {
                 .hint("add --yes to forget without a question"));
         }
         let (nodes, roster) = tokio::join!(documents.nodes(None), documents.roster());
-        let (nodes, roster) = (nodes?, roster?);
+        let (nodes, roster) = (nodes.map_err(not_written)?, roster.map_err(not_written)?);
         let gone = self.gone(&nodes, &roster)?;
         if gone.is_empty() {
             output::message("nothing to forget: every node reports");
@@ -129,17 +139,22 @@ impl Forget {
             confirm_write(documents).await?;
         }
         let mut forgotten = Vec::new();
+        let mut end = Ok(Exit::Ok);
         for node in gone {
-            if forget(documents, &node, &roster).await? {
-                forgotten.push(node);
-            } else {
-                return Err(Failure::new(Exit::Conflict, format!("`{node}` reported meanwhile; it is not forgotten"))
-                    .hint("`weightctl node list` shows the nodes"));
+            // What is done so far is said, also if the next one fails.
+            match forget(documents, &node, &roster).await {
+                Ok(()) => {
+                    output::message(&format!("forgotten: {node}"));
+                    forgotten.push(node);
+                }
+                Err(failure) => {
+                    end = Err(failure);
+                    break;
+                }
             }
         }
-        output::message(&format!("forgotten: {names}"));
         context.format.json(&Forgotten { forgotten })?;
-        Ok(Exit::Ok)
+        end
     }
 
     /// The nodes to forget: in the inventory, and without a report.
@@ -163,18 +178,26 @@ impl Forget {
     }
 }
 
-/// Forgets one node; false if it reports by now.
-async fn forget(documents: &Documents, node: &NodeName, roster: &Roster) -> Result<bool, Failure> {
-    let Some((index, entry)) = roster.inventory.get(node) else { return Ok(false) };
-    if !documents.forget(node, *index).await? {
-        return Ok(false);
+/// Forgets one node. Fails if it reports by now.
+async fn forget(documents: &Documents, node: &NodeName, roster: &Roster) -> Result<(), Failure> {
+    let reported = || {
+        Failure::new(Exit::Conflict, format!("`{node}` reported meanwhile; it is not forgotten"))
+            .hint("`weightctl node list` shows the nodes")
+    };
+    let Some((index, entry)) = roster.inventory.get(node) else { return Err(reported()) };
+    // An entry that changed, or is there again, is from the node.
+    if documents.forget(node, *index).await? != KeyWrite::Yes {
+        return Err(reported());
     }
     // A node that started in this moment found its entry and does not write it again.
-    if documents.nodes(None).await?.reports.contains_key(node) {
+    let since = |error: DocumentsError| {
+        Failure::from(error).context(format!("`{node}` is forgotten, but it is unknown whether it reports since"))
+    };
+    if documents.nodes(None).await.map_err(since)?.reports.contains_key(node) {
         if let Ok(entry) = entry {
-            documents.remember(entry).await?;
+            documents.remember(entry).await.map_err(since)?;
         }
-        return Ok(false);
+        return Err(reported());
     }
-    Ok(true)
+    Ok(())
 }

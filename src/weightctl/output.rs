@@ -6,6 +6,7 @@ use std::{
 };
 
 use clap::ValueEnum;
+use rustix::termios::tcgetwinsize;
 use serde::Serialize;
 
 use super::{Exit, failure::Failure, table::Tone};
@@ -74,17 +75,53 @@ pub(super) fn is_screen() -> bool {
     io::stdout().is_terminal()
 }
 
+/// The columns of the terminal of stdout; none in a pipe, where no line is cut.
+pub(super) fn columns() -> Option<usize> {
+    if !is_screen() {
+        return None;
+    }
+    tcgetwinsize(io::stdout()).ok().map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0)
+}
+
 /// Prints over the current line of stderr, which must be a terminal.
 pub(super) fn redraw(text: &str) {
     print_stderr(&format!("\r{text}"));
 }
 
-/// Clears the terminal of stdout and prints data.
+/// Clears the terminal of stdout and prints as many lines of the data as fit.
 pub(super) fn redraw_screen(text: &str) -> Result<(), Failure> {
+    let text = match tcgetwinsize(io::stdout()) {
+        Ok(size) if size.ws_row > 0 && size.ws_col > 0 => fitting(text, size.ws_row.into(), size.ws_col.into()),
+        // A terminal that does not know its size.
+        _ => text.to_owned(),
+    };
     // Not through anstream: it removes escape sequences where NO_COLOR is set, and this is no colour.
     let clear = io::stdout().lock().write_all(b"\x1b[H\x1b[2J");
     clear.map_err(|error| Failure::caused(Exit::Failure, error).context("cannot write to stdout"))?;
-    print(text)
+    print(&text)
+}
+
+/// The first lines of `text` that fit a terminal of this size, and the number of the others. The cursor needs the last row.
+fn fitting(text: &str, rows: usize, columns: usize) -> String {
+    let height = |line: &str| {
+        let shown = anstream::adapter::strip_str(line).to_string();
+        shown.chars().count().div_ceil(columns).max(1)
+    };
+    let heights: Vec<_> = text.lines().map(height).collect();
+    let room = rows.saturating_sub(1);
+    if heights.iter().sum::<usize>() <= room {
+        return text.to_owned();
+    }
+    let (mut used, mut fit) = (0, 0);
+    for height in &heights {
+        // One row for the number of the others.
+        if used + height + 1 > room {
+            break;
+        }
+        (used, fit) = (used + height, fit + 1);
+    }
+    let shown: String = text.split_inclusive('\n').take(fit).collect();
+    format!("{shown}… {} more\n", counted(heights.len() - fit, "line"))
 }
 
 /// Prints a message.
@@ -164,6 +201,20 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_screen_has_as_many_lines_as_the_terminal_and_says_how_many_are_left_out() {
+        let lines: Vec<_> = (1..=30).map(|line| format!("line {line}\n")).collect();
+        let text = lines.concat();
+        assert_eq!(fitting(&text, 31, 80), text);
+        let cut = fitting(&text, 24, 80);
+        assert_eq!(cut.lines().count(), 23);
+        assert!(cut.ends_with("line 22\n… 8 lines more\n"), "{cut}");
+        // A long line takes several rows, colours take none.
+        let wide = format!("{}\n{}\n", "x".repeat(100), Tone::Bad.paint(&"y".repeat(40)));
+        assert_eq!(fitting(&wide, 4, 50), wide);
+        assert_eq!(fitting(&wide, 3, 50), "… 2 lines more\n");
+    }
 
     proptest! {
         #[test]

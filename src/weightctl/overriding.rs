@@ -18,7 +18,7 @@ Examples:
   weightctl override app1 --back --local --for 2h --reason 'Consul is gone'
   weightctl resume app1 --local                         go back to the document in Consul
 
-Exit codes: 3 HAProxy does not have the weights yet, 7 refused.";
+Exit codes: 1 not on disk, 3 HAProxy does not have the weights yet, 7 refused.";
 
 /// Set weights on this host's HAProxy without Consul, in place of the document
 ///
@@ -85,6 +85,18 @@ pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Fail
         "alarm in {duration}; to go back to the document in Consul: `weightctl resume {backend}`"
     ));
     context.format.json(&answer)?;
+    let lost: Vec<_> = answer.instances.iter().filter(|overridden| !overridden.stored).collect();
+    if !lost.is_empty() {
+        let names: Vec<_> = lost.iter().map(|overridden| Escaped(&overridden.instance).to_string()).collect();
+        let message = format!(
+            "weightd cannot write the override of {backend} on {} to disk; a restart of weightd would lose it",
+            names.join(", ")
+        );
+        return Err(Failure::new(Exit::Failure, message).hint(
+            "check that the disk is not full and that weightd can write to `state_dir` and `run_dir`, then run the \
+             command again",
+        ));
+    }
     let in_force = answer.instances.iter().all(|overridden| overridden.in_force);
     if !in_force {
         output::message("see `weightctl status --local` for the reason");

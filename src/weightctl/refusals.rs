@@ -15,10 +15,16 @@ impl From<DocumentsError> for Failure {
             DocumentsError::Read { rule, source, .. } | DocumentsError::Write { rule, source, .. } => {
                 failed(source, &rule).context(context)
             }
-            DocumentsError::UnknownResult { backend, source, .. } => failed(source, "")
-                .context(context)
-                .hint(format!("`weightctl get {backend}` shows the content in Consul")),
+            DocumentsError::UnknownResult { hint, source, .. } => failed(source, "").context(context).hint(hint),
         }
+    }
+}
+
+/// The failure of a command that has written nothing so far. Says so, where the error does not say it itself.
+pub(super) fn not_written(error: DocumentsError) -> Failure {
+    match error {
+        DocumentsError::Read { .. } => Failure::from(error).context("nothing was written"),
+        DocumentsError::Write { .. } | DocumentsError::UnknownResult { .. } => error.into(),
     }
 }
 

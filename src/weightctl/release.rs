@@ -5,7 +5,7 @@ use super::{
     change::{Flags, Options, carry_out, with_context},
     context::Context,
     failure::Failure,
-    refusals::refused,
+    refusals::{not_written, refused},
     wait::WaitFlags,
 };
 use crate::documents::edit::{self, Intent};
@@ -33,7 +33,7 @@ pub(super) struct Args {
 pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Failure> {
     args.flags.check()?;
     let documents = context.documents()?;
-    let known = documents.context(&args.backend).await?;
+    let known = documents.context(&args.backend).await.map_err(not_written)?;
     let intent = with_context(args.flags.intent(Way::Release, context.env), &known);
     match edit::release(&args.backend, known.stored.as_ref(), &Intent { create: args.create, ..intent }) {
         Ok(edit) => {

@@ -14,7 +14,7 @@ use weightd_core::{
 
 use super::{
     Exit,
-    change::{Flags, Outcome, answer_to, changed_by_another, confirm, says_reach, with_context},
+    change::{Flags, Outcome, answer_to, changed_by_another, commit, confirm, report, says_reach, with_context},
     context::Context,
     failure::Failure,
     history::summary,
@@ -92,9 +92,10 @@ pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Fail
     args.flags.check()?;
     let documents = context.documents()?;
     let Some(backend) = &args.backend else { return all::run(args, &documents, context).await };
+    let mut so_far = "nothing was written";
     for attempt in 0..ATTEMPTS {
         let (known, serving) = tokio::join!(documents.context(backend), serving::of(context, backend));
-        let known = known?;
+        let known = known.map_err(|error| Failure::from(error).context(so_far))?;
         if known.stored.is_none() {
             return Err(no_such(&documents, backend, "`weightctl list` shows the backends").await);
         }
@@ -136,22 +137,23 @@ pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Fail
             return Ok(Exit::Ok);
         }
         confirm(&documents, &args.flags).await?;
-        match documents.commit(backend, &edit, &known, true).await? {
+        let written = commit(&documents, backend, &edit, &known).await?;
+        match written {
             Written::Yes { index, without } => {
-                output::message(&format!("written: {backend} {}, index {index}", edit.after.summary()));
-                for without in &without {
-                    output::note(&without.sentence());
-                }
+                report(backend, &edit, index, &without);
                 outcome.written(index).print(context.format, &args.wait)?;
                 return wait(context.format, &documents, backend, index, &args.wait).await;
             }
             // A rollback passes freezes.
             Written::Frozen(_) | Written::Conflict | Written::Superseded => {
+                if written == Written::Superseded {
+                    so_far = "Consul accepted the rollback, but another write replaced it";
+                }
                 output::note(&format!("another writer changed {backend} meanwhile; the rollback is computed again"));
             }
         }
     }
-    Err(changed_by_another(&documents, backend, "nothing was written").await)
+    Err(changed_by_another(&documents, backend, so_far).await)
 }
 
 /// The rollback that another writer has written; none if the present state is not a rollback.

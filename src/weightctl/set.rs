@@ -11,7 +11,7 @@ use super::{
     change::{Flags, Options, carry_out, with_context},
     context::Context,
     failure::Failure,
-    refusals::refused,
+    refusals::{not_written, refused},
     serving,
     wait::WaitFlags,
 };
@@ -133,7 +133,7 @@ pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Fail
     args.flags.check()?;
     let documents = context.documents()?;
     let (known, serving) = tokio::join!(documents.context(&args.backend), serving::of(context, &args.backend));
-    let known = known?;
+    let known = known.map_err(not_written)?;
     let intent = with_context(args.flags.intent(Way::Set, context.env), &known);
     let intent = Intent { force: args.force, create: args.create, ..intent };
     match edit::set(&args.backend, known.stored.as_ref(), &asked, &intent) {

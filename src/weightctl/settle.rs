@@ -1,6 +1,12 @@
 use weightd_core::model::BackendName;
 
-use super::{Exit, context::Context, failure::Failure, output, refusals::no_such};
+use super::{
+    Exit,
+    context::Context,
+    failure::Failure,
+    output,
+    refusals::{no_such, not_written},
+};
 use crate::documents::history::Marked;
 
 /// Mark the present state of a backend as a resting point: a rollback does not go behind it
@@ -17,7 +23,7 @@ pub(super) struct Args {
 pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Failure> {
     let documents = context.documents()?;
     let backend = &args.backend;
-    match documents.settle(backend).await? {
+    match documents.settle(backend).await.map_err(not_written)? {
         Marked::Yes => {
             output::message(&format!("settled: the next rollback of {backend} goes back to its present state at most"));
             Ok(Exit::Ok)
@@ -31,10 +37,15 @@ pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Fail
 pub(super) fn not_marked(what: &str, marked: Marked) -> Failure {
     match marked {
         Marked::Unreadable(why) => {
-            Failure::new(Exit::Failure, format!("{what} cannot be read, so it is not overwritten: {why}"))
+            Failure::new(Exit::Failure, format!("{what} cannot be read, so nothing was written: {why}"))
+        }
+        Marked::Superseded => {
+            Failure::new(Exit::Conflict, format!("Consul accepted the write, but another write replaced {what} since"))
+                .hint("run it again")
         }
         Marked::Yes | Marked::Nothing | Marked::Conflict => {
-            Failure::new(Exit::Conflict, format!("other writers changed {what} in each attempt")).hint("run it again")
+            let message = format!("other writers changed {what} in each attempt; nothing was written");
+            Failure::new(Exit::Conflict, message).hint("run it again")
         }
     }
 }

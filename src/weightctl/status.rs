@@ -11,7 +11,7 @@ use weightd_core::{
     wire::status::{BackendState, BackendStatus, ConsulStatus, LinkState, Status},
 };
 
-pub(super) use self::fleet::{nodes_table, read as read_fleet};
+pub(super) use self::fleet::{nodes_table, off_text, read as read_fleet};
 use super::{
     Exit,
     context::Context,
@@ -137,7 +137,7 @@ async fn local(args: &Args, context: &Context<'_>) -> Result<Exit, Failure> {
     }
     match context.format {
         Format::Json => context.format.json(&value)?,
-        Format::Table => output::print(&report::text(&status))?,
+        Format::Table => output::print(&report::text(&status, output::columns()))?,
     }
     Ok(exit)
 }

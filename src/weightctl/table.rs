@@ -99,11 +99,20 @@ impl<const N: usize> Table<N> {
 
     /// The text. Each line starts with `indent`, which is blanks.
     pub(super) fn render(&self, indent: &str) -> String {
+        self.render_within(indent, None)
+    }
+
+    /// As [`Self::render`], with lines of at most `columns` characters, if the cells are not to be cut below
+    /// [`MIN_WIDTH`]. A cell that is cut ends with an ellipsis.
+    pub(super) fn render_within(&self, indent: &str, columns: Option<usize>) -> String {
         let mut widths = [0; N];
         for row in &self.rows {
             for (width, cell) in widths.iter_mut().zip(row) {
                 *width = (*width).max(cell.text.chars().count());
             }
+        }
+        if let Some(columns) = columns {
+            self.narrow(&mut widths, columns.saturating_sub(indent.chars().count() + 2 * (N - 1)));
         }
         let mut text = String::new();
         for row in &self.rows {
@@ -111,14 +120,15 @@ impl<const N: usize> Table<N> {
             // The blanks before the next cell with text. Pending blanks are dropped at the end: no line ends in blanks.
             let mut pending = indent.chars().count();
             for ((cell, align), width) in row.iter().zip(self.align).zip(widths) {
-                let padding = width - cell.text.chars().count();
+                let shown = cut(&cell.text, width);
+                let padding = width - shown.chars().count();
                 let (before, after) = if align == Align::Right { (padding, 0) } else { (0, padding) };
                 if cell.text.is_empty() {
                     pending += width + 2;
                     continue;
                 }
                 line.extend(std::iter::repeat_n(' ', pending + before));
-                line.push_str(&cell.tone.paint(&cell.text));
+                line.push_str(&cell.tone.paint(&shown));
                 pending = after + 2;
             }
             text.push_str(&line);
@@ -126,6 +136,27 @@ impl<const N: usize> Table<N> {
         }
         text
     }
+
+    /// Narrows the widest columns of words until all columns together have this width.
+    fn narrow(&self, widths: &mut [usize; N], room: usize) {
+        while widths.iter().sum::<usize>() > room {
+            let words = widths.iter().zip(self.align).enumerate();
+            let words = words.filter(|(_, (width, align))| *align == Align::Left && **width > MIN_WIDTH);
+            let Some((widest, _)) = words.max_by_key(|(position, (width, _))| (**width, *position)) else { return };
+            widths[widest] -= 1;
+        }
+    }
+}
+
+/// Narrowest column that is cut.
+const MIN_WIDTH: usize = 8;
+
+/// The text, cut with an ellipsis where it is longer than `width` characters.
+pub(super) fn cut(text: &str, width: usize) -> String {
+    if text.chars().count() <= width {
+        return text.to_owned();
+    }
+    text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
 }
 
 #[cfg(test)]
@@ -145,5 +176,19 @@ mod tests {
         ..longer....1
         ...........20..ä
         ");
+    }
+
+    #[test]
+    fn the_widest_words_are_cut_to_the_width_of_the_terminal() {
+        let mut table = Table::new([("BACKEND", Align::Left), ("INDEX", Align::Right), ("WHY", Align::Left)]);
+        table.row(["checkout".into(), "123456789012".into(), "a long reason of a person in a hurry".into()]);
+        let text = |columns| anstream::adapter::strip_str(&table.render_within("", columns)).to_string();
+        assert_eq!(text(Some(200)), text(None));
+        insta::assert_snapshot!(text(Some(40)), @r"
+        BACKEND          INDEX  WHY
+        checkout  123456789012  a long reason o…
+        ");
+        // A number is never cut, and no column gets narrower than a few characters.
+        assert!(text(Some(10)).contains("checkout  123456789012  a long …"), "{}", text(Some(10)));
     }
 }

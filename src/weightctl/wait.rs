@@ -12,7 +12,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 use weightd_core::{
-    fleet::{DocumentNow, Need, NodeName, Overall, Standing, Verdict, Wait, verdict},
+    fleet::{DocumentNow, Need, NodeName, Overall, Standing, Verdict, Wait, Waiting, verdict},
     model::{BackendName, Escaped},
 };
 
@@ -33,6 +33,10 @@ use crate::{
 const PACE: Duration = Duration::from_millis(100);
 /// Longest blocking query, and the greatest age of the inventory.
 const REFRESH: Duration = Duration::from_secs(2);
+
+/// How long a wait that failed goes on for the reports of the other nodes: its end names who does not have it, and not who
+/// is about to say that it has it.
+const OTHERS: Duration = Duration::from_secs(1);
 
 /// The flags of a write that waits for the nodes.
 #[derive(Debug, clap::Args)]
@@ -103,17 +107,62 @@ pub(super) async fn wait(
     index: u64,
     flags: &WaitFlags,
 ) -> Result<Exit, Failure> {
+    wait_since(Instant::now(), format, documents, backend, index, flags).await
+}
+
+/// As [`wait`], for several writes with one time limit. All nodes work at the same time, so the first wait takes nearly all
+/// of the time. A backend that some node does not have does not end the wait for the others.
+pub(super) async fn wait_for_each<'b>(
+    format: Format,
+    documents: &Documents,
+    writes: impl IntoIterator<Item = (&'b BackendName, u64)>,
+    flags: &WaitFlags,
+) -> Result<Exit, Failure> {
+    let started = Instant::now();
+    let mut failed: Vec<(&BackendName, Failure)> = Vec::new();
+    let mut count = 0;
+    for (backend, index) in writes {
+        count += 1;
+        match wait_since(started, format, documents, backend, index, flags).await {
+            Ok(_) => {}
+            Err(failure) if failure.exit == Exit::Interrupted => return Err(failure),
+            Err(failure) => failed.push((backend, failure)),
+        }
+    }
+    if failed.len() == 1
+        && let Some((_, only)) = failed.pop()
+    {
+        return Err(only);
+    }
+    let Some((_, first)) = failed.first() else { return Ok(Exit::Ok) };
+    let exit = first.exit;
+    for (_, failure) in &failed {
+        super::output::failure(failure);
+    }
+    let names: Vec<_> = failed.iter().map(|(backend, _)| backend.as_str()).collect();
+    Err(Failure::new(exit, format!("{} of {count} backends are not on all nodes: {}", failed.len(), names.join(", "))))
+}
+
+async fn wait_since(
+    started: Instant,
+    format: Format,
+    documents: &Documents,
+    backend: &BackendName,
+    index: u64,
+    flags: &WaitFlags,
+) -> Result<Exit, Failure> {
     let Some(need) = flags.wait else { return Ok(Exit::Ok) };
     let mut waiter = Waiter {
         documents,
         backend,
         index,
         need,
-        started: Instant::now(),
+        started,
         limit: flags.timeout,
         screen: Screen::new(format),
         nodes: None,
         roster: None,
+        failed_at: None,
     };
     let ended = tokio::select! {
         biased;
@@ -128,22 +177,6 @@ pub(super) async fn wait(
     ended
 }
 
-/// As [`wait`], for several writes, one after the other: all nodes work at the same time, so the first wait takes nearly all
-/// of the time. Returns the first exit code that is not 0.
-pub(super) async fn wait_for_each<'b>(
-    format: Format,
-    documents: &Documents,
-    writes: impl IntoIterator<Item = (&'b BackendName, u64)>,
-    flags: &WaitFlags,
-) -> Result<Exit, Failure> {
-    let mut ended = Exit::Ok;
-    for (backend, index) in writes {
-        let exit = wait(format, documents, backend, index, flags).await?;
-        ended = if ended == Exit::Ok { exit } else { ended };
-    }
-    Ok(ended)
-}
-
 struct Waiter<'a> {
     documents: &'a Documents,
     backend: &'a BackendName,
@@ -155,6 +188,8 @@ struct Waiter<'a> {
     /// The last reading; none before the first one and after an error.
     nodes: Option<Nodes>,
     roster: Option<(Instant, Roster)>,
+    /// When a reading first showed that the wait fails.
+    failed_at: Option<Instant>,
 }
 
 /// What a reading showed.
@@ -176,6 +211,10 @@ impl Waiter<'_> {
                         let progress = self.progress(&seen.verdict, "waiting");
                         self.screen.show(&progress)?;
                     }
+                    Overall::Failed(_) if !last && self.others_may_report(&seen.verdict) => {
+                        let progress = self.progress(&seen.verdict, "waiting");
+                        self.screen.show(&progress)?;
+                    }
                     _ => return self.end(&seen),
                 },
                 // An election of Consul's leader takes seconds. The write is done: what counts is the time limit.
@@ -192,6 +231,13 @@ impl Waiter<'_> {
             }
             sleep_until((start + PACE).min(deadline)).await;
         }
+    }
+
+    /// Whether a node that says nothing about the write yet may do so at once.
+    fn others_may_report(&mut self, verdict: &Verdict) -> bool {
+        let failed_at = *self.failed_at.get_or_insert_with(Instant::now);
+        let silent = |standing: &Standing| matches!(standing, Standing::Waiting(Waiting::Silent | Waiting::Older(_)));
+        failed_at.elapsed() < OTHERS && verdict.nodes.values().any(silent)
     }
 
     /// Reads the nodes. Where the verdict depends on it, and for the `last` reading, also reads the document again.

@@ -53,12 +53,10 @@ impl SharedJournal {
         work(&mut journal).map_err(|_| self.metrics.persist_failed(&self.haproxy)).ok()
     }
 
-    /// Appends changes. A failed write does not block the change: the state file follows within one second, and reports
-    /// its own failure.
-    pub fn append(&self, changed: Vec<(BackendName, Option<StoredBackend>)>) {
-        if !changed.is_empty() {
-            self.with(|journal| journal.append(changed));
-        }
+    /// Appends changes. Returns whether they are written. A failed write does not block the change: the state file follows
+    /// within one second, and reports its own failure.
+    pub fn append(&self, changed: Vec<(BackendName, Option<StoredBackend>)>) -> bool {
+        changed.is_empty() || self.with(|journal| journal.append(changed)).is_some()
     }
 
     fn start_snapshot(&self) -> u64 {
@@ -188,7 +186,7 @@ impl Saving {
     fn collect(&mut self, session: &mut Session) -> Work {
         let snapshot = std::mem::take(&mut session.unsaved.state).then(|| {
             // The snapshot includes changes that are not in the journal yet.
-            self.journal.append(session.take_unjournaled());
+            session.unsaved.journal |= !self.journal.append(session.take_unjournaled());
             Snapshot { number: self.journal.start_snapshot(), stored: session.to_store() }
         });
         let file = self.server_state.clone().filter(|_| std::mem::take(&mut session.unsaved.server_state));
@@ -227,6 +225,7 @@ impl Saving {
                     self.journal.restart(Some(&session));
                 }
             } else if !session.unsaved.state {
+                session.unsaved.journal = false;
                 self.journal.restart(None);
             }
         }

@@ -124,6 +124,8 @@ pub struct Unsaved {
     pub state: bool,
     /// The server-state file, which a new HAProxy process loads, may be out of date.
     pub server_state: bool,
+    /// The journal lacks a change, so only a write of the state file saves it.
+    pub journal: bool,
 }
 
 /// All data about one HAProxy.
@@ -376,6 +378,11 @@ impl Session {
         let changed = std::mem::take(&mut self.unjournaled).into_iter();
         let stored = |name: &BackendName| self.backends.get(name).filter(|b| b.managed()).map(Backend::to_store);
         changed.map(|name| (name.clone(), stored(&name))).collect()
+    }
+
+    /// Whether a restart of weightd finds the last change of this backend on disk, as far as the writes until now show.
+    pub fn is_stored(&self, name: &BackendName) -> bool {
+        !self.unsaved.journal && !self.unjournaled.contains(name)
     }
 
     /// Returns the events since the last call.

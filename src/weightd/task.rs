@@ -158,8 +158,8 @@ impl Stepper {
             let mut session = instance.lock();
             (session.next(self.clock.now()), session.take_unjournaled())
         };
-        if let Some(journal) = &self.journal {
-            journal.append(unjournaled);
+        if self.journal.as_ref().is_some_and(|journal| !journal.append(unjournaled)) {
+            instance.lock().unsaved.journal = true;
         }
         let answer = match step {
             Step::Ask(line) => writer.reader().ask(&line).await,

@@ -8,9 +8,8 @@ use std::{
 
 use anyhow::Context as _;
 use axum::{
-    Router,
     body::{Body, Bytes, to_bytes},
-    extract::{Request, State},
+    extract::Request,
     http::{Method, StatusCode},
     response::{IntoResponse as _, Response},
 };
@@ -27,6 +26,10 @@ pub enum Passage {
     Answered(&'static str),
     /// Does not forward the request; returns this body with status 200.
     Swallowed(&'static str),
+    /// Forwards the request, and closes the connection without an answer after Consul answered.
+    Lost,
+    /// Closes the connection without an answer, and does not forward the request.
+    Closed,
 }
 
 /// Maps a request's method and path to its handling.
@@ -97,12 +100,15 @@ impl Drop for Gate {
 }
 
 fn serve(listener: TcpListener, shared: Arc<Shared>) -> JoinHandle<()> {
-    let router = Router::new().fallback(pass).with_state(shared);
     tokio::spawn(async move {
         let mut connections = tokio::task::JoinSet::new();
         loop {
             let Ok((stream, _)) = listener.accept().await else { continue };
-            let service = hyper_util::service::TowerToHyperService::new(router.clone());
+            let shared = Arc::clone(&shared);
+            let service = hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+                let shared = Arc::clone(&shared);
+                async move { pass(&shared, request.map(Body::new)).await }
+            });
             let connection = hyper::server::conn::http1::Builder::new()
                 .serve_connection(hyper_util::rt::TokioIo::new(stream), service);
             // The connections end with this task.
@@ -111,18 +117,24 @@ fn serve(listener: TcpListener, shared: Arc<Shared>) -> JoinHandle<()> {
     })
 }
 
-async fn pass(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+/// The connection is closed instead of an answer.
+#[derive(Debug, thiserror::Error)]
+#[error("the rule closes the connection")]
+struct NoAnswer;
+
+async fn pass(shared: &Shared, request: Request) -> Result<Response, NoAnswer> {
     let uri = request.uri().clone();
     let passage = (shared.rule.lock().unwrap_or_else(PoisonError::into_inner))(request.method(), uri.path());
-    if let Passage::Swallowed(body) = passage {
-        return (StatusCode::OK, body).into_response();
+    match passage {
+        Passage::Swallowed(body) => return Ok((StatusCode::OK, body).into_response()),
+        Passage::Closed => return Err(NoAnswer),
+        _ => {}
     }
-    match forward(&shared, request).await {
-        Ok(answer) => match passage {
-            Passage::Answered(body) => (StatusCode::OK, body).into_response(),
-            _ => answer,
-        },
-        Err(error) => (StatusCode::BAD_GATEWAY, format!("{error:#}")).into_response(),
+    match (forward(shared, request).await, passage) {
+        (_, Passage::Lost) => Err(NoAnswer),
+        (Ok(_), Passage::Answered(body)) => Ok((StatusCode::OK, body).into_response()),
+        (Ok(answer), _) => Ok(answer),
+        (Err(error), _) => Ok((StatusCode::BAD_GATEWAY, format!("{error:#}")).into_response()),
     }
 }
 

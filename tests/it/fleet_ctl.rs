@@ -1,5 +1,8 @@
 //! weightctl in front of a fleet: several weightd, each with its own HAProxy, on one Consul.
 
+mod at_once;
+mod back;
+mod columns;
 mod early;
 mod reach;
 mod shares;
@@ -12,7 +15,7 @@ use anyhow::{Context as _, ensure};
 use serde_json::Value;
 
 use crate::{
-    common::{backend, document, key},
+    common::{SOON, backend, document, key},
     harness::{
         Consul, Haproxy, Weightd, eventually,
         weightd::{Settings, weightctl},
@@ -62,6 +65,18 @@ impl Node {
             let recent = value["recent"].as_array().context("no recent")?;
             let found = recent.iter().find(|entry| entry[0] == "app1").with_context(|| report.clone())?;
             ensure!(found[1].as_u64().is_some_and(|index| index > than) && found[2] == "set", "{report}");
+            Ok(())
+        })
+        .await
+    }
+
+    /// Waits until HAProxy has this server down and weightd has read that: a reading from before would pass the guards.
+    async fn sees_down(&self, backend: &str, server: &str) -> anyhow::Result<()> {
+        eventually(SOON, &format!("{server} is down"), async || {
+            let status = self.weightd.backend(backend).await?;
+            let servers = status["servers"].as_array().context("no servers")?;
+            let found = servers.iter().find(|found| found["server"] == server).context("no such server")?;
+            ensure!(found["usable"] == false, "{status}");
             Ok(())
         })
         .await

@@ -213,7 +213,12 @@ async fn a_key_that_was_deleted_or_overwritten_comes_back() -> anyhow::Result<()
         reports(&consul, BACK, "the report is back", |report| report["node"] == "lb1").await?;
         eprintln!("after {value:?}: back in {:?}", start.elapsed());
     }
-    // The inventory entry comes back with the next session, as after a loss of Consul's data.
+    // The inventory entry comes back by itself, and at once with the next session, as after a loss of Consul's data.
+    let of_now = session(&consul).await?;
+    consul.delete(INVENTORY).await?;
+    let again = async || index(&consul, INVENTORY).await;
+    eventually(Duration::from_secs(50), "the inventory entry is back with the same session", again).await?;
+    ensure!(session(&consul).await? == of_now, "another session");
     consul.delete(INVENTORY).await?;
     let former = session(&consul).await?;
     destroy(&consul, &former).await?;

@@ -113,6 +113,34 @@ async fn back_takes_the_document_in_force_back_to_where_its_shift_began() -> any
 }
 
 #[tokio::test]
+async fn an_override_that_is_not_on_disk_is_no_success() -> anyhow::Result<()> {
+    let (_consul, haproxy, mut weightd) = settled().await?;
+    weightd.stop().await?;
+    // weightd cannot use this journal.
+    let run = weightd.dir().join("run");
+    let journals = std::fs::read_dir(&run)?.filter_map(|entry| Some(entry.ok()?.path()));
+    let journals: Vec<_> = journals.filter(|path| path.extension().is_some_and(|kind| kind == "journal")).collect();
+    ensure!(journals.len() == 1, "{journals:?}");
+    for journal in &journals {
+        std::fs::remove_file(journal)?;
+        std::fs::create_dir(journal)?;
+    }
+    weightd.start_again().await?;
+    state(&weightd, "app", "converged").await?;
+    // The state file saves it within a second.
+    let said = overrides(&weightd, 0, &["blue=1", "green=2"]).await?;
+    ensure!(said.contains("in force"), "{said}");
+    is(&haproxy, "app", 1, 2).await?;
+    // Neither file can be written.
+    let state_dir = weightd.dir().join("state");
+    std::fs::remove_dir_all(&state_dir)?;
+    std::fs::write(&state_dir, "")?;
+    let said = overrides(&weightd, 1, &["blue=3", "green=4"]).await?;
+    ensure!(said.contains("to disk; a restart of weightd would lose it") && said.contains("in force"), "{said}");
+    is(&haproxy, "app", 3, 4).await
+}
+
+#[tokio::test]
 async fn guards_unknown_servers_and_pauses_refuse_an_override() -> anyhow::Result<()> {
     let (consul, haproxy, weightd) = settled().await?;
     for (arguments, word) in [

@@ -209,26 +209,3 @@ async fn every_backend_leaves_a_side_with_one_command() -> anyhow::Result<()> {
     assert!(nothing.err.contains("no backend has traffic"), "{}", nothing.err);
     Ok(())
 }
-
-#[tokio::test]
-async fn two_operators_that_race_lose_no_update() -> anyhow::Result<()> {
-    let consul = Consul::start().await?;
-    steps(&consul, &["blue=100 green=0"]).await?;
-    let mut written = 1;
-    for round in 0..20_u32 {
-        let (one, two) = (format!("green={}", 2 * round + 1), format!("green={}", 2 * round + 2));
-        let (first, second) = (["set", "app", &one, "--yes"], ["set", "app", &two, "--yes"]);
-        let (first, second) = tokio::try_join!(run(&consul, None, &first), run(&consul, None, &second))?;
-        for ended in [&first, &second] {
-            ensure!(ended.code == 0 || ended.code == 5, "{}: {}", ended.code, ended.err);
-            written += usize::from(ended.code == 0);
-        }
-        ensure!(first.code == 0 || second.code == 0, "one of two wins");
-    }
-    let history: Value = serde_json::from_str(&ends(&consul, 0, "history app -o json").await?.out)?;
-    let entries = history.as_array().context("a list")?;
-    assert_eq!(entries.len(), written, "one entry for each write");
-    assert_eq!(entries[0]["to"]["weights"], weights(&consul).await?);
-    assert!(entries.iter().all(|entry| entry["way"] != "direct"), "{history:#}");
-    Ok(())
-}

@@ -48,4 +48,11 @@ pub struct Overridden {
     pub weights: Weights,
     /// Whether HAProxy was read back with these weights.
     pub in_force: bool,
+    /// Whether a restart of weightd keeps the override: it is on disk. Earlier versions do not say it.
+    #[serde(default = "yes")]
+    pub stored: bool,
+}
+
+fn yes() -> bool {
+    true
 }

@@ -1,15 +1,15 @@
 //! `rollback --all --off`: every backend off a side, one transaction each.
 
 use futures_util::{StreamExt as _, stream};
+use tokio::signal::ctrl_c;
 use weightd_core::{
     history::Way,
-    model::BackendName,
+    model::{BackendName, Escaped},
     rollback::{Decision, decide},
 };
 
-use super::{Args, edit_of};
+use super::{ATTEMPTS, Args, edit_of, rolled_back_by_another};
 use crate::{
-    base::chain::Chain,
     documents::{
         Context as Known, Documents, Optional, Written,
         edit::{Edit, Write},
@@ -22,6 +22,7 @@ use crate::{
         failure::Failure,
         output,
         preview::preview,
+        refusals::not_written,
         wait::wait_for_each,
     },
 };
@@ -36,21 +37,21 @@ struct Item {
     edit: Edit,
 }
 
+/// A backend that is rolled back, or has no traffic on the side any more.
+enum Done {
+    /// It was written.
+    Written(Box<Edit>, u64),
+    /// Another writer was faster: the index of that write.
+    ByAnother(u64),
+}
+
 /// Rolls every backend back that has servers named by `--off` with traffic.
 pub(super) async fn run(args: &Args, documents: &Documents, context: &Context<'_>) -> Result<Exit, Failure> {
-    let everything = documents.all().await?;
-    let on_side = |view: &View| {
-        let of_weights = view.weights.iter().flatten().any(|(server, weight)| {
-            !weight.is_zero() && args.off.iter().any(|pattern| pattern.matches(server.as_str()))
-        });
-        let shares = view.split.iter().flat_map(weightd_core::desired::Split::shares);
-        let of_split = shares.filter(|(_, share)| share.thousandths() > 0);
-        of_weights || of_split.into_iter().any(|(own, _)| args.off.iter().any(|pattern| pattern.overlaps(own)))
-    };
+    let everything = documents.all().await.map_err(not_written)?;
     let affected: Vec<_> = everything
         .backends
         .iter()
-        .filter(|stored| on_side(&View::of(stored)))
+        .filter(|stored| on_side(&View::of(stored), args))
         .map(|stored| stored.backend.clone())
         .collect();
     if affected.is_empty() {
@@ -58,82 +59,151 @@ pub(super) async fn run(args: &Args, documents: &Documents, context: &Context<'_
         context.format.json(&Vec::<Outcome<'_>>::new())?;
         return Ok(Exit::Ok);
     }
+    let contexts = documents.contexts(&affected).await.map_err(not_written)?;
     let (mut items, mut failed) = (Vec::new(), Vec::new());
-    for backend in affected {
-        let known = documents.context(&backend).await?;
+    for (backend, known) in affected.into_iter().zip(contexts) {
         match plan(&backend, &known, args, context) {
             Ok(edit) if edit.write == Write::Nothing => {}
             Ok(edit) => items.push(Item { backend, known, edit }),
-            Err(why) => failed.push((backend, why)),
+            Err(failure) => failed.push((backend, failure)),
         }
     }
     for Item { backend, edit, .. } in &items {
         output::message(preview(backend, edit).trim_end());
     }
-    for (backend, why) in &failed {
-        output::note(&format!("not rolled back: {backend}: {why}"));
+    for (backend, failure) in &failed {
+        note(backend, failure);
     }
-    let (mut outcomes, mut written) = (Vec::new(), Vec::new());
     if args.flags.dry_run {
         output::message("dry run: nothing was written");
-        outcomes.extend(items.iter().map(|item| Outcome::of(&item.backend, &item.edit, &args.flags)));
-    } else if !items.is_empty() {
+        let outcomes = items.iter().map(|item| Outcome::of(&item.backend, &item.edit, &args.flags));
+        print(&outcomes.collect::<Vec<_>>(), args, context)?;
+        return end(&failed, Ok(Exit::Ok));
+    }
+    if !items.is_empty() {
         confirm(documents, &args.flags).await?;
-        let results = write(&items, documents).await;
-        for (item, result) in items.iter().zip(results) {
-            match result {
-                Ok(index) => {
-                    written.push((item.backend.clone(), index));
-                    outcomes.push(Outcome::of(&item.backend, &item.edit, &args.flags).written(index));
-                }
-                Err(why) => {
-                    output::note(&format!("not rolled back: {}: {why}", item.backend));
-                    failed.push((item.backend.clone(), why));
-                }
+    }
+    let (mut done, mut written) = (Vec::new(), Vec::new());
+    for (backend, result) in write(items, documents, args, context).await? {
+        match result {
+            Ok(Done::Written(edit, index)) => {
+                written.push((backend.clone(), index));
+                done.push((backend, edit, index));
+            }
+            Ok(Done::ByAnother(index)) => written.push((backend, index)),
+            Err(failure) => {
+                note(&backend, &failure);
+                failed.push((backend, failure));
             }
         }
-        output::message(&format!("written: {}", output::counted(outcomes.len(), "backend")));
     }
-    if args.wait.is_given() {
-        context.format.json_line(&outcomes)?;
-    } else {
-        context.format.json(&outcomes)?;
-    }
+    output::message(&format!("written: {}", output::counted(done.len(), "backend")));
+    let outcomes = done.iter().map(|(backend, edit, index)| Outcome::of(backend, edit, &args.flags).written(*index));
+    print(&outcomes.collect::<Vec<_>>(), args, context)?;
     let writes = written.iter().map(|(backend, index)| (backend, *index));
-    let waited = wait_for_each(context.format, documents, writes, &args.wait).await?;
+    end(&failed, wait_for_each(context.format, documents, writes, &args.wait).await)
+}
+
+/// Whether a server that `--off` names has traffic.
+fn on_side(view: &View, args: &Args) -> bool {
+    let of_weights =
+        view.weights.iter().flatten().any(|(server, weight)| {
+            !weight.is_zero() && args.off.iter().any(|pattern| pattern.matches(server.as_str()))
+        });
+    let shares = view.split.iter().flat_map(weightd_core::desired::Split::shares);
+    let mut of_split = shares.filter(|(_, share)| share.thousandths() > 0);
+    of_weights || of_split.any(|(own, _)| args.off.iter().any(|pattern| pattern.overlaps(own)))
+}
+
+/// Prints the outcomes; on one line with --wait, because the lines of the wait follow.
+fn print(outcomes: &[Outcome<'_>], args: &Args, context: &Context<'_>) -> Result<(), Failure> {
+    if args.wait.is_given() { context.format.json_line(&outcomes) } else { context.format.json(&outcomes) }
+}
+
+fn note(backend: &BackendName, failure: &Failure) {
+    output::note(&format!("not rolled back: {backend}: {:#}", failure.error));
+}
+
+/// The end: `waited` if no backend failed.
+fn end(failed: &[(BackendName, Failure)], waited: Result<Exit, Failure>) -> Result<Exit, Failure> {
     if failed.is_empty() {
-        return Ok(waited);
+        return waited;
     }
+    if let Err(failure) = waited {
+        output::failure(&failure);
+    }
+    // What the rule refuses is a matter of the backend; any other failure may be over at the next attempt.
+    let mut exits = failed.iter().map(|(_, failure)| failure.exit);
+    let exit = exits.find(|exit| *exit != Exit::Refused).unwrap_or(Exit::Refused);
     let names: Vec<_> = failed.iter().map(|(backend, _)| backend.as_str()).collect();
-    Err(Failure::new(
-        Exit::Refused,
-        format!("not rolled back: {}: {}", output::counted(failed.len(), "backend"), names.join(", ")),
-    )
-    .hint("see the notes; `weightctl set BACKEND SERVER=WEIGHT …` writes weights by hand"))
+    let message = format!("not rolled back: {}: {}", output::counted(failed.len(), "backend"), names.join(", "));
+    Err(Failure::new(exit, message).hint(if exit == Exit::Refused {
+        "see the notes; `weightctl set BACKEND SERVER=WEIGHT …` writes weights by hand"
+    } else {
+        "see the notes; run the same command again: it leaves alone what is rolled back already"
+    }))
 }
 
 /// The edit for one backend, or why there is none.
-fn plan(backend: &BackendName, known: &Known, args: &Args, context: &Context<'_>) -> Result<Edit, String> {
+fn plan(backend: &BackendName, known: &Known, args: &Args, context: &Context<'_>) -> Result<Edit, Failure> {
+    let refused = |why: String| Failure::new(Exit::Refused, why);
     if let Optional::Off(why) = &known.history {
-        return Err(format!("its history cannot be read: {why}"));
+        return Err(refused(format!("its history cannot be read: {}", Escaped(why))));
     }
     match decide(&known.entries(), &args.asked()) {
         Decision::Target(target) => edit_of(backend, known, &target, args.flags.intent(Way::Rollback, context.env))
-            .map_err(|error| error.to_string()),
-        Decision::Refuse(reason) => Err(reason.to_string()),
-        Decision::Ask(ask) => Err(ask.reason.to_string()),
+            .map_err(|error| refused(error.to_string())),
+        Decision::Refuse(reason) => Err(refused(reason.to_string())),
+        Decision::Ask(ask) => Err(refused(ask.reason.to_string())),
     }
 }
 
 /// Writes all items, [`PARALLEL`] at a time. The results are in the order of `items`.
-async fn write(items: &[Item], documents: &Documents) -> Vec<Result<u64, String>> {
-    let writes =
-        items.iter().map(async |item| match documents.commit(&item.backend, &item.edit, &item.known, true).await {
-            Ok(Written::Yes { index, .. }) => Ok(index),
-            Ok(Written::Conflict | Written::Superseded | Written::Frozen(_)) => {
-                Err("another writer changed it meanwhile".to_owned())
+async fn write(
+    items: Vec<Item>,
+    documents: &Documents,
+    args: &Args,
+    context: &Context<'_>,
+) -> Result<Vec<(BackendName, Result<Done, Failure>)>, Failure> {
+    let writes = items.into_iter().map(async |item| {
+        let backend = item.backend.clone();
+        (backend, write_one(item, documents, args, context).await)
+    });
+    tokio::select! {
+        biased;
+        results = stream::iter(writes).buffered(PARALLEL).collect() => Ok(results),
+        _ = ctrl_c() => {
+            Err(Failure::new(Exit::Interrupted, "interrupted during the writes; some backends may have changed")
+                .hint("run the same command again: it leaves alone what is rolled back already"))
+        }
+    }
+}
+
+/// Writes one item. After a conflict, the rollback is computed again, unless the other write was a rollback.
+async fn write_one(item: Item, documents: &Documents, args: &Args, context: &Context<'_>) -> Result<Done, Failure> {
+    let Item { backend, mut known, mut edit } = item;
+    for _ in 0..ATTEMPTS {
+        match documents.commit(&backend, &edit, &known, true).await? {
+            Written::Yes { index, without } => {
+                for without in &without {
+                    output::note(&format!("{backend}: {}", without.sentence()));
+                }
+                return Ok(Done::Written(Box::new(edit), index));
             }
-            Err(error) => Err(Chain(&error).to_string()),
-        });
-    stream::iter(writes).buffered(PARALLEL).collect().await
+            Written::Conflict | Written::Superseded | Written::Frozen(_) => {}
+        }
+        known = documents.context(&backend).await?;
+        let Some(stored) = &known.stored else { break };
+        if let Some(done) = rolled_back_by_another(&known) {
+            output::message(&format!("another rollback of {backend} was faster: {done}"));
+            return Ok(Done::ByAnother(stored.index));
+        }
+        if !on_side(&View::of(stored), args) {
+            output::message(&format!("another writer took {backend} off these servers"));
+            return Ok(Done::ByAnother(stored.index));
+        }
+        edit = plan(&backend, &known, args, context)?;
+        output::message(preview(&backend, &edit).trim_end());
+    }
+    Err(Failure::new(Exit::Conflict, "another writer changed it in each attempt"))
 }

@@ -5,16 +5,16 @@ mod tables;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
-use weightd_core::model::{Timestamp, nearest};
+use weightd_core::model::{Escaped, Timestamp, nearest};
 
 use super::{Args, of_this_host, report};
 use crate::{
-    documents::Documents,
+    documents::{Documents, fleet::Hidden},
     weightctl::{
         Exit,
         context::Context,
         failure::Failure,
-        fleet::{BackendView, FleetView},
+        fleet::{BackendView, FleetView, OffView},
         output::{self, Format},
         refusals::no_such,
     },
@@ -62,7 +62,7 @@ async fn once(args: &Args, context: &Context<'_>) -> Result<Exit, Failure> {
         return Err(no_such(&documents, backend, "`weightctl list` shows the backends that exist").await);
     }
     view = select(view, args)?;
-    let exit = if in_sync(&view, args) { Exit::Ok } else { Exit::NotConverged };
+    let exit = if in_sync(&view, args) { view.exit() } else { Exit::NotConverged };
     context.format.data(&view, |view| text(view, args, documents.time()))?;
     Ok(exit)
 }
@@ -70,16 +70,29 @@ async fn once(args: &Args, context: &Context<'_>) -> Result<Exit, Failure> {
 /// Reads the fleet.
 pub(in crate::weightctl) async fn read(documents: &Documents, context: &Context<'_>) -> Result<FleetView, Failure> {
     // The documents last: a node with a newer document than the one read here would seem to be of another Consul.
-    let (nodes, roster) = tokio::join!(documents.nodes(None), documents.roster());
-    let (nodes, roster) = (nodes?, roster?);
+    let (nodes, roster) = tokio::join!(documents.nodes(None), documents.roster_in_view());
+    let (nodes, (roster, hidden)) = (nodes?, roster?);
     let desired = documents.desired().await?;
-    if let Some((_, Err(bad))) = &roster.expect {
-        output::note(&format!(
-            "{} cannot be read: {bad}; `weightctl node expect N` writes how many nodes there should be",
-            documents.keys().expect()
-        ));
-    }
-    Ok(FleetView::of(&context.root(), &roster.fleet(&nodes), &desired))
+    let expect = documents.keys().expect();
+    let effect = |key: &str| {
+        if key == expect { "unknown how many nodes there should be" } else { "unknown which nodes are missing" }
+    };
+    let hidden = hidden.into_iter().map(|Hidden { key, rule }| OffView {
+        effect: effect(&key),
+        why: "the token may not read it".to_owned(),
+        remedy: format!("the token needs {rule}"),
+        key,
+        denied: true,
+    });
+    let bad = roster.expect.as_ref().and_then(|(_, expect)| expect.as_ref().err()).map(|bad| OffView {
+        effect: effect(&expect),
+        why: bad.to_string(),
+        remedy: "`weightctl node expect N` writes it".to_owned(),
+        key: expect.clone(),
+        denied: false,
+    });
+    let off = hidden.chain(bad).collect();
+    Ok(FleetView { off, ..FleetView::of(&context.root(), &roster.fleet(&nodes), &desired) })
 }
 
 /// Without any node: says so, and shows this host if it has a weightd.
@@ -90,7 +103,7 @@ async fn no_nodes(
     documents: &Documents,
 ) -> Result<Exit, Failure> {
     let local = of_this_host(args, context).await.ok();
-    let text = local.as_ref().map_or_else(String::new, |(_, status)| report::text(status));
+    let text = local.as_ref().map_or_else(String::new, |(_, status)| report::text(status, output::columns()));
     view.local = local.map(|(value, _)| value);
     context.format.data(&view, |_| text)?;
     let here = if view.local.is_some() { "; this is the weightd of this host" } else { "" };
@@ -129,10 +142,18 @@ fn in_sync(view: &FleetView, args: &Args) -> bool {
 
 /// The text of the part that the command asks for.
 fn text(view: &FleetView, args: &Args, now: Option<Timestamp>) -> String {
-    match (&args.backend, &args.node) {
+    let text = match (&args.backend, &args.node) {
         _ if args.problems => tables::problems(view),
         (Some(_), _) => view.backends.iter().map(|backend| tables::backend(backend, now)).collect(),
         (None, Some(_)) => view.nodes.iter().map(|node| tables::node(node, now)).collect::<String>(),
         (None, None) => tables::fleet(view, now),
-    }
+    };
+    text + &off_text(&view.off)
+}
+
+/// The parts that the view lacks, and what to do about each.
+pub(in crate::weightctl) fn off_text(off: &[OffView]) -> String {
+    let lines =
+        |off: &OffView| format!("off: {}: {}\n  {}\n  {}\n", off.key, off.effect, Escaped(&off.why), off.remedy);
+    off.iter().map(lines).collect()
 }

@@ -19,8 +19,8 @@ const OLD: f64 = 2.0;
 /// Indentation of the lines below a part.
 const INDENT: &str = "           ";
 
-/// The status as text.
-pub(super) fn text(status: &Status) -> String {
+/// The status as text, with tables of at most this many columns.
+pub(super) fn text(status: &Status, columns: Option<usize>) -> String {
     let Status { version, node, mode, uptime_seconds, problems, instances, .. } = status;
     let mut text = format!("weightd {} on {}", Escaped(version), Escaped(node));
     if !mode.is_empty() {
@@ -32,12 +32,12 @@ pub(super) fn text(status: &Status) -> String {
     }
     for instance in instances {
         text.push('\n');
-        text.push_str(&of_instance(instance));
+        text.push_str(&of_instance(instance, columns));
     }
     text
 }
 
-fn of_instance(instance: &InstanceStatus) -> String {
+fn of_instance(instance: &InstanceStatus, columns: Option<usize>) -> String {
     let InstanceStatus { name, address, root, converged, paused, consul, haproxy, backends, .. } = instance;
     let (word, tone) = match (converged, consul.state) {
         (true, LinkState::Following) => ("converged", Tone::Good),
@@ -57,7 +57,7 @@ fn of_instance(instance: &InstanceStatus) -> String {
     text.extend(paused.as_ref().map(of_pause));
     if !backends.is_empty() {
         text.push('\n');
-        text.push_str(&table(backends));
+        text.push_str(&table(backends, columns));
     }
     let below = [reasons(instance), plans(backends), strays(instance)].concat();
     if !below.is_empty() {
@@ -227,7 +227,7 @@ fn reason_lines(
     text
 }
 
-fn table(backends: &[BackendStatus]) -> String {
+fn table(backends: &[BackendStatus], columns: Option<usize>) -> String {
     let mut table = Table::new([
         ("BACKEND", Align::Left),
         ("SERVER", Align::Left),
@@ -264,7 +264,7 @@ fn table(backends: &[BackendStatus]) -> String {
             ]);
         }
     }
-    table.render("  ")
+    table.render_within("  ", columns)
 }
 
 /// The share of a server, in percent. `~` marks a share that differs from the weights; a reason below explains it.

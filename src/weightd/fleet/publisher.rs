@@ -45,6 +45,8 @@ const APPLYING: Duration = Duration::from_millis(10);
 const SPREAD: Duration = Duration::from_millis(200);
 /// Between two attempts to write the inventory entry.
 const INVENTORY_RETRY: Duration = Duration::from_secs(10);
+/// Interval of the readings of a correct inventory entry: a person may have deleted it.
+const INVENTORY_AGAIN: Duration = Duration::from_secs(30);
 /// How long the end of the session may take when weightd stops.
 const STOP_WITHIN: Duration = Duration::from_secs(1);
 
@@ -94,6 +96,8 @@ pub struct Publisher {
     /// No reading before this moment.
     not_before: Moment,
     inventory_at: Moment,
+    /// When to read a correct inventory entry again.
+    inventory_again: Moment,
     /// The standing for which the inventory entry was last made right.
     inventory_for: Option<Standing>,
     /// Whether Consul denies the inventory entry to the token.
@@ -132,6 +136,7 @@ impl Publisher {
             changes_at: None,
             not_before: now,
             inventory_at: now,
+            inventory_again: now,
             inventory_for: None,
             inventory_denied: false,
             logged: None,
@@ -353,7 +358,7 @@ impl Publisher {
         }
     }
 
-    /// Makes the inventory entry right, if the standing changed.
+    /// Makes the inventory entry right, if the standing changed, and now and then.
     async fn inventory(&mut self, now: Moment) {
         let standing = self.holder.standing();
         let holds = match standing {
@@ -361,10 +366,10 @@ impl Publisher {
             Standing::Duplicate => false,
             Standing::Absent | Standing::Denied => return,
         };
-        if self.inventory_for == Some(standing) || now < self.inventory_at {
+        if now < self.inventory_at || (self.inventory_for == Some(standing) && now < self.inventory_again) {
             return;
         }
-        self.inventory_at = now + INVENTORY_RETRY;
+        (self.inventory_at, self.inventory_again) = (now + INVENTORY_RETRY, now + INVENTORY_AGAIN);
         match self.write_inventory(holds).await {
             Ok(true) => (self.inventory_for, self.inventory_denied) = (Some(standing), false),
             // Another writer was faster.

@@ -23,7 +23,7 @@ use crate::weightd::{
     session::{Session, overriding::in_force},
 };
 
-/// How long the answer waits for the read-back of the weights.
+/// How long the answer waits for the read-back of the weights, and for the write to disk.
 const READ_BACK: Duration = Duration::from_secs(2);
 /// Between two looks at the read-back.
 const POLL: Duration = Duration::from_millis(10);
@@ -82,7 +82,7 @@ impl RefusedOverride {
 
 impl Pausing {
     /// Overrides a backend, and waits for the read-back, for at most `READ_BACK`. The override is on disk before the
-    /// weights are sent.
+    /// weights are sent, unless the disk fails: then the answer says so.
     ///
     /// # Errors
     /// [`PauseError`]; nothing is overridden.
@@ -133,12 +133,23 @@ impl Pausing {
         let read_back_by = Instant::now() + READ_BACK;
         let mut answer = OverrideAnswer { instances: Vec::new(), backend, for_seconds };
         for (instance, over) in chosen {
-            let has = || instance.lock().backends.get(&answer.backend).is_some_and(|backend| in_force(backend, &over));
-            while !has() && Instant::now() < read_back_by {
+            let (in_force, stored) = loop {
+                // With this lock, no change is on its way to the journal.
+                let exchange = instance.exchange.lock().await;
+                let has = {
+                    let session = instance.lock();
+                    let backend = session.backends.get(&answer.backend);
+                    (backend.is_some_and(|backend| in_force(backend, &over)), session.is_stored(&answer.backend))
+                };
+                drop(exchange);
+                // Where the journal cannot be written, the state file follows within a second.
+                if has == (true, true) || Instant::now() >= read_back_by {
+                    break has;
+                }
                 sleep(POLL).await;
-            }
-            let in_force = has();
-            answer.instances.push(Overridden { instance: instance.name.clone(), weights: over.weights, in_force });
+            };
+            let instance = instance.name.clone();
+            answer.instances.push(Overridden { instance, weights: over.weights, in_force, stored });
         }
         Ok(answer)
     }

@@ -43,6 +43,21 @@ async fn a_document_that_is_hidden_from_a_node_is_not_done() -> anyhow::Result<(
     denied.expect(4, &[r#"key_prefix "weightd/nodes/" { policy = "read" }"#, "app1 is written with index"])?;
     run_with(&consul, Some(&writer), "status").await?.expect(4, &[r#"key_prefix "weightd/nodes/""#])?;
     run_with(&consul, Some(&writer), "diff").await?.expect(4, &[r#"key_prefix "weightd/nodes/""#])?;
+
+    // Without the right for the inventory, the rest is shown. Nobody can say that no node is missing.
+    let rules = r#"key_prefix "weightd/nodes/" { policy = "read" } key_prefix "weightd/weights/" { policy = "write" }"#;
+    consul.http().set_policy("writer", rules).await?;
+    run(&consul, "set other blue=1 green=1 --yes").await?.expect(0, &[])?;
+    for verb in ["status", "node list", "diff"] {
+        let said = run_with(&consul, Some(&writer), verb).await?;
+        let word = if verb == "status" { "other    blue=1 green=1" } else { "lb" };
+        let rule = r#"the token needs key_prefix "weightd/inventory/" { policy = "read" }"#;
+        let code = said.code;
+        ensure!([3, 4, 8].contains(&code), "{said:?}");
+        said.expect(code, &[word, "off: weightd/inventory/: ", rule, "off: weightd/expect: "])?;
+    }
+    let json = run_with(&consul, Some(&writer), "status -o json").await?.json()?;
+    ensure!(json["off"][0]["key"] == "weightd/inventory/", "{json}");
     Ok(())
 }
 

@@ -75,6 +75,10 @@ async fn a_host_without_weightd_is_missed_if_it_is_expected() -> anyhow::Result<
 
     // A key that cannot be read counts as nothing known.
     consul.put("weightd/expect", "many").await?;
+    let off = run(&consul, "status")
+        .await?
+        .expect(3, &["1 of 1 in sync", "off: weightd/expect: ", "`weightctl node expect N`"])?;
+    ensure!(off.out.lines().all(|line| line.chars().count() <= 80), "{}", off.out);
     let said = run(&consul, "set app1 green=40 --yes --wait --timeout 2s").await?;
     said.expect(3, &["weightd/expect cannot be read", "`weightctl node expect N`"])?;
     run(&consul, "node expect 1").await?.expect(0, &[])?;
@@ -117,6 +121,33 @@ async fn a_watch_shows_the_fleet_again_every_second_until_it_is_interrupted() ->
     kill_process(pid, Signal::INT)?;
     let status = timeout(SOON, child.wait()).await.context("it does not end")??;
     ensure!(status.code() == Some(130), "{status}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_watch_fits_the_terminal() -> anyhow::Result<()> {
+    let (consul, _nodes) = fleet(1).await?;
+    for number in 0..20 {
+        consul.put(&format!("weightd/weights/other{number}"), r#"{"weights":{"blue":1}}"#).await?;
+    }
+    let mut script = Command::new("script");
+    program::without_consul(&mut script);
+    let weightctl = program::binary("weightctl")?;
+    let line = format!("stty rows 10 cols 80; timeout --signal INT 3 {} status --watch", weightctl.display());
+    let output = script
+        .args(["--quiet", "--return", "--command", &line, "/dev/null"])
+        .envs([("CONSUL_HTTP_ADDR", consul.address()), ("SHELL", "/bin/sh".to_owned())])
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    let output = timeout(SOON * 2, output).await.context("it does not end")??;
+    let seen = String::from_utf8(output.stdout)?;
+    let screens: Vec<_> = seen.split("\u{1b}[2J").filter(|screen| screen.contains("NODE")).collect();
+    ensure!(screens.len() >= 2, "{seen:?}");
+    for screen in screens {
+        ensure!(screen.contains(" lines more"), "{screen:?}");
+        ensure!(screen.matches('\n').count() <= 10, "{screen:?}");
+    }
     Ok(())
 }
 

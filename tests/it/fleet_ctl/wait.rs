@@ -46,12 +46,7 @@ async fn a_guarded_node_is_waited_for() -> anyhow::Result<()> {
     let guarded = Node::start_with(&consul, "lb2", &checked, |settings| settings).await?;
     run(&consul, "set app1 blue=100 green=0 --yes --create --wait").await?.expect(0, &[])?;
     apps.green.stop().await?;
-    eventually(SOON, "green is down", async || {
-        let stat = guarded.haproxy.command("show stat app1 4 -1").await?;
-        ensure!(stat.lines().any(|line| line.starts_with("app1,green,") && line.contains(",DOWN,")), "{stat}");
-        Ok(())
-    })
-    .await?;
+    guarded.sees_down("app1", "green").await?;
     let late = run(&consul, "set app1 blue=0 green=100 --yes --wait --timeout 3s").await?;
     late.expect(3, &["1 of 2 nodes have app1", "not: lb2 (guarded)"])?;
     let again = async {

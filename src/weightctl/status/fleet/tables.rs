@@ -6,7 +6,7 @@ use weightd_core::model::{Escaped, Timestamp};
 
 use crate::weightctl::{
     fleet::{BackendView, FleetView, NodeView, age},
-    table::{Align, Cell, Table, Tone},
+    table::{Align, Cell, Table, Tone, cut},
 };
 
 /// The columns of a terminal.
@@ -15,6 +15,8 @@ const COLUMNS: usize = 80;
 const STATE: usize = 26;
 /// The widest weights of a backend.
 const WEIGHTS: usize = 26;
+/// The narrowest list of nodes. Where it does not fit either, the table cuts its widest column.
+const LIST: usize = 14;
 
 /// The whole fleet: nodes, backends, and the summary.
 pub(super) fn fleet(view: &FleetView, now: Option<Timestamp>) -> String {
@@ -57,13 +59,13 @@ pub(in crate::weightctl) fn nodes(view: &FleetView, now: Option<Timestamp>) -> S
         let down = node.haproxy.iter().any(|haproxy| !haproxy.up);
         table.row([
             node.node.as_str().into(),
-            Cell::new(fit(&state(node), STATE), tone(node)),
+            Cell::new(cut(&state(node), STATE), tone(node)),
             age(node.since, now).into(),
             version.split(' ').next().unwrap_or_default().into(),
-            Cell::new(fit(&haproxy, 18), if down { Tone::Bad } else { Tone::Plain }),
+            Cell::new(cut(&haproxy, 18), if down { Tone::Bad } else { Tone::Plain }),
         ]);
     }
-    if view.nodes.is_empty() { String::new() } else { table.render("") }
+    if view.nodes.is_empty() { String::new() } else { table.render_within("", Some(COLUMNS)) }
 }
 
 fn tone(node: &NodeView) -> Tone {
@@ -128,12 +130,12 @@ fn backends(view: &FleetView) -> String {
         };
         table.row([
             backend.backend.as_str().into(),
-            fit(&backend.summary(), WEIGHTS).into(),
+            cut(&backend.summary(), WEIGHTS).into(),
             Cell::new(nodes_of(backend), tone),
-            list(&others, COLUMNS.saturating_sub(used).max(24)).into(),
+            list(&others, COLUMNS.saturating_sub(used).max(LIST)).into(),
         ]);
     }
-    table.render("")
+    table.render_within("", Some(COLUMNS))
 }
 
 /// How many nodes have it, of those that count.
@@ -160,7 +162,7 @@ fn list(items: &[String], width: usize) -> String {
         }
         text.push_str(&item);
     }
-    fit(&text, width)
+    cut(&text, width)
 }
 
 /// One backend: what is desired, and each node.
@@ -182,13 +184,13 @@ pub(super) fn backend(view: &BackendView, now: Option<Timestamp>) -> String {
     let room = COLUMNS.saturating_sub(names.max().unwrap_or(0).max(4) + 11).max(24);
     rows.extend(view.differs.iter().map(|differs| {
         let tone = if differs.is_final { Tone::Bad } else { Tone::Warn };
-        (&differs.node, Cell::new(fit(&Escaped(&differs.detail).to_string(), room), tone), differs.since)
+        (&differs.node, Cell::new(cut(&Escaped(&differs.detail).to_string(), room), tone), differs.since)
     }));
     rows.sort_by_key(|(node, ..)| *node);
     for (node, state, since) in rows {
         table.row([node.as_str().into(), age(since, now).into(), state]);
     }
-    text.push_str(&table.render("  "));
+    text.push_str(&table.render_within("  ", Some(COLUMNS)));
     let _ = writeln!(text, "{} have it", nodes_of(view));
     text
 }
@@ -196,13 +198,11 @@ pub(super) fn backend(view: &BackendView, now: Option<Timestamp>) -> String {
 /// One node: its versions, its HAProxy instances, and what it does not have.
 pub(super) fn node(view: &NodeView, now: Option<Timestamp>) -> String {
     let mut text = format!("{}  {}", Tone::Strong.paint(view.node.as_str()), tone(view).paint(&state(view)));
-    if let Some(version) = &view.version {
-        let _ = write!(text, "; weightd {}", Escaped(version));
-    }
-    if let Some(index) = view.applied_index {
-        let _ = write!(text, ", everything up to index {index}");
-    }
     text.push('\n');
+    if let Some(version) = &view.version {
+        let index = view.applied_index.map(|index| format!(", everything up to index {index}")).unwrap_or_default();
+        let _ = writeln!(text, "  weightd {}{index}", Escaped(version));
+    }
     if let Some(detail) = &view.detail {
         let _ = writeln!(text, "  {}", Escaped(detail));
     }
@@ -223,7 +223,7 @@ pub(super) fn node(view: &NodeView, now: Option<Timestamp>) -> String {
                 age(out.since, now).into(),
             ]);
         }
-        text.push_str(&table.render("  "));
+        text.push_str(&table.render_within("  ", Some(COLUMNS)));
     }
     text
 }
@@ -244,14 +244,6 @@ pub(super) fn problems(view: &FleetView) -> String {
         let _ = writeln!(text, "{}: {}\n  {}", Tone::Strong.paint(&subject), problem.what, problem.remedy);
     }
     text
-}
-
-/// The text, cut with an ellipsis where it is longer than `width` characters.
-fn fit(text: &str, width: usize) -> String {
-    if text.chars().count() <= width {
-        return text.to_owned();
-    }
-    text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
 }
 
 #[cfg(test)]

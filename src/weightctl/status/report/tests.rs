@@ -2,7 +2,7 @@ use super::*;
 
 fn shown(json: &str) -> String {
     let status: Status = serde_json::from_str(json).unwrap();
-    anstream::adapter::strip_str(&text(&status)).to_string()
+    anstream::adapter::strip_str(&text(&status, None)).to_string()
 }
 
 const FOLLOWING: &str = r#"{
