@@ -75,7 +75,6 @@ async fn counted(traffic: &Traffic, percent: f64) -> anyhow::Result<()> {
     .await?;
     count.expect_no_failure()?;
     let green = count.percent("green");
-    println!("{} responses: green {green:.2} %, wanted {percent} %", count.answered());
     ensure!((green - percent).abs() <= 1.0, "green has {green} % and not {percent} %: {:?}", count.bodies);
     ensure!(percent > 0.0 || !count.bodies.contains_key("green"), "{:?}", count.bodies);
     Ok(())
@@ -91,7 +90,6 @@ async fn one_split_gives_the_same_share_on_haproxies_with_different_servers() ->
         let weightd = Weightd::start(&consul, &haproxy).await?;
         gives(&haproxy, 10.0, &[]).await?;
         converged(&weightd).await?;
-        println!("{blue} blue and {green} green servers");
         counted(&Traffic::start(port.number(), RATE), 10.0).await?;
     }
     Ok(())
@@ -104,14 +102,15 @@ async fn servers_come_and_go_under_traffic() -> anyhow::Result<()> {
     let mut text = body(port.number(), &apps, 3, 1);
     // The first slot comes up when its name resolves. The name has one address, so that the second one stays empty.
     let resolver = Port::free()?;
-    text += &format!(
+    write!(
+        text,
         "    server-template green-slot- 2 green.test:{green} weight 100 init-addr none resolvers local resolve-prefer ipv4\n\
          resolvers local\n    nameserver one 127.0.0.1:{}\n    resolve_retries 3\n    timeout resolve 100ms\n\
          \x20   timeout retry 100ms\n    hold valid 100ms\n",
         resolver.number()
-    );
+    )?;
     let haproxy = Haproxy::start(&text).await?;
-    let weightd = Weightd::start(&consul, &haproxy).await?;
+    let node = Weightd::start(&consul, &haproxy).await?;
     consul.put(&key("app"), split(90, 10)).await?;
     let slots = ["green-slot-1", "green-slot-2"];
     gives(&haproxy, 10.0, &slots).await?;
@@ -154,9 +153,9 @@ async fn servers_come_and_go_under_traffic() -> anyhow::Result<()> {
         gives(&haproxy, 10.0, &[empty, "blue-2", "green-9"]).await?;
         counted(&traffic, 10.0).await?;
     }
-    let status = weightd.backend("app").await?;
+    let status = node.backend("app").await?;
     assert_eq!((&status["state"], &status["drift_corrections"]), (&json!("converged"), &json!(0)), "{status}");
-    logged(&weightd, 1, &["weight set", "why=servers"]).await.map(drop)
+    logged(&node, 1, &["weight set", "why=servers"]).await.map(drop)
 }
 
 #[tokio::test]

@@ -64,7 +64,7 @@ fn body(port: u16, toy: u16, closed: u16) -> String {
             ),
             _ => format!("server green 127.0.0.1:{toy}"),
         };
-        text.push_str(&format!("backend {backend}\n    {lines}\n"));
+        text.extend(["backend ", backend, "\n    ", &lines, "\n"]);
     }
     text
 }
