@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
+use tokio::time::Instant;
 
 use crate::{
     common::{SOON, backend, document, key},
@@ -72,11 +73,21 @@ impl Node {
 
     /// Waits until HAProxy has this server down and weightd has read that: a reading from before would pass the guards.
     async fn sees_down(&self, backend: &str, server: &str) -> anyhow::Result<()> {
-        eventually(SOON, &format!("{server} is down"), async || {
+        eventually(SOON, &format!("HAProxy has {server} down"), async || {
+            let stat = self.haproxy.command(&format!("show stat {backend} 4 -1")).await?;
+            let row = |line: &str| line.starts_with(&format!("{backend},{server},")) && line.contains(",DOWN,");
+            ensure!(stat.lines().any(row), "{stat}");
+            Ok(())
+        })
+        .await?;
+        let down = Instant::now();
+        eventually(SOON, &format!("weightd has read that {server} is down"), async || {
+            let elapsed = down.elapsed().as_secs_f64();
             let status = self.weightd.backend(backend).await?;
+            let age = status["observed_age_seconds"].as_f64().context("never read")?;
             let servers = status["servers"].as_array().context("no servers")?;
             let found = servers.iter().find(|found| found["server"] == server).context("no such server")?;
-            ensure!(found["usable"] == false, "{status}");
+            ensure!(age < elapsed && found["usable"] == false, "{status}");
             Ok(())
         })
         .await

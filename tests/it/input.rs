@@ -34,7 +34,7 @@ const DOCUMENTS: [(&[u8], &str); 33] = [
     (br#"{"weights":null}"#, "malformed"),
     (br#"{"weights":{"blue":1},"release":true}"#, "more than one"),
     (br#"{"weights":{"blue":1},"split":{"blue*":1}}"#, "more than one"),
-    (br#"{"split":{"blue*":1}}"#, "not supported yet"),
+    (br#"{"split":{"blue*":1}}"#, "do not add up to 100"),
     (br#"{"release":false}"#, "malformed"),
     (br#"{"v":2,"weights":{"blue":1}}"#, "version 2"),
     (b"\xff\xfe{}", "UTF-8"),
