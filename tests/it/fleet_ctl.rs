@@ -3,11 +3,15 @@
 mod at_once;
 mod back;
 mod columns;
+mod drained;
 mod early;
+mod forecast;
 mod reach;
 mod shares;
 mod shown;
+mod traffic;
 mod wait;
+mod watching;
 
 use std::time::Duration;
 
