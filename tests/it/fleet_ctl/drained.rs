@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::ensure;
 use tokio::{net::TcpStream, time::Instant};
 
-use super::{Node, run};
+use super::{Node, run, run_within};
 use crate::{
     common::SOON,
     harness::{
@@ -59,7 +59,8 @@ impl Site {
     }
 
     async fn drained(&self, timeout: &str) -> anyhow::Result<super::Said> {
-        run(&self.consul, &format!("set app1 blue=100 green=0 --yes --wait=drained --timeout {timeout}")).await
+        let arguments = format!("set app1 blue=100 green=0 --yes --wait=drained --timeout {timeout}");
+        run_within(Duration::from_secs(60), &self.consul, None, &arguments).await
     }
 }
 

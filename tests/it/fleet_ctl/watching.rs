@@ -9,7 +9,7 @@ use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader},
     process::{Child, Command},
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 use super::{Node, fleet};
@@ -54,15 +54,23 @@ async fn each_block_is_a_line_also_over_a_reload() -> anyhow::Result<()> {
     let load = Traffic::start(port.number(), Rate { kept: 0, fresh: 50 });
     let mut child = watch(&consul, &["-o", "json"])?;
     let mut lines = BufReader::new(child.stdout.take().context("no stdout")?).lines();
+    let (mut before, mut since) = (load.count(), Instant::now());
     for number in 0..4 {
         let line = timeout(LINE, lines.next_line()).await.context("no line")??.context("it ended")?;
         let view: Value = serde_json::from_str(&line)?;
         let rates =
             view["rows"].as_array().context("no rows")?.iter().filter_map(|row| row["requests_per_second"].as_f64());
         let rate: f64 = rates.sum();
-        // Less than what the clients did only where the line says so, and never more.
+        // The clients are slower than asked for on a busy machine. Less than what they did is shown only where the line says
+        // so, and never more.
+        #[expect(clippy::cast_precision_loss, reason = "counts of a test")]
+        let real = load.since(&before).answered() as f64 / since.elapsed().as_secs_f64();
+        (before, since) = (load.count(), Instant::now());
         let torn = view["torn"] == 1;
-        ensure!((rate > 45.0 || torn) && rate < 56.0, "line {number}: {rate} requests/s instead of 50: {view}");
+        ensure!(rate < 56.0, "line {number}: {rate} requests/s instead of 50: {view}");
+        // The first block begins with the observation, and not with the line before.
+        let shown = number == 0 || torn || rate > real * 0.8;
+        ensure!(shown, "line {number}: {rate} requests/s instead of {real}: {view}");
         if number == 1 {
             node.haproxy.reload_again().await?;
         }
