@@ -57,7 +57,7 @@ pub(super) const NOT_RUN: [(&str, &str); 43] = [
 ];
 
 /// Verbs that need an argument: alone between backticks they are names, of which the help is asked for.
-pub(super) const VERBS: [&str; 12] = [
+pub(super) const VERBS: [&str; 13] = [
     "set",
     "shift",
     "release",
@@ -69,6 +69,7 @@ pub(super) const VERBS: [&str; 12] = [
     "freeze",
     "node forget",
     "override",
+    "traffic",
     "whois",
 ];
 
