@@ -8,6 +8,7 @@ pub mod address;
 pub mod client;
 mod error;
 pub mod pace;
+mod plain;
 pub mod rights;
 mod server_time;
 pub mod session;

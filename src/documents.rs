@@ -8,12 +8,14 @@ pub mod context;
 pub mod edit;
 pub mod fleet;
 pub mod history;
+pub mod observe;
 pub mod single;
 pub mod stored;
 pub mod view;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
+pub use tokio_util::task::TaskTracker;
 use weightd_core::{
     desired::{BadResponse, Entry},
     model::{BackendName, Escaped, Root, ServerName},
@@ -31,11 +33,13 @@ use crate::consul::{
 };
 
 /// A client for the documents below one root.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Documents {
-    client: Client,
+    client: Arc<Client>,
     root: Root,
     prefix: String,
+    /// What has to be done before the program ends.
+    tasks: TaskTracker,
 }
 
 /// The result of a write.
@@ -103,7 +107,13 @@ const MAX_BACKEND: usize = 2 * 1024 * 1024;
 impl Documents {
     /// Creates a client for the documents below `root`.
     pub fn new(client: Client, root: &Root) -> Self {
-        Self { client, root: root.clone(), prefix: root.weights_prefix() }
+        Self { client: Arc::new(client), root: root.clone(), prefix: root.weights_prefix(), tasks: TaskTracker::new() }
+    }
+
+    /// The same, with `tasks` for what has to be done before the program ends: see [`Documents::leave`].
+    #[must_use]
+    pub fn with_tasks(self, tasks: &TaskTracker) -> Self {
+        Self { tasks: tasks.clone(), ..self }
     }
 
     /// Returns the prefix of the keys, with a final slash.

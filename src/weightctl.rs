@@ -17,6 +17,8 @@ mod diff;
 mod exit;
 mod failure;
 mod fleet;
+mod following;
+mod forecast;
 mod freeze;
 mod get;
 mod history;
@@ -26,6 +28,7 @@ mod list;
 mod local;
 mod man;
 mod node;
+mod observing;
 mod output;
 mod overriding;
 mod pause;
@@ -41,6 +44,7 @@ mod settle;
 mod shift;
 mod status;
 mod table;
+mod traffic;
 mod wait;
 mod whois;
 
@@ -55,7 +59,10 @@ use self::{
     context::Context,
     failure::Failure,
 };
-use crate::consul::Env;
+use crate::{
+    consul::Env,
+    documents::{Documents, TaskTracker},
+};
 
 /// Runs the command line `args` and returns its exit code. `env` reads a variable of the environment.
 pub async fn run(args: impl Iterator<Item = OsString>, env: &Env<'_>) -> ExitCode {
@@ -69,12 +76,14 @@ pub async fn run(args: impl Iterator<Item = OsString>, env: &Env<'_>) -> ExitCod
         Ok(cli) => cli,
         Err(error) => return output::usage(&cli::explain(error)).into(),
     };
+    let tasks = TaskTracker::new();
     let result = tokio::select! {
         // The command first: some commands handle Ctrl-C themselves.
         biased;
-        result = dispatch(&cli, env) => result,
+        result = dispatch(&cli, env, &tasks) => result,
         _ = ctrl_c() => Err(Failure::new(Exit::Interrupted, "interrupted")),
     };
+    Documents::leave(&tasks).await;
     result
         .unwrap_or_else(|failure| {
             // With `Exit::Ok`, the reader of stdout closed the pipe. That is no error.
@@ -86,8 +95,8 @@ pub async fn run(args: impl Iterator<Item = OsString>, env: &Env<'_>) -> ExitCod
         .into()
 }
 
-async fn dispatch(cli: &Cli, env: &Env<'_>) -> Result<Exit, Failure> {
-    let context = Context::new(&cli.global, env);
+async fn dispatch(cli: &Cli, env: &Env<'_>, tasks: &TaskTracker) -> Result<Exit, Failure> {
+    let context = Context::new(&cli.global, env, tasks.clone());
     match &cli.verb {
         Verb::Get(args) => get::run(args, &context).await,
         Verb::Set(args) => set::run(args, &context).await,
@@ -109,6 +118,7 @@ async fn dispatch(cli: &Cli, env: &Env<'_>) -> Result<Exit, Failure> {
         Verb::Apply(args) => apply::apply(args, &context).await,
         Verb::Export(args) => apply::export(args, &context).await,
         Verb::Diff(args) => diff::run(args, &context).await,
+        Verb::Traffic(args) => traffic::run(args, &context).await,
         Verb::Node(args) => node::run(args, &context).await,
         Verb::Override(args) => overriding::run(args, &context).await,
         Verb::Whois(args) => whois::run(args, &context).await,

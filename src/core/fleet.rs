@@ -6,6 +6,7 @@
 mod bucket;
 pub mod counters;
 pub mod counting;
+mod heard;
 mod keys;
 mod marks;
 mod node;
@@ -16,6 +17,7 @@ mod report;
 mod wait;
 
 pub use bucket::{Publisher, Step};
+pub use heard::{CountersRead, Heard, NoData};
 pub use keys::{Keys, NodeName};
 pub use marks::{BadValue, Duplicate, Expect, Freeze, Frozen, Inventory};
 pub use node::{BadReport, Cut, How, InstanceReport, Mode, NodeReport, Out, Recent};

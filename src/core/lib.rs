@@ -14,11 +14,13 @@
 //! | [`diagnosis`], [`reasons`], [`caveats`] | the state of a backend and its reasons; why shares differ from weights |
 //! | [`pauses`] | the paused backends |
 //! | [`mod@fleet`] | the reports of the nodes, and whether all of them have a document |
+//! | [`forecast`] | what a document would do on the HAProxies that the nodes report |
 //! | [`history`], [`mod@rollback`] | who changed a backend to what, and the state that a rollback restores |
 //! | [`event`] | events for the log and the counters |
 //! | [`share`] | the share of the traffic that a weight gives |
 //! | [`mod@apportion`], [`mod@expand`], [`mod@shift`] | the weights for shares, of the servers of a HAProxy and for a document |
 //! | [`stored`] | the state on disk |
+//! | [`traffic`] | requests per second and shares from what the nodes count; sessions left where the weight is 0 |
 //! | [`users`] | sticky users: the side of a user, and from which share on |
 //! | [`wire`] | the types of the HTTP API |
 
@@ -32,6 +34,7 @@ pub mod diagnosis;
 pub mod event;
 pub mod expand;
 pub mod fleet;
+pub mod forecast;
 pub mod history;
 pub mod model;
 pub mod observed;
@@ -43,5 +46,6 @@ pub mod rollback;
 pub mod share;
 pub mod shift;
 pub mod stored;
+pub mod traffic;
 pub mod users;
 pub mod wire;

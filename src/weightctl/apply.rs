@@ -11,12 +11,11 @@ use weightd_core::{
 
 use super::{
     Exit,
-    change::{Flags, Outcome, confirm, says_reach, with_context, write},
+    change::{Flags, Outcome, confirm, say_nodes, with_context, write},
     context::Context,
     failure::Failure,
     output::{self, Format},
     preview::preview,
-    reach,
     refusals::{not_written, refused},
     wait::{WaitFlags, wait_for_each},
 };
@@ -166,17 +165,17 @@ pub(super) async fn apply(args: &ApplyArgs, context: &Context<'_>) -> Result<Exi
         }
     }
     let (same, differ): (Vec<_>, Vec<_>) = changes.iter().partition(|(_, _, edit)| edit.write == Write::Nothing);
-    let says_reach = says_reach(&args.flags, &args.wait) && !differ.is_empty();
-    let nodes = if says_reach { reach::read(&documents).await } else { None };
-    let mut planned = Vec::new();
-    for (backend, known, edit) in differ {
+    let mut outcomes: Vec<_> =
+        differ.iter().map(|(backend, _, edit)| Outcome::of(backend, edit, &args.flags)).collect();
+    for (backend, _, edit) in &differ {
         output::message(preview(backend, edit).trim_end());
-        let mut outcome = Outcome::of(backend, edit, &args.flags);
-        if let Some(nodes) = &nodes {
-            outcome.say_reach(nodes);
-        }
-        planned.push((backend, known, edit, outcome));
     }
+    say_nodes(&documents, &args.flags, &args.wait, &mut outcomes).await;
+    let planned: Vec<_> = differ
+        .into_iter()
+        .zip(outcomes)
+        .map(|((backend, known, edit), outcome)| (backend, known, edit, outcome))
+        .collect();
     output::message(&format!("{} differ, {} are the same", planned.len(), same.len()));
     let mut outcomes: Vec<_> = same.iter().map(|(backend, _, edit)| Outcome::of(backend, edit, &args.flags)).collect();
     let (mut written, mut stopped) = (Vec::new(), None);

@@ -3,6 +3,7 @@
 use std::{io, os::unix::fs::MetadataExt as _, thread};
 
 use clap::Args;
+use futures_util::future::join_all;
 use jiff::Timestamp;
 use serde::Serialize;
 use tokio::{signal::ctrl_c, sync::oneshot};
@@ -14,9 +15,12 @@ use weightd_core::{
 use super::{
     Exit,
     failure::Failure,
+    forecast::ForecastView,
+    observing::{self, Answers},
     output::{self, Format},
     preview::preview,
     reach::{self, Reach},
+    refusals,
     serving::Serving,
     shift::ShiftView,
     wait::{WaitFlags, wait},
@@ -100,6 +104,7 @@ fn now() -> String {
 ///   "before": {…},        in the format of `get BACKEND`; null if there was no key
 ///   "after": {…},         in the same format
 ///   "nodes": {…},         what the nodes say before the write; null if that is not known or not asked for
+///   "observed": {…}       what the HAProxies have and would do; null with --yes, and if no node could be asked
 ///   "shift": {…}          only of `shift`: the shares and their error
 /// }
 /// ```
@@ -112,6 +117,7 @@ pub(super) struct Outcome<'a> {
     before: Option<&'a View>,
     after: View,
     nodes: Option<Reach>,
+    observed: Option<ForecastView>,
     #[serde(skip_serializing_if = "Option::is_none")]
     shift: Option<&'a ShiftView>,
 }
@@ -127,15 +133,27 @@ impl<'a> Outcome<'a> {
             before: edit.before.as_ref(),
             after: edit.after.clone(),
             nodes: None,
+            observed: None,
             shift: None,
         }
     }
 
     /// Says what the nodes have of the backend before the write.
-    pub(super) fn say_reach(&mut self, known: &(Nodes, Roster)) {
+    fn say_reach(&mut self, known: &(Nodes, Roster)) {
         let reach = Reach::of(known, self.backend, self.before.and_then(|view| view.index));
         output::message(&format!("nodes: {}", reach.sentence(self.backend)));
         self.nodes = Some(reach);
+    }
+
+    /// Says what the HAProxies have and would do.
+    fn say_forecast(&mut self, answers: &Answers, near: Option<&str>) {
+        let forecast = ForecastView::of(answers, self.before, &self.after);
+        output::message(forecast.text(self.backend).trim_end());
+        if answers.nobody_has_it() {
+            let near = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+            output::note(&format!("no HAProxy of any node has the backend `{}`{near}", self.backend));
+        }
+        self.observed = Some(forecast);
     }
 
     /// The same with the shares that it gives.
@@ -156,9 +174,36 @@ impl<'a> Outcome<'a> {
     }
 }
 
-/// Whether a verb says what the nodes have before it writes. With --wait and --yes, the wait says it afterwards.
-pub(super) fn says_reach(flags: &Flags, waits: &WaitFlags) -> bool {
-    !(flags.yes && waits.is_given())
+/// Says what is known of the nodes before these writes: what they report, and, before a question, what their HAProxies have
+/// and would do. With --yes nothing is observed; with --wait and --yes, the wait says it afterwards.
+pub(super) async fn say_nodes(documents: &Documents, flags: &Flags, waits: &WaitFlags, outcomes: &mut [Outcome<'_>]) {
+    if outcomes.is_empty() || flags.yes && waits.is_given() {
+        return;
+    }
+    let Some(known) = reach::read(documents).await else { return };
+    let asked = observing::counting(&known.0);
+    let ask = async |backend, by, is_new| {
+        let answers = observing::ask(documents, backend, &asked, by);
+        let near = async { if is_new { refusals::nearest_backend(documents, backend).await } else { None } };
+        tokio::join!(answers, near)
+    };
+    let observed = !flags.yes && outcomes.len() <= observing::MOST;
+    let asking: Vec<_> = outcomes
+        .iter()
+        .map(|outcome| (outcome.backend, outcome.after.by.clone(), outcome.before.is_none()))
+        .map(|(backend, by, is_new)| ask(backend, by, is_new))
+        .collect();
+    let answers = if observed { join_all(asking).await } else { Vec::new() };
+    let mut answers = answers.into_iter();
+    for outcome in outcomes {
+        outcome.say_reach(&known);
+        if let Some((Some(answers), near)) = answers.next() {
+            outcome.say_forecast(&answers, near.as_deref());
+        }
+    }
+    if !flags.yes && !observed {
+        output::note(&format!("more than {} backends: what HAProxy has of them is not shown", observing::MOST));
+    }
 }
 
 /// How a change is carried out.
@@ -198,11 +243,7 @@ pub(super) async fn carry_out(
     if let Some(serving) = serving {
         serving.notes();
     }
-    if says_reach(flags, waits)
-        && let Some(known) = reach::read(documents).await
-    {
-        outcome.say_reach(&known);
-    }
+    say_nodes(documents, flags, waits, std::slice::from_mut(&mut outcome)).await;
     if flags.dry_run {
         output::message("dry run: nothing was written");
         outcome.print(format, waits)?;

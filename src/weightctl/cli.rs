@@ -10,7 +10,7 @@ use weightd_core::model::{Root, is_typo};
 
 use super::{
     Exit, apply, check, completions, diff, freeze, get, history, import, list, man, node, output::Format, overriding,
-    pause, release, resume, rollback, set, settle, shift, status, whois,
+    pause, release, resume, rollback, set, settle, shift, status, traffic, whois,
 };
 use crate::consul::{Address, settings};
 
@@ -25,6 +25,7 @@ Examples:
   weightctl rollback app1                          go back to where this shift began
   weightctl history app1                           who changed what, when and why
   weightctl status                                 which nodes have the weights, and why not
+  weightctl traffic app1                           requests, errors and real shares of each server
   weightctl status --local                         compare this host's HAProxy with Consul
   weightctl whois app1 alice                       the side of a user, where users are sticky
   weightctl check                                  find problems and the commands to fix them
@@ -107,6 +108,7 @@ pub(super) enum Verb {
     History(history::Args),
     Settle(settle::Args),
     Status(status::Args),
+    Traffic(traffic::Args),
     Diff(diff::Args),
     Whois(whois::Args),
     Check(check::Args),

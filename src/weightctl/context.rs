@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     consul::{Env, Layer, Settings, TlsLayer, TokenSource, client::Client},
-    documents::Documents,
+    documents::{Documents, TaskTracker},
 };
 
 /// The context of a command.
@@ -25,17 +25,19 @@ pub(super) struct Context<'a> {
     /// The format of the data on stdout.
     pub(super) format: Format,
     host: OnceCell<Host>,
+    /// What has to be done before the program ends.
+    tasks: TaskTracker,
 }
 
 impl<'a> Context<'a> {
     /// The context of a command with these options.
-    pub(super) fn new(global: &'a Global, env: &'a Env<'a>) -> Self {
-        Self { global, env, format: global.output, host: OnceCell::new() }
+    pub(super) fn new(global: &'a Global, env: &'a Env<'a>, tasks: TaskTracker) -> Self {
+        Self { global, env, format: global.output, host: OnceCell::new(), tasks }
     }
 
     /// The same as [`Self::new`], but never reports an invalid configuration of this host.
     pub(super) fn silent(global: &'a Global, env: &'a Env<'a>) -> Self {
-        let context = Self::new(global, env);
+        let context = Self::new(global, env, TaskTracker::new());
         // Always succeeds: the cell is new.
         let _ = context.host.set(Host::read_silently(env));
         context
@@ -53,7 +55,7 @@ impl<'a> Context<'a> {
 
     /// The documents in Consul.
     pub(super) fn documents(&self) -> Result<Documents, Failure> {
-        Ok(Documents::new(self.client()?, &self.root()))
+        Ok(Documents::new(self.client()?, &self.root()).with_tasks(&self.tasks))
     }
 
     /// The same as [`Self::documents`], but none instead of an error or a note.

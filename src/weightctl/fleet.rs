@@ -7,7 +7,7 @@ use weightd_core::{
     model::{BackendName, Escaped, Root, Timestamp},
 };
 
-use super::Exit;
+use super::{Exit, following::DrainingView};
 use crate::documents::view::split_summary;
 
 /// The fleet. Its JSON:
@@ -97,7 +97,8 @@ pub(super) struct OutView {
 ///   "by": "alice", "reason": "10 % canary", "at": "2026-11-21T10:00:00Z",    null if the document does not say
 ///   "has": ["lb-1"],            the nodes that have it
 ///   "lacks": ["lb-3"],          the nodes on which no HAProxy has the backend
-///   "differs": [{"node": "lb-2", "reason": "guarded", "detail": "guarded", "final": false, "since": …}…]
+///   "differs": [{"node": "lb-2", "reason": "guarded", "detail": "guarded", "final": false, "since": …}…],
+///   "draining": {…}             with `status BACKEND`: what is left on the servers at 0, as in `traffic`; else null
 /// }
 /// ```
 ///
@@ -115,6 +116,7 @@ pub(super) struct BackendView {
     pub(super) has: Vec<NodeName>,
     pub(super) lacks: Vec<NodeName>,
     pub(super) differs: Vec<DiffersView>,
+    pub(super) draining: Option<DrainingView>,
 }
 
 /// A node that does not have what is desired.
@@ -315,6 +317,7 @@ fn backend(name: &BackendName, view: &weightd_core::fleet::BackendView, counting
         has: counting.iter().filter(|node| !without(node)).cloned().collect(),
         lacks: view.lacks.clone(),
         differs,
+        draining: None,
     }
 }
 

@@ -8,6 +8,7 @@ use std::{
 use clap::ValueEnum;
 use rustix::termios::tcgetwinsize;
 use serde::Serialize;
+use terminal_size::{Height, Width};
 
 use super::{Exit, failure::Failure, table::Tone};
 
@@ -58,6 +59,25 @@ fn json(text: &str) -> Result<(), Failure> {
 /// `count` with `noun`, in the plural unless `count` is 1.
 pub(super) fn counted(count: usize, noun: &str) -> String {
     if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+}
+
+/// As [`counted`], for a number that another program counted.
+pub(super) fn counted_u64(count: u64, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+}
+
+/// The columns and the lines of the terminal of stdout; 80 and 24 if it is none.
+pub(super) fn size() -> (usize, usize) {
+    match terminal_size::terminal_size_of(io::stdout()) {
+        // A terminal that does not say its size has 0.
+        Some((Width(columns), Height(lines))) if columns > 0 && lines > 0 => (columns.into(), lines.into()),
+        _ => (80, 24),
+    }
+}
+
+/// The columns of the terminal of stdout; 80 if it is none.
+pub(super) fn width() -> usize {
+    size().0
 }
 
 /// Whether stdin and stderr are terminals, so that a person can answer a question.

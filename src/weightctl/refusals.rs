@@ -2,7 +2,7 @@
 
 use weightd_core::model::{BackendName, nearest};
 
-use super::{Exit, failure::Failure};
+use super::{Exit, change::Flags, failure::Failure, observing, reach};
 use crate::{
     consul::client::ConsulError,
     documents::{Documents, DocumentsError, edit::EditError},
@@ -40,13 +40,43 @@ pub(super) async fn refused(documents: &Documents, refusal: EditError) -> Failur
 /// The failure for a backend that does not exist. Suggests a similar name, else gives the hint `otherwise`.
 pub(super) async fn no_such(documents: &Documents, backend: &BackendName, otherwise: &str) -> Failure {
     let failure = Failure::caused(Exit::Refused, EditError::NoSuchBackend(backend.clone()));
-    // If the list cannot be read, there is no suggestion.
-    let everything = documents.all().await.unwrap_or_default();
-    let names = everything.backends.iter().map(|stored| stored.backend.as_str());
-    failure.hint(match nearest(backend.as_str(), names) {
+    failure.hint(match nearest_backend(documents, backend).await {
         Some(name) => format!("did you mean `{name}`? If not: {otherwise}"),
         None => otherwise.to_owned(),
     })
+}
+
+/// The backend in Consul with the most similar name, if there is one.
+pub(super) async fn nearest_backend(documents: &Documents, backend: &BackendName) -> Option<String> {
+    // If the list cannot be read, there is no suggestion.
+    let everything = documents.all().await.unwrap_or_default();
+    let others =
+        everything.backends.iter().map(|stored| stored.backend.as_str()).filter(|name| *name != backend.as_str());
+    nearest(backend.as_str(), others).map(str::to_owned)
+}
+
+/// As [`refused`], before a question: for a backend without a key, also says whether a HAProxy has it.
+pub(super) async fn refused_after_asking(documents: &Documents, refusal: EditError, flags: &Flags) -> Failure {
+    let EditError::NoSuchBackend(backend) = &refusal else { return refused(documents, refusal).await };
+    if flags.yes {
+        return refused(documents, refusal).await;
+    }
+    let backend = backend.clone();
+    let asking = async {
+        let known = reach::read(documents).await?;
+        observing::ask(documents, &backend, &observing::counting(&known.0), flags.by.clone()).await
+    };
+    let (failure, answers) = tokio::join!(refused(documents, refusal), asking);
+    let what = match answers {
+        Some(answers) if answers.nobody_has_it() => "no HAProxy of any node has it".to_owned(),
+        Some(answers) if !answers.has.is_empty() => {
+            let has = answers.has.keys().map(weightd_core::fleet::NodeName::as_str);
+            format!("HAProxy has it on {}", weightd_core::reasons::list(has))
+        }
+        _ => return failure,
+    };
+    let Failure { exit, error, hint } = failure;
+    Failure { exit, error: anyhow::anyhow!("{error:#}; {what}"), hint }
 }
 
 /// The failure for an error of Consul. `rule` is the ACL rule that the request needs.

@@ -5,7 +5,7 @@ use super::{
     change::{Flags, Options, carry_out, with_context},
     context::Context,
     failure::Failure,
-    refusals::{not_written, refused},
+    refusals::{not_written, refused_after_asking},
     wait::WaitFlags,
 };
 use crate::documents::edit::{self, Intent};
@@ -32,6 +32,7 @@ pub(super) struct Args {
 /// Releases the backend. The JSON output is an [`Outcome`](super::change::Outcome).
 pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Failure> {
     args.flags.check()?;
+    args.wait.refuse_drained("release")?;
     let documents = context.documents()?;
     let known = documents.context(&args.backend).await.map_err(not_written)?;
     let intent = with_context(args.flags.intent(Way::Release, context.env), &known);
@@ -40,6 +41,6 @@ pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Fail
             let options = Options { flags: &args.flags, waits: &args.wait, serving: None, shift: None };
             carry_out(context.format, &documents, &args.backend, &edit, &known, &options).await
         }
-        Err(error) => Err(refused(&documents, error).await),
+        Err(error) => Err(refused_after_asking(&documents, error, &args.flags).await),
     }
 }

@@ -14,13 +14,12 @@ use weightd_core::{
 
 use super::{
     Exit,
-    change::{Flags, Outcome, answer_to, changed_by_another, commit, confirm, report, says_reach, with_context},
+    change::{Flags, Outcome, answer_to, changed_by_another, commit, confirm, report, say_nodes, with_context},
     context::Context,
     failure::Failure,
     history::summary,
     output,
     preview::preview,
-    reach,
     refusals::{no_such, refused},
     serving,
     wait::{WaitFlags, wait},
@@ -126,11 +125,7 @@ pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Fail
         }
         output::message(preview(backend, &edit).trim_end());
         output::message(&format!("  back to {}", origin(&target)));
-        if says_reach(&args.flags, &args.wait)
-            && let Some(known) = reach::read(&documents).await
-        {
-            outcome.say_reach(&known);
-        }
+        say_nodes(&documents, &args.flags, &args.wait, std::slice::from_mut(&mut outcome)).await;
         if args.flags.dry_run {
             output::message("dry run: nothing was written");
             outcome.print(context.format, &args.wait)?;

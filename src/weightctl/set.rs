@@ -11,7 +11,7 @@ use super::{
     change::{Flags, Options, carry_out, with_context},
     context::Context,
     failure::Failure,
-    refusals::{not_written, refused},
+    refusals::{not_written, refused_after_asking},
     serving,
     wait::WaitFlags,
 };
@@ -145,7 +145,7 @@ pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Fail
             let options = Options { flags: &args.flags, waits: &args.wait, serving: serving.as_ref(), shift: None };
             carry_out(context.format, &documents, &args.backend, &edit, &known, &options).await
         }
-        Err(error) => Err(refused(&documents, error).await),
+        Err(error) => Err(refused_after_asking(&documents, error, &args.flags).await),
     }
 }
 

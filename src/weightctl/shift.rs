@@ -16,12 +16,11 @@ use weightd_core::{
 
 use super::{
     Exit,
-    change::{Flags, Options, Outcome, carry_out, confirm, says_reach, with_context, write},
+    change::{Flags, Options, Outcome, carry_out, confirm, say_nodes, with_context, write},
     context::Context,
     failure::Failure,
     output,
     preview::preview,
-    reach,
     refusals::refused,
     serving,
     wait::{WaitFlags, wait_for_each},
@@ -258,18 +257,18 @@ async fn all(
     }
     let (same, differ): (Vec<_>, Vec<_>) =
         plans.iter().partition(|(_, _, planned)| planned.edit.write == Write::Nothing);
-    let says_reach = says_reach(&args.flags, &args.wait) && !differ.is_empty();
-    let nodes = if says_reach { reach::read(documents).await } else { None };
-    let mut changes = Vec::new();
-    for (backend, known, planned) in &differ {
+    let mut planned_outcomes = Vec::new();
+    for (backend, _, planned) in &differ {
         planned.lines.iter().for_each(|line| output::message(line));
         output::message(preview(backend, &planned.edit).trim_end());
-        let mut outcome = Outcome::of(backend, &planned.edit, &args.flags).shifted(planned.view.as_ref());
-        if let Some(nodes) = &nodes {
-            outcome.say_reach(nodes);
-        }
-        changes.push((*backend, known, &planned.edit, outcome));
+        planned_outcomes.push(Outcome::of(backend, &planned.edit, &args.flags).shifted(planned.view.as_ref()));
     }
+    say_nodes(documents, &args.flags, &args.wait, &mut planned_outcomes).await;
+    let changes: Vec<_> = differ
+        .iter()
+        .zip(planned_outcomes)
+        .map(|((backend, known, planned), outcome)| (*backend, known, &planned.edit, outcome))
+        .collect();
     output::message(&format!("{} differ, {} are the same", differ.len(), same.len()));
     let mut outcomes: Vec<_> = Vec::new();
     for (backend, _, planned) in &same {

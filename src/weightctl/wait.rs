@@ -3,6 +3,7 @@
 //! The verdict is [`weightd_core::fleet::verdict`]. This module reads for it, shows the progress, and turns the end into an
 //! exit code. What cannot be known never counts as done.
 
+mod drained;
 mod progress;
 
 use std::{collections::BTreeMap, time::Duration};
@@ -34,6 +35,9 @@ const PACE: Duration = Duration::from_millis(100);
 /// Longest blocking query, and the greatest age of the inventory.
 const REFRESH: Duration = Duration::from_secs(2);
 
+/// The default time limit, and that of `drained`.
+const LIMIT: Duration = Duration::from_secs(45);
+const DRAIN_LIMIT: Duration = Duration::from_secs(10 * 60);
 /// How long a wait that failed goes on for the reports of the other nodes: its end names who does not have it, and not who
 /// is about to say that it has it.
 const OTHERS: Duration = Duration::from_secs(1);
@@ -44,17 +48,24 @@ pub(super) struct WaitFlags {
     /// Wait until the nodes have it
     #[arg(
         long,
-        value_name = "all|N%",
+        value_name = "all|N%|drained",
         num_args = 0..=1,
         require_equals = true,
         default_missing_value = "all",
-        value_parser = need,
-        help = "Wait until all nodes have read it back in HAProxy, or N % of them; exits with 3 if they do not"
+        value_parser = until,
+        help = "Wait until all nodes have read it back in HAProxy, or N % of them; `drained` also waits until no \
+                session is left on the servers at 0. Exits with 3 if that does not happen"
     )]
-    wait: Option<Need>,
+    wait: Option<Until>,
     /// Time limit of --wait
-    #[arg(long, value_name = "DURATION", default_value = "45s", requires = "wait", value_parser = time_limit)]
-    timeout: Duration,
+    #[arg(
+        long,
+        value_name = "DURATION",
+        requires = "wait",
+        value_parser = time_limit,
+        help = "Time limit of --wait [default: 45s, with drained 10m]"
+    )]
+    timeout: Option<Duration>,
 }
 
 impl WaitFlags {
@@ -62,20 +73,44 @@ impl WaitFlags {
     pub(super) fn is_given(&self) -> bool {
         self.wait.is_some()
     }
+
+    /// Fails if --wait=drained is given, for a verb that sets no weight to 0.
+    pub(super) fn refuse_drained(&self, verb: &str) -> Result<(), Failure> {
+        if self.wait != Some(Until::Drained) {
+            return Ok(());
+        }
+        Err(Failure::new(Exit::Usage, format!("`{verb}` sets no weight to 0, so that nothing drains"))
+            .hint("use --wait without `=drained`"))
+    }
+
+    fn limit(&self, until: Until) -> Duration {
+        self.timeout.unwrap_or(if until == Until::Drained { DRAIN_LIMIT } else { LIMIT })
+    }
 }
 
-/// The error for a text that is not how many nodes to wait for.
+/// What a write waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Until {
+    /// So many nodes have it.
+    Nodes(Need),
+    /// All nodes have it, and no session is left on the servers at 0.
+    Drained,
+}
+
+/// The error for a text that is not what to wait for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("write it as --wait, --wait=all or --wait=N%, such as --wait=90%, from 1% to 100%")]
+#[error("write it as --wait, --wait=all, --wait=drained or --wait=N%, such as --wait=90%, from 1% to 100%")]
 struct InvalidNeed;
 
-fn need(text: &str) -> Result<Need, InvalidNeed> {
-    if text == "all" {
-        return Ok(Need::All);
+fn until(text: &str) -> Result<Until, InvalidNeed> {
+    match text {
+        "all" => return Ok(Until::Nodes(Need::All)),
+        "drained" => return Ok(Until::Drained),
+        _ => {}
     }
     let digits = text.strip_suffix('%').filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
     let percent = digits.and_then(|digits| digits.parse().ok()).filter(|percent| (1..=100).contains(percent));
-    percent.map(Need::Percent).ok_or(InvalidNeed)
+    percent.map(|percent| Until::Nodes(Need::Percent(percent))).ok_or(InvalidNeed)
 }
 
 fn time_limit(text: &str) -> Result<Duration, InvalidDuration> {
@@ -87,7 +122,8 @@ fn time_limit(text: &str) -> Result<Duration, InvalidDuration> {
 ///
 /// Exits with 0 if they have it; with 3 if a node does not have it and that does not change by itself, if no HAProxy has
 /// the backend, if no node counts, or after the time limit; with 4 if the token may not read what is needed; with 5 if
-/// another write replaced the document; with 6 if Consul does not answer until the time limit.
+/// another write replaced the document; with 6 if Consul does not answer until the time limit. With --wait=drained, the
+/// lines of [`drained::wait`] follow.
 ///
 /// With `-o json`, prints one line on stdout at the start, whenever something changes, and at the end:
 ///
@@ -151,14 +187,19 @@ async fn wait_since(
     index: u64,
     flags: &WaitFlags,
 ) -> Result<Exit, Failure> {
-    let Some(need) = flags.wait else { return Ok(Exit::Ok) };
+    let Some(until) = flags.wait else { return Ok(Exit::Ok) };
+    let need = match until {
+        Until::Nodes(need) => need,
+        Until::Drained => Need::All,
+    };
+    let limit = flags.limit(until);
     let mut waiter = Waiter {
         documents,
         backend,
         index,
         need,
         started,
-        limit: flags.timeout,
+        limit,
         screen: Screen::new(format),
         nodes: None,
         roster: None,
@@ -174,7 +215,10 @@ async fn wait_since(
         .hint(format!("`weightctl status {backend}` shows which nodes have it"))),
     };
     waiter.screen.clear();
-    ended
+    match (until, ended) {
+        (Until::Drained, Ok(Exit::Ok)) => drained::wait(format, documents, backend, index, started + limit).await,
+        (_, ended) => ended,
+    }
 }
 
 struct Waiter<'a> {

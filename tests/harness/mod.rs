@@ -20,6 +20,7 @@ use anyhow::bail;
 use tokio::time::{Instant, sleep, timeout_at};
 
 pub mod agent;
+pub mod answering;
 pub mod apps;
 pub mod config;
 pub mod consul;
@@ -27,6 +28,7 @@ pub mod consul_acl;
 pub mod dns;
 pub mod gate;
 pub mod haproxy;
+pub mod holding;
 pub mod port;
 pub mod program;
 pub mod runtime;

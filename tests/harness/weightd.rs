@@ -238,11 +238,20 @@ async fn get(http: &reqwest::Client, url: &str) -> anyhow::Result<String> {
 
 /// Runs weightctl until it ends, without a terminal.
 pub async fn weightctl(environment: &[(&str, &str)], arguments: &[&str]) -> anyhow::Result<Output> {
+    weightctl_within(PATIENCE, environment, arguments).await
+}
+
+/// As [`weightctl`], for a command that waits longer.
+pub async fn weightctl_within(
+    within: Duration,
+    environment: &[(&str, &str)],
+    arguments: &[&str],
+) -> anyhow::Result<Output> {
     let mut command = Command::new(program::binary("weightctl")?);
     program::without_consul(&mut command);
     command.args(arguments).envs(environment.iter().copied()).stdin(std::process::Stdio::null()).kill_on_drop(true);
-    match timeout(PATIENCE, command.output()).await {
+    match timeout(within, command.output()).await {
         Ok(output) => output.context("cannot run weightctl"),
-        Err(_) => bail!("weightctl {} did not end within {PATIENCE:?}", arguments.join(" ")),
+        Err(_) => bail!("weightctl {} did not end within {within:?}", arguments.join(" ")),
     }
 }

@@ -3,11 +3,15 @@
 mod at_once;
 mod back;
 mod columns;
+mod drained;
 mod early;
+mod forecast;
 mod reach;
 mod shares;
 mod shown;
+mod traffic;
 mod wait;
+mod watching;
 
 use std::time::Duration;
 
@@ -18,8 +22,8 @@ use tokio::time::Instant;
 use crate::{
     common::{SOON, backend, document, key},
     harness::{
-        Consul, Haproxy, Weightd, eventually,
-        weightd::{Settings, weightctl},
+        Consul, Haproxy, PATIENCE, Weightd, eventually,
+        weightd::{Settings, weightctl, weightctl_within},
     },
 };
 
@@ -165,12 +169,17 @@ impl Said {
 
 /// Runs weightctl as `alice`, with a token if there is one.
 async fn run_with(consul: &Consul, token: Option<&str>, arguments: &str) -> anyhow::Result<Said> {
+    run_within(PATIENCE, consul, token, arguments).await
+}
+
+/// As [`run_with`], for a command that waits longer.
+async fn run_within(within: Duration, consul: &Consul, token: Option<&str>, arguments: &str) -> anyhow::Result<Said> {
     let address = consul.address();
     let mut environment = vec![("CONSUL_HTTP_ADDR", address.as_str()), ("SUDO_USER", ""), ("USER", "alice")];
     // No weightd of this host.
     environment.extend([("WEIGHTD_API", "http://127.0.0.1:1"), ("WEIGHTD_CONFIG", "/nonexistent")]);
     environment.extend(token.map(|token| ("CONSUL_HTTP_TOKEN", token)));
-    let output = weightctl(&environment, &arguments.split_whitespace().collect::<Vec<_>>()).await?;
+    let output = weightctl_within(within, &environment, &arguments.split_whitespace().collect::<Vec<_>>()).await?;
     Ok(Said {
         code: output.status.code().context("it was killed")?,
         out: String::from_utf8(output.stdout)?,

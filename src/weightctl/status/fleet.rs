@@ -4,8 +4,8 @@ mod tables;
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until};
-use weightd_core::model::{Escaped, Timestamp, nearest};
+use tokio::time::{Instant, sleep, sleep_until};
+use weightd_core::model::{BackendName, Escaped, Timestamp, nearest};
 
 use super::{Args, of_this_host, report};
 use crate::{
@@ -15,6 +15,8 @@ use crate::{
         context::Context,
         failure::Failure,
         fleet::{BackendView, FleetView, OffView},
+        following::{Following, at_zero},
+        observing,
         output::{self, Format},
         refusals::no_such,
     },
@@ -24,6 +26,10 @@ pub(in crate::weightctl) use self::tables::nodes as nodes_table;
 
 /// Between two readings of `--watch`.
 const PACE: Duration = Duration::from_secs(1);
+/// How long a reading without `--watch` waits for the nodes to say what is left where the weight is 0.
+const ANSWERS: Duration = Duration::from_secs(1);
+/// Between two readings of their answers.
+const POLL: Duration = Duration::from_millis(50);
 
 /// Shows the fleet. The JSON output is a [`FleetView`]; with --watch, one line for each reading.
 pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Failure> {
@@ -35,14 +41,18 @@ pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Fail
             .hint("without --watch, or with `-o json`, which prints one line each second"));
     }
     let documents = context.documents()?;
+    let mut left = Sessions::default();
     loop {
         let next = Instant::now() + PACE;
         // One failed reading, such as during an election, does not end the watch.
         match read(&documents, context).await.and_then(|view| select(view, args)) {
-            Ok(view) => match context.format {
-                Format::Json => context.format.json_line(&view)?,
-                Format::Table => output::redraw_screen(&text(&view, args, documents.time()))?,
-            },
+            Ok(mut view) => {
+                left.show(&documents, args, &mut view, Duration::ZERO).await;
+                match context.format {
+                    Format::Json => context.format.json_line(&view)?,
+                    Format::Table => output::redraw_screen(&text(&view, args, documents.time()))?,
+                }
+            }
             Err(failure) if failure.exit == Exit::Unreachable => output::failure(&failure),
             Err(failure) => return Err(failure),
         }
@@ -62,9 +72,62 @@ async fn once(args: &Args, context: &Context<'_>) -> Result<Exit, Failure> {
         return Err(no_such(&documents, backend, "`weightctl list` shows the backends that exist").await);
     }
     view = select(view, args)?;
+    Sessions::default().show(&documents, args, &mut view, ANSWERS).await;
     let exit = if in_sync(&view, args) { view.exit() } else { Exit::NotConverged };
     context.format.data(&view, |view| text(view, args, documents.time()))?;
     Ok(exit)
+}
+
+/// The sessions that are left where the weight is 0, of the backend that the command names.
+#[derive(Default)]
+struct Sessions {
+    following: Option<Following>,
+    /// Whether it cannot be known, and that was said.
+    off: bool,
+}
+
+impl Sessions {
+    /// Adds them to the view. Observes only if a server is at 0, and waits for the nodes for at most `limit`.
+    async fn show(&mut self, documents: &Documents, args: &Args, view: &mut FleetView, limit: Duration) {
+        let Some(backend) = view.backends.iter_mut().find(|view| Some(&view.backend) == args.backend.as_ref()) else {
+            return;
+        };
+        let zero = at_zero(backend.weights.as_ref(), backend.split.as_ref());
+        if zero.is_empty() {
+            self.following = None;
+            return;
+        }
+        if self.off {
+            return;
+        }
+        match self.read(documents, &backend.backend, limit).await {
+            Ok(following) => backend.draining = following.draining(&zero),
+            Err(failure) => {
+                (self.following, self.off) = (None, failure.exit == Exit::Denied);
+                observing::note(failure);
+            }
+        }
+    }
+
+    async fn read(
+        &mut self,
+        documents: &Documents,
+        backend: &BackendName,
+        limit: Duration,
+    ) -> Result<&mut Following, Failure> {
+        let following = match self.following.take() {
+            Some(following) => following,
+            None => Following::start(documents, backend).await?,
+        };
+        let following = self.following.insert(following);
+        loop {
+            following.read().await?;
+            if following.silent().is_empty() || following.elapsed() >= limit {
+                return Ok(following);
+            }
+            sleep(POLL).await;
+        }
+    }
 }
 
 /// Reads the fleet.

@@ -20,10 +20,12 @@ fn progress(done: u64, nodes: Vec<Laggard>) -> Progress {
 
 #[test]
 fn how_many_nodes_to_wait_for_is_parsed_strictly() {
-    assert_eq!(need("all"), Ok(Need::All));
-    assert_eq!((need("1%"), need("100%")), (Ok(Need::Percent(1)), Ok(Need::Percent(100))));
-    for text in ["", "0%", "101%", "50", "%", "+5%", "-1%", "drained", "50 %"] {
-        assert_eq!(need(text), Err(InvalidNeed), "{text}");
+    assert_eq!(until("all"), Ok(Until::Nodes(Need::All)));
+    assert_eq!(until("drained"), Ok(Until::Drained));
+    assert_eq!(until("1%"), Ok(Until::Nodes(Need::Percent(1))));
+    assert_eq!(until("100%"), Ok(Until::Nodes(Need::Percent(100))));
+    for text in ["", "0%", "101%", "50", "%", "+5%", "-1%", "drain", "50 %"] {
+        assert_eq!(until(text), Err(InvalidNeed), "{text}");
     }
 }
 

@@ -1,7 +1,7 @@
 //! Commands that are not run here, each with the reason, and the words that stand for others.
 
 /// The beginning of a command, and why it is not run. A command that no line here has is run, or fails the test.
-pub(super) const NOT_RUN: [(&str, &str); 40] = [
+pub(super) const NOT_RUN: [(&str, &str); 43] = [
     (
         "weightctl rollback {backend} --to {",
         "needs a history with several answers; tests/it/rollback.rs runs what is printed",
@@ -46,12 +46,18 @@ pub(super) const NOT_RUN: [(&str, &str); 40] = [
     ("consul operator raft ", "needs a Consul that is no development agent"),
     ("weightctl node forget ", "needs a node that is gone; tests/it/fleet_ctl/wait.rs forgets one"),
     ("weightctl node expect ", "needs as many nodes; tests/it/fleet_ctl/shown.rs has two"),
+    ("weightctl traffic app1 --watch", "does not end; tests/it/fleet_ctl/traffic.rs ends it"),
+    ("weightctl traffic {backend} --watch", "does not end; tests/it/fleet_ctl/traffic.rs ends it"),
+    (
+        "weightctl set app blue=100 green=0 --wait=drained",
+        "waits for blocks of 10 s; tests/it/fleet_ctl/drained.rs does",
+    ),
     ("weightctl status --watch", "does not end; tests/it/fleet_ctl/shown.rs ends it"),
     ("weightctl set {backend} {zeros} ", "is refused on purpose: tests/it/import.rs runs what is printed"),
 ];
 
 /// Verbs that need an argument: alone between backticks they are names, of which the help is asked for.
-pub(super) const VERBS: [&str; 12] = [
+pub(super) const VERBS: [&str; 13] = [
     "set",
     "shift",
     "release",
@@ -63,6 +69,7 @@ pub(super) const VERBS: [&str; 12] = [
     "freeze",
     "node forget",
     "override",
+    "traffic",
     "whois",
 ];
 

@@ -38,6 +38,8 @@ impl World {
         let lines = ["balance roundrobin", "stick-table type ip size 1k expire 1m"];
         let body: String = names.map(|name| config::backend(name, &lines, &servers, "")).collect();
         let (consul, haproxy) = crate::common::servers(&body).await?;
+        // What the first observer writes: without it, nodes notice an observation only after up to 5 s.
+        consul.put("weightd/observe/_", "{}").await?;
         let weightd = Settings::new(&consul, &haproxy).set("reconcile.resync", "1s").start().await?;
         let home = tempfile::tempdir()?;
         // The files that the help of `apply` and of `whois` name.

@@ -152,6 +152,6 @@ async fn without_a_node_it_is_not_done() -> anyhow::Result<()> {
     run(&consul, "diff").await?.expect(3, &["no node reports below weightd/nodes/"])?;
     run(&consul, "node list").await?.expect(0, &["no node reports"])?;
     run(&consul, "set app1 green=1 --yes --timeout 3s").await?.expect(2, &["--wait"])?;
-    run(&consul, "set app1 green=1 --yes --wait=drained").await?.expect(2, &["--wait=N%"])?;
+    run(&consul, "set app1 green=1 --yes --wait=drain").await?.expect(2, &["--wait=N%"])?;
     Ok(())
 }

@@ -192,6 +192,9 @@ pub(super) fn backend(view: &BackendView, now: Option<Timestamp>) -> String {
     }
     text.push_str(&table.render_within("  ", Some(COLUMNS)));
     let _ = writeln!(text, "{} have it", nodes_of(view));
+    if let Some(draining) = &view.draining {
+        text.push_str(&draining.text());
+    }
     text
 }
 
