@@ -15,6 +15,7 @@
 //! | [`pauses`] | the paused backends |
 //! | [`mod@fleet`] | the reports of the nodes, and whether all of them have a document |
 //! | [`history`], [`mod@rollback`] | who changed a backend to what, and the state that a rollback restores |
+//! | [`mod@judge`] | the statistics of rollouts: whether the new side is worse than the old one |
 //! | [`event`] | events for the log and the counters |
 //! | [`share`] | the share of the traffic that a weight gives |
 //! | [`mod@apportion`], [`mod@expand`], [`mod@shift`] | the weights for shares, of the servers of a HAProxy and for a document |
@@ -33,6 +34,7 @@ pub mod event;
 pub mod expand;
 pub mod fleet;
 pub mod history;
+pub mod judge;
 pub mod model;
 pub mod observed;
 pub mod overrides;
@@ -45,3 +47,6 @@ pub mod shift;
 pub mod stored;
 pub mod users;
 pub mod wire;
+
+#[cfg(test)]
+mod dice;
