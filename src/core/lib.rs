@@ -16,6 +16,7 @@
 //! | [`mod@fleet`] | the reports of the nodes, and whether all of them have a document |
 //! | [`history`], [`mod@rollback`] | who changed a backend to what, and the state that a rollback restores |
 //! | [`mod@judge`] | the statistics of rollouts: whether the new side is worse than the old one |
+//! | [`mod@rollout`] | rollouts: plans, keys, and the decision of each tick |
 //! | [`event`] | events for the log and the counters |
 //! | [`share`] | the share of the traffic that a weight gives |
 //! | [`mod@apportion`], [`mod@expand`], [`mod@shift`] | the weights for shares, of the servers of a HAProxy and for a document |
@@ -42,6 +43,7 @@ pub mod pauses;
 pub mod plan;
 pub mod reasons;
 pub mod rollback;
+pub mod rollout;
 pub mod share;
 pub mod shift;
 pub mod stored;

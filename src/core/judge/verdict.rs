@@ -139,6 +139,12 @@ impl Judge {
         }
     }
 
+    /// Whether an SLO is broken and nothing else is found: it is not clear that `to` is the cause.
+    pub fn is_slo_alone(&self) -> bool {
+        let mut broken = self.checks().filter(|(_, check)| check.is_broken()).peekable();
+        broken.peek().is_some() && self.total() < THRESHOLD && broken.all(|(_, check)| check.evidence() < GREY)
+    }
+
     /// All checks by name, `errors` first.
     pub fn checks(&self) -> impl Iterator<Item = (&str, &Check)> {
         std::iter::once((ERRORS, &self.errors)).chain(self.others.iter().map(|(name, check)| (name.as_str(), check)))

@@ -1,0 +1,10 @@
+//! The decision of a tick: the event table cell by cell, the order within a tick, and properties.
+
+mod bench;
+mod blocks;
+mod evidence;
+mod order;
+mod properties;
+mod requests;
+mod table;
+mod wire;
