@@ -62,7 +62,8 @@ const BASELINE_SECONDS: u64 = 300;
 
 impl Rollout {
     /// A rollout as a new leader finds it. Nothing is sent again. `evidence` is what was persisted, if it can be read and is
-    /// of this rollout; without it the evidence starts anew, which costs time and no safety.
+    /// of this rollout; without it the evidence starts anew, which costs time and no safety. Answers of transactions that were
+    /// proposed before belong to nobody.
     pub fn load(spec: Spec, state: State, evidence: Option<&Evidence>, now: Now) -> Self {
         let plan = spec.plan.judge(spec.mode);
         let evidence = evidence.filter(|evidence| evidence.rollout == spec.id);

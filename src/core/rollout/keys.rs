@@ -11,7 +11,7 @@ pub const MAX_SPEC: usize = 8 * 1024;
 /// The most bytes of `rollouts/request/<b>` and of `rollouts/approval/<b>`.
 pub const MAX_REQUEST: usize = 2 * 1024;
 /// The most bytes of `rollouts/state/<b>`.
-pub const MAX_STATE: usize = 4 * 1024;
+pub const MAX_STATE: usize = 8 * 1024;
 /// The most bytes of `rollouts/evidence/<b>`.
 pub const MAX_EVIDENCE: usize = 16 * 1024;
 /// The most bytes of `rollouts/log/<b>`.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     keys::MAX_REQUEST,
     plan::Mode,
-    stored::{self, BadValue},
+    stored::{self, BadValue, is_id},
 };
 use crate::model::Timestamp;
 
@@ -76,6 +76,11 @@ impl Verb {
 }
 
 impl Request {
+    /// The longest `by`, in bytes. What a person writes is repeated in the state, which must stay small.
+    pub const MAX_BY: usize = 200;
+    /// The longest `reason`, in bytes.
+    pub const MAX_REASON: usize = 500;
+
     /// Reads the value of a key. None for `{}`, which says that there is no request.
     ///
     /// # Errors
@@ -84,7 +89,17 @@ impl Request {
         if value.len() <= MAX_REQUEST && value.trim_ascii() == b"{}" {
             return Ok(None);
         }
-        stored::read(value, MAX_REQUEST).map(Some)
+        let request: Self = stored::read(value, MAX_REQUEST)?;
+        let what = match () {
+            () if !is_id(&request.id) => "`id` is not an identifier",
+            () if !is_id(&request.rollout) => "`rollout` is not an identifier",
+            () if request.by.len() > Self::MAX_BY => "`by` is too long",
+            () if request.reason.as_ref().is_some_and(|reason| reason.len() > Self::MAX_REASON) => {
+                "`reason` is too long"
+            }
+            () => return Ok(Some(request)),
+        };
+        Err(BadValue::Malformed(what.to_owned()))
     }
 
     /// The value of the key.

@@ -258,3 +258,17 @@ fn preflight_waits_for_what_it_needs() {
     bench.blocks(3, (0, 0), (1000, 0));
     assert_eq!(bench.phase(), Phase::Shift);
 }
+
+#[test]
+fn a_node_with_a_fast_clock_does_not_blind_the_windows() {
+    let mut bench = baking();
+    bench.slots(6, (20, 20), (180, 0));
+    let mut fast = bench.seen.slots[0].clone();
+    fast.slot += 1800;
+    bench.seen.slots.insert(0, fast);
+    let mut block = part(names()[0].clone(), bench.wall / 10 + 360, HEALTHY.0, HEALTHY.1);
+    block.marks.torn = true;
+    bench.seen.blocks = vec![block];
+    bench.tick();
+    assert_eq!(bench.commit().unwrap().write, Some(share(0)));
+}

@@ -3,12 +3,14 @@
 use super::bench::{Bench, plan, share, spec};
 use crate::{
     desired::{Pattern, Split},
+    fleet::NodeName,
     judge,
     model::{BackendName, Root, Timestamp},
     rollout::{
         BadValue, Evidence, Mode, Phase, Request, Spec, State, Verb,
         keys::{MAX_LOG, MAX_SPEC, RolloutKeys},
         log::{Entry, Log},
+        state::{Answered, Paused},
     },
 };
 
@@ -104,6 +106,10 @@ fn a_request_is_flat_and_an_empty_object_is_none() {
         let text = format!(r#"{{"v":1,"id":"q","verb":"{verb}","rollout":"r1","at":7,"by":"ann"}}"#);
         assert_eq!(Request::parse(text.as_bytes()).unwrap().unwrap().verb.as_str(), verb);
     }
+    let long =
+        format!(r#"{{"v":1,"id":"q","verb":"pause","rollout":"r1","at":7,"by":"ann","reason":"{}"}}"#, "x".repeat(501));
+    assert!(Request::parse(long.as_bytes()).is_err(), "it would be repeated in the state");
+    assert!(Request::parse(br#"{"v":1,"id":"a b","verb":"pause","rollout":"r1","at":7,"by":"ann"}"#).is_err());
     assert!(Request::parse(br#"{"v":1,"id":"q","verb":"destroy","rollout":"r1","at":7,"by":"ann"}"#).is_err());
 }
 
@@ -114,6 +120,21 @@ fn a_state_without_the_index_of_its_document_has_its_own() {
     assert_eq!(State::parse(&written.to_value(), 4711).unwrap(), State { document: Some(4711), ..state.clone() });
     assert_eq!(State::parse(&state.to_value(), 4711).unwrap(), state);
     assert!(state.to_value().len() < 400, "{}", state.to_value().len());
+}
+
+#[test]
+fn the_largest_state_can_be_read() {
+    let text = "x".repeat(Request::MAX_REASON);
+    let answered = Some(Answered { id: "i".repeat(64), refused: Some(text.clone()) });
+    let state = State {
+        paused: Some(Paused { by: "b".repeat(Request::MAX_BY), reason: Some(text.clone()) }),
+        answered: answered.clone(),
+        approval: answered,
+        why: Some(text),
+        late: vec![NodeName::new(&"n".repeat(NodeName::MAX_LEN)).unwrap(); State::MAX_LATE],
+        ..Bench::new(Phase::Bake, Mode::Auto).rollout.state
+    };
+    assert_eq!(State::parse(&state.to_value(), 1), Ok(state));
 }
 
 #[test]

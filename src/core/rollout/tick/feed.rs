@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::settle::first_block;
 use crate::{
     fleet::NodeName,
-    judge::{BLOCK_SECONDS, Cell, Judge, cell::ordinary, verdict::Block},
+    judge::{BLOCK_SECONDS, Cell, Judge, SLOT_SECONDS, cell::ordinary, verdict::Block},
     rollout::{
         Mode, Now, Observations, Phase, Rollout,
         blocks::{Merged, ReadyBlock},
@@ -19,10 +19,11 @@ pub(super) fn feed(rollout: &mut Rollout, seen: &Observations, now: Now) {
     let wall = now.wall.seconds();
     sources(rollout, seen);
     let memory = &mut rollout.memory;
-    for slot in &seen.slots {
+    // A clock that is fast would push the slots of all other nodes out of the windows.
+    for slot in seen.slots.iter().filter(|slot| slot.slot <= wall / SLOT_SECONDS + 1) {
         memory.windows.slot(slot);
     }
-    for block in &seen.blocks {
+    for block in seen.blocks.iter().filter(|block| block.block <= wall / BLOCK_SECONDS) {
         memory.blocks.publish(block);
     }
     applied(rollout, seen, wall);
