@@ -37,6 +37,30 @@ impl Dice {
         self.unit() < probability
     }
 
+    /// Exponential with that mean.
+    pub(crate) fn exponential(&mut self, mean: f64) -> f64 {
+        -mean * (1.0 - self.unit()).ln()
+    }
+
+    /// Standard normal (Box and Muller).
+    pub(crate) fn normal(&mut self) -> f64 {
+        let radius = (-2.0 * (1.0 - self.unit()).ln()).sqrt();
+        radius * (std::f64::consts::TAU * self.unit()).cos()
+    }
+
+    /// Poisson; above a mean of 60 the rounded normal one.
+    pub(crate) fn poisson(&mut self, mean: f64) -> u64 {
+        if mean > 60.0 {
+            return whole(mean + mean.sqrt() * self.normal());
+        }
+        let (end, mut product, mut count) = ((-mean).exp(), self.unit(), 0);
+        while product > end {
+            product *= self.unit();
+            count += 1;
+        }
+        count
+    }
+
     /// Successes of `n` trials. Exact; takes time for each success.
     pub(crate) fn binomial(&mut self, n: u64, probability: f64) -> u64 {
         if probability <= 0.0 || n == 0 {

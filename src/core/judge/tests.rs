@@ -6,6 +6,7 @@ use super::*;
 
 mod claims;
 mod reference;
+mod sim;
 mod vectors;
 
 /// The directory of the reference and its vectors.

@@ -6,5 +6,6 @@ mod evidence;
 mod order;
 mod properties;
 mod requests;
+mod sim;
 mod table;
 mod wire;
