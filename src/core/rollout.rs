@@ -10,6 +10,7 @@
 //! | [`plan`] | steps, checks and windows; what a plan would see |
 //! | [`spec`], [`request`], [`state`], [`log`] | the values of the keys |
 //! | [`keys`] | the names of the keys and their sizes |
+//! | [`intake`] | how reports of nodes become blocks and slots |
 //! | [`observe`] | what a tick sees |
 //! | [`action`] | what a tick wants done |
 //! | [`blocks`] | how the blocks of the nodes become blocks of the judge |
@@ -19,6 +20,7 @@
 pub mod action;
 pub mod blocks;
 pub mod holding;
+pub mod intake;
 pub mod keys;
 pub mod log;
 mod memory;

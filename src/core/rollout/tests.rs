@@ -3,6 +3,7 @@
 mod bench;
 mod blocks;
 mod evidence;
+mod intake;
 mod order;
 mod properties;
 mod requests;

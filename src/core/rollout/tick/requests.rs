@@ -37,7 +37,7 @@ fn open_approval<'s>(rollout: &Rollout, seen: &'s Observations) -> Option<&'s Re
 pub(super) fn answer(rollout: &Rollout, seen: &Observations) -> Option<Answer> {
     if let Some(request) = open(rollout, seen) {
         let done = if request.verb == Verb::Approve {
-            Err("an approval is written to its own key; use `weightctl rollout approve`".to_owned())
+            Err("an approval is written to its own key".to_owned())
         } else {
             apply(rollout, seen, request)
         };
