@@ -9,7 +9,7 @@ BENCH = $(CARGO) bench --locked --bench sync --no-run --message-format=json | \
 	sed -n 's/.*"executable":"\([^"]*\/sync-[^"]*\)".*/\1/p'
 
 .DEFAULT_GOAL := help
-.PHONY: help servers test matrix demo compose-test bench lint coming deb package-test
+.PHONY: help servers test matrix demo compose-test bench lint coming deb package-test judge-sim
 
 # The list of targets.
 help:
@@ -19,6 +19,7 @@ help:
 	@echo 'make demo           run the demo; with KEEP=1 it runs until Ctrl-C'
 	@echo 'make compose-test   test docker-compose.yml; needs Docker'
 	@echo 'make bench          run the benchmarks; CASE=micro or CASE=one-change ROUNDS=50 runs a part, JSON=1 prints JSON'
+	@echo 'make judge-sim      simulate rollouts and print how the judge decides; some minutes'
 	@echo 'make coming         run docs/coming-from-consul-template.md with a real consul-template'
 	@echo 'make deb            build the Debian package, target/debian/weightd_*.deb'
 	@echo 'make package-test   install, upgrade, remove and purge the package in a clean system; needs root'
@@ -71,6 +72,11 @@ coming: servers
 		{ echo 'coming: needs Go to build consul-template, or TEST_CONSUL_TEMPLATE=/path/to/one' >&2; exit 1; }
 	@[ -n "$$TEST_CONSUL_TEMPLATE" ] || [ -x "$$GOBIN/consul-template" ] || go install $(CONSUL_TEMPLATE)
 	$(CARGO) test --locked --test it coming:: -- --include-ignored
+
+# How often the judge takes back a healthy rollout and how fast it finds a bad one, beside the figures of its design.
+# JUDGE_SIM_RUNS=100 and ROLLOUT_SIM_RUNS=100 are faster and less exact.
+judge-sim:
+	$(CARGO) test --locked --profile sim -p weightd-core simulated -- --ignored --nocapture --test-threads=2
 
 # The Debian package.
 deb:

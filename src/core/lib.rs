@@ -16,6 +16,8 @@
 //! | [`mod@fleet`] | the reports of the nodes, and whether all of them have a document |
 //! | [`forecast`] | what a document would do on the HAProxies that the nodes report |
 //! | [`history`], [`mod@rollback`] | who changed a backend to what, and the state that a rollback restores |
+//! | [`mod@judge`] | the statistics of rollouts: whether the new side is worse than the old one |
+//! | [`mod@rollout`] | rollouts: plans, keys, and the decision of each tick |
 //! | [`event`] | events for the log and the counters |
 //! | [`share`] | the share of the traffic that a weight gives |
 //! | [`mod@apportion`], [`mod@expand`], [`mod@shift`] | the weights for shares, of the servers of a HAProxy and for a document |
@@ -36,6 +38,7 @@ pub mod expand;
 pub mod fleet;
 pub mod forecast;
 pub mod history;
+pub mod judge;
 pub mod model;
 pub mod observed;
 pub mod overrides;
@@ -43,9 +46,13 @@ pub mod pauses;
 pub mod plan;
 pub mod reasons;
 pub mod rollback;
+pub mod rollout;
 pub mod share;
 pub mod shift;
 pub mod stored;
 pub mod traffic;
 pub mod users;
 pub mod wire;
+
+#[cfg(test)]
+mod dice;

@@ -1,0 +1,228 @@
+//! Why a rollout does not go on. Computed at each tick and never stored: a reason is gone when its cause is gone.
+
+use std::fmt;
+
+use super::{
+    Rollout,
+    observe::Observations,
+    plan::Mode,
+    state::{Latch, Phase},
+};
+use crate::{
+    desired::PatternShare,
+    fleet::NodeName,
+    judge::{
+        Bake, CALM_SECONDS, GREY,
+        advance::{MIN_REQUESTS, is_proven},
+    },
+    model::Escaped,
+    reasons::list,
+};
+
+/// A reason.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Holding {
+    /// A person paused it.
+    Paused(String),
+    /// It waits for a person.
+    Latched(Latch),
+    /// Too many rollouts are active.
+    Queued,
+    /// In mode auto the document must be a split of the two sides.
+    NotSplit,
+    /// `from` cannot take all requests.
+    FromTooSmall(String),
+    /// `to` still has sessions.
+    Sessions(u64),
+    /// The baseline is not long enough: seconds that it has, and needs.
+    Baseline(u64, u64),
+    /// Nodes have not applied the document.
+    NotApplied(Vec<NodeName>),
+    /// On nodes no server of `to` is usable.
+    Unusable(Vec<NodeName>),
+    /// No request reaches `to` on nodes where some should.
+    Unwired(Vec<NodeName>),
+    /// Nodes report no counts.
+    NoData(Vec<NodeName>),
+    /// Nodes that are late, or whose clock is off, carry more than a fifth of the requests; or cells were dropped for other
+    /// reasons.
+    Dropped(Vec<NodeName>),
+    /// Usable servers of `to` change all the time.
+    Flapping,
+    /// A named check has no data.
+    Source(String, String),
+    /// The window of the plan is closed.
+    Window,
+    /// Changes are frozen.
+    Frozen(String),
+    /// The next step needs an approval.
+    Approval(u32),
+    /// Three rollouts were rolled back in ten minutes.
+    Breaker,
+    /// `to` does not get the share that it should: real and wanted, percent.
+    Share(f64, f64),
+    /// `to` fails and nothing can be compared with it.
+    NoControl,
+    /// `to` had too few requests in this step.
+    Requests(u64),
+    /// There is evidence against `to`, less than a verdict needs.
+    Grey(f64),
+    /// There was such evidence a moment ago: seconds since.
+    Calm(u64),
+    /// "So many times worse" is not excluded yet.
+    NotExcluded,
+}
+
+impl Holding {
+    /// The stable word.
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Paused(_) => "paused",
+            Self::Latched(_) => "latched",
+            Self::Queued => "queued",
+            Self::NotSplit => "not_split",
+            Self::FromTooSmall(_) => "from_too_small",
+            Self::Sessions(_) => "sessions",
+            Self::Baseline(..) => "baseline",
+            Self::NotApplied(_) => "not_applied",
+            Self::Unusable(_) => "unusable",
+            Self::Unwired(_) => "unwired",
+            Self::NoData(_) => "no_data",
+            Self::Dropped(_) => "dropped",
+            Self::Flapping => "flapping",
+            Self::Source(..) => "source",
+            Self::Window => "window",
+            Self::Frozen(_) => "frozen",
+            Self::Approval(_) => "approval",
+            Self::Breaker => "breaker",
+            Self::Share(..) => "share",
+            Self::NoControl => "no_control",
+            Self::Requests(_) => "requests",
+            Self::Grey(_) => "grey",
+            Self::Calm(_) => "calm",
+            Self::NotExcluded => "not_excluded",
+        }
+    }
+
+    /// Whether it is a lack of evidence. While any other reason holds, good seconds stop at the length of the bake, so that
+    /// a closed gate never latches.
+    pub const fn is_evidence(&self) -> bool {
+        matches!(self, Self::Requests(_) | Self::Grey(_) | Self::Calm(_) | Self::NotExcluded)
+    }
+}
+
+impl fmt::Display for Holding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = |nodes: &[NodeName]| list(nodes.iter().map(NodeName::as_str));
+        match self {
+            Self::Paused(by) => write!(f, "{} paused it", Escaped(by)),
+            Self::Latched(why) => write!(f, "it waits for a person: {}", why.as_str()),
+            Self::Queued => write!(f, "too many rollouts are active"),
+            Self::NotSplit => write!(f, "the document is no split of the two sides"),
+            Self::FromTooSmall(why) => write!(f, "the old side cannot take all requests: {}", Escaped(why)),
+            Self::Sessions(sessions) => write!(f, "the new side still has {sessions} sessions"),
+            Self::Baseline(has, needs) => write!(f, "the baseline has {has} s of {needs} s"),
+            Self::NotApplied(nodes) => write!(f, "not applied on {}", names(nodes)),
+            Self::Unusable(nodes) => write!(f, "no server of the new side is usable on {}", names(nodes)),
+            Self::Unwired(nodes) => write!(f, "no request reaches the new side on {}", names(nodes)),
+            Self::NoData(nodes) => write!(f, "no counts from {}", names(nodes)),
+            Self::Dropped(nodes) if nodes.is_empty() => write!(f, "over 20 % of the counts were of no use"),
+            Self::Dropped(nodes) => write!(f, "over 20 % of the counts were of no use; late: {}", names(nodes)),
+            Self::Flapping => write!(f, "usable servers of the new side change all the time"),
+            Self::Source(check, why) => write!(f, "check `{}` has no data: {}", Escaped(check), Escaped(why)),
+            Self::Window => write!(f, "the window is closed"),
+            Self::Frozen(why) => write!(f, "changes are frozen: {}", Escaped(why)),
+            Self::Approval(step) => write!(f, "step {step} needs an approval"),
+            Self::Breaker => write!(f, "three rollouts were rolled back in ten minutes"),
+            Self::Share(real, wanted) => write!(f, "the new side gets {real:.1} % and should get {wanted:.1} %"),
+            Self::NoControl => write!(f, "the new side fails, and the old side has too few requests to compare"),
+            Self::Requests(n) => write!(f, "the new side had {n} of {MIN_REQUESTS} requests in this step"),
+            Self::Grey(evidence) => write!(f, "evidence {evidence:.1}; it must be below {GREY}"),
+            Self::Calm(seconds) => write!(f, "the evidence was above {GREY} {seconds} s ago"),
+            Self::NotExcluded => {
+                write!(f, "the step requires that \"many times worse\" is excluded, and it is not yet")
+            }
+        }
+    }
+}
+
+/// All reasons why the rollout does not go on now. In `watch` and `guard` only those that people should know.
+pub fn holding(rollout: &Rollout, seen: &Observations) -> Vec<Holding> {
+    let (state, memory) = (&rollout.state, &rollout.memory);
+    let mut reasons = Vec::new();
+    let mut add = |is: bool, reason: Holding| {
+        if is {
+            reasons.push(reason);
+        }
+    };
+    if state.phase.is_final() || state.phase == Phase::RollingBack {
+        return reasons;
+    }
+    if let Some(paused) = &state.paused {
+        add(true, Holding::Paused(paused.by.clone()));
+    }
+    if let Some(why) = state.latched {
+        add(true, Holding::Latched(why));
+    }
+    if state.phase == Phase::Queued {
+        add(!seen.active, Holding::Queued);
+        return reasons;
+    }
+    let late = seen.not_applied(rollout.document());
+    add(!late.is_empty() || seen.counting().next().is_none(), Holding::NotApplied(late));
+    let unusable = seen.unusable();
+    add(!unusable.is_empty(), Holding::Unusable(unusable));
+    let silent = memory.blocks.silent(&seen.nodes);
+    add(!silent.is_empty(), Holding::NoData(silent));
+    if state.mode == Mode::Auto {
+        add(seen.window_closed, Holding::Window);
+        if let Some(why) = &seen.frozen {
+            add(true, Holding::Frozen(why.clone()));
+        }
+        add(seen.breaker, Holding::Breaker);
+        if let Some(next) = rollout.next_step()
+            && rollout.spec.step(next).is_some_and(|step| step.approve)
+        {
+            add(state.approved != Some(next), Holding::Approval(next));
+        }
+    }
+    if state.phase == Phase::Preflight {
+        if let Some(why) = &seen.from_too_small {
+            add(true, Holding::FromTooSmall(why.clone()));
+        }
+        let no_shares = seen.document.share.is_none();
+        add(no_shares || (state.mode == Mode::Auto && !seen.document.is_split), Holding::NotSplit);
+        let sessions = if state.share == PatternShare::default() { seen.to_sessions() } else { 0 };
+        add(sessions > 0 && !memory.waited_for_sessions, Holding::Sessions(sessions));
+        let needs = rollout.baseline_seconds();
+        add(memory.good < needs, Holding::Baseline(memory.good, needs));
+        return reasons;
+    }
+    add(memory.no_control, Holding::NoControl);
+    let (dropped, flapping) = memory.blocks.dropped();
+    add(flapping, Holding::Flapping);
+    let left_out = seen.nodes.iter().filter(|(name, node)| node.clock_off || memory.blocks.is_late(name));
+    add(dropped && !flapping, Holding::Dropped(left_out.map(|(name, _)| name.clone()).collect()));
+    for (name, why) in &memory.silent_sources {
+        add(true, Holding::Source(name.clone(), why.clone()));
+    }
+    if state.phase == Phase::Bake {
+        let unwired = memory.unwired(state.share, seen);
+        add(!unwired.is_empty(), Holding::Unwired(unwired));
+        if let Some((real, wanted)) = rollout.share_off().filter(|_| !seen.share_is_free) {
+            add(true, Holding::Share(real, wanted));
+        }
+        if state.mode == Mode::Auto {
+            evidence(&rollout.bake(true), &mut add);
+        }
+    }
+    reasons
+}
+
+/// What the evidence lacks for an advance.
+fn evidence(bake: &Bake, add: &mut impl FnMut(bool, Holding)) {
+    add(bake.step.n < MIN_REQUESTS, Holding::Requests(bake.step.n));
+    add(bake.total >= GREY, Holding::Grey(bake.total));
+    add(bake.total < GREY && bake.calm < CALM_SECONDS.min(bake.bake), Holding::Calm(bake.calm));
+    add(!is_proven(bake), Holding::NotExcluded);
+}
