@@ -101,6 +101,15 @@ impl Host {
             ["weightctl status", "weightctl check", "weightctl get"].iter().any(|verb| command.starts_with(verb));
         // What only looks may look too early.
         let within = if looks { SOON } else { Duration::ZERO };
+        // A person types slower than a node reports.
+        if step.prints("as desired before the change") {
+            eventually(SOON, "the nodes report", async || {
+                let (code, said) = self.run("weightctl diff").await?;
+                ensure!(code == 0, "{said}");
+                Ok(())
+            })
+            .await?;
+        }
         let asked = async || {
             let (code, said) = self.run(command).await?;
             let expected = if step.prints("not converged") { 3 } else { 0 };
