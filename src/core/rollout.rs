@@ -1,7 +1,7 @@
 //! Rollouts: the share of a backend moves from one side to the other by a plan, judged at every moment, and goes back when
 //! the new side is worse.
 //!
-//! Owns the decision as one pure function, [`tick`]: a rollout, what is seen, and the time give a rollout and actions. What
+//! Owns the decision as one pure function, [`tick()`]: a rollout, what is seen, and the time give a rollout and actions. What
 //! is not confirmed did not happen: a transition counts when its transaction was answered, so the same observations never do
 //! anything twice, and a leader that lost its lock changes nothing.
 //!
