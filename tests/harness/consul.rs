@@ -47,6 +47,16 @@ pub struct Consul {
     dir: TempDir,
 }
 
+/// How many connections of one host Consul accepts: enough for a benchmark, and fewer where a process may open fewer files.
+/// Consul does not start with more than its limit of open files allows.
+fn max_clients() -> u64 {
+    const MOST: u64 = 2000;
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let open_files = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+    let soft = open_files.and_then(|limits| limits.split_whitespace().next()?.parse::<u64>().ok());
+    soft.map_or(MOST, |soft| MOST.min(soft.saturating_sub(100)))
+}
+
 impl Consul {
     /// Starts a Consul in memory, without ACLs.
     pub async fn start() -> anyhow::Result<Self> {
@@ -61,7 +71,7 @@ impl Consul {
         let ca = Authority::new("Consul's CA")?;
         let mut config = json!({
             // The default is 200, and all clients have the same address.
-            "limits": { "http_max_conns_per_client": 2000 },
+            "limits": { "http_max_conns_per_client": max_clients() },
             "bind_addr": "127.0.0.1",
             "advertise_addr": "127.0.0.1",
             "addresses": { "http": format!("127.0.0.1 unix://{}", dir.path().join("http.sock").display()) },
