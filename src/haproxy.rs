@@ -9,6 +9,7 @@
 
 pub mod address;
 pub mod command;
+mod csv;
 pub mod reply;
 pub mod socket;
 pub mod stat;

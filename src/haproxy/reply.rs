@@ -9,6 +9,8 @@ use weightd_core::{
     observed::{Role, Roles, ServerRow, SetError},
 };
 
+use super::csv::Columns;
+
 /// The answer does not have the format of HAProxy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadReply {
@@ -245,36 +247,13 @@ fn to_weight(text: &str, column: &'static str) -> Result<Weight, BadReply> {
 /// # Errors
 /// [`BadReply`] if the format is not HAProxy's.
 pub fn roles(frame: &str) -> Result<Option<Roles>, BadReply> {
-    const COMMAND: &str = "show stat";
     const WANTED: [&str; 6] = ["svname", "type", "bck", "tracked", "cookie", "algo"];
     let mut lines = frame.lines();
-    let header = lines
-        .next()
-        .and_then(|line| line.strip_prefix("# "))
-        .ok_or(BadReply::Missing { command: COMMAND, wanted: "header" })?;
-    // For each column up to the last wanted one, its number in `WANTED`. There are about 100 columns and up to 10,000
-    // rows, so the names are compared only once.
-    let mut columns: Vec<_> = header.split(',').map(|name| WANTED.iter().position(|wanted| *wanted == name)).collect();
-    if let Some(wanted) = (0..WANTED.len()).find(|wanted| !columns.contains(&Some(*wanted))) {
-        return Err(BadReply::Missing { command: COMMAND, wanted: WANTED[wanted] });
-    }
-    columns.truncate(columns.iter().rposition(Option::is_some).map_or(0, |last| last + 1));
-
+    let columns = Columns::of(lines.next(), WANTED, WANTED.len())?;
     let mut roles = None::<Roles>;
     let mut servers = Vec::new();
     for line in lines {
-        let mut fields = [""; WANTED.len()];
-        let mut found = 0;
-        for (wanted, field) in columns.iter().zip(csv_fields(line)) {
-            found += 1;
-            if let Some(wanted) = *wanted {
-                fields[wanted] = field;
-            }
-        }
-        if found < columns.len() {
-            return Err(BadReply::Missing { command: COMMAND, wanted: "columns of a row" });
-        }
-        let [server, kind, backup, tracked, cookie, algorithm] = fields;
+        let [server, kind, backup, tracked, cookie, algorithm] = columns.fields(line)?;
         match kind {
             "1" => {
                 let roles = roles.get_or_insert_default();
@@ -307,15 +286,6 @@ pub fn roles(frame: &str) -> Result<Option<Roles>, BadReply> {
 pub fn stick_tables(frame: &str) -> BTreeSet<BackendName> {
     let name = |line: &str| BackendName::new(line.strip_prefix("# table: ")?.split_once(',')?.0).ok();
     frame.lines().filter_map(name).collect()
-}
-
-/// Splits a line of HAProxy's CSV into fields. A field with a comma or a quote is quoted. A field never spans lines.
-pub(super) fn csv_fields(line: &str) -> impl Iterator<Item = &str> {
-    let mut quoted = false;
-    line.split(move |c| {
-        quoted ^= c == '"';
-        c == ',' && !quoted
-    })
 }
 
 /// Parses the answer to `set server … weight`. An empty answer means success.

@@ -5,7 +5,7 @@ use weightd_core::{
     model::ServerName,
 };
 
-use super::reply::{BadReply, csv_fields};
+use super::{csv::Columns, reply::BadReply};
 
 /// The counters of a backend.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,22 +83,12 @@ const WANTED: usize = TEXTS.len() + NUMBERS.len() + OPTIONAL.len();
 /// [`BadReply`] if a column is missing, or the format is not HAProxy's.
 pub fn stat(frame: &str) -> Result<Option<Stat>, BadReply> {
     let mut lines = frame.lines();
-    let header = lines
-        .next()
-        .and_then(|line| line.strip_prefix("# "))
-        .ok_or(BadReply::Missing { command: COMMAND, wanted: "header" })?;
-    let wanted = || TEXTS.iter().chain(&NUMBERS).chain(&OPTIONAL);
-    let mut columns: Vec<_> = header.split(',').map(|name| wanted().position(|wanted| *wanted == name)).collect();
-    let required = TEXTS.len() + NUMBERS.len();
-    if let Some((_, missing)) = wanted().enumerate().take(required).find(|(at, _)| !columns.contains(&Some(*at))) {
-        return Err(BadReply::Missing { command: COMMAND, wanted: missing });
-    }
-    columns.truncate(columns.iter().rposition(Option::is_some).map_or(0, |last| last + 1));
+    let columns = Columns::of(lines.next(), wanted(), TEXTS.len() + NUMBERS.len())?;
 
     let mut backend = None;
     let (mut servers, mut queued, mut maxconn) = (Vec::new(), false, false);
     for line in lines {
-        let row = Row::new(line, &columns)?;
+        let row = Row::new(&columns.fields(line)?);
         let [name, server, kind, mode, algorithm, cookie] = row.texts;
         match kind {
             "1" => {
@@ -141,6 +131,15 @@ pub fn stat(frame: &str) -> Result<Option<Stat>, BadReply> {
     }))
 }
 
+/// The wanted columns: the texts, the numbers, then those that may be absent.
+fn wanted() -> [&'static str; WANTED] {
+    let mut wanted = [""; WANTED];
+    for (column, name) in wanted.iter_mut().zip(TEXTS.iter().chain(&NUMBERS).chain(&OPTIONAL)) {
+        *column = name;
+    }
+    wanted
+}
+
 fn known(servers: &[ServerStat], name: &ServerName) -> bool {
     servers.iter().any(|server| server.name == *name)
 }
@@ -153,26 +152,14 @@ struct Row<'a> {
 }
 
 impl<'a> Row<'a> {
-    fn new(line: &'a str, columns: &[Option<usize>]) -> Result<Self, BadReply> {
-        let mut fields = [""; WANTED];
-        let mut found = 0;
-        for (wanted, field) in columns.iter().zip(csv_fields(line)) {
-            found += 1;
-            if let Some(wanted) = *wanted {
-                fields[wanted] = field;
-            }
-        }
-        // A truncated row would be parsed with missing counts.
-        if found < columns.len() {
-            return Err(BadReply::Missing { command: COMMAND, wanted: "columns of a row" });
-        }
+    fn new(fields: &[&'a str; WANTED]) -> Self {
         let (texts, rest) = fields.split_at(TEXTS.len());
         let (numbers, optional) = rest.split_at(NUMBERS.len());
-        Ok(Self {
+        Self {
             texts: std::array::from_fn(|at| texts[at]),
             numbers: std::array::from_fn(|at| numbers[at]),
             optional: std::array::from_fn(|at| optional[at]),
-        })
+        }
     }
 
     /// A number; 0 where the field is empty, as in the row of another kind.

@@ -16,7 +16,7 @@ use std::{collections::BTreeMap, fmt};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 pub use self::numbers::{Changed, Now, SlotCounts, Sums};
-use super::{BadReport, Mode, NodeName, ViewId};
+use super::{BadReport, Mode, NodeName, ViewId, node::parse_version_1};
 use crate::model::{BackendName, ServerName, Timestamp, Weight};
 
 /// What a node reports on observed backends. In JSON, with `v` first:
@@ -386,21 +386,7 @@ impl Counters {
     /// # Errors
     /// [`BadReport`] says why it is no data.
     pub fn parse(node: &NodeName, value: &[u8]) -> Result<Self, BadReport> {
-        #[derive(Deserialize)]
-        struct Version {
-            v: u64,
-        }
-
-        if value.len() > Self::MAX_BYTES {
-            return Err(BadReport::TooLarge { bytes: value.len(), most: Self::MAX_BYTES });
-        }
-        let malformed = |error: serde_json::Error| BadReport::Malformed(error.to_string());
-        // The version comes first: a later one may change what everything else means.
-        match serde_json::from_slice::<Version>(value).map_err(malformed)?.v {
-            1 => {}
-            other => return Err(BadReport::Version(other)),
-        }
-        let report: Self = serde_json::from_slice(value).map_err(malformed)?;
+        let report: Self = parse_version_1(value, Self::MAX_BYTES)?;
         report.contradiction(node).map_or(Ok(report), |what| Err(BadReport::Contradicts(what)))
     }
 

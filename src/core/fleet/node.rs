@@ -1,6 +1,6 @@
 //! The value of `nodes/<node>`: what a node has now, for one root.
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
 
 use super::NodeName;
 use crate::model::{BackendName, Escaped, Timestamp};
@@ -225,6 +225,24 @@ pub enum BadReport {
     Contradicts(String),
 }
 
+/// Reads a value of version 1 with at most `most` bytes. Unknown fields are ignored.
+pub(super) fn parse_version_1<T: DeserializeOwned>(value: &[u8], most: usize) -> Result<T, BadReport> {
+    #[derive(Deserialize)]
+    struct Version {
+        v: u64,
+    }
+
+    if value.len() > most {
+        return Err(BadReport::TooLarge { bytes: value.len(), most });
+    }
+    let malformed = |error: serde_json::Error| BadReport::Malformed(error.to_string());
+    // The version comes first: a later one may change what everything else means.
+    match serde_json::from_slice::<Version>(value).map_err(malformed)?.v {
+        1 => serde_json::from_slice(value).map_err(malformed),
+        other => Err(BadReport::Version(other)),
+    }
+}
+
 impl NodeReport {
     /// The most bytes of the value.
     pub const MAX_BYTES: usize = 4 * 1024;
@@ -236,21 +254,7 @@ impl NodeReport {
     /// # Errors
     /// [`BadReport`] says why it does not count.
     pub fn parse(node: &NodeName, value: &[u8]) -> Result<Self, BadReport> {
-        #[derive(Deserialize)]
-        struct Version {
-            v: u64,
-        }
-
-        if value.len() > Self::MAX_BYTES {
-            return Err(BadReport::TooLarge { bytes: value.len(), most: Self::MAX_BYTES });
-        }
-        let malformed = |error: serde_json::Error| BadReport::Malformed(error.to_string());
-        // The version comes first: a later one may change what everything else means.
-        match serde_json::from_slice::<Version>(value).map_err(malformed)?.v {
-            1 => {}
-            other => return Err(BadReport::Version(other)),
-        }
-        let report: Self = serde_json::from_slice(value).map_err(malformed)?;
+        let report: Self = parse_version_1(value, Self::MAX_BYTES)?;
         report.contradiction(node).map_or(Ok(report), |what| Err(BadReport::Contradicts(what)))
     }
 
