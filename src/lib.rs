@@ -28,6 +28,7 @@
 //! | [`documents`] | reading, editing and writing documents in Consul |
 //! | [`weightd`] | the node daemon: one task per HAProxy, its state on disk, its status |
 //! | [`weightctl`] | the command line: uses the token of the user for Consul; it only reads HAProxy, and only in `check` and `import` |
+//! | [`rolloutd`] | the controller of rollouts: writes documents by a plan, and takes them back; it never talks to HAProxy |
 //! | [`base`] | code that all programs share: configuration files, logging, retries, the clock, signals, systemd |
 //!
 //! Only one task writes to one HAProxy, and all tasks share one thread. An exchange takes 0.1 ms, so that a switch
@@ -62,6 +63,7 @@ pub mod base;
 pub mod consul;
 pub mod documents;
 pub mod haproxy;
+pub mod rolloutd;
 pub mod weightctl;
 pub mod weightd;
 

@@ -1,0 +1,7 @@
+//! The controller of rollouts; see [`weightd::rolloutd`].
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    weightd::rolloutd::main()
+}
