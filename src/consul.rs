@@ -7,6 +7,7 @@ mod access;
 pub mod address;
 pub mod client;
 mod error;
+pub mod follow;
 pub mod pace;
 mod plain;
 pub mod rights;

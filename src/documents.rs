@@ -8,6 +8,7 @@ pub mod context;
 pub mod edit;
 pub mod fleet;
 pub mod history;
+pub mod lead;
 pub mod observe;
 pub mod single;
 pub mod stored;
@@ -259,7 +260,7 @@ impl Documents {
             let commit =
                 Commit::of(operations(&key, write), entry, context, (&self.root, backend), passes_freeze, &left_out);
             match self.client.transact(&commit.operations).await {
-                Ok(Committed::Yes) => return self.confirm(backend, write, commit.without).await,
+                Ok(Committed::Yes(_)) => return self.confirm(backend, write, commit.without).await,
                 Ok(Committed::No(failed)) => match commit.judge(&failed) {
                     Failed::Conflict => return Ok(Written::Conflict),
                     Failed::Denied(what) => return Err(write_error(&key, write, ConsulError::Denied(what))),

@@ -359,8 +359,10 @@ impl Client {
     pub async fn transact(&self, operations: &[Operation]) -> Result<Committed, ConsulError> {
         let (status, body) = self.transaction(operations).await?;
         match status {
-            StatusCode::OK if txn::is_result(&body, operations.len()) => Ok(Committed::Yes),
-            StatusCode::OK => Err(ConsulError::Unclear(start_of(&body))),
+            StatusCode::OK => match txn::written(&body, operations.len()) {
+                Some(index) => Ok(Committed::Yes(index)),
+                None => Err(ConsulError::Unclear(start_of(&body))),
+            },
             StatusCode::CONFLICT => Ok(Committed::No(txn::failed(&body)?)),
             other => Err(error_of_status(other, &body)),
         }

@@ -3,7 +3,7 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use serde::{Deserialize, Serialize};
 
-use super::ConsulError;
+use super::{ConsulError, session::SessionId};
 
 /// Maximum number of operations in one transaction. Consul's limit is 64.
 pub const MAX_TXN: usize = 62;
@@ -39,13 +39,27 @@ pub enum Operation {
         /// The key.
         key: String,
     },
+    /// Fails the transaction unless `session` holds the lock of `key`.
+    CheckSession {
+        /// The key.
+        key: String,
+        /// The session.
+        session: SessionId,
+    },
+    /// Sets `key`, whatever it has.
+    Set {
+        /// The key.
+        key: String,
+        /// Its new value.
+        value: Vec<u8>,
+    },
 }
 
 /// The result of a transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Committed {
-    /// Consul ran all operations.
-    Yes,
+    /// Consul ran all operations. With the `ModifyIndex` that the keys have which it wrote; 0 if it wrote none.
+    Yes(u64),
     /// Consul ran none, because these operations failed. The list has at least one.
     No(Vec<FailedOperation>),
 }
@@ -70,14 +84,13 @@ pub(super) fn body(operations: &[Operation]) -> Result<Vec<u8>, ConsulError> {
     serde_json::to_vec(&operations).map_err(ConsulError::Json)
 }
 
-/// Whether the body reports success of `operations` operations.
-pub(super) fn is_result(body: &[u8], operations: usize) -> bool {
-    serde_json::from_slice::<TxnResult>(body).is_ok_and(|result| {
-        result.errors.is_none_or(|errors| errors.is_empty())
-            && result
-                .results
-                .is_some_and(|results| results.len() <= operations && (results.is_empty() == (operations == 0)))
-    })
+/// The `ModifyIndex` of what was written, if the body reports success of `operations` operations. A transaction that only
+/// deletes has results of keys that are gone.
+pub(super) fn written(body: &[u8], operations: usize) -> Option<u64> {
+    let result: TxnResult = serde_json::from_slice(body).ok()?;
+    let results = result.results.filter(|_| result.errors.is_none_or(|errors| errors.is_empty()))?;
+    let sound = results.len() <= operations && (results.is_empty() == (operations == 0));
+    sound.then(|| results.iter().filter_map(|done| Some(done.kv.as_ref()?.modify_index)).max().unwrap_or_default())
 }
 
 /// Parses the failed operations of an answer with status 409.
@@ -106,6 +119,8 @@ struct WireKv<'a> {
     value: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     index: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -116,15 +131,22 @@ struct WireOperation<'a> {
 
 impl<'a> From<&'a Operation> for WireOperation<'a> {
     fn from(operation: &'a Operation) -> Self {
+        let of = |verb, key, value: Option<&Vec<u8>>, index: Option<u64>| WireKv {
+            verb,
+            key,
+            value: value.map(|value| BASE64.encode(value)),
+            index,
+            session: None,
+        };
         let kv = match operation {
-            Operation::Cas { key, value, index } => {
-                WireKv { verb: "cas", key, value: Some(BASE64.encode(value)), index: Some(*index) }
+            Operation::Cas { key, value, index } => of("cas", key, Some(value), Some(*index)),
+            Operation::Set { key, value } => of("set", key, Some(value), None),
+            Operation::DeleteCas { key, index } => of("delete-cas", key, None, Some(*index)),
+            Operation::CheckIndex { key, index } => of("check-index", key, None, Some(*index)),
+            Operation::CheckNotExists { key } => of("check-not-exists", key, None, None),
+            Operation::CheckSession { key, session } => {
+                WireKv { session: Some(session.to_string()), ..of("check-session", key, None, None) }
             }
-            Operation::DeleteCas { key, index } => WireKv { verb: "delete-cas", key, value: None, index: Some(*index) },
-            Operation::CheckIndex { key, index } => {
-                WireKv { verb: "check-index", key, value: None, index: Some(*index) }
-            }
-            Operation::CheckNotExists { key } => WireKv { verb: "check-not-exists", key, value: None, index: None },
         };
         Self { kv }
     }
@@ -133,8 +155,21 @@ impl<'a> From<&'a Operation> for WireOperation<'a> {
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct TxnResult {
-    results: Option<Vec<serde::de::IgnoredAny>>,
+    results: Option<Vec<TxnDone>>,
     errors: Option<Vec<serde::de::IgnoredAny>>,
+}
+
+#[derive(Deserialize)]
+struct TxnDone {
+    #[serde(rename = "KV")]
+    kv: Option<TxnKey>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct TxnKey {
+    #[serde(default)]
+    modify_index: u64,
 }
 
 #[derive(Deserialize)]

@@ -157,6 +157,16 @@ impl History {
         Some(self)
     }
 
+    /// Marks the newest entry as the end of a rollout, which a rollback does not go behind. None if the newest write is not
+    /// that of a rollout, or is marked already.
+    #[must_use]
+    pub fn end_rollout(mut self) -> Option<Self> {
+        let newest = self.entries.first_mut().filter(|newest| newest.way == Way::Rollout && !newest.ended)?;
+        newest.ended = true;
+        trim::trim(&mut self.entries);
+        Some(self)
+    }
+
     /// The value of the key.
     pub fn to_value(&self) -> Vec<u8> {
         value_of(&self.entries)

@@ -11,22 +11,28 @@
 //! | [`spec`], [`request`], [`state`], [`log`] | the values of the keys |
 //! | [`keys`] | the names of the keys and their sizes |
 //! | [`intake`] | how reports of nodes become blocks and slots |
+//! | [`known`] | how reports of nodes and documents become what a tick sees |
 //! | [`observe`] | what a tick sees |
 //! | [`action`] | what a tick wants done |
 //! | [`blocks`] | how the blocks of the nodes become blocks of the judge |
 //! | [`windows`] | the windows of HARD, SEVERE and HANG |
 //! | [`mod@holding`] | why a rollout does not go on |
+//! | [`shown`] | what the leader sees, for people |
+//! | [`begin`] | how a spec becomes a rollout |
 
 pub mod action;
+pub mod begin;
 pub mod blocks;
 pub mod holding;
 pub mod intake;
 pub mod keys;
+pub mod known;
 pub mod log;
 mod memory;
 pub mod observe;
 pub mod plan;
 pub mod request;
+pub mod shown;
 pub mod spec;
 pub mod state;
 mod stored;
@@ -39,6 +45,7 @@ pub use memory::{Memory, Paid};
 pub use observe::{Now, Observations};
 pub use plan::{Mode, Plan};
 pub use request::{Request, Verb};
+pub use shown::Shown;
 pub use spec::Spec;
 pub use state::{Evidence, Latch, Phase, State};
 pub use stored::BadValue;
@@ -88,6 +95,19 @@ impl Rollout {
         Self { spec, state, judge, memory }
     }
 
+    /// The evidence as a value, without what people are shown.
+    pub fn evidence(&self) -> Evidence {
+        Evidence {
+            rollout: self.spec.id.clone(),
+            step: self.state.step,
+            block: self.memory.blocks.last(),
+            good: self.memory.good,
+            raised: self.memory.raised,
+            judge: self.judge.state(),
+            shown: Shown::default(),
+        }
+    }
+
     /// The `ModifyIndex` of the document that belongs to the state.
     pub fn document(&self) -> u64 {
         self.state.document.unwrap_or_default()
@@ -126,18 +146,30 @@ impl Rollout {
         }
     }
 
-    /// The real and the wanted share of `to` in percent, where they differ by more than half of the smaller wanted share and
-    /// at least 20 requests were expected on that side.
-    pub fn share_off(&self) -> Option<(f64, f64)> {
+    /// Started requests of both sides in this step; none before its first block.
+    fn started(&self) -> Option<(f64, f64)> {
         let since = self.memory.first_block? * crate::judge::BLOCK_SECONDS;
         let (to, from) = self.memory.windows.started_since(since);
         let number = |count: u64| f64::from(u32::try_from(count).unwrap_or(u32::MAX));
-        let (all, wanted) = (number(to) + number(from), self.state.share.percent());
+        Some((number(to), number(to) + number(from)))
+    }
+
+    /// The real share of `to` of the started requests in this step, in percent; none without a request.
+    pub fn real_share(&self) -> Option<f64> {
+        let (to, all) = self.started()?;
+        (all > 0.0).then(|| 100.0 * to / all)
+    }
+
+    /// The real and the wanted share of `to` in percent, where they differ by more than half of the smaller wanted share and
+    /// at least 20 requests were expected on that side.
+    pub fn share_off(&self) -> Option<(f64, f64)> {
+        let (to, all) = self.started()?;
+        let wanted = self.state.share.percent();
         let smaller = wanted.min(100.0 - wanted);
         if all * smaller / 100.0 < 20.0 {
             return None;
         }
-        let real = 100.0 * number(to) / all;
+        let real = 100.0 * to / all;
         ((real - wanted).abs() > smaller / 2.0).then_some((real, wanted))
     }
 

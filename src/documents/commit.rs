@@ -109,6 +109,16 @@ impl Commit {
         commit
     }
 
+    /// The transaction for `documents` alone, and `history` where it is not denied.
+    pub(super) fn alone(documents: Vec<Operation>, history: Option<Operation>) -> Self {
+        let mut commit =
+            Self { documents: documents.len(), operations: documents, parts: Vec::new(), without: Vec::new() };
+        if let Some(history) = history {
+            commit.push(Part::History, history);
+        }
+        commit
+    }
+
     fn push(&mut self, part: Part, operation: Operation) {
         self.parts.push(part);
         self.operations.push(operation);

@@ -45,7 +45,7 @@ impl Documents {
     /// As [`Self::put_one`].
     pub(super) async fn delete_one(&self, key: &str, index: u64, hint: &str) -> Result<KeyWrite, DocumentsError> {
         let answer = match self.client.transact(&[Operation::DeleteCas { key: key.to_owned(), index }]).await {
-            Ok(Committed::Yes) => Ok(true),
+            Ok(Committed::Yes(_)) => Ok(true),
             Ok(Committed::No(failed)) => match failed.into_iter().find(|failed| failed.denied) {
                 Some(denied) => Err(ConsulError::Denied(denied.what)),
                 None => Ok(false),

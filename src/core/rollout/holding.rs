@@ -1,6 +1,6 @@
 //! Why a rollout does not go on. Computed at each tick and never stored: a reason is gone when its cause is gone.
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
 use super::{
     Rollout,
@@ -172,7 +172,9 @@ pub fn holding(rollout: &Rollout, seen: &Observations) -> Vec<Holding> {
     add(!late.is_empty() || seen.counting().next().is_none(), Holding::NotApplied(late));
     let unusable = seen.unusable();
     add(!unusable.is_empty(), Holding::Unusable(unusable));
-    let silent = memory.blocks.silent(&seen.nodes);
+    let mut silent: BTreeSet<NodeName> = memory.blocks.silent(&seen.nodes).into_iter().collect();
+    silent.extend(seen.unheard().cloned());
+    let silent: Vec<NodeName> = silent.into_iter().collect();
     add(!silent.is_empty(), Holding::NoData(silent));
     if state.mode == Mode::Auto {
         add(seen.window_closed, Holding::Window);

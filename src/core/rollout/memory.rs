@@ -7,6 +7,7 @@ use super::{
     action::{Event, Transaction},
     blocks::Blocks,
     observe::Observations,
+    shown::Shown,
     windows::Windows,
 };
 use crate::{desired::PatternShare, fleet::NodeName, judge::Cell, model::Moment};
@@ -41,8 +42,8 @@ pub struct Memory {
     pub(super) told: BTreeMap<&'static str, Moment>,
     /// The reasons that hold, by word: since when, and whether people were told.
     pub(super) held: BTreeMap<&'static str, (Moment, bool)>,
-    /// When the evidence was last persisted, and the total then.
-    pub(super) persisted: Option<(Moment, f64)>,
+    /// When the evidence was last persisted, and what people were shown then.
+    pub(super) persisted: Option<(Moment, Shown)>,
     /// Whether sessions on `to` were waited for as long as they can last.
     pub(super) waited_for_sessions: bool,
     /// For each node: requests of the backend and started requests of `to`, in this step.
@@ -53,6 +54,8 @@ pub struct Memory {
     pub(super) source_blocks: BTreeMap<String, u64>,
     /// Cells of named checks that wait for the next block.
     pub(super) source_cells: BTreeMap<String, Vec<Cell>>,
+    /// What was judged in this step, by check.
+    pub(super) counted: BTreeMap<String, Cell>,
     /// The blocks that paid most, for people: newest last.
     pub(super) paid: Vec<Paid>,
 }
@@ -128,6 +131,7 @@ impl Memory {
         self.first_block = None;
         self.reached.clear();
         self.source_cells.clear();
+        self.counted.clear();
         self.blocks.drop_merging();
     }
 }

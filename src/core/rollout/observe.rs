@@ -117,6 +117,8 @@ pub struct NodeSeen {
     pub applied: u64,
     /// Why it rejects the document or is guarded against it; none if it does not.
     pub refuses: Option<String>,
+    /// Whether it answers the observation of this rollout: without that nothing else is known of its servers.
+    pub heard: bool,
     /// Whether a server of `to` is usable in each of its HAProxy instances.
     pub to_usable: bool,
     /// Sessions that `to` still has.
@@ -214,9 +216,14 @@ impl Observations {
         late.map(|(name, _)| name.clone()).collect()
     }
 
+    /// The counting nodes that do not answer the observation.
+    pub fn unheard(&self) -> impl Iterator<Item = &NodeName> {
+        self.counting().filter(|(_, node)| !node.heard).map(|(name, _)| name)
+    }
+
     /// The counting nodes on which no server of `to` is usable.
     pub fn unusable(&self) -> Vec<NodeName> {
-        self.counting().filter(|(_, node)| !node.to_usable).map(|(name, _)| name.clone()).collect()
+        self.counting().filter(|(_, node)| node.heard && !node.to_usable).map(|(name, _)| name.clone()).collect()
     }
 
     /// Sessions that are left on `to`.

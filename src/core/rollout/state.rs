@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     keys::{MAX_EVIDENCE, MAX_STATE},
     plan::Mode,
+    shown::Shown,
     stored::{self, BadValue},
 };
 use crate::{desired::PatternShare, fleet::NodeName, judge, model::Timestamp};
@@ -202,6 +203,9 @@ pub struct Evidence {
     pub raised: bool,
     /// The evidence.
     pub judge: judge::State,
+    /// What the leader sees, for people.
+    #[serde(default)]
+    pub shown: Shown,
 }
 
 impl Evidence {
@@ -217,4 +221,14 @@ impl Evidence {
     pub fn to_value(&self) -> Vec<u8> {
         stored::write(self)
     }
+}
+
+/// The start of a text, at most `most` bytes.
+pub(super) fn short(text: &str, most: usize) -> String {
+    text.chars()
+        .scan(0, |bytes, c| {
+            *bytes += c.len_utf8();
+            (*bytes <= most).then_some(c)
+        })
+        .collect()
 }

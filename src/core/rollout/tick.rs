@@ -7,10 +7,12 @@ mod progress;
 mod requests;
 mod settle;
 
-use super::{Action, Evidence, Now, Observations, Phase, Rollout};
+use super::{Action, Evidence, Now, Observations, Phase, Rollout, Shown};
 
 /// Seconds between two values of the evidence, while nothing happens and while somebody watches.
 const PERSIST_SECONDS: (u64, u64) = (60, 10);
+/// Seconds between two values of the evidence at least.
+const AT_ONCE_SECONDS: u64 = 2;
 
 /// One step of a rollout: what it is afterwards, and what is to be done.
 ///
@@ -38,30 +40,21 @@ pub fn tick(mut rollout: Rollout, seen: &Observations, now: Now) -> (Rollout, Ve
     (rollout, actions)
 }
 
-/// The evidence, where it is to be written: once a minute, at once when it doubled, more often while somebody watches.
+/// The evidence, where it is to be written: once a minute, at once when it doubled or another reason holds, more often while
+/// somebody watches.
 fn persist(rollout: &mut Rollout, seen: &Observations, now: Now) -> Option<Evidence> {
-    if !matches!(rollout.state.phase, Phase::Shift | Phase::Bake) {
+    if !matches!(rollout.state.phase, Phase::Preflight | Phase::Shift | Phase::Bake) {
         return None;
     }
-    let total = rollout.judge.total();
-    let pause = if seen.watched { PERSIST_SECONDS.1 } else { PERSIST_SECONDS.0 };
-    let pending = match rollout.memory.persisted {
-        None => true,
-        Some((at, before)) => {
-            let seconds = now.moment.since(at).as_secs();
-            seconds >= pause || (total >= 2.0 * before && total > 1.0)
-        }
-    };
-    if !pending {
+    let shown = Shown::of(rollout, seen, now);
+    let (pause, watched) = PERSIST_SECONDS;
+    let due = rollout.memory.persisted.as_ref().is_none_or(|(at, before)| {
+        let seconds = now.moment.since(*at).as_secs();
+        seconds >= if seen.watched { watched } else { pause } || (before.differs(&shown) && seconds >= AT_ONCE_SECONDS)
+    });
+    if !due {
         return None;
     }
-    rollout.memory.persisted = Some((now.moment, total));
-    Some(Evidence {
-        rollout: rollout.spec.id.clone(),
-        step: rollout.state.step,
-        block: rollout.memory.blocks.last(),
-        good: rollout.memory.good,
-        raised: rollout.memory.raised,
-        judge: rollout.judge.state(),
-    })
+    rollout.memory.persisted = Some((now.moment, shown.clone()));
+    Some(Evidence { shown, ..rollout.evidence() })
 }

@@ -91,7 +91,14 @@ impl Bench {
             why: None,
             late: Vec::new(),
         };
-        let node = NodeSeen { counts: true, live: true, applied: DOCUMENT, to_usable: true, ..NodeSeen::default() };
+        let node = NodeSeen {
+            counts: true,
+            live: true,
+            applied: DOCUMENT,
+            heard: true,
+            to_usable: true,
+            ..NodeSeen::default()
+        };
         let seen = Observations {
             leader: true,
             active: true,
@@ -216,14 +223,7 @@ impl Bench {
 
     /// The rollout as a new leader finds it.
     pub(super) fn new_leader(&mut self) {
-        let evidence = crate::rollout::Evidence {
-            rollout: "r1".to_owned(),
-            step: self.rollout.state.step,
-            block: self.rollout.memory.blocks.last(),
-            good: self.rollout.memory.good,
-            raised: self.rollout.memory.raised,
-            judge: self.rollout.judge.state(),
-        };
+        let evidence = self.rollout.evidence();
         let state = State::parse(&self.rollout.state.to_value(), self.index).unwrap();
         self.rollout = Rollout::load(self.rollout.spec.clone(), state, Some(&evidence), at(self.wall));
         self.open = None;

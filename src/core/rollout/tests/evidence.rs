@@ -45,6 +45,7 @@ fn evidence_of_another_rollout_or_plan_is_not_taken() {
         good: 30,
         raised: false,
         judge: rollout.judge.state(),
+        shown: crate::rollout::Shown::default(),
     };
     let now = super::bench::at(bench.wall);
     let load = |id| Rollout::load(rollout.spec.clone(), rollout.state.clone(), Some(&evidence(id)), now);

@@ -140,7 +140,15 @@ fn the_largest_state_can_be_read() {
 #[test]
 fn evidence_is_read_back_and_small() {
     let judge = judge::Judge::new(&plan().judge(Mode::Auto)).state();
-    let evidence = Evidence { rollout: "r1".to_owned(), step: 2, block: 180_000_000, good: 50, raised: true, judge };
+    let evidence = Evidence {
+        rollout: "r1".to_owned(),
+        step: 2,
+        block: 180_000_000,
+        good: 50,
+        raised: true,
+        judge,
+        shown: crate::rollout::Shown::default(),
+    };
     assert_eq!(Evidence::parse(&evidence.to_value()), Ok(evidence));
 }
 

@@ -8,7 +8,7 @@ use crate::{
         memory::{Effect, Pending},
         observe::SpecSeen,
         request::Request,
-        state::Answered,
+        state::{Answered, short},
     },
 };
 
@@ -91,7 +91,7 @@ fn numbered(rollout: &Rollout, now: Now, state: State) -> State {
 /// T(back): the document that goes back, and the phase in which the nodes apply it.
 pub(super) fn back(rollout: &Rollout, now: Now, why: &str) -> Pending {
     let share = rollout.state.back;
-    let why = short(why);
+    let why = short(why, WHY);
     let detail = format!("back to {} %: {why}", share.percent());
     let state = State { phase: Phase::RollingBack, why: Some(why), ..rollout.state.clone() };
     write(rollout, now, state, share, Event::new(EventKind::RollingBack, detail))
@@ -111,18 +111,6 @@ pub(super) fn latch(rollout: &Rollout, now: Now, why: Latch, detail: &str) -> Op
 
 /// The longest text of the field `why`, in bytes.
 const WHY: usize = 300;
-
-fn short(text: &str) -> String {
-    text.chars()
-        .scan(0, |bytes, c| {
-            Some((*bytes, c)).filter(|_| {
-                *bytes += c.len_utf8();
-                *bytes <= WHY
-            })
-        })
-        .map(|(_, c)| c)
-        .collect()
-}
 
 /// What a changed document means. A reading that is older than the state is stale and means nothing.
 fn document(rollout: &Rollout, seen: &Observations, now: Now) -> Option<Pending> {
@@ -161,7 +149,7 @@ fn document(rollout: &Rollout, seen: &Observations, now: Now) -> Option<Pending>
 fn aborted(rollout: &Rollout, seen: &Observations, now: Now, request: &Request, wrote: bool) -> Pending {
     let answered = Some(Answered { id: request.id.clone(), refused: None });
     let reason = request.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
-    let why = short(&format!("{} aborted it{reason}", request.by));
+    let why = short(&format!("{} aborted it{reason}", request.by), WHY);
     let state = State { answered, why: Some(why.clone()), ..rollout.state.clone() };
     // What the person wrote is the document from now on.
     let document = if wrote { Some(seen.document.index) } else { state.document };

@@ -11,6 +11,7 @@ use crate::{
         blocks::{Merged, ReadyBlock},
         holding::{Holding, holding},
         memory::{Memory, Paid},
+        shown,
     },
 };
 
@@ -127,6 +128,9 @@ fn judge(rollout: &mut Rollout, block: u64, mut merged: Merged, seen: &Observati
     let Memory { paid, raised, control, .. } = memory;
     let cells: Block<'_> = merged.cells.iter().map(|(name, cells)| (name.as_str(), cells.as_slice())).collect();
     *control = cells.get(crate::judge::ERRORS).is_some_and(|cells| cells.iter().any(|cell| cell.from.n > 0));
+    for (check, cells) in &cells {
+        shown::add(&mut memory.counted, check, cells);
+    }
     Judge::block_with(judge, &cells, *raised, share, merged.seconds, |check, bet| {
         if let Some(tally) = bet.tally.filter(|tally| tally.observed > tally.allowed) {
             let (observed, allowed) = (tally.observed, tally.allowed);

@@ -247,6 +247,7 @@ impl World {
             counts: true,
             live: true,
             applied: node.applied,
+            heard: true,
             to_usable: true,
             ..NodeSeen::default()
         };

@@ -1,0 +1,173 @@
+//! The nodes and the document of a rollout, from what Consul has: reports, inventory and counters become what a tick sees.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    Spec,
+    observe::{DocumentSeen, NodeSeen},
+};
+use crate::{
+    desired::{Instruction, PatternShare, Published},
+    fleet::{
+        CountersRead, DocumentNow, Fleet, Heard, Mode, NodeName, Standing, ViewId, Waiting,
+        counters::{Counted, Flag, Instance},
+        standing,
+    },
+    model::{BackendName, ServerName},
+};
+
+/// Seconds for which a node that says nothing still counts.
+pub const MISSING_SECONDS: u64 = 600;
+
+/// Everything that is known of the nodes, for one rollout.
+#[derive(Debug, Clone, Copy)]
+pub struct Known<'a> {
+    /// `nodes/`, `inventory/` and `expect`.
+    pub fleet: &'a Fleet,
+    /// `counters/`.
+    pub counters: &'a BTreeMap<NodeName, CountersRead>,
+    /// For how many seconds a node in the inventory has had no key in `nodes/`.
+    pub missing: &'a BTreeMap<NodeName, u64>,
+    /// The nodes whose clock is off.
+    pub clock_off: &'a BTreeSet<NodeName>,
+    /// The backend.
+    pub backend: &'a BackendName,
+    /// The view of the observation.
+    pub view: ViewId,
+    /// The `ModifyIndex` of the observation.
+    pub observed: u64,
+    /// The `ModifyIndex` of the document of the state.
+    pub document: u64,
+}
+
+/// What the nodes say of the backend.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Backend {
+    /// Each node that has the backend, or should have it.
+    pub nodes: BTreeMap<NodeName, NodeSeen>,
+    /// Whether the shares of the requests do not follow the weights.
+    pub share_is_free: bool,
+    /// Why `from` cannot take all requests: a sentence; none if it can.
+    pub from_too_small: Option<String>,
+}
+
+impl Known<'_> {
+    /// What the nodes say of the backend.
+    pub fn backend(&self) -> Backend {
+        let mut backend = Backend::default();
+        let mut without_from = Vec::new();
+        for name in self.fleet.names() {
+            let counted = match self.counters.get(name).map(|read| read.heard(self.backend, self.observed)) {
+                Some(Heard::Has(counted)) => Some(counted),
+                Some(Heard::Lacks) => continue,
+                Some(Heard::NoData(_) | Heard::Silent) | None => None,
+            };
+            let Some(mut node) = self.node(name) else { continue };
+            if let Some(counted) = counted {
+                node.heard = true;
+                node.to_usable = self.usable(counted, "to");
+                node.to_sessions = self.rows(counted, "to").map(|now| now.sessions).sum();
+                backend.share_is_free |= counted.instances.iter().any(is_free);
+                if node.counts && !self.usable(counted, "from") {
+                    without_from.push(name.as_str());
+                }
+            }
+            backend.nodes.insert(name.clone(), node);
+        }
+        if !without_from.is_empty() {
+            let names = crate::reasons::list(without_from.into_iter());
+            backend.from_too_small = Some(format!("it has no usable server on {names}"));
+        }
+        backend
+    }
+
+    /// A node as its report and the inventory describe it; none if it does not have the backend.
+    fn node(&self, name: &NodeName) -> Option<NodeSeen> {
+        let inventory = self.fleet.inventory.get(name);
+        let clock_off = self.clock_off.contains(name);
+        let Some(read) = self.fleet.nodes.get(name) else {
+            // It is in the inventory and says nothing: what it had is not known.
+            let observes = matches!(inventory, Some(Ok(inventory)) if inventory.mode == Mode::Observe);
+            let missing = self.missing.get(name).copied().unwrap_or_default();
+            return Some(NodeSeen { counts: !observes && missing < MISSING_SECONDS, clock_off, ..NodeSeen::default() });
+        };
+        let report = read.report.as_ref().ok();
+        if report.is_some_and(|report| report.lacks.contains(self.backend)) {
+            return None;
+        }
+        let standing = standing(read, self.backend, self.document, None, DocumentNow::NotRead);
+        let (applied, refuses) = match &standing {
+            Standing::Done { has: false } => return None,
+            Standing::Done { has: true } => (self.document, None),
+            Standing::Waiting(Waiting::Older(index)) => (*index, None),
+            Standing::Waiting(Waiting::Not(why)) if why == "guarded" => (0, Some(why.clone())),
+            Standing::Cannot(why) => (0, Some(why.clone())),
+            Standing::Waiting(_) | Standing::DoesNotCount => (0, None),
+        };
+        let enforces = report.is_none_or(|report| report.mode != Mode::Observe);
+        let stands_aside = refuses.as_deref().is_some_and(|why| matches!(why, "paused" | "overridden"));
+        Some(NodeSeen {
+            counts: inventory.is_some() && enforces && !stands_aside,
+            live: true,
+            applied,
+            refuses,
+            clock_off,
+            ..NodeSeen::default()
+        })
+    }
+
+    /// Whether each HAProxy of the node has a usable server on the side.
+    fn usable(&self, counted: &Counted, side: &str) -> bool {
+        let usable = |instance: &Instance| {
+            let view = instance.view(self.view).filter(|_| instance.down.is_none());
+            view.and_then(|view| view.now.get(side)).is_some_and(|now| now.usable > 0)
+        };
+        !counted.instances.is_empty() && counted.instances.iter().all(usable)
+    }
+
+    fn rows<'c>(&self, counted: &'c Counted, side: &str) -> impl Iterator<Item = &'c crate::fleet::counters::Now> {
+        let view = self.view;
+        let views = counted.instances.iter().filter_map(move |instance| instance.view(view));
+        views.filter_map(move |view| view.now.get(side)).collect::<Vec<_>>().into_iter()
+    }
+}
+
+/// Whether something other than the weights decides where requests go.
+fn is_free(instance: &Instance) -> bool {
+    let pins = |flag: &Flag| matches!(flag, Flag::Cookie | Flag::Sticky | Flag::StickTable);
+    instance.algorithm == "leastconn" || pins_users(instance) || instance.flags.iter().any(pins)
+}
+
+/// Whether an algorithm or the sticky snippet gives each user the same side: a regression then stops, and does not move
+/// users to and fro.
+pub fn pins_users(instance: &Instance) -> bool {
+    let hash = ["source", "uri", "url_param", "hdr", "rdp-cookie", "hash"];
+    let pins = |flag: &Flag| matches!(flag, Flag::Sticky | Flag::StickTable);
+    hash.iter().any(|word| instance.algorithm.starts_with(word)) || instance.flags.iter().any(pins)
+}
+
+/// The document of a backend, as a rollout sees it.
+pub fn document(spec: &Spec, published: Option<&Published>) -> DocumentSeen {
+    let Some(published) = published else { return DocumentSeen::default() };
+    let index = published.index();
+    let Published::Valid(Instruction::Weights(desired) | Instruction::Leaves(desired)) = published else {
+        return DocumentSeen { index, ..DocumentSeen::default() };
+    };
+    if let Some(split) = &desired.split {
+        let own = spec.share_of(split);
+        let sum = || {
+            let to = split.shares().iter().filter(|(pattern, _)| spec.to.iter().any(|to| to.overlaps(pattern)));
+            PatternShare::from_thousandths(to.map(|(_, share)| share.thousandths()).sum())
+        };
+        return DocumentSeen { index, share: own.or_else(sum), is_split: own.is_some() };
+    }
+    let sum = |of: &dyn Fn(&ServerName) -> bool| {
+        let weights = desired.weights.iter().filter(|(server, _)| of(server));
+        weights.map(|(_, weight)| u32::from(weight.get())).sum::<u32>()
+    };
+    let all = sum(&|_| true);
+    let to = sum(&|server| spec.to.iter().any(|to| to.matches(server.as_str())));
+    let thousandths = (u64::from(to) * 100_000 + u64::from(all) / 2).checked_div(u64::from(all));
+    let share = thousandths.and_then(|share| PatternShare::from_thousandths(u32::try_from(share).ok()?));
+    DocumentSeen { index, share, is_split: false }
+}

@@ -1,0 +1,260 @@
+//! The only way in which a leader of rollouts writes: one transaction that fails as a whole if it is not the leader any more,
+//! or if anything that it decided on has changed.
+//!
+//! Owns the order of the operations and the meaning of Consul's answer. What is written is decided by
+//! [`weightd_core::rollout::tick()`].
+
+use weightd_core::{
+    desired::PatternShare,
+    history::Way,
+    model::{BackendName, Timestamp},
+    rollout::{Phase, Spec, State, Transaction, keys::RolloutKeys},
+};
+
+use super::{
+    Documents, DocumentsError, Optional,
+    commit::{Commit, Failed, Part, Without},
+    edit::{self, Intent, Write},
+    may_have_happened, operations, read_error,
+};
+use crate::consul::{
+    client::{Committed, ConsulError, Operation},
+    session::SessionId,
+};
+
+/// Attempts of a transaction that clashes on history or freeze alone.
+const ATTEMPTS: usize = 5;
+/// Maximum size of the answer for the state in bytes.
+const MAX_ANSWER: usize = 64 * 1024;
+
+/// What a leader knows of the keys of a rollout.
+#[derive(Debug, Clone)]
+pub struct Lead {
+    /// The session that holds `controller`.
+    pub session: SessionId,
+    /// The backend.
+    pub backend: BackendName,
+    /// The `ModifyIndex` of `rollouts/spec/<b>`; 0 if there is none. None: the spec does not matter.
+    pub spec: Option<u64>,
+    /// The `ModifyIndex` of `rollouts/request/<b>`; 0 if there is none.
+    pub request: u64,
+    /// The `ModifyIndex` of `rollouts/state/<b>`; 0 if there is none.
+    pub state: u64,
+    /// Whether the backend has leaves: there is no document whose index could be checked.
+    pub has_leaves: bool,
+}
+
+/// What became of a transaction of the leader.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Led {
+    /// It happened; with this index.
+    Applied(u64),
+    /// Something changed: nothing happened.
+    Conflict,
+    /// The answer was lost, and `state` shows that it did not happen.
+    Lost,
+}
+
+impl Documents {
+    /// Writes a transition.
+    ///
+    /// # Errors
+    /// [`DocumentsError::Write`] if nothing was written and trying again at once is of no use, [`DocumentsError::UnknownResult`]
+    /// if Consul does not answer any more.
+    pub async fn lead(
+        &self,
+        lead: &Lead,
+        spec: &Spec,
+        transaction: &Transaction,
+        at: Timestamp,
+    ) -> Result<Led, DocumentsError> {
+        let goes_back = transaction.state.phase == Phase::RollingBack;
+        let mut left_out: Vec<Without> = Vec::new();
+        for _ in 0..ATTEMPTS {
+            let commit = match transaction.write {
+                Some(share) => match self.document_of(lead, spec, transaction, share, at, &left_out).await? {
+                    Some(commit) => commit,
+                    None => return Ok(Led::Conflict),
+                },
+                None => self.state_alone(lead, transaction, &left_out).await?,
+            };
+            match self.client.transact(&commit.operations).await {
+                Ok(Committed::Yes(index)) => return Ok(Led::Applied(index)),
+                Ok(Committed::No(failed)) => match commit.judge(&failed) {
+                    Failed::Conflict => return Ok(Led::Conflict),
+                    Failed::Denied(what) => return Err(self.not_led(lead, ConsulError::Denied(what))),
+                    Failed::WithoutParts(parts) => left_out.extend(parts),
+                    // Going back never waits for a history that others write as well.
+                    Failed::ReadAgain if goes_back => {
+                        left_out.push(Without { part: Part::History, why: "another writer was faster".to_owned() });
+                    }
+                    Failed::ReadAgain => {}
+                },
+                Err(error) if may_have_happened(&error) => return self.find_out(lead, &transaction.state, error).await,
+                Err(error) => return Err(self.not_led(lead, error)),
+            }
+        }
+        Ok(Led::Conflict)
+    }
+
+    /// The first state of a rollout: the spec and the request are still the ones that it is made from.
+    ///
+    /// # Errors
+    /// As [`Documents::lead`].
+    pub async fn begin_rollout(&self, lead: &Lead, state: &State) -> Result<Led, DocumentsError> {
+        let mut operations = self.fence(lead);
+        operations.push(self.state_of(lead, state));
+        match self.client.transact(&operations).await {
+            Ok(Committed::Yes(index)) => Ok(Led::Applied(index)),
+            Ok(Committed::No(failed)) => match failed.into_iter().find(|failed| failed.denied) {
+                Some(denied) => Err(self.not_led(lead, ConsulError::Denied(denied.what))),
+                None => Ok(Led::Conflict),
+            },
+            Err(error) if may_have_happened(&error) => self.find_out(lead, state, error).await,
+            Err(error) => Err(self.not_led(lead, error)),
+        }
+    }
+
+    /// Writes values that only the leader writes and that nobody decides on: evidence and logs.
+    ///
+    /// # Errors
+    /// [`ConsulError`]. False if this is not the leader any more.
+    pub async fn note(&self, session: &SessionId, values: Vec<(String, Vec<u8>)>) -> Result<bool, ConsulError> {
+        let controller = RolloutKeys(&self.root).controller();
+        let fence = Operation::CheckSession { key: controller, session: session.clone() };
+        let values = values.into_iter().map(|(key, value)| Operation::Set { key, value });
+        let operations: Vec<_> = [fence].into_iter().chain(values).collect();
+        match self.client.transact(&operations).await? {
+            Committed::Yes(_) => Ok(true),
+            Committed::No(failed) => match failed.into_iter().find(|failed| failed.denied) {
+                Some(denied) => Err(ConsulError::Denied(denied.what)),
+                None => Ok(false),
+            },
+        }
+    }
+
+    /// The checks that every transaction of a leader begins with.
+    fn fence(&self, lead: &Lead) -> Vec<Operation> {
+        let keys = RolloutKeys(&self.root);
+        let unchanged = |key: String, index: u64| match index {
+            // Consul cannot check the index of a key that is absent.
+            0 => Operation::CheckNotExists { key },
+            index => Operation::CheckIndex { key, index },
+        };
+        let mut operations = vec![Operation::CheckSession { key: keys.controller(), session: lead.session.clone() }];
+        operations.push(unchanged(keys.request(&lead.backend), lead.request));
+        operations.extend(lead.spec.map(|index| unchanged(keys.spec(&lead.backend), index)));
+        operations
+    }
+
+    fn state_of(&self, lead: &Lead, state: &State) -> Operation {
+        let key = RolloutKeys(&self.root).state(&lead.backend);
+        Operation::Cas { key, value: state.to_value(), index: lead.state }
+    }
+
+    /// The transaction that writes a document; none if the document or a freeze changed.
+    async fn document_of(
+        &self,
+        lead: &Lead,
+        spec: &Spec,
+        transaction: &Transaction,
+        share: PatternShare,
+        at: Timestamp,
+        left_out: &[Without],
+    ) -> Result<Option<Commit>, DocumentsError> {
+        let backend = &lead.backend;
+        let context = self.context(backend).await?;
+        let index = context.stored.as_ref().map_or(0, |stored| stored.index);
+        let frozen = transaction.obeys_freeze && context.frozen(backend).is_some();
+        let Ok(split) = spec.split(share) else { return Ok(None) };
+        if frozen || transaction.document.is_some_and(|document| document != index) {
+            return Ok(None);
+        }
+        let intent = Intent {
+            by: format!("rolloutd for {}", spec.by),
+            reason: Some(reason(spec, transaction, share)),
+            at: at.to_string(),
+            way: Way::Rollout,
+            token: context.token.clone(),
+            history: context.entries(),
+            create: true,
+            ..Intent::default()
+        };
+        // Refused is only what no rollout starts with, so somebody changed the document.
+        let Ok(edit) = edit::split(backend, context.stored.as_ref(), &split, &intent) else { return Ok(None) };
+        let (Some(entry), Write::Document { .. }) = (&edit.entry, &edit.write) else { return Ok(None) };
+        let mut documents = self.fence(lead);
+        documents.extend(operations(&self.key(backend), &edit.write));
+        documents.push(self.state_of(lead, &transaction.state));
+        let passes_freeze = !transaction.obeys_freeze;
+        Ok(Some(Commit::of(documents, entry, &context, (&self.root, backend), passes_freeze, left_out)))
+    }
+
+    /// The transaction that writes the state alone, and at the end of a rollout marks it in the history.
+    async fn state_alone(
+        &self,
+        lead: &Lead,
+        transaction: &Transaction,
+        left_out: &[Without],
+    ) -> Result<Commit, DocumentsError> {
+        let key = self.key(&lead.backend);
+        let mut documents = self.fence(lead);
+        documents.extend(transaction.document.filter(|_| !lead.has_leaves).map(|index| match index {
+            0 => Operation::CheckNotExists { key },
+            index => Operation::CheckIndex { key, index },
+        }));
+        documents.push(self.state_of(lead, &transaction.state));
+        let mut history = None;
+        if transaction.ends && left_out.is_empty() {
+            let context = self.context(&lead.backend).await?;
+            let before = context.before();
+            if let Optional::Present(known, index) = context.history
+                && let Some(ended) = known.with_document(before).end_rollout()
+            {
+                let key = self.keys().history(&lead.backend);
+                history = Some(Operation::Cas { key, value: ended.to_value(), index });
+            }
+        }
+        Ok(Commit::alone(documents, history))
+    }
+
+    /// Whether a transaction happened whose answer was lost.
+    async fn find_out(&self, lead: &Lead, state: &State, lost: ConsulError) -> Result<Led, DocumentsError> {
+        let key = RolloutKeys(&self.root).state(&lead.backend);
+        let unknown = |source| DocumentsError::UnknownResult {
+            key: key.clone(),
+            hint: "the leader reads it again".to_owned(),
+            source,
+        };
+        let Ok(listing) = self.client.get_at_most(&key, MAX_ANSWER).await else { return Err(unknown(lost)) };
+        let read = || {
+            let entries = listing.entries()?;
+            let Some(entry) = entries.first() else { return Ok(None) };
+            let value = entry.bytes().map_err(ConsulError::BadResponse)?;
+            Ok(Some((value, entry.modify_index)))
+        };
+        match read().map_err(|source| read_error(&key, source))? {
+            Some((value, index)) if value == state.to_value() => Ok(Led::Applied(index)),
+            _ => Ok(Led::Lost),
+        }
+    }
+
+    fn not_led(&self, lead: &Lead, source: ConsulError) -> DocumentsError {
+        let key = RolloutKeys(&self.root).state(&lead.backend);
+        let rule = format!(
+            r#"key "{key}" {{ policy = "write" }} key "{}" {{ policy = "write" }} key "{}" {{ policy = "write" }}"#,
+            self.key(&lead.backend),
+            RolloutKeys(&self.root).controller(),
+        );
+        DocumentsError::Write { key, rule, source }
+    }
+}
+
+/// The reason in the document.
+fn reason(spec: &Spec, transaction: &Transaction, share: PatternShare) -> String {
+    let State { phase, step, why, .. } = &transaction.state;
+    match (phase, why) {
+        (Phase::RollingBack, Some(why)) => format!("rollout {}: back to {} %: {why}", spec.id, share.percent()),
+        _ => format!("rollout {}: step {step} of {}, {} %", spec.id, spec.plan.steps.len(), share.percent()),
+    }
+}
