@@ -7,6 +7,7 @@ pub mod clock;
 pub mod config;
 pub mod manual;
 pub mod retry;
+pub mod secret;
 pub mod shutdown;
 pub mod systemd;
 pub mod telemetry;

@@ -3,6 +3,8 @@
 //! Owns the lock of the leader, what a tick sees, and what follows from its actions. It decides nothing itself: that is
 //! [`weightd_core::rollout`]. It must never write a document but the one that it wrote last, and never talk to HAProxy.
 
+pub mod config;
+
 use std::process::ExitCode;
 
 /// Runs rolloutd: parses the command line, and works until a signal.

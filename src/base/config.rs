@@ -4,12 +4,18 @@
 
 mod duration;
 mod error;
+mod value;
 
 use std::{fs::File, io::Read as _, path::Path};
 
 pub use duration::{InvalidDuration, Text, parse as parse_duration, show as show_duration};
 pub use error::{ConfigError, Place};
 pub(crate) use error::{quoted, suggest};
+pub use value::Value;
+pub(crate) use value::{MAX_NODE, OFF, absolute, host_name, is_loopback, listen_address, name};
+
+/// Returns the value of an environment variable, if it is set. It is an argument, so that tests can run in parallel.
+pub type Env<'a> = dyn Fn(&str) -> Option<String> + 'a;
 
 /// Maximum size of a configuration file, in bytes.
 const MAX_FILE: u64 = 1024 * 1024;

@@ -12,9 +12,7 @@ use super::{
     tls::{self, Ca, Contradiction, Tls, TlsLayer},
     token::{InvalidToken, TokenSource},
 };
-
-/// Returns the value of an environment variable, if it is set. It is an argument, so that tests can run in parallel.
-pub type Env<'a> = dyn Fn(&str) -> Option<String> + 'a;
+pub use crate::base::config::Env;
 
 /// The address of Consul and the credentials.
 #[derive(Debug, Clone, Default)]

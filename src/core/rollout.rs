@@ -12,6 +12,7 @@
 //! | [`keys`] | the names of the keys and their sizes |
 //! | [`intake`] | how reports of nodes become blocks and slots |
 //! | [`known`] | how reports of nodes and documents become what a tick sees |
+//! | [`source`] | the queries of named checks, and what their answers are worth |
 //! | [`observe`] | what a tick sees |
 //! | [`action`] | what a tick wants done |
 //! | [`blocks`] | how the blocks of the nodes become blocks of the judge |
@@ -33,6 +34,7 @@ pub mod observe;
 pub mod plan;
 pub mod request;
 pub mod shown;
+pub mod source;
 pub mod spec;
 pub mod state;
 mod stored;

@@ -16,10 +16,10 @@ use std::{
 
 use weightd_core::model::Root;
 
-pub use crate::consul::Env;
+pub use crate::base::config::Env;
 use crate::{
     base::{
-        config::{ConfigError, Place, UnknownChoice, choose, read},
+        config::{self, ConfigError, Place, UnknownChoice, choose, read},
         telemetry::settings::Log,
     },
     consul, haproxy,
@@ -122,7 +122,7 @@ impl fmt::Display for Mode {
 
 impl Config {
     /// Maximum length of the name of a node, in characters.
-    pub const MAX_NODE: usize = 128;
+    pub const MAX_NODE: usize = config::MAX_NODE;
 
     /// Reads the file at `path`. Without `path`, reads [`DEFAULT_PATH`] if it exists. Environment variables override
     /// the file.

@@ -6,6 +6,7 @@ use anyhow::{Context as _, ensure};
 use tokio::sync::watch;
 use weightd::{
     consul::watch::{Feed, Link, WatchHandle},
+    rolloutd,
     weightd::{
         config::Config,
         instance::Instance,
@@ -37,6 +38,34 @@ fn load(text: &str) -> anyhow::Result<Config> {
 #[test]
 fn the_whole_configuration_is_the_default_one() {
     assert!(blocks("toml").contains(&Config::default_toml().trim_end()), "it differs from `--print-default-config`");
+}
+
+#[test]
+fn the_whole_configuration_of_rolloutd_is_the_default_one() {
+    let default = rolloutd::config::Config::default_toml();
+    let blocks = page("docs/configuration.md").blocks("toml rolloutd");
+    let texts: Vec<_> = blocks.iter().map(|block| block.text).collect();
+    assert_eq!(texts, [default.trim_end()], "it differs from the printed default");
+}
+
+/// Loads a configuration as rolloutd does.
+fn load_rolloutd(text: &str) -> anyhow::Result<rolloutd::config::Config> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("rolloutd.toml");
+    std::fs::write(&file, text)?;
+    rolloutd::config::Config::load(Some(&file), &|_| None).with_context(|| text.to_owned())
+}
+
+#[test]
+fn each_configuration_of_rolloutd_is_valid_alone_and_in_the_packaged_file() -> anyhow::Result<()> {
+    let packaged = rolloutd::config::Config::default_toml();
+    for block in blocks("toml rolloutd") {
+        load_rolloutd(block)?;
+        if block != packaged.trim_end() {
+            load_rolloutd(&format!("{packaged}\n{block}\n"))?;
+        }
+    }
+    Ok(())
 }
 
 #[test]

@@ -20,7 +20,7 @@ pub enum ConfigError {
         source: io::Error,
     },
     /// The file is larger than 1 MiB.
-    #[error("{}: larger than 1 MiB; this is not a configuration file of weightd", .path.display())]
+    #[error("{}: larger than 1 MiB; this is not a configuration file", .path.display())]
     TooLarge {
         /// The file.
         path: PathBuf,
@@ -59,9 +59,14 @@ pub enum ConfigError {
         /// The contradiction, and the fix.
         what: String,
     },
-    /// The machine's host name is not a valid node name. It is the default for `node`.
-    #[error("the machine's host name is not a valid node name: {0}; set `node` in the configuration")]
-    HostName(String),
+    /// The machine's host name is not a valid name. It is the default for a key.
+    #[error("the machine's host name is not a valid name: {problem}; set `{key}` in the configuration")]
+    HostName {
+        /// The problem with the host name.
+        problem: String,
+        /// The key.
+        key: &'static str,
+    },
 }
 
 /// Returns the line number, counted from 1, of the byte at offset `at`.
@@ -114,13 +119,16 @@ impl Place<'_> {
     }
 }
 
+/// The sections that a file may repeat.
+const LISTS: [&str; 2] = ["haproxy", "webhook"];
+
 /// Rewrites a message of serde or toml, without the values that it repeats.
 fn rewritten(message: &str, keys: Option<&str>) -> String {
     if let Some((unknown, expected)) = message.strip_prefix("unknown field `").and_then(|rest| rest.split_once("`, ")) {
         let known: Vec<_> = expected.split('`').skip(1).step_by(2).collect();
         let section = match keys {
             None => String::new(),
-            Some("haproxy") => " in [[haproxy]]".to_owned(),
+            Some(list) if LISTS.contains(&list) => format!(" in [[{list}]]"),
             Some(section) => format!(" in [{section}]"),
         };
         return format!("unknown key {}{section}; {}", quoted(unknown), suggest(unknown, &known));
@@ -128,8 +136,8 @@ fn rewritten(message: &str, keys: Option<&str>) -> String {
     let mut what = keys.map(|keys| format!("`{keys}`: ")).unwrap_or_default();
     if let Some((found, expected)) = wrong_type(message) {
         let _infallible = write!(what, "found {found}, expected {expected}");
-        if keys == Some("haproxy") {
-            what.push_str("; write [[haproxy]] above each instance");
+        if let Some(list) = keys.filter(|keys| LISTS.contains(keys)) {
+            let _infallible = write!(what, "; write [[{list}]] above each one");
         }
         return what;
     }
@@ -160,6 +168,7 @@ fn wrong_type(message: &str) -> Option<(&'static str, &str)> {
         "a string" => "text in quotes",
         "a boolean" => "true or false",
         "a sequence" => "a list",
+        "u32" => "a whole number",
         other => other,
     };
     Some((found, expected))

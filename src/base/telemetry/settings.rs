@@ -2,10 +2,11 @@
 
 use std::{fmt, str::FromStr};
 
+use serde::Deserialize;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use weightd_core::model::Escaped;
 
-use crate::base::config::{UnknownChoice, choose};
+use crate::base::config::{ConfigError, Env, Place, UnknownChoice, Value, choose};
 
 /// The log settings.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -125,6 +126,30 @@ impl FromStr for Filter {
 impl fmt::Display for Filter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&self.text)
+    }
+}
+
+/// [log], before validation. All keys are optional; unknown keys are errors.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a section")]
+pub struct Section {
+    level: Value<String>,
+    format: Value<String>,
+}
+
+impl Section {
+    /// Validates the section. The environment variable `variable` sets the level and takes precedence.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the key or the variable, and the fix.
+    pub fn resolve(self, place: &Place<'_>, env: &Env<'_>, variable: &'static str) -> Result<Log, ConfigError> {
+        let configured = place.read("log.level", self.level, str::parse)?;
+        let set = env(variable).filter(|value| !value.is_empty()).map(|value| value.parse()).transpose();
+        let set = set.map_err(|error: InvalidFilter| ConfigError::Environment { variable, what: error.to_string() })?;
+        Ok(Log {
+            level: set.or(configured).unwrap_or_default(),
+            format: place.read("log.format", self.format, str::parse)?.unwrap_or_default(),
+        })
     }
 }
 

@@ -1,13 +1,15 @@
 //! The structure of the configuration file, before validation. All keys are optional; unknown keys are errors.
 
-use secrecy::SecretString;
 use serde::Deserialize;
 use toml::Spanned;
 
-use crate::base::config::Text as DurationText;
-
-/// An optional value with its position in the file.
-pub(super) type Value<T> = Option<Spanned<T>>;
+use crate::{
+    base::{
+        config::{Text as DurationText, Value},
+        telemetry::settings,
+    },
+    consul,
+};
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -16,38 +18,12 @@ pub(super) struct File {
     pub(super) node: Value<String>,
     pub(super) state_dir: Value<String>,
     pub(super) run_dir: Value<String>,
-    pub(super) consul: Consul,
+    pub(super) consul: consul::Section,
     pub(super) reconcile: Reconcile,
     pub(super) api: Api,
     pub(super) fleet: Fleet,
-    pub(super) log: Log,
+    pub(super) log: settings::Section,
     pub(super) haproxy: Vec<Spanned<Haproxy>>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default, expecting = "a section")]
-pub(super) struct Consul {
-    pub(super) address: Value<String>,
-    pub(super) token: Value<SecretString>,
-    pub(super) token_file: Value<String>,
-    pub(super) auth: Value<SecretString>,
-    pub(super) datacenter: Value<String>,
-    pub(super) namespace: Value<String>,
-    pub(super) partition: Value<String>,
-    pub(super) root: Value<String>,
-    pub(super) wait: Value<DurationText>,
-    pub(super) tls: Tls,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default, expecting = "a section")]
-pub(super) struct Tls {
-    pub(super) ca_file: Value<String>,
-    pub(super) ca_path: Value<String>,
-    pub(super) client_cert: Value<String>,
-    pub(super) client_key: Value<String>,
-    pub(super) server_name: Value<String>,
-    pub(super) verify: Option<bool>,
 }
 
 #[derive(Default, Deserialize)]
@@ -70,13 +46,6 @@ pub(super) struct Api {
 pub(super) struct Fleet {
     pub(super) machine_id: Value<String>,
     pub(super) leave_on_stop: bool,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default, expecting = "a section")]
-pub(super) struct Log {
-    pub(super) level: Value<String>,
-    pub(super) format: Value<String>,
 }
 
 #[derive(Default, Deserialize)]

@@ -235,7 +235,7 @@ fn a_value_of_the_wrong_type_names_the_expected_type() {
     assert_snapshot!(message("[reconcile]\nresync = \"10\""), @r#"/etc/weightd/weightd.toml:2: `reconcile.resync`: `10` has no unit; write a duration such as "10s", "200ms" or "1m30s""#);
     assert_snapshot!(message("[api]\nallow_remote = \"yes\""), @"/etc/weightd/weightd.toml:2: `api.allow_remote`: found text in quotes, expected true or false");
     assert_snapshot!(message("consul = 1"), @"/etc/weightd/weightd.toml:1: `consul`: found a number, expected a section");
-    assert_snapshot!(message("[haproxy]\nname = \"a\""), @"/etc/weightd/weightd.toml:1: `haproxy`: found a table or a date, expected a list; write [[haproxy]] above each instance");
+    assert_snapshot!(message("[haproxy]\nname = \"a\""), @"/etc/weightd/weightd.toml:1: `haproxy`: found a table or a date, expected a list; write [[haproxy]] above each one");
     assert_snapshot!(message("mode = enforce"), @"/etc/weightd/weightd.toml:1: string values must be quoted, expected literal string");
     assert_snapshot!(message("mode = \"observe\"\nmode = \"enforce\""), @"/etc/weightd/weightd.toml:2: duplicate key; keep one of them");
     assert_snapshot!(message("[consul\n"), @"/etc/weightd/weightd.toml:1: unclosed table, expected `]`");
