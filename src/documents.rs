@@ -108,7 +108,12 @@ const MAX_BACKEND: usize = 2 * 1024 * 1024;
 impl Documents {
     /// Creates a client for the documents below `root`.
     pub fn new(client: Client, root: &Root) -> Self {
-        Self { client: Arc::new(client), root: root.clone(), prefix: root.weights_prefix(), tasks: TaskTracker::new() }
+        Self::sharing(Arc::new(client), root)
+    }
+
+    /// The same, with a client that others use as well.
+    pub fn sharing(client: Arc<Client>, root: &Root) -> Self {
+        Self { client, root: root.clone(), prefix: root.weights_prefix(), tasks: TaskTracker::new() }
     }
 
     /// The same, with `tasks` for what has to be done before the program ends: see [`Documents::leave`].

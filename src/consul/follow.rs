@@ -61,19 +61,9 @@ pub struct Follower {
 }
 
 impl Follower {
-    /// Follows `prefix`, which ends in a slash or is a whole key, until `stop` ends. `every` is the interval between two
-    /// reads after a burst of five.
-    pub fn start(
-        client: Arc<Client>,
-        prefix: String,
-        every: Duration,
-        clock: Clock,
-        tasks: &crate::base::shutdown::Tasks,
-    ) -> Self {
-        let follower = Self { client, prefix: prefix.into(), sender: Arc::new(watch::Sender::default()) };
-        let (stop, running) = (tasks.stop_token(), follower.clone());
-        tasks.spawn(async move { stop.run_until_cancelled(running.run(every, clock)).await });
-        follower
+    /// Follows `prefix`, which ends in a slash or is a whole key, once [`Follower::run`] runs.
+    pub fn new(client: Arc<Client>, prefix: String) -> Self {
+        Self { client, prefix: prefix.into(), sender: Arc::new(watch::Sender::default()) }
     }
 
     /// What is known now, and each change of it.
@@ -91,7 +81,8 @@ impl Follower {
         Ok(())
     }
 
-    async fn run(self, every: Duration, clock: Clock) {
+    /// Follows the prefix until the future is dropped. `every` is the interval between two reads after a burst of five.
+    pub async fn run(self, every: Duration, clock: Clock) {
         let mut backoff = Backoff::new(BACKOFF.0, BACKOFF.1);
         let mut pace = Pace::default();
         let mut replaced = self.client.replacements();

@@ -51,7 +51,7 @@ pub enum Led {
     Applied(u64),
     /// Something changed: nothing happened.
     Conflict,
-    /// The answer was lost, and `state` shows that it did not happen.
+    /// It did not happen.
     Lost,
 }
 
@@ -59,8 +59,8 @@ impl Documents {
     /// Writes a transition.
     ///
     /// # Errors
-    /// [`DocumentsError::Write`] if nothing was written and trying again at once is of no use, [`DocumentsError::UnknownResult`]
-    /// if Consul does not answer any more.
+    /// [`DocumentsError::UnknownResult`]: only [`Documents::was_led`] shows whether it happened. Every other error: nothing was
+    /// written.
     pub async fn lead(
         &self,
         lead: &Lead,
@@ -90,7 +90,7 @@ impl Documents {
                     }
                     Failed::ReadAgain => {}
                 },
-                Err(error) if may_have_happened(&error) => return self.find_out(lead, &transaction.state, error).await,
+                Err(error) if may_have_happened(&error) => return Err(self.unknown_lead(lead, error)),
                 Err(error) => return Err(self.not_led(lead, error)),
             }
         }
@@ -110,7 +110,7 @@ impl Documents {
                 Some(denied) => Err(self.not_led(lead, ConsulError::Denied(denied.what))),
                 None => Ok(Led::Conflict),
             },
-            Err(error) if may_have_happened(&error) => self.find_out(lead, state, error).await,
+            Err(error) if may_have_happened(&error) => Err(self.unknown_lead(lead, error)),
             Err(error) => Err(self.not_led(lead, error)),
         }
     }
@@ -218,25 +218,25 @@ impl Documents {
         Ok(Commit::alone(documents, history))
     }
 
-    /// Whether a transaction happened whose answer was lost.
-    async fn find_out(&self, lead: &Lead, state: &State, lost: ConsulError) -> Result<Led, DocumentsError> {
+    /// Whether a transition happened whose answer was lost.
+    ///
+    /// # Errors
+    /// [`DocumentsError::Read`] if Consul does not answer: it is not known.
+    pub async fn was_led(&self, lead: &Lead, state: &State) -> Result<Led, DocumentsError> {
         let key = RolloutKeys(&self.root).state(&lead.backend);
-        let unknown = |source| DocumentsError::UnknownResult {
-            key: key.clone(),
-            hint: "the leader reads it again".to_owned(),
-            source,
-        };
-        let Ok(listing) = self.client.get_at_most(&key, MAX_ANSWER).await else { return Err(unknown(lost)) };
-        let read = || {
+        let read = async {
+            let listing = self.client.get_at_most(&key, MAX_ANSWER).await?;
             let entries = listing.entries()?;
-            let Some(entry) = entries.first() else { return Ok(None) };
+            let Some(entry) = entries.first() else { return Ok(Led::Lost) };
             let value = entry.bytes().map_err(ConsulError::BadResponse)?;
-            Ok(Some((value, entry.modify_index)))
+            Ok(if value == state.to_value() { Led::Applied(entry.modify_index) } else { Led::Lost })
         };
-        match read().map_err(|source| read_error(&key, source))? {
-            Some((value, index)) if value == state.to_value() => Ok(Led::Applied(index)),
-            _ => Ok(Led::Lost),
-        }
+        read.await.map_err(|source| read_error(&key, source))
+    }
+
+    fn unknown_lead(&self, lead: &Lead, source: ConsulError) -> DocumentsError {
+        let hint = "the leader reads it again".to_owned();
+        DocumentsError::UnknownResult { key: RolloutKeys(&self.root).state(&lead.backend), hint, source }
     }
 
     fn not_led(&self, lead: &Lead, source: ConsulError) -> DocumentsError {

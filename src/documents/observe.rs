@@ -91,11 +91,20 @@ impl Observer {
     /// # Errors
     /// [`DocumentsError`] of the read, or of the renewal.
     pub async fn read(&mut self) -> Result<BTreeMap<NodeName, CountersRead>, DocumentsError> {
+        self.renew().await?;
+        self.documents.counters().await
+    }
+
+    /// Renews the observation when it is time.
+    ///
+    /// # Errors
+    /// [`DocumentsError::Write`].
+    pub async fn renew(&mut self) -> Result<(), DocumentsError> {
         if self.renewed.elapsed() >= RENEW {
             self.value.seq += 1;
             self.write().await?;
         }
-        self.documents.counters().await
+        Ok(())
     }
 
     /// Ends it: deletes the key. Errors are ignored, because the nodes forget the key in any case.

@@ -31,7 +31,9 @@ pub mod haproxy;
 pub mod holding;
 pub mod port;
 pub mod program;
+pub mod rolloutd;
 pub mod runtime;
+pub mod side;
 pub mod tls;
 pub mod toy;
 pub mod traffic;
@@ -42,6 +44,8 @@ pub use apps::Apps;
 pub use consul::Consul;
 pub use haproxy::Haproxy;
 pub use port::Port;
+pub use rolloutd::Rolloutd;
+pub use side::{Behaviour, Side};
 pub use traffic::Traffic;
 pub use weightd::Weightd;
 

@@ -1,0 +1,247 @@
+//! The rolloutd program: evaluates the command line, creates the parts and connects them.
+
+use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use clap::{CommandFactory as _, Parser};
+use clap_complete::Shell;
+use sd_notify::NotifyState;
+use tokio::{net::TcpListener, sync::watch, time::timeout};
+use tokio_util::task::TaskTracker;
+use tracing::{error, info, warn};
+use weightd_core::rollout::{Controller, keys::RolloutKeys};
+
+use super::{
+    api::{self, Served},
+    config::{Config, Role},
+    leader::{Leader, Shared},
+    leadership::{Candidate, now},
+    metrics::Metrics,
+    telling::Teller,
+};
+use crate::{
+    base::{
+        chain::Chain,
+        clock::Clock,
+        manual,
+        shutdown::{SignalAction, Signals, Tasks},
+        systemd, telemetry,
+    },
+    consul::{Client, follow::Follower},
+    documents::Documents,
+    weightd::api::serve::{Limits, serve},
+};
+
+/// Exit code: the configuration is invalid (`EX_USAGE`).
+const EXIT_CONFIG: u8 = 64;
+/// Time limit for the tasks to stop.
+const STOP_DEADLINE: Duration = Duration::from_secs(5);
+/// Maximum connections of the HTTP interface.
+const LIMITS: Limits = Limits { connections: 64 };
+/// Between two reads of the lock.
+const LOCK_EVERY: Duration = Duration::from_millis(50);
+
+/// Moves the traffic of backends by plans, judges the new side, and takes it back when it is worse
+#[derive(Debug, Parser)]
+#[command(name = "rolloutd", version = crate::VERSION, after_help = AFTER_HELP)]
+struct Args {
+    /// Configuration file [default: /etc/weightd/rolloutd.toml if it exists]
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+
+    /// Check the configuration and exit; an unreadable token file is only a warning
+    #[arg(long)]
+    check: bool,
+
+    /// Print a configuration file with all keys, their defaults and explanations, and exit
+    #[arg(long)]
+    print_default_config: bool,
+
+    /// Print the completion script for a shell and exit
+    #[arg(long, value_name = "SHELL", hide = true)]
+    completions: Option<Shell>,
+
+    /// Print the manual page and exit
+    #[arg(long, hide = true)]
+    man: bool,
+}
+
+const AFTER_HELP: &str = "\
+Run two or three of it, away from the HAProxies; one leads. Nothing depends on it: without it weights stay as they are,
+and `weightctl set` and `weightctl rollback` work. People start rollouts with `weightctl rollout start`.
+
+rolloutd reads the environment variables of Consul (CONSUL_HTTP_ADDR, CONSUL_HTTP_TOKEN_FILE, CONSUL_CACERT, …).
+WEIGHTD_LOG sets the log level. Environment variables override the configuration file.
+
+SIGHUP reloads the configuration, the token and the certificates. Stopping rolloutd changes no weight.
+
+Exit codes: 0 success, 1 failure, 64 invalid configuration";
+
+/// Runs rolloutd: parses the command line, and works until a signal.
+#[expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "output that the user requested, and errors before the log exists"
+)]
+pub fn main() -> ExitCode {
+    let args = Args::parse();
+    if args.print_default_config {
+        print!("{}", Config::default_toml());
+        return ExitCode::SUCCESS;
+    }
+    if let Some(shell) = args.completions {
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut Args::command(), "rolloutd", &mut script);
+        print!("{}", String::from_utf8_lossy(&script));
+        return ExitCode::SUCCESS;
+    }
+    if args.man {
+        print!("{}", manual::page(Args::command(), "8"));
+        return ExitCode::SUCCESS;
+    }
+    let config = match Config::load(args.config.as_deref(), &|name| std::env::var(name).ok()) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("rolloutd: {}", Chain(&error));
+            return ExitCode::from(EXIT_CONFIG);
+        }
+    };
+    if args.check {
+        println!("the configuration is valid");
+        // Only a warning: an agent can write the file later, and rolloutd must start without it.
+        if let Err(error) = config.consul.token.read() {
+            eprintln!("rolloutd: warning: {}; rolloutd starts, and cannot lead until the file is valid", Chain(&error));
+        }
+        return ExitCode::SUCCESS;
+    }
+    let log = match telemetry::init(&config.log) {
+        Ok(log) => log,
+        Err(error) => {
+            eprintln!("rolloutd: {}", Chain(&error));
+            return ExitCode::FAILURE;
+        }
+    };
+    match run(config, &args, &log) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(config: Config, args: &Args, log: &telemetry::Handle) -> anyhow::Result<()> {
+    info!(version = crate::VERSION, name = config.name, "rolloutd starts");
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the tokio runtime")?;
+    runtime.block_on(serve_until_stopped(config, args, log))
+}
+
+async fn serve_until_stopped(config: Config, args: &Args, log: &telemetry::Handle) -> anyhow::Result<()> {
+    let mut signals = Signals::listen().context("cannot install the signal handlers")?;
+    let running = Tasks::default();
+    let clock = Clock::start();
+    let client = Arc::new(Client::new(config.consul.clone()).context("cannot create the Consul client")?);
+    let controller = RolloutKeys(&config.root).controller();
+    let lock = Follower::new(Arc::clone(&client), controller.clone());
+    let (following, stop) = (lock.clone(), running.stop_token());
+    running.spawn(async move { stop.run_until_cancelled(following.run(LOCK_EVERY, clock)).await });
+
+    let value = Controller {
+        name: config.name.clone(),
+        version: crate::VERSION.to_owned(),
+        since: now(),
+        sources: config.sources.keys().cloned().collect(),
+        checks: config.checks.keys().cloned().collect(),
+    };
+    let (candidate, terms) = Candidate::new(Arc::clone(&client), controller, value, lock.clone());
+    running.spawn(candidate.run(running.stop_token()));
+
+    let metrics = Arc::new(Metrics::new());
+    let seen = Arc::new(watch::Sender::new(None));
+    let served = Served { metrics: Arc::clone(&metrics), seen: seen.subscribe(), terms: terms.clone(), lock };
+    if let Some(address) = config.api {
+        match TcpListener::bind(address).await {
+            Ok(listener) => {
+                info!(%address, "serving /live, /ready and /metrics");
+                running.spawn(serve(listener, api::router(Arc::new(served)), LIMITS, running.stop_token()));
+            }
+            Err(error) => {
+                const HINT: &str =
+                    "stop the program that uses the port or set another `listen` in [api], then restart rolloutd";
+                error!(%address, %error, hint = HINT, "/live, /ready and /metrics are not served");
+            }
+        }
+    }
+    let shared = Shared {
+        client: Arc::clone(&client),
+        root: config.root.clone(),
+        name: config.name.clone(),
+        max_active: config.max_active,
+        clock,
+        tasks: TaskTracker::new(),
+        teller: Teller::new(metrics),
+        seen,
+    };
+    let (leading, stop) = (lead(shared.clone(), terms, running.clone()), running.stop_token());
+    running.spawn(async move { stop.run_until_cancelled(leading).await });
+    systemd::notify(&[NotifyState::Ready]);
+
+    let mut config = config;
+    let name = loop {
+        match signals.next().await {
+            SignalAction::Stop(name) => break name,
+            SignalAction::Reload => reload(&mut config, args, log, &client),
+        }
+    };
+    info!(signal = name, "stopping");
+    systemd::notify(&[NotifyState::Stopping]);
+    tokio::select! {
+        stopped = timeout(STOP_DEADLINE, running.stop()) => {
+            if stopped.is_err() {
+                warn!("not all tasks stopped in time");
+            }
+            // The keys of the observations.
+            Documents::leave(&shared.tasks).await;
+        }
+        name = signals.stop() => warn!(signal = name, "stopping at once"),
+    }
+    Ok(())
+}
+
+/// One term after the other.
+async fn lead(shared: Shared, mut terms: watch::Receiver<Option<super::leadership::Term>>, running: Tasks) {
+    loop {
+        if terms.borrow_and_update().is_some() {
+            let stop = running.stop_token().child_token();
+            Leader::new(shared.clone(), terms.clone(), stop).run().await;
+        }
+        if terms.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Reads the configuration again. What cannot change at runtime is named.
+fn reload(config: &mut Config, args: &Args, log: &telemetry::Handle, client: &Client) {
+    let new = match Config::load(args.config.as_deref(), &|name| std::env::var(name).ok()) {
+        Ok(new) => new,
+        Err(error) => {
+            error!(error = %Chain(&error), "the configuration cannot be used; the old one stays in force");
+            return;
+        }
+    };
+    let restart = config.needs_restart(&new, Role::Controller);
+    if !restart.is_empty() {
+        warn!(keys = restart.join(", "), "these keys changed and apply after a restart");
+    }
+    log.set_level(&new.log.level);
+    if config.consul.address == new.consul.address
+        && let Err(error) = client.replace(crate::consul::Access::of(&new.consul))
+    {
+        error!(error = %Chain(&error), "token and certificates cannot be read; the old ones stay in use");
+        return;
+    }
+    *config = new;
+    info!("the configuration is read again");
+}

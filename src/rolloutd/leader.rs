@@ -1,0 +1,334 @@
+//! A term of the leader: looks at what Consul has, calls [`tick`] for each rollout, and does what it asks for.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, sleep, sleep_until},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::warn;
+use weightd_core::{
+    model::{BackendName, Root},
+    rollout::{Evidence, Now, Observations, Phase, Shown, State, intake::Intake, keys::RolloutKeys, known, tick},
+};
+
+use super::{
+    leadership::{Term, now},
+    observing::Observing,
+    telling::Teller,
+    tracked::{All, Tracked, Wanted, request},
+    window,
+    world::World,
+};
+use crate::{
+    base::{chain::Chain, clock::Clock},
+    consul::Client,
+    documents::{Documents, DocumentsError, lead::Led},
+};
+
+/// The longest pause between two ticks.
+const TICK_EVERY: Duration = Duration::from_secs(1);
+/// The shortest one: what changes together is looked at once.
+const TICK_AFTER: Duration = Duration::from_millis(20);
+/// The pause after a read that failed.
+const AFTER_LOSS: Duration = Duration::from_secs(1);
+/// So long preflight waits for sessions that are left on `to`. HAProxy does not show its `timeout server`; this is longer than
+/// most of them.
+const SESSION_SECONDS: u64 = 60;
+/// Three rollbacks in this time stop every advance.
+const BREAKER_SECONDS: u64 = 600;
+const BREAKER_ROLLBACKS: usize = 3;
+
+/// What every term of this process has.
+#[derive(Debug, Clone)]
+pub(super) struct Shared {
+    pub(super) client: Arc<Client>,
+    pub(super) root: Root,
+    pub(super) name: String,
+    pub(super) max_active: usize,
+    pub(super) clock: Clock,
+    pub(super) tasks: TaskTracker,
+    pub(super) teller: Teller,
+    /// What the leader sees, for the API.
+    pub(super) seen: Arc<watch::Sender<Option<Seen>>>,
+}
+
+/// What the leader saw at its last tick.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Seen {
+    /// Each rollout.
+    pub(super) rollouts: BTreeMap<BackendName, (State, Shown)>,
+    /// The rollouts that cannot be read, and why.
+    pub(super) unreadable: BTreeMap<BackendName, String>,
+    /// Why Consul cannot be followed; none if it can.
+    pub(super) failed: Option<String>,
+    /// How long the last tick of all rollouts took.
+    pub(super) took: Duration,
+}
+
+/// The answer to a transaction.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    pub(super) backend: BackendName,
+    /// 0 for the first state.
+    pub(super) attempt: u64,
+    pub(super) done: Result<Led, DocumentsError>,
+}
+
+/// One term.
+#[derive(Debug)]
+pub(super) struct Leader {
+    pub(super) shared: Shared,
+    pub(super) documents: Documents,
+    terms: watch::Receiver<Option<Term>>,
+    pub(super) stop: CancellationToken,
+    pub(super) world: World,
+    pub(super) all: All,
+    /// The evidence as it was at the start of the term.
+    evidence: BTreeMap<BackendName, Evidence>,
+    pub(super) outcomes: (mpsc::UnboundedSender<Outcome>, mpsc::UnboundedReceiver<Outcome>),
+    /// Whether a write of evidence and logs is under way.
+    pub(super) noting: Arc<tokio::sync::Semaphore>,
+}
+
+impl Leader {
+    /// A term begins: everything is read anew. It ends with `stop`, or when `terms` says so.
+    pub(super) fn new(shared: Shared, terms: watch::Receiver<Option<Term>>, stop: CancellationToken) -> Self {
+        let world = World::start(&shared.client, &shared.root, shared.clock, &stop, &shared.tasks);
+        let documents = Documents::sharing(Arc::clone(&shared.client), &shared.root).with_tasks(&shared.tasks);
+        Self {
+            documents,
+            terms,
+            stop,
+            world,
+            all: All::new(),
+            evidence: BTreeMap::new(),
+            outcomes: mpsc::unbounded_channel(),
+            noting: Arc::new(tokio::sync::Semaphore::new(1)),
+            shared,
+        }
+    }
+
+    /// Leads until the term ends.
+    pub(super) async fn run(mut self) {
+        let logs = self.load().await;
+        let mut next = Instant::now();
+        while let Some(term) = self.term() {
+            self.pass(&term, &logs);
+            let earliest = Instant::now() + TICK_AFTER;
+            let late = next.max(earliest);
+            let (changes, outcomes) = (self.world.changed(), self.outcomes.1.recv());
+            let mut terms = self.terms.clone();
+            terms.mark_unchanged();
+            let outcome = tokio::select! {
+                () = changes => None,
+                outcome = outcomes => outcome,
+                () = sleep_until(late) => None,
+                _ = terms.changed() => None,
+            };
+            match outcome {
+                Some(outcome) => self.settle(outcome),
+                None => sleep_until(earliest).await,
+            }
+            next = Instant::now() + TICK_EVERY;
+        }
+        self.shared.seen.send_replace(None);
+        self.stop.cancel();
+    }
+
+    /// The present term, if this process may act.
+    fn term(&self) -> Option<Term> {
+        let term = self.terms.borrow().clone();
+        term.filter(|term| term.may_act() && !self.stop.is_cancelled())
+    }
+
+    /// Reads evidence and logs as the last leader left them.
+    async fn load(&mut self) -> BTreeMap<String, Vec<u8>> {
+        let keys = RolloutKeys(&self.shared.root);
+        loop {
+            match tokio::try_join!(self.values(keys.evidences()), self.values(keys.logs())) {
+                Ok((evidence, logs)) => {
+                    let parsed = evidence
+                        .iter()
+                        .filter_map(|(tail, value)| Some((BackendName::new(tail).ok()?, Evidence::parse(value).ok()?)));
+                    self.evidence = parsed.collect();
+                    return logs;
+                }
+                Err(error) => {
+                    warn!(error = %Chain(&error), hint = error.remedy(), "the leader cannot read evidence and logs");
+                    if self.term().is_none() {
+                        return BTreeMap::new();
+                    }
+                    sleep(AFTER_LOSS).await;
+                }
+            }
+        }
+    }
+
+    /// The values below a prefix.
+    async fn values(&self, prefix: String) -> Result<BTreeMap<String, Vec<u8>>, crate::consul::ConsulError> {
+        let listing = self.shared.client.list(&prefix, None).await?;
+        let entries = listing.entries()?;
+        if entries.is_empty() {
+            self.shared.client.may_read(&prefix).await?;
+        }
+        let mut values = BTreeMap::new();
+        for entry in entries {
+            let Some(tail) = entry.key.strip_prefix(&prefix) else { continue };
+            values.insert(tail.to_owned(), entry.bytes().map_err(crate::consul::ConsulError::BadResponse)?);
+        }
+        Ok(values)
+    }
+
+    /// One look at everything, and one tick of each rollout.
+    fn pass(&mut self, term: &Term, logs: &BTreeMap<String, Vec<u8>>) {
+        let began = Instant::now();
+        let reported = self.world.take(began);
+        if !self.world.is_complete() {
+            let failed = self.world.failed();
+            self.shared.seen.send_modify(|seen| seen.get_or_insert_default().failed = failed);
+            return;
+        }
+        let now = Now { moment: self.shared.clock.now(), wall: now() };
+        self.look(term, now, logs);
+        let active = self.active();
+        let breaker = self.breaker(now);
+        let (missing, clock_off) = (self.world.missing(began), self.world.clock_off());
+        let names: Vec<BackendName> = self.all.keys().cloned().collect();
+        for backend in names {
+            self.observe(&backend, now);
+            let Some(tracked) = self.all.get_mut(&backend) else { continue };
+            let Some(rollout) = tracked.rollout.take() else { continue };
+            let mut seen = Observations {
+                leader: true,
+                active: active.contains(&backend),
+                breaker,
+                frozen: self.world.frozen(&backend),
+                watched: self.world.is_watched(&backend, &self.shared.name),
+                spec: tracked.spec_seen(&rollout.state),
+                document: known::document(&rollout.spec, self.world.document(&backend)),
+                request: request(&self.world.requests.now(), &backend),
+                approval: request(&self.world.approvals.now(), &backend),
+                window_closed: rollout.spec.plan.window.as_ref().is_some_and(|window| !window::is_open(window)),
+                timeout_server: Some(SESSION_SECONDS),
+                ..Observations::default()
+            };
+            let ready = tracked.not_before.is_none_or(|at| at <= began);
+            if ready {
+                seen.answer = tracked.answer.take();
+            }
+            if let Some((intake, observing)) = tracked.intake.as_mut().zip(tracked.observing.as_ref()) {
+                for name in &reported {
+                    if let Some(Ok(report)) = self.world.reports.get(name).map(|read| &read.report) {
+                        let taken = intake.take(report);
+                        seen.blocks.extend(taken.blocks);
+                        seen.slots.extend(taken.slots);
+                    }
+                }
+                let nodes = known::Known {
+                    fleet: &self.world.fleet,
+                    counters: &self.world.reports,
+                    missing: &missing,
+                    clock_off: &clock_off,
+                    backend: &backend,
+                    view: observing.view(),
+                    observed: observing.index(),
+                    document: rollout.document(),
+                }
+                .backend();
+                seen.nodes = nodes.nodes;
+                seen.share_is_free = nodes.share_is_free;
+                seen.from_too_small = nodes.from_too_small;
+            }
+            let (rollout, actions) = tick(rollout, &seen, now);
+            let shown = Shown::of(&rollout, &seen, now);
+            self.shared.seen.send_modify(|all| {
+                all.get_or_insert_default().rollouts.insert(backend.clone(), (rollout.state.clone(), shown));
+            });
+            tracked.rollout = Some(rollout);
+            for action in actions {
+                self.act(term, &backend, action, now);
+            }
+        }
+        self.note(term);
+        self.publish(began);
+    }
+
+    /// Compares every rollout with Consul.
+    fn look(&mut self, term: &Term, now: Now, logs: &BTreeMap<String, Vec<u8>>) {
+        let (specs, states) = (self.world.specs.now(), self.world.states.now());
+        let tails: BTreeSet<&String> = specs.iter().chain(states.iter()).map(|(tail, _)| tail).collect();
+        let names: BTreeSet<BackendName> = tails.into_iter().filter_map(|tail| BackendName::new(tail).ok()).collect();
+        self.all.retain(|backend, tracked| names.contains(backend) || tracked.under_way.is_some());
+        for backend in names {
+            let tracked = self
+                .all
+                .entry(backend.clone())
+                .or_insert_with(|| Tracked::new(logs.get(backend.as_str()).map(Vec::as_slice)));
+            let published = self.world.document(&backend);
+            let document = |spec: &_| known::document(spec, published);
+            let wanted = tracked.look(&backend, (&specs, &states), document, self.evidence.get(&backend), now);
+            if let Wanted::Begin(state) = wanted
+                && tracked.not_before.is_none_or(|at| at <= Instant::now())
+            {
+                tracked.under_way = Some(0);
+                let lead = self.lead(term, &backend);
+                self.begin(lead, *state);
+            }
+        }
+    }
+
+    /// Starts or ends the observation of a backend.
+    fn observe(&mut self, backend: &BackendName, now: Now) {
+        let Some(tracked) = self.all.get_mut(backend) else { return };
+        let wanted = tracked.is_observed(now.wall);
+        if wanted
+            && tracked.observing.is_none()
+            && let Some(rollout) = &tracked.rollout
+        {
+            let Shared { name, tasks, .. } = &self.shared;
+            let observing = Observing::start(&self.documents, backend, &rollout.spec, name, &self.stop, tasks);
+            tracked.intake = Some(Intake::new(backend.clone(), observing.view()));
+            tracked.observing = Some(observing);
+        } else if !wanted {
+            (tracked.observing, tracked.intake) = (None, None);
+        }
+    }
+
+    /// The rollouts that may be active: those that are, and then the oldest ones that wait.
+    fn active(&self) -> BTreeSet<BackendName> {
+        let running = self.all.iter().filter_map(|(backend, tracked)| {
+            let state = &tracked.rollout.as_ref()?.state;
+            (!state.phase.is_final()).then_some((state.phase == Phase::Queued, state.since, backend))
+        });
+        let mut running: Vec<_> = running.collect();
+        running.sort();
+        running.into_iter().take(self.shared.max_active).map(|(_, _, backend)| backend.clone()).collect()
+    }
+
+    /// Whether so many rollouts were taken back by verdicts in so short a time that something else may be wrong.
+    fn breaker(&self, now: Now) -> bool {
+        let states = self.all.values().filter_map(|tracked| Some(&tracked.rollout.as_ref()?.state));
+        let back = states.filter(|state| {
+            let recent = now.wall.seconds().saturating_sub(state.since.seconds()) < BREAKER_SECONDS;
+            matches!(state.phase, Phase::RollingBack | Phase::RolledBack) && !state.aborted && recent
+        });
+        back.count() >= BREAKER_ROLLBACKS
+    }
+
+    fn publish(&self, began: Instant) {
+        let unreadable =
+            self.all.iter().filter_map(|(backend, tracked)| Some((backend.clone(), tracked.unreadable.clone()?)));
+        let (unreadable, failed) = (unreadable.collect(), self.world.failed());
+        self.shared.seen.send_modify(|seen| {
+            let seen = seen.get_or_insert_default();
+            seen.rollouts.retain(|backend, _| self.all.contains_key(backend));
+            (seen.unreadable, seen.failed, seen.took) = (unreadable, failed, began.elapsed());
+        });
+    }
+}

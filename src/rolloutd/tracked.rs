@@ -1,0 +1,210 @@
+//! One rollout as the leader tracks it: which of Consul's values it stands for, and what is under way.
+
+use std::collections::BTreeMap;
+
+use tokio::time::Instant;
+use tracing::{info, warn};
+use weightd_core::{
+    model::{BackendName, Timestamp},
+    rollout::{
+        Evidence, Now, Request, Rollout, Spec, State, begin, digest,
+        intake::Intake,
+        log::Log,
+        observe::{Answer, SpecSeen},
+    },
+};
+
+use super::observing::Observing;
+use crate::consul::follow::{Followed, Value};
+
+/// A state in Consul that is older than ours for so long is that of a restored snapshot, and not a slow read.
+const RESTORED_SECONDS: u64 = 20;
+
+/// A rollout, and its values in Consul.
+#[derive(Debug)]
+pub(super) struct Tracked {
+    /// The rollout; none while there is no state for its spec, or it cannot be read.
+    pub(super) rollout: Option<Rollout>,
+    /// The state of an earlier rollout, whose spec is gone.
+    ended: Option<State>,
+    /// The spec as it was read last: its `ModifyIndex`, its value, its digest.
+    spec: Option<(u64, Result<Spec, String>, String)>,
+    /// The `ModifyIndex` of the state that the rollout has.
+    pub(super) state_index: u64,
+    /// When it was written or read.
+    state_at: Instant,
+    /// The transaction under way: its attempt, 0 for the first state.
+    pub(super) under_way: Option<u64>,
+    /// Nothing is tried before this.
+    pub(super) not_before: Option<Instant>,
+    /// What became of the last one.
+    pub(super) answer: Option<(u64, Answer)>,
+    pub(super) intake: Option<Intake>,
+    pub(super) observing: Option<Observing>,
+    pub(super) log: Log,
+    /// Why the rollout cannot be read; reported once.
+    pub(super) unreadable: Option<String>,
+    /// Evidence that waits to be written.
+    pub(super) evidence: Option<Evidence>,
+    /// Whether the log changed since it was written.
+    pub(super) log_changed: bool,
+}
+
+/// What a look at Consul's values asks for.
+#[derive(Debug)]
+pub(super) enum Wanted {
+    /// Nothing.
+    Nothing,
+    /// The first state of a new rollout.
+    Begin(Box<State>),
+}
+
+impl Tracked {
+    pub(super) fn new(log: Option<&[u8]>) -> Self {
+        let log = log.map(Log::parse).and_then(Result::ok).unwrap_or_default();
+        Self {
+            rollout: None,
+            ended: None,
+            spec: None,
+            state_index: 0,
+            state_at: Instant::now(),
+            under_way: None,
+            not_before: None,
+            answer: None,
+            intake: None,
+            observing: None,
+            log,
+            unreadable: None,
+            evidence: None,
+            log_changed: false,
+        }
+    }
+
+    /// Compares with Consul: loads a rollout that is not known, takes over a state that somebody else wrote, and asks for the
+    /// first state of a new one.
+    pub(super) fn look(
+        &mut self,
+        backend: &BackendName,
+        (specs, states): (&Followed, &Followed),
+        document: impl Fn(&Spec) -> weightd_core::rollout::observe::DocumentSeen,
+        evidence: Option<&Evidence>,
+        now: Now,
+    ) -> Wanted {
+        self.take_spec(specs.get(backend.as_str()));
+        if self.under_way.is_some() {
+            return Wanted::Nothing;
+        }
+        let stored = states.get(backend.as_str());
+        let index = stored.map_or(0, |value| value.index);
+        let read_to = states.keys.as_ref().map_or(0, |keys| keys.index);
+        let stale = read_to < self.state_index && self.state_at.elapsed().as_secs() < RESTORED_SECONDS;
+        if stale {
+            return Wanted::Nothing;
+        }
+        if index != self.state_index || (self.rollout.is_none() && self.ended.is_none()) {
+            self.load(backend, stored, evidence, now);
+        }
+        let before = self.rollout.as_ref().map(|rollout| &rollout.state).or(self.ended.as_ref());
+        // A state that cannot be read is not replaced.
+        if before.is_none() && stored.is_some() {
+            return Wanted::Nothing;
+        }
+        let Some((_, Ok(spec), sha)) = &self.spec else { return Wanted::Nothing };
+        begin(spec, sha.clone(), before, document(spec), now.wall)
+            .map_or(Wanted::Nothing, |state| Wanted::Begin(Box::new(state)))
+    }
+
+    fn take_spec(&mut self, value: Option<&Value>) {
+        match value {
+            None => self.spec = None,
+            Some(value) if self.spec.as_ref().is_some_and(|(index, ..)| *index == value.index) => {}
+            Some(value) => {
+                let spec = Spec::parse(&value.bytes).map_err(|error| error.to_string());
+                self.spec = Some((value.index, spec, digest(&value.bytes)));
+            }
+        }
+    }
+
+    /// Reads the state. What this process knew goes on with it, as far as it is the same rollout.
+    fn load(&mut self, backend: &BackendName, stored: Option<&Value>, evidence: Option<&Evidence>, now: Now) {
+        let before = self.rollout.take();
+        self.ended = None;
+        (self.state_index, self.state_at) = (stored.map_or(0, |value| value.index), Instant::now());
+        let Some(value) = stored else { return };
+        let state = match State::parse(&value.bytes, value.index) {
+            Ok(state) => state,
+            Err(error) => return self.cannot_read(backend, &format!("its state: {error}")),
+        };
+        let known = before.as_ref().filter(|before| before.spec.id == state.id);
+        // A spec that was changed or deleted does not end what runs: it is latched.
+        let spec = match (&self.spec, known) {
+            (Some((_, Ok(spec), _)), _) if spec.id == state.id => spec.clone(),
+            (_, Some(before)) => before.spec.clone(),
+            (Some((_, Err(error), _)), None) if !state.phase.is_final() => {
+                return self.cannot_read(backend, &format!("its spec: {error}"));
+            }
+            (_, None) if !state.phase.is_final() => return self.cannot_read(backend, "its spec is not there"),
+            (_, None) => {
+                (self.ended, self.unreadable) = (Some(state), None);
+                return;
+            }
+        };
+        let own = before.as_ref().filter(|before| before.spec.id == state.id).map(Rollout::evidence);
+        if before.is_some() {
+            info!(%backend, seq = state.seq, "the state of the rollout was written by somebody else; it is read again");
+        }
+        self.unreadable = None;
+        self.rollout = Some(Rollout::load(spec, state, own.as_ref().or(evidence), now));
+        self.answer = None;
+    }
+
+    fn cannot_read(&mut self, backend: &BackendName, why: &str) {
+        if self.unreadable.as_deref() != Some(why) {
+            warn!(%backend, why, hint = "weights stay as they are; write the key again, or use a controller that can read it", "the rollout cannot be read");
+            self.unreadable = Some(why.to_owned());
+        }
+    }
+
+    /// A transaction happened: the state in Consul has this index.
+    pub(super) fn written(&mut self, index: u64) {
+        (self.state_index, self.state_at) = (index, Instant::now());
+    }
+
+    /// The `ModifyIndex` of the spec; 0 if there is none.
+    pub(super) fn spec_index(&self) -> u64 {
+        self.spec.as_ref().map_or(0, |(index, ..)| *index)
+    }
+
+    /// The spec in Consul, compared with the one of the rollout.
+    pub(super) fn spec_seen(&self, state: &State) -> SpecSeen {
+        match &self.spec {
+            Some((_, _, sha)) if *sha == state.spec => SpecSeen::Same,
+            Some((_, Err(error), _)) => SpecSeen::Unreadable(error.clone()),
+            Some(_) | None => SpecSeen::Changed,
+        }
+    }
+
+    /// Whether people want it to be counted: it is under way, or has ended a moment ago.
+    pub(super) fn is_observed(&self, now: Timestamp) -> bool {
+        /// An ended rollout tells what it sees for so long.
+        const AFTERWARDS: u64 = 30 * 60;
+        self.rollout.as_ref().is_some_and(|rollout| {
+            use weightd_core::rollout::Phase;
+            match rollout.state.phase {
+                Phase::Queued | Phase::RolledBack => false,
+                Phase::Done | Phase::TakenOver => {
+                    now.seconds().saturating_sub(rollout.state.since.seconds()) < AFTERWARDS
+                }
+                Phase::Preflight | Phase::Shift | Phase::Bake | Phase::RollingBack => true,
+            }
+        })
+    }
+}
+
+/// The request in a key; none if there is none, or it cannot be read.
+pub(super) fn request(followed: &Followed, backend: &BackendName) -> Option<Request> {
+    Request::parse(&followed.get(backend.as_str())?.bytes).ok().flatten()
+}
+
+/// All rollouts that the leader tracks.
+pub(super) type All = BTreeMap<BackendName, Tracked>;

@@ -1,0 +1,143 @@
+//! An application whose behaviour changes on command, while HAProxy sends it requests.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU16, AtomicU64, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    time::sleep,
+};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// How an application answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Behaviour {
+    /// Every request with this status.
+    Status(u16),
+    /// This many requests of 1,000 with a 500, all others with a 200.
+    Fails(u16),
+    /// It closes the connection without an answer.
+    Closes,
+    /// It never answers.
+    Hangs,
+    /// It answers after 300 ms.
+    Slow,
+}
+
+impl Behaviour {
+    /// As one number: the kind in thousands above the value.
+    fn code(self) -> u16 {
+        match self {
+            Self::Status(status) => status,
+            Self::Fails(part) => 1000 + part.min(1000),
+            Self::Closes => 3000,
+            Self::Hangs => 3001,
+            Self::Slow => 3002,
+        }
+    }
+
+    fn of(code: u16) -> Self {
+        match code {
+            3000 => Self::Closes,
+            3001 => Self::Hangs,
+            3002 => Self::Slow,
+            1000..=2000 => Self::Fails(code - 1000),
+            status => Self::Status(status),
+        }
+    }
+}
+
+/// An application on its own thread. It ends when this is dropped.
+#[derive(Debug)]
+pub struct Side {
+    port: u16,
+    behaviour: Arc<AtomicU16>,
+    requests: Arc<AtomicU64>,
+    _stop: DropGuard,
+}
+
+impl Side {
+    /// Starts one that answers each request with 200 and `name`.
+    pub fn start(name: &'static str) -> anyhow::Result<Self> {
+        let socket = std::net::TcpListener::bind(("127.0.0.1", 0)).context("no port for an application")?;
+        socket.set_nonblocking(true)?;
+        let port = socket.local_addr()?.port();
+        let behaviour = Arc::new(AtomicU16::new(Behaviour::Status(200).code()));
+        let requests = Arc::new(AtomicU64::new(0));
+        let stop = CancellationToken::new();
+        let (shared, counted, stopped) = (Arc::clone(&behaviour), Arc::clone(&requests), stop.clone());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
+        thread::spawn(move || {
+            runtime.block_on(async move {
+                let Ok(listener) = TcpListener::from_std(socket) else { return };
+                let serving = async {
+                    while let Ok((stream, _)) = listener.accept().await {
+                        tokio::spawn(serve(stream, name, Arc::clone(&shared), Arc::clone(&counted)));
+                    }
+                };
+                stopped.run_until_cancelled(serving).await;
+            });
+        });
+        Ok(Self { port, behaviour, requests, _stop: stop.drop_guard() })
+    }
+
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// From now on it behaves so.
+    pub fn behave(&self, behaviour: Behaviour) {
+        self.behaviour.store(behaviour.code(), Ordering::Relaxed);
+    }
+
+    /// How many requests it got.
+    pub fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+}
+
+/// Answers the requests of a connection.
+async fn serve(
+    mut stream: TcpStream,
+    name: &'static str,
+    behaviour: Arc<AtomicU16>,
+    requests: Arc<AtomicU64>,
+) -> Option<()> {
+    let mut buffer = Vec::new();
+    loop {
+        while !buffer.ends_with(b"\r\n\r\n") {
+            if stream.read_buf(&mut buffer).await.ok()? == 0 {
+                return None;
+            }
+        }
+        buffer.clear();
+        let number = requests.fetch_add(1, Ordering::Relaxed);
+        let status = match Behaviour::of(behaviour.load(Ordering::Relaxed)) {
+            Behaviour::Status(status) => status,
+            // Spread over the requests, and not the first of each thousand.
+            Behaviour::Fails(part) if (number * 617) % 1000 < u64::from(part) => 500,
+            Behaviour::Fails(_) => 200,
+            Behaviour::Closes => return None,
+            Behaviour::Hangs => {
+                sleep(Duration::from_secs(120)).await;
+                return None;
+            }
+            Behaviour::Slow => {
+                sleep(Duration::from_millis(300)).await;
+                200
+            }
+        };
+        let length = name.len();
+        let answer = format!("HTTP/1.1 {status} X\r\ncontent-length: {length}\r\n\r\n{name}");
+        stream.write_all(answer.as_bytes()).await.ok()?;
+    }
+}

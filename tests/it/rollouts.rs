@@ -1,0 +1,6 @@
+//! Rollouts from end to end: a real controller, nodes with a real HAProxy, applications that fail on command.
+
+mod judged;
+mod leaders;
+mod people;
+mod stage;

@@ -1,0 +1,44 @@
+//! A person always wins.
+
+use std::time::Duration;
+
+use anyhow::ensure;
+use serde_json::json;
+use weightd_core::rollout::Phase;
+
+use super::stage::{APP, Stage};
+use crate::{common::key, harness::always};
+
+#[tokio::test]
+async fn a_document_of_a_person_ends_a_rollout_and_is_never_overwritten() -> anyhow::Result<()> {
+    let stage = Stage::new(1, 50).await?;
+    stage.start("r1", "auto", &[(50, "1m"), (100, "1m")]).await?;
+    stage.becomes(Phase::Bake, 50, 150).await?;
+    let document = json!({"weights": {"blue": 70, "green": 30}, "by": "carol"}).to_string();
+    stage.consul.put(&key(APP), document.clone()).await?;
+    stage.becomes(Phase::TakenOver, 50, 10).await?;
+    ensure!(stage.consul.get(&key(APP)).await?.as_deref() == Some(document.as_bytes()));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_pause_holds_and_an_abort_takes_back_what_was_moved() -> anyhow::Result<()> {
+    let stage = Stage::new(1, 50).await?;
+    stage.start("r1", "auto", &[(50, "20s"), (100, "1m")]).await?;
+    stage.becomes(Phase::Bake, 50, 150).await?;
+    stage.request("q1", "pause").await?;
+    // Longer than the bake: without the pause it would be at 100 %.
+    always(Duration::from_secs(35), "the rollout stays at 50 %", async || {
+        let state = stage.state().await?;
+        ensure!(state.phase == Phase::Bake && state.share.percent() < 51.0, "{state:?}");
+        Ok(())
+    })
+    .await?;
+    ensure!(stage.state().await?.paused.is_some());
+    let held = stage.evidence().await?["shown"]["holding"].to_string();
+    ensure!(held.contains("paused"), "{held}");
+    stage.request("q2", "abort").await?;
+    stage.becomes(Phase::RolledBack, 0, 10).await?;
+    ensure!(stage.state().await?.aborted);
+    stage.green_is(0, 5).await
+}

@@ -1,0 +1,121 @@
+//! What a rollout needs: nodes, two sides, traffic, a controller.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use weightd_core::rollout::{Phase, State};
+
+use crate::{
+    common::key,
+    harness::{
+        Consul, Haproxy, Port, Rolloutd, Side, Traffic, Weightd, config, eventually, rolloutd, traffic::Rate,
+        weightd::Settings,
+    },
+};
+
+/// The backend.
+pub(super) const APP: &str = "app";
+
+/// A node.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) haproxy: Haproxy,
+    pub(super) weightd: Weightd,
+    pub(super) traffic: Traffic,
+}
+
+/// Everything.
+#[derive(Debug)]
+pub(super) struct Stage {
+    pub(super) consul: Consul,
+    pub(super) blue: Side,
+    pub(super) green: Side,
+    pub(super) nodes: Vec<Node>,
+    pub(super) rolloutd: Rolloutd,
+}
+
+impl Stage {
+    /// So many nodes, each with so many requests a second, a document with everything on blue, and a controller.
+    pub(super) async fn new(nodes: usize, per_second: u32) -> anyhow::Result<Self> {
+        let consul = Consul::start().await?;
+        consul.put("weightd/observe/_", "{}").await?;
+        consul.put(&key(APP), json!({"split": {"blue": 100, "green": 0}, "by": "test"}).to_string()).await?;
+        let (blue, green) = (Side::start("blue")?, Side::start("green")?);
+        let mut all = Vec::new();
+        for number in 1..=nodes {
+            let port = Port::free()?;
+            let servers = [("blue", blue.port(), 100), ("green", green.port(), 0)];
+            let lines = ["balance roundrobin", "retries 1", "option redispatch"];
+            let body = config::frontend(port.number(), APP) + &config::backend(APP, &lines, &servers, "");
+            let haproxy = Haproxy::start(&body).await?;
+            let settings = Settings::new(&consul, &haproxy).set("node", format!("lb{number}"));
+            let weightd = settings.start().await?;
+            let traffic = Traffic::start(port.number(), Rate { kept: per_second, fresh: 0 });
+            all.push(Node { haproxy, weightd, traffic });
+        }
+        let rolloutd = rolloutd::Rolloutd::start(&consul, "one").await?;
+        Ok(Self { consul, blue, green, nodes: all, rolloutd })
+    }
+
+    /// Starts a rollout as `weightctl rollout start` does.
+    pub(super) async fn start(&self, id: &str, mode: &str, steps: &[(u32, &str)]) -> anyhow::Result<()> {
+        let steps = steps.iter().map(|(share, bake)| json!({"share": share, "bake": bake, "must_exclude": 0}));
+        let spec = json!({
+            "v": 1, "id": id, "to": ["green"], "from": ["blue"], "back": 0, "mode": mode,
+            "plan": {"step": steps.collect::<Vec<_>>()}, "regression": "rollback", "by": "ann",
+            "at": "2026-11-27T10:00:00Z",
+        });
+        self.consul.put("weightd/rollouts/request/app", "{}").await?;
+        self.consul.put("weightd/rollouts/spec/app", spec.to_string()).await
+    }
+
+    /// Asks for something as `weightctl rollout` does.
+    pub(super) async fn request(&self, id: &str, verb: &str) -> anyhow::Result<()> {
+        let state = self.state().await?;
+        let request = json!({"v": 1, "id": id, "verb": verb, "rollout": state.id, "at": state.seq, "by": "bob"});
+        self.consul.put("weightd/rollouts/request/app", request.to_string()).await
+    }
+
+    /// The state in Consul.
+    pub(super) async fn state(&self) -> anyhow::Result<State> {
+        let value = self.consul.get("weightd/rollouts/state/app").await?.context("there is no state")?;
+        State::parse(&value, 1).with_context(|| String::from_utf8_lossy(&value).into_owned())
+    }
+
+    /// Waits until the rollout is in this phase at this share, and returns how long that took.
+    pub(super) async fn becomes(&self, phase: Phase, share: u32, within: u64) -> anyhow::Result<Duration> {
+        let began = Instant::now();
+        let what = format!("the rollout is in {} at {share} %", phase.as_str());
+        let arrived = eventually(Duration::from_secs(within), &what, async || {
+            let state = self.state().await?;
+            let there = state.phase == phase && state.share.thousandths() == share * 1000;
+            let shown = self.evidence().await.map(|value| value["shown"].to_string()).unwrap_or_default();
+            ensure!(there, "{state:?}\n{shown}");
+            Ok(())
+        })
+        .await;
+        arrived.with_context(|| self.rolloutd.log())?;
+        Ok(began.elapsed())
+    }
+
+    /// The evidence in Consul.
+    pub(super) async fn evidence(&self) -> anyhow::Result<Value> {
+        let value = self.consul.get("weightd/rollouts/evidence/app").await?.context("there is no evidence")?;
+        Ok(serde_json::from_slice(&value)?)
+    }
+
+    /// Waits until each HAProxy has this weight of green.
+    pub(super) async fn green_is(&self, weight: u32, within: u64) -> anyhow::Result<()> {
+        for node in &self.nodes {
+            node.haproxy.until_weights(APP, &[("green", weight)], Duration::from_secs(within)).await?;
+        }
+        Ok(())
+    }
+
+    /// Requests that failed, on all nodes.
+    pub(super) fn failed(&self) -> u64 {
+        self.nodes.iter().map(|node| node.traffic.count().failed).sum()
+    }
+}
