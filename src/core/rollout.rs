@@ -9,6 +9,7 @@
 //! |---|---|
 //! | [`plan`] | steps, checks and windows; what a plan would see |
 //! | [`spec`], [`request`], [`state`], [`log`] | the values of the keys |
+//! | [`controller`] | who leads |
 //! | [`keys`] | the names of the keys and their sizes |
 //! | [`intake`] | how reports of nodes become blocks and slots |
 //! | [`known`] | how reports of nodes and documents become what a tick sees |
@@ -23,6 +24,7 @@
 
 pub mod action;
 pub mod begin;
+pub mod controller;
 pub mod blocks;
 pub mod holding;
 pub mod intake;
@@ -41,6 +43,8 @@ mod stored;
 mod tick;
 pub mod windows;
 
+pub use begin::{begin, digest};
+pub use controller::Controller;
 pub use action::{Action, Event, EventKind, Transaction};
 pub use holding::{Holding, holding};
 pub use memory::{Memory, Paid};

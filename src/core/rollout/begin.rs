@@ -47,6 +47,7 @@ pub fn begin(
         approval: None,
         since: now,
         why: None,
+        aborted: false,
         late: Vec::new(),
     })
 }

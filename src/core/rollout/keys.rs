@@ -23,6 +23,36 @@ impl RolloutKeys<'_> {
         self.below("rollouts/spec/")
     }
 
+    /// `rollouts/request/`.
+    pub fn requests(&self) -> String {
+        self.below("rollouts/request/")
+    }
+
+    /// `rollouts/approval/`.
+    pub fn approvals(&self) -> String {
+        self.below("rollouts/approval/")
+    }
+
+    /// `rollouts/state/`.
+    pub fn states(&self) -> String {
+        self.below("rollouts/state/")
+    }
+
+    /// `rollouts/evidence/`.
+    pub fn evidences(&self) -> String {
+        self.below("rollouts/evidence/")
+    }
+
+    /// `rollouts/log/`.
+    pub fn logs(&self) -> String {
+        self.below("rollouts/log/")
+    }
+
+    /// `plans/`.
+    pub fn plans(&self) -> String {
+        self.below("plans/")
+    }
+
     /// `rollouts/spec/<b>`: what the rollout is. Written by people.
     pub fn spec(&self, backend: &BackendName) -> String {
         self.below(&format!("rollouts/spec/{backend}"))

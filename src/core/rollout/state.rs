@@ -56,6 +56,9 @@ pub struct State {
     /// Why it ended or goes back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
+    /// Whether a person took it back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub aborted: bool,
     /// The nodes that had not applied the last document when it ended.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub late: Vec<NodeName>,

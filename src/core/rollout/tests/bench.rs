@@ -89,6 +89,7 @@ impl Bench {
             approval: None,
             since: Timestamp::from_seconds(START),
             why: None,
+            aborted: false,
             late: Vec::new(),
         };
         let node = NodeSeen {

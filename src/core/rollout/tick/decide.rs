@@ -150,13 +150,14 @@ fn aborted(rollout: &Rollout, seen: &Observations, now: Now, request: &Request, 
     let answered = Some(Answered { id: request.id.clone(), refused: None });
     let reason = request.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
     let why = short(&format!("{} aborted it{reason}", request.by), WHY);
-    let state = State { answered, why: Some(why.clone()), ..rollout.state.clone() };
+    let state = State { answered, aborted: true, why: Some(why.clone()), ..rollout.state.clone() };
     // What the person wrote is the document from now on.
     let document = if wrote { Some(seen.document.index) } else { state.document };
     let back = state.back;
     match state.phase {
         Phase::RollingBack => {
-            let state = State { document, why: rollout.state.why.clone(), ..state };
+            let (why, aborted) = (rollout.state.why.clone(), rollout.state.aborted);
+            let state = State { document, why, aborted, ..state };
             store(rollout, now, state, Event::new(EventKind::Answered, "abort: it goes back already").by(&request.by))
         }
         Phase::Shift | Phase::Bake if wrote => {
