@@ -21,11 +21,13 @@
 //! | [`mod@holding`] | why a rollout does not go on |
 //! | [`shown`] | what the leader sees, for people |
 //! | [`begin`] | how a spec becomes a rollout |
+//! | [`start`], [`mod@abort`] | how a person starts one, and takes it back |
 
+pub mod abort;
 pub mod action;
 pub mod begin;
-pub mod controller;
 pub mod blocks;
+pub mod controller;
 pub mod holding;
 pub mod intake;
 pub mod keys;
@@ -38,14 +40,15 @@ pub mod request;
 pub mod shown;
 pub mod source;
 pub mod spec;
+pub mod start;
 pub mod state;
 mod stored;
 mod tick;
 pub mod windows;
 
+pub use action::{Action, Event, EventKind, Transaction};
 pub use begin::{begin, digest};
 pub use controller::Controller;
-pub use action::{Action, Event, EventKind, Transaction};
 pub use holding::{Holding, holding};
 pub use memory::{Memory, Paid};
 pub use observe::{Now, Observations};
