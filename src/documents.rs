@@ -10,6 +10,7 @@ pub mod fleet;
 pub mod history;
 pub mod lead;
 pub mod observe;
+pub mod rollouts;
 pub mod single;
 pub mod stored;
 pub mod view;

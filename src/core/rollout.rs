@@ -21,7 +21,9 @@
 //! | [`mod@holding`] | why a rollout does not go on |
 //! | [`shown`] | what the leader sees, for people |
 //! | [`begin`] | how a spec becomes a rollout |
+//! | [`start`], [`mod@abort`] | how a person starts one, and takes it back |
 
+pub mod abort;
 pub mod action;
 pub mod begin;
 pub mod blocks;
@@ -38,6 +40,7 @@ pub mod request;
 pub mod shown;
 pub mod source;
 pub mod spec;
+pub mod start;
 pub mod state;
 mod stored;
 mod tick;

@@ -42,6 +42,7 @@ mod policies;
 mod readme;
 mod reload;
 mod rollback;
+mod rollout_ctl;
 mod rollouts;
 mod runbook;
 mod same_place;

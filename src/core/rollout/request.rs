@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     keys::MAX_REQUEST,
     plan::Mode,
+    state::short,
     stored::{self, BadValue, is_id},
 };
 use crate::model::Timestamp;
@@ -80,6 +81,13 @@ impl Request {
     pub const MAX_BY: usize = 200;
     /// The longest `reason`, in bytes.
     pub const MAX_REASON: usize = 500;
+
+    /// A request that a leader can read: `by` and `reason` are cut to their longest length. `id` is random, `at` the `seq` of
+    /// the state that the person saw.
+    pub fn new(id: String, verb: Verb, rollout: String, at: u64, by: &str, reason: Option<&str>) -> Self {
+        let reason = reason.map(|reason| short(reason, Self::MAX_REASON));
+        Self { id, verb, rollout, at, by: short(by, Self::MAX_BY), when: None, reason }
+    }
 
     /// Reads the value of a key. None for `{}`, which says that there is no request.
     ///

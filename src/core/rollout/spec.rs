@@ -96,12 +96,7 @@ impl Spec {
     /// # Errors
     /// A sentence; no valid spec has this.
     pub fn split(&self, share: PatternShare) -> Result<Split, &'static str> {
-        let all = PatternShare::ALL.thousandths();
-        let to = parts(&self.to, share.thousandths());
-        let from = parts(&self.from, all - share.thousandths());
-        let shares =
-            to.chain(from).filter_map(|(pattern, part)| Some((pattern, PatternShare::from_thousandths(part)?)));
-        Split::new(shares.collect::<BTreeMap<_, _>>())
+        split_of(&self.to, &self.from, share)
     }
 
     /// The share of `to` in a split, by the patterns; none if it is no split of the two sides.
@@ -111,6 +106,15 @@ impl Spec {
         let share = PatternShare::from_thousandths(share.0)?;
         (self.split(share).ok()? == *split).then_some(share)
     }
+}
+
+/// The document that gives `to` a share. The patterns of a side get equal parts.
+pub(super) fn split_of(to: &[Pattern], from: &[Pattern], share: PatternShare) -> Result<Split, &'static str> {
+    let all = PatternShare::ALL.thousandths();
+    let to = parts(to, share.thousandths());
+    let from = parts(from, all - share.thousandths());
+    let shares = to.chain(from).filter_map(|(pattern, part)| Some((pattern, PatternShare::from_thousandths(part)?)));
+    Split::new(shares.collect::<BTreeMap<_, _>>())
 }
 
 /// The parts of a side, in thousandths: equal but for what rounding leaves, which the first ones get.

@@ -1,0 +1,209 @@
+//! The library below the verbs and the page.
+
+use std::time::Duration;
+
+use anyhow::ensure;
+use weightd::documents::{
+    DocumentsError,
+    rollouts::{Aborted, Answer, Asked, Standing, Started, TakenBack, new_id},
+};
+use weightd_core::{
+    model::Timestamp,
+    rollout::{Request, Spec, Verb, abort::WhyAsk},
+};
+
+use super::{APPROVAL, REQUEST, SPEC, STATE, app1, documents, spec, split, state, value};
+use crate::{
+    common::{document, key},
+    harness::Consul,
+};
+
+const NOW: Timestamp = Timestamp::from_seconds(1_795_000_000);
+
+#[tokio::test]
+async fn a_start_writes_spec_and_request_if_nothing_changed() -> anyhow::Result<()> {
+    let consul = Consul::start().await?;
+    consul.put(&key("app1"), document(100, 0)).await?;
+    let (documents, app1) = (documents(&consul, None)?, app1()?);
+    let index = consul.index(&key("app1")).await?;
+    let one: Spec = serde_json::from_value(spec("r1", "watch"))?;
+    let seen = documents.rollout(&app1).await?;
+    ensure!(seen.standing() == Standing::None, "{seen:?}");
+
+    // The person saw another document.
+    ensure!(documents.start_rollout(&app1, &one, &seen, index - 1).await? == Started::Conflict);
+    ensure!(consul.get(SPEC).await?.is_none() && consul.get(REQUEST).await?.is_none());
+
+    let Started::Yes(_) = documents.start_rollout(&app1, &one, &seen, index).await? else {
+        anyhow::bail!("not started")
+    };
+    ensure!(value(&consul, SPEC).await?["id"] == "r1");
+    ensure!(consul.get(REQUEST).await? == Some(b"{}".to_vec()));
+    let now = documents.rollout(&app1).await?;
+    ensure!(matches!(now.standing(), Standing::Pending(spec) if spec.id == "r1"), "{now:?}");
+
+    // Two people at once: the second one has seen no rollout.
+    let two: Spec = serde_json::from_value(spec("r2", "watch"))?;
+    ensure!(documents.start_rollout(&app1, &two, &seen, index).await? == Started::Conflict);
+    let all = documents.rollouts().await?;
+    ensure!(all.rollouts.len() == 1 && all.rollouts.contains_key(&app1), "{all:?}");
+    ensure!(all.controller.index == 0 && !all.filtered, "{all:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_value_that_cannot_be_read_is_reported_and_hides_nothing_else() -> anyhow::Result<()> {
+    let consul = Consul::start().await?;
+    consul.put(SPEC, spec("r1", "watch").to_string()).await?;
+    consul.put(STATE, r#"{"v":2}"#).await?;
+    consul.put("weightd/rollouts/evidence/app1", "no JSON").await?;
+    consul.put("weightd/rollouts/log/app1", "x".repeat(40_000)).await?;
+    consul
+        .put("weightd/controller", r#"{"v":1,"name":"ctl-1","since":"2026-11-21T10:00:00Z","checks":["slow"]}"#)
+        .await?;
+    let documents = documents(&consul, None)?;
+    let read = documents.rollout(&app1()?).await?;
+    ensure!(read.spec.get().is_some() && read.state.get().is_none());
+    let why = |bad: Option<&weightd_core::rollout::BadValue>| bad.map(ToString::to_string).unwrap_or_default();
+    ensure!(why(read.state.unreadable()) == "the value has version 2; this program reads version 1");
+    ensure!(why(read.evidence.unreadable()).starts_with("the value is malformed"));
+    let log = read.log.as_ref().and_then(|log| log.unreadable());
+    ensure!(why(log) == "the value has 40000 bytes; the maximum is 32768", "{}", why(log));
+    ensure!(matches!(read.standing(), Standing::Unreadable("state", _)));
+    let controller = documents.controller().await?;
+    ensure!(controller.get().is_some_and(|controller| controller.checks == ["slow"]), "{controller:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_request_that_nobody_answers_is_taken_back() -> anyhow::Result<()> {
+    let consul = Consul::start().await?;
+    let index = split(&consul, 10).await?;
+    consul.put(SPEC, spec("r1", "auto").to_string()).await?;
+    consul.put(REQUEST, "{}").await?;
+    consul.put(STATE, state("r1", "bake", "auto", 10, index).to_string()).await?;
+    let (documents, app1) = (documents(&consul, None)?, app1()?);
+    for (verb, key) in [(Verb::Promote, REQUEST), (Verb::Approve, APPROVAL)] {
+        let read = documents.rollout(&app1).await?;
+        let seen = if verb == Verb::Approve { read.approval.index } else { read.request.index };
+        let request = Request::new(new_id(), verb, "r1".to_owned(), 7, "ada", None);
+        let Asked::Yes(written) = documents.ask_rollout(&app1, &request, seen).await? else {
+            anyhow::bail!("not asked")
+        };
+        ensure!(documents.ask_rollout(&app1, &request, seen).await? == Asked::Conflict);
+        ensure!(documents.answer(&app1, &request, Duration::from_millis(300)).await? == Answer::None);
+        ensure!(documents.take_back(&app1, &request, written).await? == TakenBack::Yes);
+        ensure!(consul.get(key).await? == Some(b"{}".to_vec()));
+        // Somebody else asked for something meanwhile.
+        consul.put(key, r#"{"v":1,"id":"x","verb":"pause","rollout":"r1","at":7,"by":"bob"}"#).await?;
+        ensure!(documents.take_back(&app1, &request, written).await? == TakenBack::Replaced);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_answer_of_a_leader_is_found_also_while_it_is_taken_back() -> anyhow::Result<()> {
+    let consul = Consul::start().await?;
+    consul.put(SPEC, spec("r1", "auto").to_string()).await?;
+    consul.put(REQUEST, "{}").await?;
+    let (documents, app1) = (documents(&consul, None)?, app1()?);
+    let request = Request::new("q1".to_owned(), Verb::Promote, "r1".to_owned(), 7, "ada", None);
+    let seen = documents.rollout(&app1).await?.request.index;
+    let Asked::Yes(written) = documents.ask_rollout(&app1, &request, seen).await? else { anyhow::bail!("not asked") };
+    let mut answered = state("r1", "bake", "auto", 10, 5);
+    answered["answered"] = serde_json::json!({"id": "q1"});
+    consul.put(STATE, answered.to_string()).await?;
+    ensure!(matches!(documents.answer(&app1, &request, Duration::ZERO).await?, Answer::Done(_)));
+    ensure!(matches!(documents.take_back(&app1, &request, written).await?, TakenBack::Answered(Answer::Done(_))));
+    answered["answered"]["refused"] = "there is no bake to end".into();
+    consul.put(STATE, answered.to_string()).await?;
+    let answer = documents.answer(&app1, &request, Duration::ZERO).await?;
+    ensure!(answer == Answer::Refused("there is no bake to end".to_owned()), "{answer:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_abort_takes_the_new_side_back_in_one_transaction_past_a_freeze() -> anyhow::Result<()> {
+    let consul = Consul::start().await?;
+    let (documents, app1) = (documents(&consul, None)?, app1()?);
+    for (mode, freeze) in
+        [("auto", "weightd/freeze"), ("guard", "weightd/freeze/app1"), ("watch", "weightd/freeze/app1")]
+    {
+        let index = split(&consul, 10).await?;
+        consul.put(freeze, r#"{"v":1,"by":"bob","reason":"holidays"}"#).await?;
+        consul.put(SPEC, spec("r1", mode).to_string()).await?;
+        consul.put(REQUEST, "{}").await?;
+        consul.put(STATE, state("r1", "bake", mode, 10, index).to_string()).await?;
+        let done = documents.abort_rollout(&app1, "ada", Some("no"), NOW).await?;
+        let Aborted::Wrote { share, request, without, .. } = done else { anyhow::bail!("{done:?}") };
+        ensure!(share.percent() == 0.0 && without.is_empty(), "{without:?}");
+        let document = value(&consul, &key("app1")).await?;
+        ensure!(document["split"] == serde_json::json!({"blue": 100, "green": 0}), "{document}");
+        ensure!(document["reason"] == "rollout r1: aborted: no" && document["by"] == "ada", "{document}");
+        let asked = value(&consul, REQUEST).await?;
+        ensure!(asked["verb"] == "abort" && asked["wrote"] == true && asked["id"] == request.id, "{asked}");
+        let history = value(&consul, "weightd/history/app1").await?;
+        ensure!(history["entries"][0]["way"] == "rollout" && history["entries"][0]["by"] == "ada", "{history}");
+        consul.delete(freeze).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_abort_writes_only_its_request_where_nothing_moved_or_the_document_is_of_another_person()
+-> anyhow::Result<()> {
+    let consul = Consul::start().await?;
+    let (documents, app1) = (documents(&consul, None)?, app1()?);
+    let index = split(&consul, 0).await?;
+    consul.put(SPEC, spec("r1", "auto").to_string()).await?;
+    consul.put(REQUEST, "{}").await?;
+    for (phase, share, document, why) in [
+        ("preflight", 0, index, WhyAsk::NotMoved),
+        ("rolling_back", 0, index, WhyAsk::GoesBack),
+        ("bake", 10, index - 1, WhyAsk::Foreign),
+    ] {
+        consul.put(STATE, state("r1", phase, "auto", share, document).to_string()).await?;
+        let done = documents.abort_rollout(&app1, "ada", None, NOW).await?;
+        ensure!(matches!(&done, Aborted::Asked { why: found, .. } if *found == why), "{phase}: {done:?}");
+        ensure!(consul.index(&key("app1")).await? == index, "{phase}");
+        let asked = value(&consul, REQUEST).await?;
+        ensure!(asked["verb"] == "abort" && asked["wrote"] == false, "{asked}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_abort_withdraws_what_nobody_began_and_leaves_what_ended() -> anyhow::Result<()> {
+    let consul = Consul::start().await?;
+    let (documents, app1) = (documents(&consul, None)?, app1()?);
+    ensure!(documents.abort_rollout(&app1, "ada", None, NOW).await? == Aborted::Nothing);
+    consul.put(&key("app1"), document(100, 0)).await?;
+    consul.put(STATE, state("r1", "done", "auto", 100, 5).to_string()).await?;
+    consul.put(SPEC, spec("r2", "watch").to_string()).await?;
+    ensure!(documents.abort_rollout(&app1, "ada", None, NOW).await? == Aborted::Withdrawn);
+    ensure!(consul.get(SPEC).await?.is_none());
+    ensure!(matches!(documents.abort_rollout(&app1, "ada", None, NOW).await?, Aborted::Ended(_)));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_missing_right_is_named_by_its_rule() -> anyhow::Result<()> {
+    let consul = Consul::start_with(crate::harness::consul::Options { acl: true, ..Default::default() }).await?;
+    consul.put(&key("app1"), document(100, 0)).await?;
+    let index = consul.index(&key("app1")).await?;
+    let rules = r#"key "weightd/weights/app1" { policy = "write" } key_prefix "weightd/rollouts/" { policy = "read" }
+                   key "weightd/rollouts/spec/app1" { policy = "write" } key "weightd/controller" { policy = "read" }"#;
+    consul.http().set_policy("some", rules).await?;
+    let token = consul.http().new_token("some").await?;
+    let (documents, app1) = (documents(&consul, Some(&token))?, app1()?);
+    let seen = documents.rollout(&app1).await?;
+    let one: Spec = serde_json::from_value(spec("r1", "watch"))?;
+    let denied = documents.start_rollout(&app1, &one, &seen, index).await;
+    let Err(DocumentsError::Write { rule, .. }) = denied else { anyhow::bail!("{denied:?}") };
+    ensure!(rule == r#"key "weightd/rollouts/request/app1" { policy = "write" }"#, "{rule}");
+    consul.http().set_policy("some", r#"key_prefix "weightd/weights/" { policy = "read" }"#).await?;
+    let denied = documents.rollout(&app1).await;
+    let Err(DocumentsError::Read { rule, .. }) = denied else { anyhow::bail!("{denied:?}") };
+    ensure!(rule.starts_with(r#"key "weightd/rollouts/"#) && rule.ends_with(r#"{ policy = "read" }"#), "{rule}");
+    Ok(())
+}
