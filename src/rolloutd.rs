@@ -4,6 +4,9 @@
 //! [`weightd_core::rollout`]. It must never write a document but the one that it wrote last, and never talk to HAProxy.
 
 pub mod config;
+mod http;
+pub mod sources;
+pub mod webhooks;
 
 use std::process::ExitCode;
 
