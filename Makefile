@@ -1,5 +1,5 @@
-# The tests and the demo use a real HAProxy and a real Consul; tests/servers.sh
-# provides them.
+# The tests and the demo use a real HAProxy, a real Consul and a real Prometheus;
+# tests/servers.sh provides them.
 
 CARGO ?= cargo
 # The build directory of cargo.
@@ -9,17 +9,18 @@ BENCH = $(CARGO) bench --locked --bench sync --no-run --message-format=json | \
 	sed -n 's/.*"executable":"\([^"]*\/sync-[^"]*\)".*/\1/p'
 
 .DEFAULT_GOAL := help
-.PHONY: help servers test matrix demo compose-test bench lint coming deb package-test judge-sim
+.PHONY: help servers test matrix demo compose-test bench lint coming deb package-test judge-sim metrics-test
 
 # The list of targets.
 help:
-	@echo 'make servers        provide haproxy, consul and systemd-analyze at target/servers/bin/'
+	@echo 'make servers        provide haproxy, consul, prometheus and systemd-analyze at target/servers/bin/'
 	@echo 'make test           run all tests; ARGS="..." goes to cargo test'
 	@echo 'make matrix         run the integration tests on HAProxy 2.2, 2.6, 3.0 and 3.2'
 	@echo 'make demo           run the demo; with KEEP=1 it runs until Ctrl-C'
 	@echo 'make compose-test   test docker-compose.yml; needs Docker'
 	@echo 'make bench          run the benchmarks; CASE=micro or CASE=one-change ROUNDS=50 runs a part, JSON=1 prints JSON'
 	@echo 'make judge-sim      simulate rollouts and print how the judge decides; some minutes'
+	@echo 'make metrics-test   ask a real Prometheus and a real VictoriaMetrics; needs Go'
 	@echo 'make coming         run docs/coming-from-consul-template.md with a real consul-template'
 	@echo 'make deb            build the Debian package, target/debian/weightd_*.deb'
 	@echo 'make package-test   install, upgrade, remove and purge the package in a clean system; needs root'
@@ -77,6 +78,16 @@ coming: servers
 # JUDGE_SIM_RUNS=100 and ROLLOUT_SIM_RUNS=100 are faster and less exact.
 judge-sim:
 	$(CARGO) test --locked --profile sim -p weightd-core simulated -- --ignored --nocapture --test-threads=2
+
+# The named checks of rolloutd on both metrics systems. `make test` asks Prometheus only: VictoriaMetrics is built from
+# source, unless TEST_VICTORIA_METRICS names one.
+VICTORIA_METRICS = github.com/VictoriaMetrics/VictoriaMetrics/app/victoria-metrics@v1.148.9
+metrics-test: export GOBIN = $(abspath $(or $(CARGO_TARGET_DIR),target)/servers/bin)
+metrics-test: servers
+	@[ -n "$$TEST_VICTORIA_METRICS" ] || [ -x "$$GOBIN/victoria-metrics" ] || command -v go >/dev/null || \
+		{ echo 'metrics-test: needs Go to build VictoriaMetrics, or TEST_VICTORIA_METRICS=/path/to/one' >&2; exit 1; }
+	@[ -n "$$TEST_VICTORIA_METRICS" ] || [ -x "$$GOBIN/victoria-metrics" ] || go install $(VICTORIA_METRICS)
+	$(CARGO) test --locked --test it sources:: -- --include-ignored
 
 # The Debian package.
 deb:

@@ -13,7 +13,9 @@
 //! | `leader` | a term: what each tick sees |
 //! | `acting` | what follows from the actions of a tick |
 //! | `observing` | the observations that make the nodes count |
-//! | `telling` | logs and webhooks |
+//! | [`sources`] | the named checks |
+//! | `telling` | the log of this program |
+//! | [`webhooks`] | notifications |
 //! | `api`, `metrics` | the local HTTP interface |
 //! | `window` | the time zones of windows |
 
@@ -21,12 +23,15 @@ mod acting;
 mod api;
 pub mod config;
 mod daemon;
+mod http;
 mod leader;
 mod leadership;
 mod metrics;
 mod observing;
+pub mod sources;
 mod telling;
 mod tracked;
+pub mod webhooks;
 mod window;
 mod world;
 

@@ -30,15 +30,16 @@ say() {
 }
 
 # The version that a program prints; fails if the program does not run.
-# usage: version haproxy|consul|systemd-analyze PROGRAM
+# usage: version haproxy|consul|systemd-analyze|prometheus PROGRAM
 version() {
     [ -x "$2" ] || return 1
     case $1 in
     haproxy) banner=$("$2" -v 2>/dev/null </dev/null) || return 1 ;;
     consul) banner=$("$2" version 2>/dev/null </dev/null) || return 1 ;;
-    systemd-analyze) banner=$("$2" --version 2>/dev/null </dev/null) || return 1 ;;
+    systemd-analyze | prometheus) banner=$("$2" --version 2>/dev/null </dev/null) || return 1 ;;
     esac
-    # "HAProxy version 2.6.12-1 2025/10/03 - ...", "Consul v1.8.7", "systemd 252 (252.38-1)".
+    # "HAProxy version 2.6.12-1 2025/10/03 - ...", "Consul v1.8.7", "systemd 252 (252.38-1)",
+    # "prometheus, version 2.42.0+ds (branch: ...".
     banner=${banner%%
 *}
     banner=${banner#* }

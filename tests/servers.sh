@@ -1,8 +1,8 @@
 #!/bin/sh
-# Provides a real haproxy and a real consul at target/servers/bin/ for the tests
-# and the demo, and systemd-analyze for the tests of the unit: a link to the
-# installed program if there is one, else the distribution's package, see
-# tests/packages.sh.
+# Provides a real haproxy, a real consul and a real prometheus at
+# target/servers/bin/ for the tests and the demo, and systemd-analyze for the
+# tests of the unit: a link to the installed program if there is one, else the
+# distribution's package, see tests/packages.sh.
 #
 # stdout: one line per program. stderr: progress and errors.
 set -eu
@@ -13,10 +13,12 @@ cd "$(dirname "$0")/.."
 
 report() {
     if haproxy=$(version haproxy "$bin/haproxy") && consul=$(version consul "$bin/consul") &&
-        systemd=$(version systemd-analyze "$bin/systemd-analyze"); then
+        systemd=$(version systemd-analyze "$bin/systemd-analyze") &&
+        prometheus=$(version prometheus "$bin/prometheus"); then
         echo "haproxy $haproxy ($bin/haproxy)"
         echo "consul $consul ($bin/consul)"
         echo "systemd-analyze $systemd ($bin/systemd-analyze)"
+        echo "prometheus $prometheus ($bin/prometheus)"
     else
         return 1
     fi
@@ -64,6 +66,11 @@ consul_package() {
     esac
 }
 
+# Without its pages, which are two thirds of it: the tests ask its API.
+prometheus_package() {
+    from_sources prometheus && rm -rf "$servers/prometheus/usr/share" "$servers/prometheus/usr/bin/promtool"
+}
+
 # usage: provide NAME HINT COMMAND...: links the installed program, else runs the command.
 provide() {
     program_name=$1 hint=$2
@@ -80,4 +87,5 @@ provide() {
 provide haproxy 'Debian, Ubuntu: the package haproxy' from_sources haproxy
 provide consul 'only the program is needed' consul_package
 provide systemd-analyze 'Debian, Ubuntu: apt-get install systemd' from_sources systemd-analyze systemd
+provide prometheus 'Debian, Ubuntu: the package prometheus; only the program is needed' prometheus_package
 report

@@ -14,7 +14,7 @@ use rustls::pki_types::DnsName;
 pub use error::{FileError, TlsError};
 pub(super) use explain::{Handshake, explain};
 pub(super) use load::client_config;
-pub use load::without_trust;
+pub use load::{trusting, without_trust};
 
 /// The TLS settings. They apply only to an `https://` address.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -24,6 +24,7 @@ use weightd_core::{
     rollout::{EventKind, source::Template},
 };
 
+pub(in crate::rolloutd) use self::checks::check_basic;
 pub use crate::base::config::Env;
 use crate::{
     base::{

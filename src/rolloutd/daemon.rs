@@ -17,7 +17,9 @@ use super::{
     leader::{Leader, Shared},
     leadership::{Candidate, now},
     metrics::Metrics,
+    sources::{self, Sources},
     telling::Teller,
+    webhooks::{self, Webhooks},
 };
 use crate::{
     base::{
@@ -112,6 +114,9 @@ pub fn main() -> ExitCode {
         if let Err(error) = config.consul.token.read() {
             eprintln!("rolloutd: warning: {}; rolloutd starts, and cannot lead until the file is valid", Chain(&error));
         }
+        for (name, problem) in sources::problems(&config).into_iter().chain(webhooks::problems(&config)) {
+            eprintln!("rolloutd: warning: `{name}`: {problem}");
+        }
         return ExitCode::SUCCESS;
     }
     let log = match telemetry::init(&config.log) {
@@ -147,17 +152,13 @@ async fn serve_until_stopped(config: Config, args: &Args, log: &telemetry::Handl
     let (following, stop) = (lock.clone(), running.stop_token());
     running.spawn(async move { stop.run_until_cancelled(following.run(LOCK_EVERY, clock)).await });
 
-    let value = Controller {
-        name: config.name.clone(),
-        version: crate::VERSION.to_owned(),
-        since: now(),
-        sources: config.sources.keys().cloned().collect(),
-        checks: config.checks.keys().cloned().collect(),
-    };
-    let (candidate, terms) = Candidate::new(Arc::clone(&client), controller, value, lock.clone());
+    let (says, said) = watch::channel(controller_of(&config));
+    let (candidate, terms) = Candidate::new(Arc::clone(&client), controller, said, lock.clone());
     running.spawn(candidate.run(running.stop_token()));
 
-    let metrics = Arc::new(Metrics::new());
+    let sources = Arc::new(Sources::start(&config, &running));
+    let webhooks = Arc::new(Webhooks::start(&config, &running));
+    let metrics = Arc::new(Metrics::new(Arc::clone(&sources), Arc::clone(&webhooks)));
     let seen = Arc::new(watch::Sender::new(None));
     let served = Served { metrics: Arc::clone(&metrics), seen: seen.subscribe(), terms: terms.clone(), lock };
     if let Some(address) = config.api {
@@ -180,18 +181,19 @@ async fn serve_until_stopped(config: Config, args: &Args, log: &telemetry::Handl
         max_active: config.max_active,
         clock,
         tasks: TaskTracker::new(),
-        teller: Teller::new(metrics),
+        teller: Teller::new(Arc::clone(&metrics), Arc::clone(&webhooks)),
+        sources: Arc::clone(&sources),
         seen,
     };
     let (leading, stop) = (lead(shared.clone(), terms, running.clone()), running.stop_token());
     running.spawn(async move { stop.run_until_cancelled(leading).await });
     systemd::notify(&[NotifyState::Ready]);
 
-    let mut config = config;
+    let mut reloaded = Reloaded { config, client, says, sources, webhooks };
     let name = loop {
         match signals.next().await {
             SignalAction::Stop(name) => break name,
-            SignalAction::Reload => reload(&mut config, args, log, &client),
+            SignalAction::Reload => reloaded.reload(args, log),
         }
     };
     info!(signal = name, "stopping");
@@ -222,26 +224,52 @@ async fn lead(shared: Shared, mut terms: watch::Receiver<Option<super::leadershi
     }
 }
 
-/// Reads the configuration again. What cannot change at runtime is named.
-fn reload(config: &mut Config, args: &Args, log: &telemetry::Handle, client: &Client) {
-    let new = match Config::load(args.config.as_deref(), &|name| std::env::var(name).ok()) {
-        Ok(new) => new,
-        Err(error) => {
-            error!(error = %Chain(&error), "the configuration cannot be used; the old one stays in force");
+/// What the lock says of this controller.
+fn controller_of(config: &Config) -> Controller {
+    Controller {
+        name: config.name.clone(),
+        version: crate::VERSION.to_owned(),
+        since: now(),
+        sources: config.sources.keys().cloned().collect(),
+        checks: config.checks.keys().cloned().collect(),
+    }
+}
+
+/// The parts whose configuration can change at runtime.
+struct Reloaded {
+    config: Config,
+    client: Arc<Client>,
+    says: watch::Sender<Controller>,
+    sources: Arc<Sources>,
+    webhooks: Arc<Webhooks>,
+}
+
+impl Reloaded {
+    /// Reads the configuration again. What cannot change at runtime is named.
+    fn reload(&mut self, args: &Args, log: &telemetry::Handle) {
+        let Self { config, client, says, sources, webhooks } = self;
+        let new = match Config::load(args.config.as_deref(), &|name| std::env::var(name).ok()) {
+            Ok(new) => new,
+            Err(error) => {
+                error!(error = %Chain(&error), "the configuration cannot be used; the old one stays in force");
+                return;
+            }
+        };
+        let restart = config.needs_restart(&new, Role::Controller);
+        if !restart.is_empty() {
+            warn!(keys = restart.join(", "), "these keys changed and apply after a restart");
+        }
+        log.set_level(&new.log.level);
+        if config.consul.address == new.consul.address
+            && let Err(error) = client.replace(crate::consul::Access::of(&new.consul))
+        {
+            error!(error = %Chain(&error), "token and certificates cannot be read; the old ones stay in use");
             return;
         }
-    };
-    let restart = config.needs_restart(&new, Role::Controller);
-    if !restart.is_empty() {
-        warn!(keys = restart.join(", "), "these keys changed and apply after a restart");
+        sources.reconfigure(&new);
+        webhooks.reconfigure(&new);
+        says.send_replace(controller_of(&new));
+        *config = new;
+        info!("the configuration is read again");
     }
-    log.set_level(&new.log.level);
-    if config.consul.address == new.consul.address
-        && let Err(error) = client.replace(crate::consul::Access::of(&new.consul))
-    {
-        error!(error = %Chain(&error), "token and certificates cannot be read; the old ones stay in use");
-        return;
-    }
-    *config = new;
-    info!("the configuration is read again");
 }

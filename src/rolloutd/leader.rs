@@ -13,13 +13,14 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::warn;
 use weightd_core::{
-    model::{BackendName, Root},
+    model::{BackendName, Root, Timestamp},
     rollout::{Evidence, Now, Observations, Phase, Shown, State, intake::Intake, keys::RolloutKeys, known, tick},
 };
 
 use super::{
     leadership::{Term, now},
     observing::Observing,
+    sources::{self, Sources},
     telling::Teller,
     tracked::{All, Tracked, Wanted, request},
     window,
@@ -54,6 +55,7 @@ pub(super) struct Shared {
     pub(super) clock: Clock,
     pub(super) tasks: TaskTracker,
     pub(super) teller: Teller,
+    pub(super) sources: Arc<Sources>,
     /// What the leader sees, for the API.
     pub(super) seen: Arc<watch::Sender<Option<Seen>>>,
 }
@@ -92,6 +94,8 @@ pub(super) struct Leader {
     /// The evidence as it was at the start of the term.
     evidence: BTreeMap<BackendName, Evidence>,
     pub(super) outcomes: (mpsc::UnboundedSender<Outcome>, mpsc::UnboundedReceiver<Outcome>),
+    /// When the term began.
+    since: Timestamp,
     /// Whether a write of evidence and logs is under way.
     pub(super) noting: Arc<tokio::sync::Semaphore>,
 }
@@ -110,6 +114,7 @@ impl Leader {
             evidence: BTreeMap::new(),
             outcomes: mpsc::unbounded_channel(),
             noting: Arc::new(tokio::sync::Semaphore::new(1)),
+            since: now(),
             shared,
         }
     }
@@ -138,6 +143,7 @@ impl Leader {
             next = Instant::now() + TICK_EVERY;
         }
         self.shared.seen.send_replace(None);
+        self.shared.sources.set(sources::Rollouts::new());
         self.stop.cancel();
     }
 
@@ -199,6 +205,8 @@ impl Leader {
         let active = self.active();
         let breaker = self.breaker(now);
         let (missing, clock_off) = (self.world.missing(began), self.world.clock_off());
+        self.want_checks();
+        let mut answers = self.shared.sources.latest();
         let names: Vec<BackendName> = self.all.keys().cloned().collect();
         for backend in names {
             self.observe(&backend, now);
@@ -216,6 +224,7 @@ impl Leader {
                 approval: request(&self.world.approvals.now(), &backend),
                 window_closed: rollout.spec.plan.window.as_ref().is_some_and(|window| !window::is_open(window)),
                 timeout_server: Some(SESSION_SECONDS),
+                sources: answers.remove(&backend).unwrap_or_default(),
                 ..Observations::default()
             };
             let ready = tracked.not_before.is_none_or(|at| at <= began);
@@ -298,6 +307,21 @@ impl Leader {
         } else if !wanted {
             (tracked.observing, tracked.intake) = (None, None);
         }
+    }
+
+    /// Says which named checks are wanted: those of the rollouts under way.
+    fn want_checks(&self) {
+        let wanted = self.all.iter().filter_map(|(backend, tracked)| {
+            let rollout = tracked.rollout.as_ref().filter(|rollout| rollout.state.phase.is_moving())?;
+            let checks = rollout.spec.plan.named.iter().map(|(name, check)| sources::Wanted {
+                name: name.clone(),
+                uses: check.uses.clone(),
+                labels: check.labels.clone(),
+                since: self.since,
+            });
+            Some((backend.clone(), checks.collect()))
+        });
+        self.shared.sources.set(wanted.collect());
     }
 
     /// The rollouts that may be active: those that are, and then the oldest ones that wait.

@@ -55,7 +55,7 @@ pub(super) struct Candidate {
     client: Arc<Client>,
     key: String,
     /// What the key says while this process leads; `since` is set when it is taken.
-    value: Controller,
+    value: watch::Receiver<Controller>,
     lock: Follower,
     term: watch::Sender<Option<Term>>,
 }
@@ -65,7 +65,7 @@ impl Candidate {
     pub(super) fn new(
         client: Arc<Client>,
         key: String,
-        value: Controller,
+        value: watch::Receiver<Controller>,
         lock: Follower,
     ) -> (Self, watch::Receiver<Option<Term>>) {
         let (term, terms) = watch::channel(None);
@@ -73,7 +73,7 @@ impl Candidate {
     }
 
     /// Runs for the lock, and leads, until `stop`. Then the lock is released at once.
-    pub(super) async fn run(self, stop: CancellationToken) {
+    pub(super) async fn run(mut self, stop: CancellationToken) {
         let mut backoff = Backoff::new(BACKOFF.0, BACKOFF.1);
         while !stop.is_cancelled() {
             let session = match stop.run_until_cancelled(self.client.create_session("rolloutd")).await {
@@ -97,7 +97,7 @@ impl Candidate {
     }
 
     /// Runs for the lock with a session, and leads. Returns when the session is lost.
-    async fn with(&self, session: &SessionId) {
+    async fn with(&mut self, session: &SessionId) {
         let mut changes = self.lock.subscribe();
         let mut renewed = Instant::now();
         loop {
@@ -107,7 +107,7 @@ impl Candidate {
                     renewed = began;
                     let new = self.term.send_replace(Some(Term { session: session.clone(), renewed })).is_none();
                     if new {
-                        info!(name = self.value.name, "this controller leads");
+                        info!(name = self.value.borrow().name, "this controller leads");
                     }
                 }
                 Ok(false) => {
@@ -144,17 +144,17 @@ impl Candidate {
     }
 
     /// Renews the session, and takes the lock or sees that it is still ours. False if another one has it.
-    async fn hold(&self, session: &SessionId) -> Result<bool, Lost> {
+    async fn hold(&mut self, session: &SessionId) -> Result<bool, Lost> {
         if !self.client.renew_session(session).await.map_err(Lost::Consul)? {
             return Err(Lost::Session);
         }
         let held = self.client.held_key(&self.key).await.map_err(Lost::Consul)?;
         match held.and_then(|held| held.session) {
-            Some(holder) if holder == *session => return Ok(true),
-            Some(_) => return Ok(false),
-            None => {}
+            Some(holder) if holder == *session && !self.value.has_changed().unwrap_or(false) => return Ok(true),
+            Some(holder) if holder != *session => return Ok(false),
+            Some(_) | None => {}
         }
-        let value = Controller { since: now(), ..self.value.clone() };
+        let value = Controller { since: now(), ..self.value.borrow_and_update().clone() };
         self.client.acquire(&self.key, value.to_value(), session).await.map_err(Lost::Consul)
     }
 

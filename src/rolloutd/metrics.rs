@@ -1,6 +1,6 @@
 //! The metrics of the controller and their text format. Names and labels are stable; docs/metrics.md lists them.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, atomic::AtomicU64};
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -12,7 +12,7 @@ use weightd_core::{
     rollout::{EventKind, Phase},
 };
 
-use super::leader::Seen;
+use super::{leader::Seen, sources::Sources, webhooks::Webhooks};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByPhase {
@@ -41,6 +41,18 @@ struct ByResult {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BySource {
+    source: String,
+    result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByWebhook {
+    webhook: String,
+    result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Build {
     version: &'static str,
     commit: &'static str,
@@ -63,10 +75,14 @@ pub(super) struct Metrics {
     events: Family<ByKind, Counter>,
     transactions: Family<ByResult, Counter>,
     tick: FloatGauge,
+    answers: Family<BySource, Gauge>,
+    deliveries: Family<ByWebhook, Gauge>,
+    sources: Arc<Sources>,
+    webhooks: Arc<Webhooks>,
 }
 
 impl Metrics {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(sources: Arc<Sources>, webhooks: Arc<Webhooks>) -> Self {
         let mut registry = Registry::with_prefix("rolloutd");
         let build = Family::<Build, Gauge>::default();
         registry.register("build_info", "The version of rolloutd", build.clone());
@@ -83,6 +99,10 @@ impl Metrics {
             events: Family::default(),
             transactions: Family::default(),
             tick: FloatGauge::default(),
+            answers: Family::default(),
+            deliveries: Family::default(),
+            sources,
+            webhooks,
             registry,
         };
         metrics.registered()
@@ -101,6 +121,8 @@ impl Metrics {
         r.register("events", "What happened in rollouts", self.events.clone());
         r.register("transactions", "Transactions of the leader by their result", self.transactions.clone());
         r.register_with_unit("tick", "How long the last look at all rollouts took", Unit::Seconds, self.tick.clone());
+        r.register("source_answers", "Answers of metrics systems since the start, by result", self.answers.clone());
+        r.register("webhook_messages", "Messages to webhooks since the start, by result", self.deliveries.clone());
         self
     }
 
@@ -110,6 +132,20 @@ impl Metrics {
 
     pub(super) fn transaction(&self, result: &'static str) {
         self.transactions.get_or_create(&ByResult { result }).inc();
+    }
+
+    /// What sources and webhooks count themselves.
+    fn outside(&self) {
+        let set = |gauge: &Gauge, count: u64| gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+        for ((source, result), count) in self.sources.results() {
+            set(&self.answers.get_or_create(&BySource { source, result }), count);
+        }
+        for (webhook, deliveries) in self.webhooks.deliveries() {
+            let by = |result| ByWebhook { webhook: webhook.clone(), result };
+            set(&self.deliveries.get_or_create(&by("sent")), deliveries.sent);
+            set(&self.deliveries.get_or_create(&by("failed")), deliveries.failed);
+            set(&self.deliveries.get_or_create(&by("dropped")), deliveries.dropped);
+        }
     }
 
     /// The text of /metrics. `seen` is none while this controller does not lead.
@@ -143,6 +179,7 @@ impl Metrics {
                 self.holding.get_or_create(&by).set(1);
             }
         }
+        self.outside();
         self.tick.set(seen.map_or(0.0, |seen| seen.took.as_secs_f64()));
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.registry)?;

@@ -8,18 +8,22 @@ use weightd_core::{
     rollout::{Event, EventKind, Rollout, log::Entry},
 };
 
-use super::metrics::Metrics;
+use super::{
+    metrics::Metrics,
+    webhooks::{Message, Webhooks},
+};
 use crate::documents::{DocumentsError, lead::Led};
 
 /// Tells people.
 #[derive(Debug, Clone)]
 pub(super) struct Teller {
     metrics: Arc<Metrics>,
+    webhooks: Arc<Webhooks>,
 }
 
 impl Teller {
-    pub(super) fn new(metrics: Arc<Metrics>) -> Self {
-        Self { metrics }
+    pub(super) fn new(metrics: Arc<Metrics>, webhooks: Arc<Webhooks>) -> Self {
+        Self { metrics, webhooks }
     }
 
     /// Tells an event of a rollout, and returns its entry in the rollout's own log.
@@ -50,6 +54,15 @@ impl Teller {
         } else {
             line!(info);
         }
+        self.webhooks.send(Message {
+            kind: event.kind,
+            backend: backend.clone(),
+            rollout: rollout.spec.id.clone(),
+            share: Some(state.share),
+            detail: event.detail.clone(),
+            by: event.by.clone(),
+            at,
+        });
         Entry {
             rollout: rollout.spec.id.clone(),
             at,

@@ -29,6 +29,7 @@ pub mod dns;
 pub mod gate;
 pub mod haproxy;
 pub mod holding;
+pub mod metrics;
 pub mod port;
 pub mod program;
 pub mod rolloutd;

@@ -50,6 +50,7 @@ mod security;
 mod servers;
 mod shares;
 mod shift;
+mod sources;
 mod split;
 mod state_file;
 mod sticky;

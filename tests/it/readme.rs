@@ -6,7 +6,7 @@ use anyhow::{Context as _, ensure};
 use tokio::sync::watch;
 use weightd::{
     consul::watch::{Feed, Link, WatchHandle},
-    rolloutd,
+    rolloutd::{self, webhooks::Message},
     weightd::{
         config::Config,
         instance::Instance,
@@ -16,7 +16,13 @@ use weightd::{
     },
 };
 use weightd_core::{
-    backend::Cause, desired::Document, model::Moment, reasons, stored::Stored, wire::status::FleetStatus,
+    backend::Cause,
+    desired::{Document, PatternShare},
+    model::{BackendName, Moment},
+    reasons,
+    rollout::{EventKind, plan::PlanFile, source::NoData},
+    stored::Stored,
+    wire::status::FleetStatus,
 };
 
 use crate::{
@@ -66,6 +72,47 @@ fn each_configuration_of_rolloutd_is_valid_alone_and_in_the_packaged_file() -> a
         }
     }
     Ok(())
+}
+
+#[test]
+fn each_plan_is_valid() -> anyhow::Result<()> {
+    for block in blocks("toml plan") {
+        let plan: PlanFile = toml::from_str(block).with_context(|| block.to_owned())?;
+        plan.resolve().map_err(|problem| anyhow::anyhow!("{problem:?}\n{block}"))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_notification_looks_as_its_page_shows_it() -> anyhow::Result<()> {
+    let shown = page("docs/notifications.md").blocks("json webhook").pop().context("an example")?;
+    let message = Message {
+        kind: EventKind::RolledBack,
+        backend: BackendName::new("web")?,
+        rollout: "5f0c".to_owned(),
+        share: Some(PatternShare::default()),
+        detail: "4 errors of 100, allowed 0.3".to_owned(),
+        by: None,
+        at: "2026-11-26T19:47:16Z".parse()?,
+    };
+    assert_eq!(message.json(), shown.text);
+    Ok(())
+}
+
+#[test]
+fn the_page_of_notifications_names_every_event() {
+    let text = &page("docs/notifications.md").text;
+    for kind in EventKind::ALL {
+        assert!(text.contains(&format!("`{}`", kind.as_str())), "{}", kind.as_str());
+    }
+}
+
+#[test]
+fn the_page_of_sources_names_every_reason_and_no_other() {
+    let text = &page("docs/sources.md").text;
+    let table = text.split("| word | cause").nth(1).unwrap_or_default();
+    let rows = table.lines().skip(2).map_while(|line| line.strip_prefix("| `")?.split('`').next());
+    assert_eq!(rows.collect::<Vec<_>>(), NoData::WORDS);
 }
 
 #[test]

@@ -50,6 +50,15 @@ pub fn without_trust() -> ClientConfig {
     builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth()
 }
 
+/// Returns a configuration that trusts one CA, or those of this machine, for an HTTP client of another server than Consul.
+/// Reads the files of the CA.
+///
+/// # Errors
+/// [`TlsError::File`] if they are not usable.
+pub fn trusting(ca: Option<&Ca>) -> Result<ClientConfig, TlsError> {
+    Ok(builder()?.with_root_certificates(roots(ca)?).with_no_client_auth())
+}
+
 fn builder() -> Result<rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier>, TlsError> {
     ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()

@@ -75,6 +75,23 @@ pub enum EventKind {
 }
 
 impl EventKind {
+    /// All kinds.
+    pub const ALL: [Self; 13] = [
+        Self::Started,
+        Self::Advanced,
+        Self::Applied,
+        Self::Holding,
+        Self::Latched,
+        Self::Approval,
+        Self::Warned,
+        Self::RollingBack,
+        Self::RolledBack,
+        Self::Done,
+        Self::TakenOver,
+        Self::Adopted,
+        Self::Answered,
+    ];
+
     /// The word of the log and of webhooks.
     pub const fn as_str(self) -> &'static str {
         match self {

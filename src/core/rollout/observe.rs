@@ -66,6 +66,8 @@ pub struct Observations {
 pub struct SourceCell {
     /// The begin of its window: unix time / 10. The same window counts once.
     pub block: u64,
+    /// How many blocks of 10 s the window covers.
+    pub covers: u64,
     /// Its counts.
     pub cell: Cell,
 }

@@ -124,6 +124,11 @@ impl Windows {
         (first..=*last).map(|at| self.rows.get(&at).copied().unwrap_or_default()).collect()
     }
 
+    /// What HAProxy counted in so many blocks from this one on: requests and errors. None if a block is not there.
+    pub fn counted(&self, block: u64, covers: u64) -> Option<Cell> {
+        (block..block + covers).try_fold(Cell::default(), |sum, at| Some(sum.plus(self.rows.get(&at)?.errors)))
+    }
+
     /// The share of `to` that the requests of a row are expected to have, in percent: the real one of the last whole block
     /// after the raise, before that the wanted one.
     fn expected_share(&self, raised: Option<u64>, wanted: f64) -> f64 {

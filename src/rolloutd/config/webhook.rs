@@ -21,22 +21,8 @@ use crate::{
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The events that a webhook can be sent, and whether it is sent them by default.
-const EVENTS: [(EventKind, bool); 13] = [
-    (EventKind::Started, true),
-    (EventKind::Advanced, true),
-    (EventKind::Applied, false),
-    (EventKind::Holding, true),
-    (EventKind::Latched, true),
-    (EventKind::Approval, true),
-    (EventKind::Warned, true),
-    (EventKind::RollingBack, true),
-    (EventKind::RolledBack, true),
-    (EventKind::Done, true),
-    (EventKind::TakenOver, true),
-    (EventKind::Adopted, false),
-    (EventKind::Answered, false),
-];
+/// The events that a webhook is sent only if it names them: they are frequent, or answer a person who knows.
+const ON_REQUEST: [EventKind; 3] = [EventKind::Applied, EventKind::Adopted, EventKind::Answered];
 
 pub(super) fn webhooks(
     sections: Vec<Spanned<file::Webhook>>,
@@ -95,9 +81,9 @@ pub(super) fn webhooks(
 
 fn events(events: Option<Vec<Spanned<String>>>, place: &Place<'_>) -> Result<Vec<EventKind>, ConfigError> {
     let Some(events) = events else {
-        return Ok(EVENTS.into_iter().filter(|(_, default)| *default).map(|(kind, _)| kind).collect());
+        return Ok(EventKind::ALL.into_iter().filter(|kind| !ON_REQUEST.contains(kind)).collect());
     };
-    let choices = EVENTS.map(|(kind, _)| (kind.as_str(), kind));
+    let choices = EventKind::ALL.map(|kind| (kind.as_str(), kind));
     let kinds: BTreeSet<_> = events
         .into_iter()
         .map(|event| {

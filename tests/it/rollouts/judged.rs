@@ -42,8 +42,8 @@ async fn an_outage_of_both_sides_takes_nothing_back_and_skips_nothing() -> anyho
     stage.green.behave(Behaviour::Status(503));
     let outage = Duration::from_secs(15);
     let stays = always(outage, "the rollout stays at 50 %", async || {
-        let state = stage.state().await?;
-        ensure!(state.phase == Phase::Bake && state.step == 1, "{state:?}");
+        let now = stage.state().await?;
+        ensure!(now.phase == Phase::Bake && now.step == 1, "{now:?}");
         Ok(())
     });
     stays.await?;

@@ -29,8 +29,8 @@ async fn a_pause_holds_and_an_abort_takes_back_what_was_moved() -> anyhow::Resul
     stage.request("q1", "pause").await?;
     // Longer than the bake: without the pause it would be at 100 %.
     always(Duration::from_secs(35), "the rollout stays at 50 %", async || {
-        let state = stage.state().await?;
-        ensure!(state.phase == Phase::Bake && state.share.percent() < 51.0, "{state:?}");
+        let now = stage.state().await?;
+        ensure!(now.phase == Phase::Bake && now.share.percent() < 51.0, "{now:?}");
         Ok(())
     })
     .await?;

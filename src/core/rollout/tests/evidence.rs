@@ -213,7 +213,7 @@ fn with_source() -> Bench {
 fn a_window_of_a_named_check_counts_once_and_after_its_warm_up() {
     let mut bench = with_source();
     let block = bench.wall / 10;
-    let answer = |block| SourceCell { block, cell: cell((1000, 100), (9000, 0)) };
+    let answer = |block| SourceCell { block, covers: 6, cell: cell((1000, 100), (9000, 0)) };
     let evidence =
         |bench: &Bench| bench.rollout.judge.checks().find(|(name, _)| *name == "latency").unwrap().1.evidence();
     bench.seen.sources.insert("latency".to_owned(), Ok(answer(block + 1)));
@@ -225,6 +225,31 @@ fn a_window_of_a_named_check_counts_once_and_after_its_warm_up() {
     assert!(after > 1.5, "{after}");
     bench.blocks(2, HEALTHY.0, HEALTHY.1);
     assert!((evidence(&bench) - after).abs() < 1e-9, "the same window");
+}
+
+#[test]
+fn counts_that_differ_from_those_of_haproxy_are_no_data() {
+    let mut bench = with_source();
+    let answer = |block, to, from| SourceCell { block, covers: 1, cell: cell((to, 0), (from, 0)) };
+    bench.blocks(3, HEALTHY.0, HEALTHY.1);
+    let block = bench.wall / 10 - 2;
+    let says = |bench: &mut Bench, answer| {
+        bench.seen.sources.insert("latency".to_owned(), Ok(answer));
+        bench.blocks(1, HEALTHY.0, HEALTHY.1);
+        holding(&bench.rollout, &bench.seen).into_iter().find(|reason| matches!(reason, Holding::Source(..)))
+    };
+    // Three nodes with 100 and 900 requests each.
+    let differs = says(&mut bench, answer(block, 300, 5000));
+    assert!(differs.is_some_and(|reason| reason.to_string().contains("5000")));
+    assert_eq!(says(&mut bench, answer(block, 300, 2600)), None);
+}
+
+#[test]
+fn a_named_check_that_was_never_answered_holds() {
+    let mut bench = with_source();
+    bench.blocks(1, HEALTHY.0, HEALTHY.1);
+    let reasons = holding(&bench.rollout, &bench.seen);
+    assert!(reasons.iter().any(|reason| matches!(reason, Holding::Source(..))), "{reasons:?}");
 }
 
 #[test]

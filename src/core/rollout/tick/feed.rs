@@ -11,7 +11,7 @@ use crate::{
         blocks::{Merged, ReadyBlock},
         holding::{Holding, holding},
         memory::{Memory, Paid},
-        shown,
+        shown, source,
     },
 };
 
@@ -51,14 +51,25 @@ fn applied(rollout: &mut Rollout, seen: &Observations, wall: u64) {
     }
 }
 
-/// Named checks: each window counts once, as one cell of the next block.
+/// Named checks: each window counts once, as one cell of the next block. A check that was never answered has no data.
 fn sources(rollout: &mut Rollout, seen: &Observations) {
-    let Memory { silent_sources, source_blocks, source_cells, raised_at, .. } = &mut rollout.memory;
-    for (name, answer) in &seen.sources {
-        let Some(check) = rollout.spec.plan.named.get(name) else { continue };
-        match answer {
+    let protocol = rollout.spec.plan.protocol;
+    let Memory { silent_sources, source_blocks, source_cells, raised_at, windows, .. } = &mut rollout.memory;
+    for (name, check) in &rollout.spec.plan.named {
+        let answer = match seen.sources.get(name) {
+            Some(answer) => answer.as_ref().map_err(Clone::clone),
+            None if source_blocks.contains_key(name) => continue,
+            None => Err("it was not answered yet".to_owned()),
+        };
+        // A metrics system that counts something else than HAProxy says nothing of this backend.
+        let agreed = answer.and_then(|answer| {
+            let counted = windows.counted(answer.block, answer.covers).filter(|_| protocol.shows_failures());
+            let differs = counted.and_then(|counted| source::answer::agrees(&answer.cell, &counted).err());
+            differs.map_or(Ok(answer), |differs| Err(differs.to_string()))
+        });
+        match agreed {
             Err(why) => {
-                silent_sources.insert(name.clone(), why.clone());
+                silent_sources.insert(name.clone(), why);
             }
             Ok(answer) => {
                 silent_sources.remove(name);

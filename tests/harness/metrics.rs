@@ -1,0 +1,170 @@
+//! Metrics systems, and applications that they scrape.
+
+use std::{
+    fmt::Write as _,
+    fs,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use anyhow::ensure;
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    task::JoinHandle,
+    time::Instant,
+};
+
+use super::{
+    Port,
+    program::{self, Program},
+};
+
+/// Two clusters that count requests by status: `blue` gets 100 requests a second, 1 of them fails; `green` gets 20, 2 of them
+/// fail. They end when this is dropped.
+#[derive(Debug)]
+pub struct Counting {
+    port: u16,
+    green: Arc<AtomicBool>,
+    task: JoinHandle<()>,
+}
+
+impl Counting {
+    /// Starts them on a free port of 127.0.0.1.
+    pub async fn start() -> anyhow::Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let port = listener.local_addr()?.port();
+        let green = Arc::new(AtomicBool::new(true));
+        let (begin, alive) = (Instant::now(), Arc::clone(&green));
+        let task = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let text = exposition(begin.elapsed().as_secs_f64(), alive.load(Ordering::Relaxed));
+                tokio::spawn(answer(stream, text));
+            }
+        });
+        Ok(Self { port, green, task })
+    }
+
+    /// From now on `green` shows nothing, as a cluster that is gone.
+    pub fn stop_green(&self) {
+        self.green.store(false, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Counting {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// The counters after so many seconds.
+fn exposition(seconds: f64, green: bool) -> String {
+    let mut text = "# TYPE requests_total counter\n".to_owned();
+    let mut cluster = |name: &str, good: f64, bad: f64| {
+        for (code, rate) in [(200, good), (500, bad)] {
+            let count = (rate * seconds).floor();
+            let _infallible = writeln!(text, "requests_total{{cluster=\"{name}\",code=\"{code}\"}} {count}");
+        }
+    };
+    cluster("blue", 99.0, 1.0);
+    if green {
+        cluster("green", 18.0, 2.0);
+    }
+    text
+}
+
+async fn answer(mut stream: TcpStream, text: String) -> std::io::Result<()> {
+    let mut request = Vec::new();
+    while !request.ends_with(b"\r\n\r\n") {
+        let mut chunk = [0; 1024];
+        match stream.read(&mut chunk).await? {
+            0 => return Ok(()),
+            read => request.extend_from_slice(&chunk[..read]),
+        }
+    }
+    let length = text.len();
+    let head =
+        format!("HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n");
+    stream.write_all(head.as_bytes()).await?;
+    stream.write_all(text.as_bytes()).await
+}
+
+/// The kind of a metrics system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Prometheus, which `make servers` provides.
+    Prometheus,
+    /// `VictoriaMetrics`, which `make metrics-test` builds.
+    VictoriaMetrics,
+}
+
+/// A metrics system that scrapes a [`Counting`] once a second.
+#[derive(Debug)]
+pub struct MetricsSystem {
+    program: Program,
+    port: Port,
+    _dir: TempDir,
+}
+
+impl MetricsSystem {
+    /// Starts it.
+    pub async fn start(kind: Kind, counting: &Counting) -> anyhow::Result<Self> {
+        let dir = tempfile::Builder::new().prefix("metrics-").tempdir()?;
+        let port = Port::free()?;
+        let scrape = dir.path().join("scrape.yml");
+        fs::write(
+            &scrape,
+            format!(
+                "global:\n  scrape_interval: 1s\n  scrape_timeout: 1s\nscrape_configs:\n  - job_name: app\n    static_configs:\n      - targets: ['127.0.0.1:{}']\n",
+                counting.port
+            ),
+        )?;
+        let (name, data) = (kind.program(), dir.path().join("data"));
+        let listen = format!("127.0.0.1:{}", port.number());
+        let arguments = match kind {
+            Kind::Prometheus => [
+                format!("--config.file={}", scrape.display()),
+                format!("--storage.tsdb.path={}", data.display()),
+                format!("--web.listen-address={listen}"),
+            ],
+            Kind::VictoriaMetrics => [
+                format!("-promscrape.config={}", scrape.display()),
+                format!("-storageDataPath={}", data.display()),
+                format!("-httpListenAddr={listen}"),
+            ],
+        };
+        let mut program = Program::new(name, program::server(name)?, dir.path()).args(arguments);
+        program.spawn()?;
+        let url = format!("http://{listen}/api/v1/query?query=up");
+        let http = super::http().build()?;
+        let answers = async || {
+            let response = http.get(&url).send().await?;
+            ensure!(response.status().is_success(), "{}", response.status());
+            Ok(())
+        };
+        program.ready("the API of queries answers", answers).await?;
+        Ok(Self { program, port, _dir: dir })
+    }
+
+    /// The address for [sources.<name>].
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port.number())
+    }
+
+    /// Stops it.
+    pub async fn stop(&mut self) -> anyhow::Result<()> {
+        self.program.stop().await.map(|_| ())
+    }
+}
+
+impl Kind {
+    const fn program(self) -> &'static str {
+        match self {
+            Self::Prometheus => "prometheus",
+            Self::VictoriaMetrics => "victoria-metrics",
+        }
+    }
+}
