@@ -59,7 +59,7 @@ pub enum Aborted {
 /// Who aborts.
 #[derive(Debug, Clone, Copy)]
 struct By<'a> {
-    by: &'a str,
+    name: &'a str,
     reason: Option<&'a str>,
     at: Timestamp,
 }
@@ -79,7 +79,7 @@ impl Documents {
         reason: Option<&str>,
         at: Timestamp,
     ) -> Result<Aborted, DocumentsError> {
-        let by = By { by, reason, at };
+        let by = By { name: by, reason, at };
         for _ in 0..ATTEMPTS {
             let seen = self.rollout(backend).await?;
             let published = self.published(backend).await?;
@@ -223,14 +223,14 @@ fn request(seen: &RolloutRead, by: By<'_>, wrote: bool) -> Option<Request> {
     let active = state.filter(|state| !state.phase.is_final()).map(|state| state.id.clone());
     let rollout = active.or_else(|| seen.spec.get().map(|spec| spec.id.clone()))?;
     let at = state.map_or(0, |state| state.seq);
-    let request = Request::new(new_id(), Verb::Abort { wrote }, rollout, at, by.by, by.reason);
+    let request = Request::new(new_id(), Verb::Abort { wrote }, rollout, at, by.name, by.reason);
     Some(Request { when: Some(by.at), ..request })
 }
 
 fn intent(spec: &Spec, by: By<'_>, context: &Context) -> Intent {
     let reason = by.reason.map(|reason| format!(": {reason}")).unwrap_or_default();
     Intent {
-        by: by.by.to_owned(),
+        by: by.name.to_owned(),
         reason: Some(format!("rollout {}: aborted{reason}", spec.id)),
         at: by.at.to_string(),
         way: Way::Rollout,

@@ -51,9 +51,8 @@ fn what_cannot_be_read_is_not_absent() {
         Standing::Unreadable(key, bad) => (key, bad.to_string()),
         other => panic!("{other:?}"),
     };
-    let version = || Some(Err(BadValue::Version(2)));
-    assert_eq!(unreadable(Some(Ok(spec("r1"))), version().map(|bad: Result<State, _>| bad)).0, "state");
-    let (key, why) = unreadable(version().map(|bad: Result<Spec, _>| bad), None);
+    assert_eq!(unreadable(Some(Ok(spec("r1"))), Some(Err(BadValue::Version(2)))).0, "state");
+    let (key, why) = unreadable(Some(Err(BadValue::Version(2))), None);
     assert_eq!((key, why.as_str()), ("spec", "the value has version 2; this program reads version 1"));
 }
 
