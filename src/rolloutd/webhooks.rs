@@ -111,7 +111,8 @@ impl Webhooks {
             let config = hook.config.borrow();
             if message.is_wanted_by(&config) && hook.queue.try_send(Arc::clone(&message)).is_err() {
                 count(&self.counted, &config.name, |deliveries| deliveries.dropped += 1);
-                warn!(webhook = config.name, "dropped a notification: {QUEUE} others wait already");
+                let why = "too many others wait already";
+                warn!(webhook = config.name, kind = message.kind.as_str(), why, "dropped a notification");
             }
         }
     }

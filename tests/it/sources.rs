@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt::Write as _,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -45,7 +46,9 @@ fn checks() -> [(&'static str, &'static str, String); 7] {
 fn config(url: &str) -> anyhow::Result<Config> {
     let mut text = format!("[sources.metrics]\nurl = \"{url}\"\nscrape_interval = \"1s\"\n");
     for (name, total, bad) in checks() {
-        text += &format!("[checks.{name}]\nsource = \"metrics\"\nwindow = \"10s\"\ntotal = '{total}'\nbad = '{bad}'\n");
+        let check =
+            format!("[checks.{name}]\nsource = \"metrics\"\nwindow = \"10s\"\ntotal = '{total}'\nbad = '{bad}'");
+        writeln!(text, "{check}")?;
     }
     let dir = tempfile::tempdir()?;
     let file = dir.path().join("rolloutd.toml");

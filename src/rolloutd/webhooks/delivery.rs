@@ -113,9 +113,8 @@ impl Worker {
             let too_old = since.elapsed() >= self.pace.give_up;
             if !failed.retry || too_old {
                 count(&self.counted, &name, |deliveries| deliveries.dropped += 1);
-                let tries =
-                    if too_old { "the receiver is not available for too long" } else { "it is not tried again" };
-                warn!(webhook = name, kind = message.kind.as_str(), %failed, "dropped a notification: {tries}");
+                let why = if failed.retry { "the receiver is not available for too long" } else { "it is final" };
+                warn!(webhook = name, kind = message.kind.as_str(), %failed, why, "dropped a notification");
                 return End::Settled;
             }
             debug!(webhook = name, kind = message.kind.as_str(), %failed, "a notification is tried again");
@@ -183,7 +182,7 @@ impl Worker {
             if !matches!(sent, Ok(Ok(()))) {
                 let name = self.configs.borrow().name.clone();
                 count(&self.counted, &name, |deliveries| deliveries.dropped += 1);
-                warn!(webhook = name, kind = message.kind.as_str(), "dropped a notification: rolloutd stops");
+                warn!(webhook = name, kind = message.kind.as_str(), why = "rolloutd stops", "dropped a notification");
             }
         }
     }
@@ -196,7 +195,7 @@ impl Worker {
         }
         let name = self.configs.borrow().name.clone();
         count(&self.counted, &name, |deliveries| deliveries.dropped += dropped);
-        warn!(webhook = name, dropped, "dropped notifications: the webhook is not configured any more");
+        warn!(webhook = name, dropped, "dropped the notifications of a webhook that is not configured any more");
     }
 }
 
