@@ -9,16 +9,17 @@ BENCH = $(CARGO) bench --locked --bench sync --no-run --message-format=json | \
 	sed -n 's/.*"executable":"\([^"]*\/sync-[^"]*\)".*/\1/p'
 
 .DEFAULT_GOAL := help
-.PHONY: help servers test matrix demo compose-test bench lint coming deb package-test judge-sim metrics-test
+.PHONY: help servers test matrix demo compose-test bench lint coming deb package-test judge-sim rollout-test metrics-test
 
 # The list of targets.
 help:
 	@echo 'make servers        provide haproxy, consul, prometheus and systemd-analyze at target/servers/bin/'
 	@echo 'make test           run all tests; ARGS="..." goes to cargo test'
 	@echo 'make matrix         run the integration tests on HAProxy 2.2, 2.6, 3.0 and 3.2'
-	@echo 'make demo           run the demo; with KEEP=1 it runs until Ctrl-C'
+	@echo 'make demo           run the demo; with KEEP=1 it runs until Ctrl-C; STORY=rollout shows rollouts, 4 min'
 	@echo 'make compose-test   test docker-compose.yml; needs Docker'
 	@echo 'make bench          run the benchmarks; CASE=micro or CASE=one-change ROUNDS=50 runs a part, JSON=1 prints JSON'
+	@echo 'make rollout-test   take back each kind of failure with real programs, and print how long it takes; some minutes'
 	@echo 'make judge-sim      simulate rollouts and print how the judge decides; some minutes'
 	@echo 'make metrics-test   ask a real Prometheus and a real VictoriaMetrics; needs Go'
 	@echo 'make coming         run docs/coming-from-consul-template.md with a real consul-template'
@@ -47,7 +48,7 @@ matrix: servers
 # The same profile as the tests: after the tests, there is little left to build.
 demo: servers
 	$(CARGO) build --locked --bins --example demo
-	$(BUILD)/examples/demo $(if $(filter 1,$(KEEP)),--keep)
+	$(BUILD)/examples/demo $(if $(filter 1,$(KEEP)),--keep) $(if $(STORY),--story $(STORY))
 
 # Not part of `make test`, because it needs Docker: see tests/compose/run.sh.
 compose-test:
@@ -88,6 +89,10 @@ metrics-test: servers
 		{ echo 'metrics-test: needs Go to build VictoriaMetrics, or TEST_VICTORIA_METRICS=/path/to/one' >&2; exit 1; }
 	@[ -n "$$TEST_VICTORIA_METRICS" ] || [ -x "$$GOBIN/victoria-metrics" ] || go install $(VICTORIA_METRICS)
 	$(CARGO) test --locked --test it sources:: -- --include-ignored
+
+# One at a time: the times are of a machine that does nothing else.
+rollout-test: servers
+	RUST_TEST_THREADS=1 $(CARGO) test --locked --test it rollouts::kinds:: -- --ignored --nocapture
 
 # The Debian package.
 deb:

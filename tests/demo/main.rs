@@ -8,6 +8,7 @@
 
 #[path = "../harness/mod.rs"]
 pub mod harness;
+pub mod rollout;
 pub mod screen;
 pub mod stage;
 pub mod story;
@@ -32,6 +33,18 @@ struct Arguments {
     /// Keep everything running until Ctrl-C
     #[arg(long)]
     keep: bool,
+    /// Which story
+    #[arg(long, value_enum, default_value_t = Story::Weights)]
+    story: Story,
+}
+
+/// What is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Story {
+    /// People move an application from blue to green and back.
+    Weights,
+    /// rolloutd moves it, and takes back a green that fails.
+    Rollout,
 }
 
 /// One thread, as in weightd: the demo needs no more.
@@ -61,6 +74,12 @@ async fn main() -> ExitCode {
 
 async fn run(arguments: &Arguments, screen: &mut Screen) -> anyhow::Result<()> {
     let start = Instant::now();
+    if arguments.story == Story::Rollout {
+        rollout::run(screen).await?;
+        let took = start.elapsed().as_secs_f64();
+        screen.line(&format!("The demo took {took:.0} s. No program is left running."))?;
+        return Ok(());
+    }
     screen.line("The application \"app\" moves from blue to green and back, under traffic, while")?;
     screen.line("weightd sets the weights of two HAProxies from Consul. All runs here, on loopback.\n")?;
     screen.live("  starting Consul, blue and green, two HAProxies, two weightd")?;

@@ -11,7 +11,7 @@ use crate::harness::{
 };
 
 /// The names of the nodes.
-const NODES: [&str; 2] = ["lb-1", "lb-2"];
+pub const NODES: [&str; 2] = ["lb-1", "lb-2"];
 /// Requests per second to each node, half of them on persistent connections.
 const RATE: Rate = Rate { kept: 75, fresh: 75 };
 
@@ -49,7 +49,8 @@ impl Stage {
     /// Starts all programs.
     pub async fn start() -> anyhow::Result<Self> {
         let (consul, apps) = tokio::try_join!(Consul::start(), Apps::start())?;
-        let starting = NODES.map(|name| Node::start(name, &consul, &apps));
+        let ports = (apps.blue.port(), apps.green.port());
+        let starting = NODES.map(|name| Node::start(name, &consul, ports));
         let nodes = futures_util::future::try_join_all(starting).await?;
         let mut configured = (0, 0);
         let nodes = nodes.into_iter().map(|(node, weights)| {
@@ -132,7 +133,11 @@ impl Stage {
 
 impl Node {
     /// Starts HAProxy, weightd and the requests. Also returns the weights of blue and green in haproxy.cfg.
-    async fn start(name: &'static str, consul: &Consul, apps: &Apps) -> anyhow::Result<(Self, (u32, u32))> {
+    pub async fn start(
+        name: &'static str,
+        consul: &Consul,
+        (blue, green): (u16, u16),
+    ) -> anyhow::Result<(Self, (u32, u32))> {
         let web = Port::free()?;
         let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("haproxy/demo.cfg");
         let mut config =
@@ -145,8 +150,8 @@ impl Node {
         let address = |port: u16| format!("127.0.0.1:{port}");
         let environment = [
             ("WEB_ADDRESS", address(web.number())),
-            ("BLUE_ADDRESS", address(apps.blue.port())),
-            ("GREEN_ADDRESS", address(apps.green.port())),
+            ("BLUE_ADDRESS", address(blue)),
+            ("GREEN_ADDRESS", address(green)),
         ];
         let haproxy = Haproxy::start_with(&config, &environment).await?;
         let from_file = haproxy.weights("app").await?;

@@ -61,6 +61,7 @@ pub struct Side {
     port: u16,
     behaviour: Arc<AtomicU16>,
     requests: Arc<AtomicU64>,
+    failed: Arc<AtomicU64>,
     _stop: DropGuard,
 }
 
@@ -71,22 +72,24 @@ impl Side {
         socket.set_nonblocking(true)?;
         let port = socket.local_addr()?.port();
         let behaviour = Arc::new(AtomicU16::new(Behaviour::Status(200).code()));
-        let requests = Arc::new(AtomicU64::new(0));
+        let (requests, failed) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
         let stop = CancellationToken::new();
-        let (shared, counted, stopped) = (Arc::clone(&behaviour), Arc::clone(&requests), stop.clone());
+        let shared =
+            Shared { behaviour: Arc::clone(&behaviour), requests: Arc::clone(&requests), failed: Arc::clone(&failed) };
+        let stopped = stop.clone();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
         thread::spawn(move || {
             runtime.block_on(async move {
                 let Ok(listener) = TcpListener::from_std(socket) else { return };
                 let serving = async {
                     while let Ok((stream, _)) = listener.accept().await {
-                        tokio::spawn(serve(stream, name, Arc::clone(&shared), Arc::clone(&counted)));
+                        tokio::spawn(serve(stream, name, shared.clone()));
                     }
                 };
                 stopped.run_until_cancelled(serving).await;
             });
         });
-        Ok(Self { port, behaviour, requests, _stop: stop.drop_guard() })
+        Ok(Self { port, behaviour, requests, failed, _stop: stop.drop_guard() })
     }
 
     /// Its port.
@@ -99,19 +102,28 @@ impl Side {
         self.behaviour.store(behaviour.code(), Ordering::Relaxed);
     }
 
+    /// How many requests it answered with a status of 500 or more.
+    pub fn failed(&self) -> u64 {
+        self.failed.load(Ordering::Relaxed)
+    }
+
     /// How many requests it got.
     pub fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
     }
 }
 
-/// Answers the requests of a connection.
-async fn serve(
-    mut stream: TcpStream,
-    name: &'static str,
+/// What the connections of an application share.
+#[derive(Debug, Clone)]
+struct Shared {
     behaviour: Arc<AtomicU16>,
     requests: Arc<AtomicU64>,
-) -> Option<()> {
+    failed: Arc<AtomicU64>,
+}
+
+/// Answers the requests of a connection.
+async fn serve(mut stream: TcpStream, name: &'static str, shared: Shared) -> Option<()> {
+    let Shared { behaviour, requests, failed } = shared;
     let mut buffer = Vec::new();
     loop {
         while !buffer.ends_with(b"\r\n\r\n") {
@@ -136,6 +148,9 @@ async fn serve(
                 200
             }
         };
+        if status >= 500 {
+            failed.fetch_add(1, Ordering::Relaxed);
+        }
         let length = name.len();
         let answer = format!("HTTP/1.1 {status} X\r\ncontent-length: {length}\r\n\r\n{name}");
         stream.write_all(answer.as_bytes()).await.ok()?;

@@ -1,6 +1,7 @@
 //! Rollouts from end to end: a real controller, nodes with a real HAProxy, applications that fail on command.
 
 mod judged;
+mod kinds;
 mod leaders;
 mod people;
 mod stage;
