@@ -4,8 +4,14 @@
 CARGO ?= cargo
 # The build directory of cargo.
 BUILD = $(or $(CARGO_TARGET_DIR),target)/debug
+# How the benchmark program is built, with the floor in it. DRIVER=dev is as the tests are built: after the tests, little
+# is left to build, where `cargo bench` builds each crate and each program again with fat LTO. Its floor is slow, so it
+# prints no ratios: it is for a check of the results. The programs under test are those of the release in both cases.
+DRIVER_dev = $(CARGO) test --locked --workspace --bench sync
+DRIVER_bench = $(CARGO) bench --locked --bench sync
+DRIVER ?= bench
 # The path of the benchmark program, from cargo's build messages.
-BENCH = $(CARGO) bench --locked --bench sync --no-run --message-format=json | \
+BENCH = $(DRIVER_$(DRIVER)) --no-run --message-format=json | \
 	sed -n 's/.*"executable":"\([^"]*\/sync-[^"]*\)".*/\1/p'
 
 .DEFAULT_GOAL := help
@@ -18,7 +24,8 @@ help:
 	@echo 'make matrix         run the integration tests on HAProxy 2.2, 2.6, 3.0 and 3.2'
 	@echo 'make demo           run the demo; with KEEP=1 it runs until Ctrl-C; STORY=rollout shows rollouts, 4 min'
 	@echo 'make compose-test   test docker-compose.yml; needs Docker'
-	@echo 'make bench          run the benchmarks; CASE=micro or CASE=one-change ROUNDS=50 runs a part, JSON=1 prints JSON'
+	@echo 'make bench          run the benchmarks; CASE=micro or CASE=one-change ROUNDS=50 runs a part, JSON=1 prints JSON,'
+	@echo '                    DRIVER=dev builds only the programs under test in release, and prints no ratios'
 	@echo 'make rollout-test   take back each kind of failure with real programs, and print how long it takes; some minutes'
 	@echo 'make judge-sim      simulate rollouts and print how the judge decides; some minutes'
 	@echo 'make metrics-test   ask a real Prometheus and a real VictoriaMetrics; needs Go'
@@ -61,7 +68,8 @@ ifeq ($(filter-out micro,$(CASE))$(JSON),)
 	$(CARGO) bench --locked --bench micro
 endif
 ifneq ($(CASE),micro)
-	@bench=$$($(BENCH)) && $(CARGO) build --locked --release --bins && $$bench
+	@bench=$$($(BENCH)) && $(CARGO) build --locked --release $(if $(filter one-change,$(CASE)),--bin weightd,--bins) && \
+		TEST_PROGRAMS='$(or $(CARGO_TARGET_DIR),target)/release' $$bench
 endif
 
 # Runs docs/coming-from-consul-template.md completely. `make test` uses a fake consul-template, this target uses the

@@ -153,7 +153,13 @@ fn setting() -> anyhow::Result<Vec<(&'static str, String)>> {
         text.lines().next().map(str::to_owned).with_context(|| format!("{name} says nothing"))
     };
     let cores = thread::available_parallelism()?;
+    let driver = if table::UNOPTIMIZED {
+        "not optimized, so there are no ratios: its floor is too slow"
+    } else {
+        "optimized as the release"
+    };
     Ok(vec![
+        ("driver and floor", driver.to_owned()),
         ("HAProxy", says("haproxy", "-v")?),
         ("Consul", says("consul", "version")?),
         ("cores", cores.to_string()),

@@ -51,9 +51,14 @@ pub fn server(name: &str) -> anyhow::Result<PathBuf> {
         .with_context(|| format!("there is no {name} for the tests: run `make servers`"))
 }
 
-/// The path of a binary of this package. It is in the parent of the directory (`deps`, `examples`) of the test program
-/// or example.
+/// The path of a binary of this package: in the directory `TEST_PROGRAMS`, else in the parent of the directory (`deps`,
+/// `examples`) of the test program or example.
 pub fn binary(name: &str) -> anyhow::Result<PathBuf> {
+    if let Some(dir) = std::env::var_os("TEST_PROGRAMS") {
+        let file = std::path::absolute(Path::new(&dir).join(name))?;
+        ensure!(file.is_file(), "TEST_PROGRAMS is {}, and {name} is not in it", Path::new(&dir).display());
+        return Ok(file);
+    }
     let own = std::env::current_exe().context("cannot find the path of this program")?;
     own.ancestors()
         .skip(1)
