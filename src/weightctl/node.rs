@@ -78,7 +78,7 @@ async fn list(documents: &Documents, context: &Context<'_>) -> Result<Exit, Fail
     }
 
     let view = status::read_fleet(documents, context).await?;
-    let table = || status::nodes_table(&view, documents.time()) + &status::off_text(&view.off);
+    let table = || status::nodes_table(&view, documents.time(), output::columns()) + &status::off_text(&view.off);
     context.format.data(&List { nodes: &view.nodes, off: &view.off }, |_| table())?;
     if view.nodes.is_empty() {
         output::note(&format!("no node reports below {}", documents.keys().nodes()));

@@ -205,11 +205,12 @@ fn in_sync(view: &FleetView, args: &Args) -> bool {
 
 /// The text of the part that the command asks for.
 fn text(view: &FleetView, args: &Args, now: Option<Timestamp>) -> String {
+    let columns = output::columns();
     let text = match (&args.backend, &args.node) {
         _ if args.problems => tables::problems(view),
-        (Some(_), _) => view.backends.iter().map(|backend| tables::backend(backend, now)).collect(),
-        (None, Some(_)) => view.nodes.iter().map(|node| tables::node(node, now)).collect::<String>(),
-        (None, None) => tables::fleet(view, now),
+        (Some(_), _) => view.backends.iter().map(|backend| tables::backend(backend, now, columns)).collect(),
+        (None, Some(_)) => view.nodes.iter().map(|node| tables::node(node, now, columns)).collect::<String>(),
+        (None, None) => tables::fleet(view, now, columns),
     };
     text + &off_text(&view.off)
 }

@@ -1,4 +1,6 @@
-//! The fleet as tables for a terminal of 80 columns. Pure.
+//! The fleet as tables for a terminal of any width, and complete in a pipe. Pure.
+//!
+//! `columns` is the width of the terminal; none in a pipe, where nothing is cut.
 
 use std::fmt::Write as _;
 
@@ -9,21 +11,21 @@ use crate::weightctl::{
     table::{Align, Cell, Table, Tone, cut},
 };
 
-/// The columns of a terminal.
-const COLUMNS: usize = 80;
 /// The widest state of a node.
 const STATE: usize = 26;
+/// The widest versions of HAProxy.
+const HAPROXY: usize = 18;
 /// The widest weights of a backend.
 const WEIGHTS: usize = 26;
 /// The narrowest list of nodes. Where it does not fit either, the table cuts its widest column.
 const LIST: usize = 14;
 
 /// The whole fleet: nodes, backends, and the summary.
-pub(super) fn fleet(view: &FleetView, now: Option<Timestamp>) -> String {
-    let mut text = nodes(view, now);
+pub(super) fn fleet(view: &FleetView, now: Option<Timestamp>, columns: Option<usize>) -> String {
+    let mut text = nodes(view, now, columns);
     if !view.backends.is_empty() {
         text.push('\n');
-        text.push_str(&backends(view));
+        text.push_str(&backends(view, columns));
     }
     let _ = writeln!(text, "\n{}", summary(view));
     text
@@ -45,7 +47,7 @@ fn summary(view: &FleetView) -> String {
 }
 
 /// One line for each node.
-pub(in crate::weightctl) fn nodes(view: &FleetView, now: Option<Timestamp>) -> String {
+pub(in crate::weightctl) fn nodes(view: &FleetView, now: Option<Timestamp>, columns: Option<usize>) -> String {
     let mut table = Table::new([
         ("NODE", Align::Left),
         ("STATE", Align::Left),
@@ -59,13 +61,13 @@ pub(in crate::weightctl) fn nodes(view: &FleetView, now: Option<Timestamp>) -> S
         let down = node.haproxy.iter().any(|haproxy| !haproxy.up);
         table.row([
             node.node.as_str().into(),
-            Cell::new(cut(&state(node), STATE), tone(node)),
+            Cell::new(within(&state(node), columns.map(|_| STATE)), tone(node)),
             age(node.since, now).into(),
             version.split(' ').next().unwrap_or_default().into(),
-            Cell::new(cut(&haproxy, 18), if down { Tone::Bad } else { Tone::Plain }),
+            Cell::new(within(&haproxy, columns.map(|_| HAPROXY)), if down { Tone::Bad } else { Tone::Plain }),
         ]);
     }
-    if view.nodes.is_empty() { String::new() } else { table.render_within("", Some(COLUMNS)) }
+    if view.nodes.is_empty() { String::new() } else { table.render_within("", columns) }
 }
 
 fn tone(node: &NodeView) -> Tone {
@@ -110,7 +112,7 @@ fn haproxy(node: &NodeView) -> String {
 }
 
 /// One line for each backend.
-fn backends(view: &FleetView) -> String {
+fn backends(view: &FleetView, columns: Option<usize>) -> String {
     let mut table = Table::new([
         ("BACKEND", Align::Left),
         ("DESIRED", Align::Left),
@@ -130,12 +132,12 @@ fn backends(view: &FleetView) -> String {
         };
         table.row([
             backend.backend.as_str().into(),
-            cut(&backend.summary(), WEIGHTS).into(),
+            within(&backend.summary(), columns.map(|_| WEIGHTS)).into(),
             Cell::new(nodes_of(backend), tone),
-            list(&others, COLUMNS.saturating_sub(used).max(LIST)).into(),
+            list(&others, columns.map(|columns| columns.saturating_sub(used).max(LIST))).into(),
         ]);
     }
-    table.render_within("", Some(COLUMNS))
+    table.render_within("", columns)
 }
 
 /// How many nodes have it, of those that count.
@@ -149,8 +151,14 @@ fn others(backend: &BackendView) -> Vec<String> {
     differs.chain(backend.lacks.iter().map(|node| format!("{node} lacks it"))).collect()
 }
 
-/// As many items as fit, and the number of the others.
-fn list(items: &[String], width: usize) -> String {
+/// The text, cut where it is wider.
+fn within(text: &str, width: Option<usize>) -> String {
+    width.map_or_else(|| text.to_owned(), |width| cut(text, width))
+}
+
+/// As many items as fit, and the number of the others; all of them without a width.
+fn list(items: &[String], width: Option<usize>) -> String {
+    let Some(width) = width else { return items.join(", ") };
     let mut text = String::new();
     for (position, item) in items.iter().enumerate() {
         let more = items.len() - position;
@@ -166,7 +174,7 @@ fn list(items: &[String], width: usize) -> String {
 }
 
 /// One backend: what is desired, and each node.
-pub(super) fn backend(view: &BackendView, now: Option<Timestamp>) -> String {
+pub(super) fn backend(view: &BackendView, now: Option<Timestamp>, columns: Option<usize>) -> String {
     let mut text = format!("{}  {}, index {}", Tone::Strong.paint(view.backend.as_str()), view.summary(), view.index);
     for (word, value) in [("by", &view.by), ("at", &view.at)] {
         if let Some(value) = value {
@@ -181,16 +189,17 @@ pub(super) fn backend(view: &BackendView, now: Option<Timestamp>) -> String {
     let mut rows: Vec<_> = view.has.iter().map(|node| (node, Cell::new("has it", Tone::Good), None)).collect();
     rows.extend(view.lacks.iter().map(|node| (node, Cell::new("lacks the backend", Tone::Warn), None)));
     let names = view.differs.iter().map(|differs| differs.node.as_str().chars().count());
-    let room = COLUMNS.saturating_sub(names.max().unwrap_or(0).max(4) + 11).max(24);
+    let used = names.max().unwrap_or(0).max(4) + 11;
+    let room = columns.map(|columns| columns.saturating_sub(used).max(24));
     rows.extend(view.differs.iter().map(|differs| {
         let tone = if differs.is_final { Tone::Bad } else { Tone::Warn };
-        (&differs.node, Cell::new(cut(&Escaped(&differs.detail).to_string(), room), tone), differs.since)
+        (&differs.node, Cell::new(within(&Escaped(&differs.detail).to_string(), room), tone), differs.since)
     }));
     rows.sort_by_key(|(node, ..)| *node);
     for (node, state, since) in rows {
         table.row([node.as_str().into(), age(since, now).into(), state]);
     }
-    text.push_str(&table.render_within("  ", Some(COLUMNS)));
+    text.push_str(&table.render_within("  ", columns));
     let _ = writeln!(text, "{} have it", nodes_of(view));
     if let Some(draining) = &view.draining {
         text.push_str(&draining.text());
@@ -199,7 +208,7 @@ pub(super) fn backend(view: &BackendView, now: Option<Timestamp>) -> String {
 }
 
 /// One node: its versions, its HAProxy instances, and what it does not have.
-pub(super) fn node(view: &NodeView, now: Option<Timestamp>) -> String {
+pub(super) fn node(view: &NodeView, now: Option<Timestamp>, columns: Option<usize>) -> String {
     let mut text = format!("{}  {}", Tone::Strong.paint(view.node.as_str()), tone(view).paint(&state(view)));
     text.push('\n');
     if let Some(version) = &view.version {
@@ -226,7 +235,7 @@ pub(super) fn node(view: &NodeView, now: Option<Timestamp>) -> String {
                 age(out.since, now).into(),
             ]);
         }
-        text.push_str(&table.render_within("  ", Some(COLUMNS)));
+        text.push_str(&table.render_within("  ", columns));
     }
     text
 }

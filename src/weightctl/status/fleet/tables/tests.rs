@@ -70,9 +70,12 @@ fn view(expect: Option<u64>) -> FleetView {
 
 fn plain(text: &str) -> String {
     let text = anstream::adapter::strip_str(text).to_string();
-    assert!(text.lines().all(|line| line.chars().count() <= COLUMNS), "{text}");
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
     text
 }
+
+/// The width of a small terminal.
+const TERMINAL: Option<usize> = Some(80);
 
 fn now() -> Option<Timestamp> {
     NOW.parse().ok()
@@ -80,19 +83,35 @@ fn now() -> Option<Timestamp> {
 
 #[test]
 fn the_fleet_fits_a_terminal_of_80_columns() {
-    insta::assert_snapshot!("fleet", plain(&fleet(&view(Some(7)), now())));
+    insta::assert_snapshot!("fleet", plain(&fleet(&view(Some(7)), now(), TERMINAL)));
+}
+
+#[test]
+fn a_pipe_gets_the_whole_fleet() {
+    let mut view = view(Some(7));
+    for backend in &mut view.backends {
+        backend.differs = backend.differs.iter().cycle().take(backend.differs.len() * 9).cloned().collect();
+    }
+    let whole = anstream::adapter::strip_str(&fleet(&view, now(), None)).to_string();
+    assert!(!whole.contains('…') && !whole.contains(", +"), "{whole}");
+    for backend in &view.backends {
+        for differs in &backend.differs {
+            assert!(whole.contains(&format!("{} {}", differs.node, Escaped(&differs.reason))), "{whole}");
+        }
+    }
+    assert!(plain(&fleet(&view, now(), TERMINAL)).contains(", +"));
 }
 
 #[test]
 fn one_backend_shows_each_node() {
     let view = view(None);
-    let text: String = view.backends.iter().map(|view| backend(view, now())).collect();
+    let text: String = view.backends.iter().map(|view| backend(view, now(), TERMINAL)).collect();
     insta::assert_snapshot!("backends", plain(&text));
 }
 
 #[test]
 fn one_node_shows_its_haproxies_and_what_it_does_not_have() {
-    let text: String = view(None).nodes.iter().map(|view| node(view, now())).collect();
+    let text: String = view(None).nodes.iter().map(|view| node(view, now(), TERMINAL)).collect();
     insta::assert_snapshot!("nodes", anstream::adapter::strip_str(&text).to_string());
     assert!(!text.contains("\u{1b}[2J"), "text of a node reaches the terminal");
 }
@@ -114,6 +133,6 @@ fn the_json_is_stable() {
 #[test]
 fn a_list_that_does_not_fit_says_how_many_are_left_out() {
     let items: Vec<_> = (1..=20).map(|n| format!("lb-{n} guarded")).collect();
-    assert_eq!(list(&items, 40), "lb-1 guarded, lb-2 guarded, +18");
-    assert_eq!(list(&items[..2], 40), "lb-1 guarded, lb-2 guarded");
+    assert_eq!(list(&items, Some(40)), "lb-1 guarded, lb-2 guarded, +18");
+    assert_eq!(list(&items[..2], Some(40)), "lb-1 guarded, lb-2 guarded");
 }
