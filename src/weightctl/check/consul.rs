@@ -6,6 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use weightd_core::{
     desired::{DesiredState, Published, Rejected},
+    fleet::Keys,
     model::{BackendName, Root},
     reasons::list,
 };
@@ -70,6 +71,23 @@ pub(super) async fn documents(client: &Arc<Client>, root: &Root) -> Result<Docum
     }
 }
 
+/// The backends that a token may write.
+enum Scope {
+    /// Every backend.
+    All,
+    /// This one, and perhaps some others.
+    One(String),
+}
+
+impl Scope {
+    fn name(&self) -> &str {
+        match self {
+            Self::All => "every backend",
+            Self::One(backend) => backend,
+        }
+    }
+}
+
 struct Checks {
     client: Arc<Client>,
     root: Root,
@@ -88,8 +106,10 @@ impl Checks {
         }
         self.token().await;
         let state = self.documents().await;
-        if !self.read_only {
-            self.write(state.as_deref()).await;
+        if !self.read_only
+            && let Some(scope) = self.write(state.as_deref()).await
+        {
+            self.observe(&scope).await;
         }
         if let Some(state) = &state {
             self.rejected(state);
@@ -231,7 +251,8 @@ impl Checks {
         create
     }
 
-    async fn write(&mut self, state: Option<&DesiredState>) {
+    /// Checks the rights on documents. Returns the backends that the token may write; none if it may write none.
+    async fn write(&mut self, state: Option<&DesiredState>) -> Option<Scope> {
         let prefix = self.root.weights_prefix();
         let names: Vec<_> = state.iter().flat_map(|state| state.backends.keys()).take(MAX_TXN - 1).collect();
         let keys: Vec<_> = std::iter::once(format!("{prefix}{NO_BACKEND}"))
@@ -240,10 +261,12 @@ impl Checks {
         match self.client.may_write(&keys).await {
             Ok(may) if may.first() == Some(&true) => {
                 self.findings.push(Finding::ok("write", format!("`set` and `release` may write below {prefix}")));
+                Some(Scope::All)
             }
             Ok(may) => {
                 let own = names.iter().zip(may.iter().skip(1)).filter(|(_, may)| **may).map(|(name, _)| name.as_str());
                 let own: Vec<_> = own.collect();
+                let scope = own.first().map(|name| Scope::One((*name).to_owned()));
                 self.findings.push(if own.is_empty() {
                     let detail = format!(
                         "this token may write no backend below {prefix}; a node or a reader needs no more; \
@@ -258,9 +281,50 @@ impl Checks {
                         format!("`set` and `release` may write {} and no other backend", own.join(", ")),
                     )
                 });
+                scope
             }
-            Err(error) => self.failed("write", error),
+            Err(error) => {
+                self.failed("write", error);
+                None
+            }
         }
+    }
+
+    /// Checks the rights to ask the nodes about a backend. Without them, writes still work.
+    async fn observe(&mut self, scope: &Scope) {
+        let keys = Keys(&self.root);
+        let (backend, may_be_any) = match scope {
+            Scope::All => (NO_BACKEND, true),
+            Scope::One(backend) => (backend.as_str(), false),
+        };
+        let (observed, mark) = (format!("{}{backend}/", keys.observes()), keys.observe_marker());
+        let may_write = self.client.may_write(&[format!("{observed}{NO_BACKEND}"), mark.clone()]).await;
+        let may_read = match self.client.may_read(&format!("{}{NO_BACKEND}", keys.counters())).await {
+            Ok(()) => Ok(true),
+            Err(ConsulError::Denied(_)) => Ok(false),
+            Err(error) => Err(error),
+        };
+        let (may_write, may_read) = match (may_write, may_read) {
+            (Ok(may_write), Ok(may_read)) => (may_write, may_read),
+            (Err(error), _) | (_, Err(error)) => return self.failed("observe", error),
+        };
+        let observations = if may_be_any { keys.observes() } else { observed };
+        let rules = [
+            (may_write.first() == Some(&true), format!("key_prefix \"{observations}\" {{ policy = \"write\" }}")),
+            (may_be_any || may_write.get(1) == Some(&true), format!("key \"{mark}\" {{ policy = \"write\" }}")),
+            (may_read, format!("key_prefix \"{}\" {{ policy = \"read\" }}", keys.counters())),
+        ];
+        let missing: Vec<_> = rules.iter().filter(|(may, _)| !may).map(|(_, rule)| rule.as_str()).collect();
+        self.findings.push(if missing.is_empty() {
+            Finding::ok("observe", format!("this token may ask the nodes about {}", scope.name()))
+        } else {
+            let detail = format!(
+                "this token may not ask the nodes about {}: previews and `shift` do not know what HAProxy has, and \
+                 `traffic` shows nothing; {NEEDS_ACL_WRITE}",
+                scope.name()
+            );
+            Finding::warn("observe", detail, self.grant("observe", &missing.join(" ")))
+        });
     }
 
     fn rejected(&mut self, state: &DesiredState) {

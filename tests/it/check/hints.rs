@@ -6,7 +6,7 @@ use anyhow::{Context as _, ensure};
 use serde_json::Value;
 use tokio::process::Command;
 
-use super::{User, beside_weightd, expect_finding, with_acl};
+use super::{User, beside_weightd, expect_finding, pasted, with_acl};
 use crate::{
     common::{backend, becomes, put, servers},
     harness::{program, weightd::Settings},
@@ -38,6 +38,36 @@ async fn no_hint_grants_a_team_or_a_node_write_on_other_backends() -> anyhow::Re
         let text = report.to_string();
         ensure!(!text.contains(r#"key_prefix \"weightd/weights/\" { policy = \"write\""#), "{report:#}");
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_rules_to_ask_the_nodes_are_added_by_the_hint() -> anyhow::Result<()> {
+    let (consul, manager) = with_acl().await?;
+    put(&consul, "other", 1, 2).await?;
+    let read = r#"key_prefix "weightd/weights/" { policy = "read" }"#;
+    let own = r#"key "weightd/weights/app" { policy = "write" }"#;
+    let all = r#"key_prefix "weightd/weights/" { policy = "write" }"#;
+    for (name, rules, whom, rule) in [
+        ("team", format!("{read} {own}"), "app", r#"key_prefix "weightd/observe/app/" { policy = "write" }"#),
+        ("operator", all.to_owned(), "every backend", r#"key_prefix "weightd/observe/" { policy = "write" }"#),
+    ] {
+        consul.http().set_policy(name, &rules).await?;
+        let token = consul.http().new_token(name).await?;
+        let user = User::of(&consul, Some(&token));
+        let report = user.passes_after("").await?;
+        let hint = expect_finding(&report, "observe", "warn", &format!("may not ask the nodes about {whom}"))?;
+        for rule in [rule, r#"key_prefix "weightd/counters/" { policy = "read" }"#] {
+            ensure!(hint.contains(rule), "{name}: {hint}");
+        }
+        let report = user.passes_after(&pasted(&hint, &manager, &token)).await?;
+        expect_finding(&report, "observe", "ok", whom)?;
+    }
+    // A node does not ask other nodes.
+    consul.http().set_policy("node", read).await?;
+    let token = consul.http().new_token("node").await?;
+    let report = User::of(&consul, Some(&token)).passes_after("").await?;
+    ensure!(expect_finding(&report, "observe", "warn", "").is_err(), "{report:#}");
     Ok(())
 }
 
