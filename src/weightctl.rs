@@ -29,6 +29,7 @@ mod local;
 mod man;
 mod node;
 mod observing;
+mod outcome;
 mod output;
 mod overriding;
 mod pause;

@@ -5,14 +5,16 @@
 //!
 //! A *side* is the servers that one pattern matches; the servers on no side are *the rest*, which takes the remaining
 //! share. Within a side servers keep the ratio of their present weights; where all have 0, that of their configured weights,
-//! as far as they are known, and else equal parts.
+//! as far as they are known, and else equal parts. A server that only nodes report is on a side too.
 
-use std::collections::BTreeMap;
+mod known;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     apportion::{Side, apportion},
     desired::{Pattern, PatternShare, Split, Weights},
-    model::{ServerName, Weight},
+    model::ServerName,
 };
 
 /// The largest error of a share that is written without [`Shift::is_close`] being asked, in percentage points.
@@ -22,27 +24,7 @@ pub const MOST_ERROR: f64 = 1.0;
 /// the step of a share.
 const SAME: f64 = 1e-6;
 
-/// A server, as a document or a node reports it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KnownServer {
-    /// Its name.
-    pub name: ServerName,
-    /// The configured weight; none if only a document names the server.
-    pub configured: Option<Weight>,
-    /// The present weight.
-    pub weight: Weight,
-    /// Whether it counts for a share: it is no empty slot, not in maintenance and no backup server.
-    pub counts: bool,
-}
-
-/// The servers of one node; of no node for those in a document.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NodeServers {
-    /// The name of the node.
-    pub node: String,
-    /// Its servers.
-    pub servers: Vec<KnownServer>,
-}
+pub use self::known::{KnownServer, NodeServers, Reported};
 
 /// The wanted share of one side.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -81,6 +63,11 @@ pub struct Shift {
     pub ratio_error: f64,
     /// Servers that would get 0 only because their part is too small for a weight.
     pub stopped: Vec<ServerName>,
+    /// Servers on a side that nodes report and the document does not name.
+    pub added: Vec<ServerName>,
+    /// Servers that do not count for a share now, such as in maintenance or on no node. They get the weight that fits the
+    /// ratio of their side.
+    pub uncounted: Vec<ServerName>,
 }
 
 impl Shift {
@@ -142,53 +129,74 @@ fn patterns(patterns: &[Pattern]) -> String {
     crate::reasons::list(patterns.iter().map(Pattern::as_str))
 }
 
-/// Computes the weights for the wanted shares. `document` are the weights in force. `nodes` are the servers of the nodes
-/// that report them; empty if none does, and then all servers of the document count.
+/// Computes the weights for the wanted shares. `document` are the weights in force. `reported` are the servers that nodes
+/// report: those that a pattern matches are on its side, and servers that serve nowhere do not count. Without a report, all
+/// servers of the document count, and no others.
 ///
 /// # Errors
 /// [`Refused`], with the servers.
-pub fn shift(document: &Weights, nodes: &[NodeServers], asked: &[(Pattern, Wanted)]) -> Result<Shift, Refused> {
-    let servers: Vec<&ServerName> = document.keys().collect();
-    let side_of = sides(&servers, asked)?;
+pub fn shift(document: &Weights, reported: &Reported, asked: &[(Pattern, Wanted)]) -> Result<Shift, Refused> {
+    let all: BTreeSet<&ServerName> = document.keys().chain(reported.names()).collect();
+    let side_of = sides(&all.into_iter().collect::<Vec<_>>(), asked)?;
+    let servers: BTreeSet<&ServerName> = document.keys().chain(side_of.keys().copied()).collect();
     let rest: Vec<&ServerName> = servers.iter().copied().filter(|name| !side_of.contains_key(name)).collect();
     let mut patterns: Vec<Option<&Pattern>> = asked.iter().map(|(pattern, _)| Some(pattern)).collect();
     let mut members: Vec<Vec<&ServerName>> = (0..asked.len())
         .map(|side| servers.iter().copied().filter(|name| side_of.get(name) == Some(&side)).collect())
         .collect();
-    let present = |members: &[&ServerName]| share(document, members, &|_| true);
+    let has_rest = !rest.is_empty();
+    if has_rest {
+        patterns.push(None);
+        members.push(rest);
+    }
+    let counting: BTreeSet<&ServerName> = members.iter().flat_map(|members| reported.counting(members)).collect();
+    let counts = |name: &ServerName| counting.contains(name);
+    let present = |members: &[&ServerName]| share(document, members, &counts);
     let mut wanted = Vec::new();
     for ((_, asked), members) in asked.iter().zip(&members) {
         wanted.push(asked.percent(present(members))?);
     }
-    let left = left_over(&wanted, !rest.is_empty())?;
-    if !rest.is_empty() {
-        patterns.push(None);
+    let left = left_over(&wanted, has_rest)?;
+    if has_rest {
         wanted.push(left);
-        members.push(rest);
     }
 
-    let ratios: Vec<Vec<u32>> = members.iter().map(|members| ratio(document, nodes, members)).collect();
+    let ratios: Vec<Vec<u32>> = members.iter().map(|members| reported.ratio(document, members)).collect();
     let shares = thousandths(&wanted);
-    let sides: Vec<Side> =
-        ratios.iter().zip(&shares).map(|(ratio, share)| Side { share: *share, ratio: ratio.clone() }).collect();
+    let counted = |(members, ratio): (&Vec<&ServerName>, &Vec<u32>)| -> Vec<u32> {
+        members.iter().zip(ratio).filter(|(name, _)| counts(name)).map(|(_, part)| *part).collect()
+    };
+    let sides: Vec<Side> = members
+        .iter()
+        .zip(&ratios)
+        .zip(&shares)
+        .map(|(side, share)| Side { share: *share, ratio: counted(side) })
+        .collect();
     // None is impossible: the shares add up to 100, and each side has a server.
     let apportioned = apportion(&sides).ok_or(Refused::NoShare)?;
     let mut weights = Weights::new();
     let mut stopped = Vec::new();
-    for (((members, ratio), share), of) in members.iter().zip(&ratios).zip(&shares).zip(&apportioned.weights) {
-        let all_zero = ratio.iter().all(|part| *part == 0);
-        for ((name, part), weight) in members.iter().zip(ratio).zip(of) {
-            weights.insert((*name).clone(), *weight);
-            if weight.is_zero() && *share > PatternShare::default() && (*part > 0 || all_zero) {
+    for ((((members, ratio), share), side), of) in
+        members.iter().zip(&ratios).zip(&shares).zip(&sides).zip(&apportioned.weights)
+    {
+        let all_zero = side.ratio.iter().all(|part| *part == 0);
+        let mut of_counted = of.iter();
+        for (name, part) in members.iter().zip(ratio) {
+            let weight = if counts(name) { of_counted.next().copied() } else { None };
+            let weight = weight.unwrap_or_else(|| known::fitting(*part, &side.ratio, of));
+            if counts(name) && weight.is_zero() && *share > PatternShare::default() && (*part > 0 || all_zero) {
                 stopped.push((*name).clone());
             }
+            weights.insert((*name).clone(), weight);
         }
     }
+    let added: Vec<ServerName> =
+        servers.iter().copied().filter(|name| !document.contains_key(*name)).cloned().collect();
     let mut ratio_error = apportioned.ratio_error;
     let has_shares = |(members, wanted): (&Vec<&ServerName>, &f64)| {
         present(members).is_some_and(|present| (present - wanted).abs() < SAME)
     };
-    if members.iter().zip(&wanted).all(has_shares) {
+    if added.is_empty() && members.iter().zip(&wanted).all(has_shares) {
         // Other numbers for the same shares would be a write that changes nothing.
         (weights, stopped, ratio_error) = (document.clone(), Vec::new(), 0.0);
     }
@@ -196,18 +204,18 @@ pub fn shift(document: &Weights, nodes: &[NodeServers], asked: &[(Pattern, Wante
         pattern: pattern.cloned(),
         before: present(members),
         wanted: *wanted,
-        after: share(&weights, members, &|_| true).unwrap_or_default(),
+        after: share(&weights, members, &counts).unwrap_or_default(),
     });
     let shown: Vec<Shown> = shown.collect();
-    let (mut error, mut worst_node) = (largest_error(&weights, &members, &wanted, &|_| true), None);
-    for node in nodes {
-        let counts = |name: &ServerName| node.servers.iter().any(|server| server.name == *name && server.counts);
-        let here = largest_error(&weights, &members, &wanted, &counts);
+    let (mut error, mut worst_node) = (largest_error(&weights, &members, &wanted, &counts), None);
+    for node in &reported.nodes {
+        let here = largest_error(&weights, &members, &wanted, &|name| node.counts(name));
         if here > error {
             (error, worst_node) = (here, Some(node.node.clone()));
         }
     }
-    Ok(Shift { weights, sides: shown, error, worst_node, ratio_error, stopped })
+    let uncounted = servers.iter().copied().filter(|name| !counts(name)).cloned().collect();
+    Ok(Shift { weights, sides: shown, error, worst_node, ratio_error, stopped, added, uncounted })
 }
 
 /// The side of each server that a pattern matches.
@@ -267,20 +275,6 @@ fn thousandths(percent: &[f64]) -> Vec<PatternShare> {
         PatternShare::from_thousandths(thousandths).unwrap_or_default()
     };
     percent.iter().map(round).collect()
-}
-
-/// The wanted ratio of the servers of a side.
-fn ratio(document: &Weights, nodes: &[NodeServers], members: &[&ServerName]) -> Vec<u32> {
-    let present: Vec<u32> =
-        members.iter().map(|name| document.get(*name).map_or(0, |weight| u32::from(weight.get()))).collect();
-    if present.iter().any(|weight| *weight > 0) {
-        return present;
-    }
-    let configured = |name: &ServerName| {
-        let servers = nodes.iter().flat_map(|node| &node.servers);
-        servers.filter(|server| server.name == *name).find_map(|server| server.configured)
-    };
-    members.iter().map(|name| configured(name).map_or(0, |weight| u32::from(weight.get()))).collect()
 }
 
 /// The share of these servers among those that count, in percent; none if all of those have weight 0.

@@ -11,9 +11,10 @@ use weightd_core::{
 
 use super::{
     Exit,
-    change::{Flags, Outcome, confirm, say_nodes, with_context, write},
+    change::{Flags, confirm, with_context, write},
     context::Context,
     failure::Failure,
+    outcome::{Outcome, say_nodes},
     output::{self, Format},
     preview::preview,
     refusals::{not_written, refused},

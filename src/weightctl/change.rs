@@ -3,9 +3,7 @@
 use std::{io, os::unix::fs::MetadataExt as _, thread};
 
 use clap::Args;
-use futures_util::future::join_all;
 use jiff::Timestamp;
-use serde::Serialize;
 use tokio::{signal::ctrl_c, sync::oneshot};
 use weightd_core::{
     history::Way,
@@ -15,12 +13,10 @@ use weightd_core::{
 use super::{
     Exit,
     failure::Failure,
-    forecast::ForecastView,
-    observing::{self, Answers},
+    observing::Answers,
+    outcome::{Outcome, say_nodes},
     output::{self, Format},
     preview::preview,
-    reach::{self, Reach},
-    refusals,
     serving::Serving,
     shift::ShiftView,
     wait::{WaitFlags, wait},
@@ -30,8 +26,7 @@ use crate::{
     documents::{
         Context as Known, Documents, InForce, Written,
         commit::Without,
-        edit::{Edit, Intent, Write},
-        fleet::{Nodes, Roster},
+        edit::{Edit, Intent},
         view::View,
     },
 };
@@ -93,119 +88,6 @@ fn now() -> String {
     Timestamp::from_second(now.as_second()).unwrap_or(now).to_string()
 }
 
-/// The result of a writing verb. In JSON:
-///
-/// ```json
-/// {
-///   "backend": "app1",
-///   "changed": true,      whether "after" differs from "before"
-///   "dry_run": false,     true if nothing was written because of --dry-run
-///   "index": 43,          ModifyIndex of the backend; null if --dry-run prevented a write
-///   "before": {…},        in the format of `get BACKEND`; null if there was no key
-///   "after": {…},         in the same format
-///   "nodes": {…},         what the nodes say before the write; null if that is not known or not asked for
-///   "observed": {…}       what the HAProxies have and would do; null with --yes, and if no node could be asked
-///   "shift": {…}          only of `shift`: the shares and their error
-/// }
-/// ```
-#[derive(Debug, Serialize)]
-pub(super) struct Outcome<'a> {
-    backend: &'a BackendName,
-    changed: bool,
-    dry_run: bool,
-    index: Option<u64>,
-    before: Option<&'a View>,
-    after: View,
-    nodes: Option<Reach>,
-    observed: Option<ForecastView>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    shift: Option<&'a ShiftView>,
-}
-
-impl<'a> Outcome<'a> {
-    /// The result of `edit` before anything is written.
-    pub(super) fn of(backend: &'a BackendName, edit: &'a Edit, flags: &Flags) -> Self {
-        Self {
-            backend,
-            changed: edit.write != Write::Nothing,
-            dry_run: flags.dry_run,
-            index: edit.before.as_ref().and_then(|view| view.index).filter(|_| edit.write == Write::Nothing),
-            before: edit.before.as_ref(),
-            after: edit.after.clone(),
-            nodes: None,
-            observed: None,
-            shift: None,
-        }
-    }
-
-    /// Says what the nodes have of the backend before the write.
-    fn say_reach(&mut self, known: &(Nodes, Roster)) {
-        let reach = Reach::of(known, self.backend, self.before.and_then(|view| view.index));
-        output::message(&format!("nodes: {}", reach.sentence(self.backend)));
-        self.nodes = Some(reach);
-    }
-
-    /// Says what the HAProxies have and would do.
-    fn say_forecast(&mut self, answers: &Answers, near: Option<&str>) {
-        let forecast = ForecastView::of(answers, self.before, &self.after);
-        output::message(forecast.text(self.backend).trim_end());
-        if answers.nobody_has_it() {
-            let near = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
-            output::note(&format!("no HAProxy of any node has the backend `{}`{near}", self.backend));
-        }
-        self.observed = Some(forecast);
-    }
-
-    /// The same with the shares that it gives.
-    pub(super) fn shifted(self, shift: Option<&'a ShiftView>) -> Self {
-        Self { shift, ..self }
-    }
-
-    /// The result after a read-back with this `ModifyIndex`.
-    pub(super) fn written(mut self, index: u64) -> Self {
-        self.index = Some(index);
-        self.after.index = Some(index);
-        self
-    }
-
-    /// Prints it with `-o json`; on one line with --wait, because the lines of the wait follow.
-    pub(super) fn print(&self, format: Format, waits: &WaitFlags) -> Result<(), Failure> {
-        if waits.is_given() { format.json_line(self) } else { format.json(self) }
-    }
-}
-
-/// Says what is known of the nodes before these writes: what they report, and, before a question, what their HAProxies have
-/// and would do. With --yes nothing is observed; with --wait and --yes, the wait says it afterwards.
-pub(super) async fn say_nodes(documents: &Documents, flags: &Flags, waits: &WaitFlags, outcomes: &mut [Outcome<'_>]) {
-    if outcomes.is_empty() || flags.yes && waits.is_given() {
-        return;
-    }
-    let Some(known) = reach::read(documents).await else { return };
-    let asked = observing::counting(&known.0);
-    let ask = async |backend, by, is_new| {
-        let answers = observing::ask(documents, backend, &asked, by);
-        let near = async { if is_new { refusals::nearest_backend(documents, backend).await } else { None } };
-        tokio::join!(answers, near)
-    };
-    let observed = !flags.yes && outcomes.len() <= observing::MOST;
-    let asking: Vec<_> = outcomes
-        .iter()
-        .map(|outcome| (outcome.backend, outcome.after.by.clone(), outcome.before.is_none()))
-        .map(|(backend, by, is_new)| ask(backend, by, is_new))
-        .collect();
-    let answers = if observed { join_all(asking).await } else { Vec::new() };
-    let mut answers = answers.into_iter();
-    for outcome in outcomes {
-        outcome.say_reach(&known);
-        if let Some((Some(answers), near)) = answers.next() {
-            outcome.say_forecast(&answers, near.as_deref());
-        }
-    }
-    if !flags.yes && !observed {
-        output::note(&format!("more than {} backends: what HAProxy has of them is not shown", observing::MOST));
-    }
-}
-
 /// How a change is carried out.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Options<'a> {
@@ -215,6 +97,8 @@ pub(super) struct Options<'a> {
     pub(super) serving: Option<&'a Serving>,
     /// The shares that a shift gives.
     pub(super) shift: Option<&'a ShiftView>,
+    /// What the nodes answered before.
+    pub(super) heard: Option<&'a Answers>,
 }
 
 /// Shows `edit`, asks, writes it, and waits for the nodes.
@@ -226,12 +110,12 @@ pub(super) async fn carry_out(
     known: &Known,
     options: &Options<'_>,
 ) -> Result<Exit, Failure> {
-    let Options { flags, waits, serving, shift } = *options;
-    let mut outcome = Outcome::of(backend, edit, flags).shifted(shift);
-    if !outcome.changed {
+    let Options { flags, waits, serving, shift, heard } = *options;
+    let mut outcome = Outcome::of(backend, edit, flags).shifted(shift).heard(heard);
+    if !outcome.changes() {
         output::message(&format!("nothing to change: {backend} {}", edit.after.summary()));
         outcome.print(format, waits)?;
-        return match outcome.index.filter(|_| !flags.dry_run) {
+        return match outcome.index().filter(|_| !flags.dry_run) {
             Some(index) => wait(format, documents, backend, index, waits).await,
             None => Ok(Exit::Ok),
         };

@@ -19,9 +19,10 @@ use weightd_core::{
 use self::decide::{Candidates, Decision, NextChange, Skipped};
 use super::{
     Exit,
-    change::{Flags, Outcome, confirm, write},
+    change::{Flags, confirm, write},
     context::Context,
     failure::Failure,
+    outcome::Outcome,
     output,
     preview::preview,
     refusals::not_written,

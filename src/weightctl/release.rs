@@ -29,7 +29,7 @@ pub(super) struct Args {
     wait: WaitFlags,
 }
 
-/// Releases the backend. The JSON output is an [`Outcome`](super::change::Outcome).
+/// Releases the backend. The JSON output is an [`Outcome`](super::outcome::Outcome).
 pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Failure> {
     args.flags.check()?;
     args.wait.refuse_drained("release")?;
@@ -38,7 +38,7 @@ pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Fail
     let intent = with_context(args.flags.intent(Way::Release, context.env), &known);
     match edit::release(&args.backend, known.stored.as_ref(), &Intent { create: args.create, ..intent }) {
         Ok(edit) => {
-            let options = Options { flags: &args.flags, waits: &args.wait, serving: None, shift: None };
+            let options = Options { flags: &args.flags, waits: &args.wait, serving: None, shift: None, heard: None };
             carry_out(context.format, &documents, &args.backend, &edit, &known, &options).await
         }
         Err(error) => Err(refused_after_asking(&documents, error, &args.flags).await),

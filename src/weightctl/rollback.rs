@@ -14,10 +14,11 @@ use weightd_core::{
 
 use super::{
     Exit,
-    change::{Flags, Outcome, answer_to, changed_by_another, commit, confirm, report, say_nodes, with_context},
+    change::{Flags, answer_to, changed_by_another, commit, confirm, report, with_context},
     context::Context,
     failure::Failure,
     history::summary,
+    outcome::{Outcome, say_nodes},
     output,
     preview::preview,
     refusals::{no_such, refused},

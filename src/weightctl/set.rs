@@ -127,7 +127,7 @@ pub(super) fn unique(words: &[Assignment]) -> Result<Weights, Failure> {
     Ok(asked)
 }
 
-/// Changes weights. The JSON output is an [`Outcome`](super::change::Outcome).
+/// Changes weights. The JSON output is an [`Outcome`](super::outcome::Outcome).
 pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Failure> {
     let asked = unique(&args.weights)?;
     args.flags.check()?;
@@ -142,7 +142,8 @@ pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Fail
                 Some(serving) => edit.limit_shares_to(&serving.active),
                 None => edit,
             };
-            let options = Options { flags: &args.flags, waits: &args.wait, serving: serving.as_ref(), shift: None };
+            let options =
+                Options { flags: &args.flags, waits: &args.wait, serving: serving.as_ref(), shift: None, heard: None };
             carry_out(context.format, &documents, &args.backend, &edit, &known, &options).await
         }
         Err(error) => Err(refused_after_asking(&documents, error, &args.flags).await),

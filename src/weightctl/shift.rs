@@ -1,24 +1,31 @@
 //! `shift`: a share of the requests, whatever the number of servers.
 //!
 //! The numbers come from [`weightd_core::shift`]; this file shows them with their error, asks, and writes. Backends with a
-//! split stay splits.
+//! split stay splits. `servers` asks the nodes which servers there are.
+
+mod servers;
+mod view;
 
 use std::str::FromStr;
 
-use serde::Serialize;
 use weightd_core::{
     desired::{Kind, Pattern, Weights},
     history::Way,
     model::{BackendName, InvalidName},
-    share::Percent,
-    shift::{MOST_ERROR, Shift, Shown, Wanted, shift, shift_split, split_from, split_given},
+    shift::{Wanted, shift, shift_split, split_from, split_given},
 };
 
+pub(super) use self::view::ShiftView;
+use self::{
+    servers::Servers,
+    view::{lines, not_close},
+};
 use super::{
     Exit,
-    change::{Flags, Options, Outcome, carry_out, confirm, say_nodes, with_context, write},
+    change::{Flags, Options, carry_out, confirm, with_context, write},
     context::Context,
     failure::Failure,
+    outcome::{Outcome, say_nodes},
     output,
     preview::preview,
     refusals::refused,
@@ -33,19 +40,20 @@ use crate::documents::{
 
 const EXAMPLES: &str = "\
 Examples:
-  weightctl shift app1 green=10%                        10 % of the requests; shows the weights and asks
-  weightctl shift app1 green --step +10% --yes          10 points more than now
-  weightctl shift app1 'green*=10%' --yes --wait        all servers that match, together
-  weightctl shift app1 'blue*=90%' 'green*=10%' --split
-                                                        each node computes the weights for its servers
-  weightctl shift 'app*' --all 'green*=10%' --yes       every backend that matches
+  weightctl shift app1 green=10%                     10 % of the requests; shows it and asks
+  weightctl shift app1 green --step +10% --yes       10 points more than now
+  weightctl shift app1 'green*=10%' --yes --wait     all servers that match, together
+  weightctl shift app1 'b*=90%' 'g*=10%' --split     each node computes its weights
+  weightctl shift 'app*' --all 'green*=10%' --yes    every backend that matches
 
 Exit codes: as `set`; 7 also if the weights miss a share by more than one point.";
 
 /// Give servers a share of the requests, whatever their number
 ///
-/// Computes the weights that come closest to the share, and shows their error. The other servers keep their ratio. In a
-/// backend with a split, changes the shares of its patterns. Writes nothing if another writer changes the backend meanwhile.
+/// Computes the weights that come closest to the share, and shows their error. The other servers keep their ratio. A
+/// pattern stands for the servers that HAProxy has now: it asks the nodes, for at most 1 s. Without an answer, for those of
+/// the document. In a backend with a split, changes the shares of its patterns. Writes nothing if another writer changes
+/// the backend meanwhile.
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own, and all combinations occur")]
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
@@ -124,53 +132,6 @@ fn points(text: &str) -> Result<f64, &'static str> {
     Ok(if negative { -points } else { points })
 }
 
-/// What `-o json` adds to the result of the write, under `shift`:
-///
-/// ```json
-/// {
-///   "sides": [{"servers": "green", "before": 5.0, "wanted": 10.0, "after": 10.0}…],   in percent; "servers" of the last
-///                                    one is null for all other servers; "before" is null if no server had a weight
-///   "error_points": 0.0,             the largest error of a share, in percentage points
-///   "ratio_error_points": 0.0,       the largest error of the part of a server in its side
-///   "stopped": [],                   servers that get 0 only by rounding
-///   "from": "document"               where servers and weights come from
-/// }
-/// ```
-#[derive(Debug, Serialize)]
-pub(super) struct ShiftView {
-    sides: Vec<SideView>,
-    error_points: f64,
-    ratio_error_points: f64,
-    stopped: Vec<String>,
-    from: &'static str,
-}
-
-#[derive(Debug, Serialize)]
-struct SideView {
-    servers: Option<String>,
-    before: Option<f64>,
-    wanted: f64,
-    after: f64,
-}
-
-impl ShiftView {
-    fn of(shift: &Shift) -> Self {
-        let side = |shown: &Shown| SideView {
-            servers: shown.pattern.as_ref().map(ToString::to_string),
-            before: shown.before,
-            wanted: shown.wanted,
-            after: shown.after,
-        };
-        Self {
-            sides: shift.sides.iter().map(side).collect(),
-            error_points: shift.error,
-            ratio_error_points: shift.ratio_error,
-            stopped: shift.stopped.iter().map(ToString::to_string).collect(),
-            from: "document",
-        }
-    }
-}
-
 /// The computed change of one backend.
 struct Planned {
     edit: Edit,
@@ -178,6 +139,8 @@ struct Planned {
     view: Option<ShiftView>,
     /// Lines above the preview.
     lines: Vec<String>,
+    /// What the nodes answered, for the preview.
+    servers: Servers,
 }
 
 impl Args {
@@ -212,14 +175,21 @@ pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Fail
     })?;
     let (known, serving) = tokio::join!(documents.context(&backend), serving::of(context, &backend));
     let known = known?;
-    let planned = plan(args, &asked, &documents, &backend, &known, context).await?;
+    let by = args.flags.intent(Way::Shift, context.env).by;
+    let servers = Servers::ask(&documents, [(&backend, &known)], &by).await.pop().unwrap_or_default();
+    let planned = plan(args, &asked, &documents, &backend, &known, servers, context).await?;
     planned.lines.iter().for_each(|line| output::message(line));
     let edit = match &serving {
         Some(serving) => planned.edit.limit_shares_to(&serving.active),
         None => planned.edit,
     };
-    let options =
-        Options { flags: &args.flags, waits: &args.wait, serving: serving.as_ref(), shift: planned.view.as_ref() };
+    let options = Options {
+        flags: &args.flags,
+        waits: &args.wait,
+        serving: serving.as_ref(),
+        shift: planned.view.as_ref(),
+        heard: planned.servers.answers(),
+    };
     carry_out(context.format, &documents, &backend, &edit, &known, &options).await
 }
 
@@ -237,10 +207,15 @@ async fn all(
         return Err(Failure::new(Exit::Refused, format!("no backend in Consul matches `{}`", args.backend))
             .hint("`weightctl list` shows the backends"));
     }
-    let (mut plans, mut failed) = (Vec::new(), Vec::new());
+    let mut contexts = Vec::new();
     for backend in backends {
-        let known = documents.context(backend).await?;
-        match plan(args, asked, documents, backend, &known, context).await {
+        contexts.push((backend, documents.context(backend).await?));
+    }
+    let by = args.flags.intent(Way::Shift, context.env).by;
+    let servers = Servers::ask(documents, contexts.iter().map(|(backend, known)| (*backend, known)), &by).await;
+    let (mut plans, mut failed) = (Vec::new(), Vec::new());
+    for ((backend, known), servers) in contexts.into_iter().zip(servers) {
+        match plan(args, asked, documents, backend, &known, servers, context).await {
             Ok(planned) => plans.push((backend, known, planned)),
             Err(failure) if failure.exit == Exit::Refused => failed.push((backend, failure)),
             Err(failure) => return Err(failure),
@@ -261,7 +236,8 @@ async fn all(
     for (backend, _, planned) in &differ {
         planned.lines.iter().for_each(|line| output::message(line));
         output::message(preview(backend, &planned.edit).trim_end());
-        planned_outcomes.push(Outcome::of(backend, &planned.edit, &args.flags).shifted(planned.view.as_ref()));
+        let outcome = Outcome::of(backend, &planned.edit, &args.flags).shifted(planned.view.as_ref());
+        planned_outcomes.push(outcome.heard(planned.servers.answers()));
     }
     say_nodes(documents, &args.flags, &args.wait, &mut planned_outcomes).await;
     let changes: Vec<_> = differ
@@ -304,6 +280,7 @@ async fn plan(
     documents: &Documents,
     backend: &BackendName,
     known: &Known,
+    servers: Servers,
     context: &Context<'_>,
 ) -> Result<Planned, Failure> {
     let intent = with_context(args.flags.intent(Way::Shift, context.env), known);
@@ -336,24 +313,23 @@ async fn plan(
         let split = split_from(&weights, asked).map_err(|error| no_shift(backend, &error))?;
         return of_split(documents, edit::split(backend, stored, &split, &intent)).await;
     }
-    let shift = shift(&weights, &[], asked).map_err(|error| no_shift(backend, &error))?;
+    let shift = shift(&weights, &servers.reported(), asked).map_err(|error| no_shift(backend, &error))?;
     if !shift.is_close() && !args.approximate {
-        return Err(not_close(backend, &shift));
+        return Err(not_close(backend, &shift, &servers));
     }
+    // HAProxy has the servers that the document does not name.
+    let intent = Intent { create: intent.create || !shift.added.is_empty(), ..intent };
     let edit = match edit::set(backend, stored, &shift.weights, &intent) {
         Ok(edit) => edit,
         Err(error) => return Err(refused(documents, error).await),
     };
-    let mut lines = vec![summary(backend, &shift)];
-    if !shift.stopped.is_empty() {
-        lines.push(format!("{} get weight 0 by rounding", output::counted(shift.stopped.len(), "server")));
-    }
-    Ok(Planned { edit, view: Some(ShiftView::of(&shift)), lines })
+    let lines = lines(backend, &shift, &servers);
+    Ok(Planned { edit, view: Some(ShiftView::of(&shift, &servers)), lines, servers })
 }
 
 async fn of_split(documents: &Documents, edit: Result<Edit, edit::EditError>) -> Result<Planned, Failure> {
     match edit {
-        Ok(edit) => Ok(Planned { edit, view: None, lines: Vec::new() }),
+        Ok(edit) => Ok(Planned { edit, view: None, lines: Vec::new(), servers: Servers::default() }),
         Err(error) => Err(refused(documents, error).await),
     }
 }
@@ -361,33 +337,6 @@ async fn of_split(documents: &Documents, edit: Result<Edit, edit::EditError>) ->
 fn no_shift(backend: &BackendName, error: &weightd_core::shift::Refused) -> Failure {
     Failure::new(Exit::Refused, format!("backend `{backend}`: {error}; nothing was written"))
         .hint(format!("`weightctl get {backend}` shows servers and shares"))
-}
-
-/// One line: the shares now, as wanted and as computed.
-fn summary(backend: &BackendName, shift: &Shift) -> String {
-    let side = |shown: &Shown| {
-        let name = shown.pattern.as_ref().map_or_else(|| "all others".to_owned(), ToString::to_string);
-        let before = shown.before.map_or_else(|| "-".to_owned(), |before| Percent(before).to_string());
-        format!("{name} {before} → {}", Percent(shown.after))
-    };
-    let sides: Vec<_> = shift.sides.iter().map(side).collect();
-    format!(
-        "{backend}: {}; error {:.2} points; servers and weights from the document in force",
-        sides.join(", "),
-        shift.error
-    )
-}
-
-fn not_close(backend: &BackendName, shift: &Shift) -> Failure {
-    let nearest = summary(backend, shift);
-    if shift.error > MOST_ERROR {
-        return Failure::new(Exit::Refused, format!("no weights give these shares; the nearest: {nearest}")).hint(
-            "use the share that they give, fewer servers on the smaller side, or add --approximate to write them",
-        );
-    }
-    let stopped = output::counted(shift.stopped.len(), "server");
-    Failure::new(Exit::Refused, format!("rounding would stop {stopped}; the nearest: {nearest}"))
-        .hint("use a larger share, fewer servers on the smaller side, or add --approximate to write them")
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ mod drained;
 mod early;
 mod forecast;
 mod reach;
+mod servers;
 mod shares;
 mod shown;
 mod traffic;

@@ -1,4 +1,5 @@
 use super::*;
+use crate::model::Weight;
 
 fn document(weights: &[(&str, u64)]) -> Weights {
     weights.iter().map(|(name, weight)| (ServerName::new(name).unwrap(), Weight::new(*weight).unwrap())).collect()
@@ -13,7 +14,7 @@ fn to(text: &str, percent: f64) -> (Pattern, Wanted) {
 }
 
 fn shown(weights: &[(&str, u64)], asked: &[(Pattern, Wanted)]) -> String {
-    let shift = shift(&document(weights), &[], asked).unwrap();
+    let shift = shift(&document(weights), &Reported::default(), asked).unwrap();
     shift.weights.iter().map(|(name, weight)| format!("{name}={weight}")).collect::<Vec<_>>().join(" ")
 }
 
@@ -43,13 +44,17 @@ fn a_step_adds_points_and_ends_at_100() {
     assert_eq!(shown(&[("blue", 90), ("green", 10)], &step(10.0)), "blue=4 green=1");
     assert_eq!(shown(&[("blue", 90), ("green", 10)], &step(-10.0)), "blue=1 green=0");
     assert_eq!(shown(&[("blue", 5), ("green", 95)], &step(10.0)), "blue=0 green=1");
-    assert_eq!(shift(&document(&[("blue", 0), ("green", 0)]), &[], &step(10.0)), Err(Refused::NoShare));
+    assert_eq!(
+        shift(&document(&[("blue", 0), ("green", 0)]), &Reported::default(), &step(10.0)),
+        Err(Refused::NoShare)
+    );
 }
 
 #[test]
 fn patterns_that_do_not_fit_are_refused_with_the_servers() {
     let servers = [("blue-1", 1), ("green-1", 1)];
-    let refused = |asked: &[(Pattern, Wanted)]| shift(&document(&servers), &[], asked).unwrap_err().to_string();
+    let refused =
+        |asked: &[(Pattern, Wanted)]| shift(&document(&servers), &Reported::default(), asked).unwrap_err().to_string();
     assert_eq!(refused(&[to("gray", 10.0)]), "`gray` matches no server; the servers are blue-1, green-1");
     assert_eq!(refused(&[to("green*", 10.0), to("*-1", 20.0)]), "`green*` and `*-1` both match green-1");
     assert_eq!(refused(&[to("green*", 60.0), to("blue*", 50.0)]), "the shares add up to 110 %, more than 100 %");
@@ -64,29 +69,91 @@ fn rounding_that_stops_servers_is_not_close() {
     let mut weights = vec![("blue".to_owned(), 1)];
     weights.extend((0..50).map(|n| (format!("green-{n:02}"), 0)));
     let weights: Vec<_> = weights.iter().map(|(name, weight)| (name.as_str(), *weight)).collect();
-    let far = shift(&document(&weights), &[], &[to("green-*", 1.0)]).unwrap();
+    let far = shift(&document(&weights), &Reported::default(), &[to("green-*", 1.0)]).unwrap();
     assert!(far.error < 0.2 && far.stopped.len() > 40 && !far.is_close(), "{far:?}");
-    assert!(shift(&document(&weights), &[], &[to("green-*", 50.0)]).unwrap().is_close());
+    assert!(shift(&document(&weights), &Reported::default(), &[to("green-*", 50.0)]).unwrap().is_close());
+}
+
+/// Servers with a configured weight of 100; a name that ends with `!` does not count.
+fn node(name: &str, servers: &[&str]) -> NodeServers {
+    let server = |server: &&str| KnownServer {
+        name: ServerName::new(server.trim_end_matches('!')).unwrap(),
+        configured: Weight::new(100).unwrap(),
+        counts: !server.ends_with('!'),
+    };
+    NodeServers { node: name.to_owned(), servers: servers.iter().map(server).collect() }
+}
+
+fn reported(nodes: &[NodeServers]) -> Reported {
+    Reported { nodes: nodes.to_vec(), complete: true }
+}
+
+fn names(servers: &[ServerName]) -> Vec<&str> {
+    servers.iter().map(ServerName::as_str).collect()
 }
 
 #[test]
 fn the_error_is_that_of_the_node_with_the_largest() {
-    let node = |name: &str, away: &[&str]| NodeServers {
-        node: name.to_owned(),
-        servers: ["blue", "green-1", "green-2"]
-            .map(|server| KnownServer {
-                name: ServerName::new(server).unwrap(),
-                configured: Some(Weight::new(100).unwrap()),
-                weight: Weight::new(100).unwrap(),
-                counts: !away.contains(&server),
-            })
-            .to_vec(),
-    };
     let weights = document(&[("blue", 100), ("green-1", 0), ("green-2", 0)]);
-    let nodes = [node("lb-1", &[]), node("lb-2", &["green-2"])];
+    let nodes =
+        reported(&[node("lb-1", &["blue", "green-1", "green-2"]), node("lb-2", &["blue", "green-1", "green-2!"])]);
     let shift = shift(&weights, &nodes, &[to("green-*", 20.0)]).unwrap();
     assert_eq!(shift.worst_node.as_deref(), Some("lb-2"));
     assert!((shift.error - (20.0 - 100.0 / 9.0)).abs() < 1e-9 && !shift.is_close(), "{}", shift.error);
+}
+
+#[test]
+fn a_pattern_takes_the_servers_that_only_haproxy_has() {
+    let weights = document(&[("blue", 18), ("green-1", 1), ("green-2", 1)]);
+    let nodes = reported(&[node("lb-1", &["blue", "green-1", "green-2", "green-3", "red"])]);
+    let of = |asked: &[(Pattern, Wanted)]| shift(&weights, &nodes, asked).unwrap();
+    let same = of(&[to("green-*", 10.0)]);
+    assert_eq!(same.weights, document(&[("blue", 27), ("green-1", 1), ("green-2", 1), ("green-3", 1)]));
+    assert_eq!((names(&same.added), same.error), (vec!["green-3"], 0.0), "red is on no side");
+    let named = of(&[to("green-1", 10.0)]);
+    assert!(named.added.is_empty() && named.weights.len() == 3, "{named:?}");
+    let step = of(&[(pattern("green-*"), Wanted::Step(10.0))]);
+    assert_eq!(step.weights, document(&[("blue", 12), ("green-1", 1), ("green-2", 1), ("green-3", 1)]));
+    assert!(matches!(shift(&weights, &nodes, &[to("gray", 10.0)]), Err(Refused::NoServer { .. })));
+}
+
+#[test]
+fn a_new_server_has_the_part_of_its_configured_weight() {
+    let mut haproxy = node("lb-1", &["blue", "green-1", "green-2", "green-3"]);
+    haproxy.servers[3].configured = Weight::new(200).unwrap();
+    let weights = document(&[("blue", 0), ("green-1", 10), ("green-2", 10)]);
+    let shift = |nodes: &Reported| shift(&weights, nodes, &[to("green-*", 100.0)]).unwrap().weights;
+    assert_eq!(
+        shift(&reported(&[haproxy.clone()])),
+        document(&[("blue", 0), ("green-1", 1), ("green-2", 1), ("green-3", 2)])
+    );
+    for server in &mut haproxy.servers {
+        server.configured = Weight::ZERO;
+    }
+    assert_eq!(shift(&reported(&[haproxy])), document(&[("blue", 0), ("green-1", 1), ("green-2", 1), ("green-3", 1)]));
+}
+
+#[test]
+fn servers_that_serve_nowhere_do_not_count_and_keep_the_ratio() {
+    let weights = document(&[("blue", 17), ("green-1", 1), ("green-2", 1), ("green-3", 1)]);
+    // Of green, the second one is in maintenance, and no HAProxy has the third one.
+    let mut nodes = reported(&[node("lb-1", &["blue", "green-1", "green-2!"]), node("lb-2", &["blue", "green-1"])]);
+    let shifted = shift(&weights, &nodes, &[to("green-*", 10.0)]).unwrap();
+    assert_eq!(shifted.weights, document(&[("blue", 9), ("green-1", 1), ("green-2", 1), ("green-3", 1)]));
+    assert_eq!(names(&shifted.uncounted), ["green-2", "green-3"]);
+    assert!(shifted.is_close() && shifted.error < 1e-9, "{shifted:?}");
+    // A HAProxy that was not read may have the third one.
+    nodes.complete = false;
+    let shifted = shift(&weights, &nodes, &[to("green-*", 10.0)]).unwrap();
+    assert_eq!(names(&shifted.uncounted), ["green-2"]);
+    // Where none of a side counts, all do.
+    let nodes = reported(&[node("lb-1", &["blue", "green-1!", "green-2!", "green-3!"])]);
+    let shifted = shift(&weights, &nodes, &[to("green-*", 10.0)]).unwrap();
+    assert_eq!(shifted.weights, document(&[("blue", 27), ("green-1", 1), ("green-2", 1), ("green-3", 1)]));
+    assert!(shifted.uncounted.is_empty());
+    // A share of 0 stays 0 for all.
+    let shifted = shift(&weights, &nodes, &[to("green-*", 0.0)]).unwrap();
+    assert_eq!(shifted.weights, document(&[("blue", 1), ("green-1", 0), ("green-2", 0), ("green-3", 0)]));
 }
 
 #[test]

@@ -17,9 +17,10 @@ use crate::{
     },
     weightctl::{
         Exit,
-        change::{Outcome, confirm},
+        change::confirm,
         context::Context,
         failure::Failure,
+        outcome::Outcome,
         output,
         preview::preview,
         refusals::not_written,
