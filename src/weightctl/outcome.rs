@@ -110,6 +110,11 @@ impl<'a> Outcome<'a> {
         self.index
     }
 
+    /// The backend.
+    pub(super) const fn backend(&self) -> &'a BackendName {
+        self.backend
+    }
+
     /// The same with the shares that it gives.
     pub(super) fn shifted(self, shift: Option<&'a ShiftView>) -> Self {
         Self { shift, ..self }
@@ -118,6 +123,16 @@ impl<'a> Outcome<'a> {
     /// The same with what the nodes answered before.
     pub(super) fn heard(self, heard: Option<&'a Answers>) -> Self {
         Self { heard, ..self }
+    }
+
+    /// What was said of the nodes and their HAProxies before the write.
+    pub(super) fn into_said(self) -> Said {
+        Said { nodes: self.nodes, observed: self.observed }
+    }
+
+    /// The same with what was said before the write.
+    pub(super) fn after(self, Said { nodes, observed }: Said) -> Self {
+        Self { nodes, observed, ..self }
     }
 
     /// The result after a read-back with this `ModifyIndex`.
@@ -131,6 +146,13 @@ impl<'a> Outcome<'a> {
     pub(super) fn print(&self, format: Format, waits: &WaitFlags) -> Result<(), Failure> {
         if waits.is_given() { format.json_line(self) } else { format.json(self) }
     }
+}
+
+/// What was said of the nodes and their HAProxies before a write.
+#[derive(Debug, Default)]
+pub(super) struct Said {
+    nodes: Option<Reach>,
+    observed: Option<ForecastView>,
 }
 
 /// Says what is known of the nodes before these writes: what they report, and, before a question, what their HAProxies have

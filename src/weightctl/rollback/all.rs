@@ -1,5 +1,7 @@
 //! `rollback --all --off`: every backend off a side, one transaction each.
 
+use std::collections::BTreeMap;
+
 use futures_util::{StreamExt as _, stream};
 use tokio::signal::ctrl_c;
 use weightd_core::{
@@ -20,7 +22,7 @@ use crate::{
         change::confirm,
         context::Context,
         failure::Failure,
-        outcome::Outcome,
+        outcome::{Outcome, Said, say_nodes},
         output,
         preview::preview,
         refusals::not_written,
@@ -75,12 +77,15 @@ pub(super) async fn run(args: &Args, documents: &Documents, context: &Context<'_
     for (backend, failure) in &failed {
         note(backend, failure);
     }
+    let mut outcomes: Vec<_> = items.iter().map(|item| Outcome::of(&item.backend, &item.edit, &args.flags)).collect();
+    say_nodes(documents, &args.flags, &args.wait, &mut outcomes).await;
     if args.flags.dry_run {
         output::message("dry run: nothing was written");
-        let outcomes = items.iter().map(|item| Outcome::of(&item.backend, &item.edit, &args.flags));
-        print(&outcomes.collect::<Vec<_>>(), args, context)?;
+        print(&outcomes, args, context)?;
         return end(&failed, Ok(Exit::Ok));
     }
+    let mut said: BTreeMap<BackendName, Said> =
+        outcomes.into_iter().map(|outcome| (outcome.backend().clone(), outcome.into_said())).collect();
     if !items.is_empty() {
         confirm(documents, &args.flags).await?;
     }
@@ -99,7 +104,10 @@ pub(super) async fn run(args: &Args, documents: &Documents, context: &Context<'_
         }
     }
     output::message(&format!("written: {}", output::counted(done.len(), "backend")));
-    let outcomes = done.iter().map(|(backend, edit, index)| Outcome::of(backend, edit, &args.flags).written(*index));
+    let outcomes = done.iter().map(|(backend, edit, index)| {
+        let said = said.remove(backend).unwrap_or_default();
+        Outcome::of(backend, edit, &args.flags).after(said).written(*index)
+    });
     print(&outcomes.collect::<Vec<_>>(), args, context)?;
     let writes = written.iter().map(|(backend, index)| (backend, *index));
     end(&failed, wait_for_each(context.format, documents, writes, &args.wait).await)

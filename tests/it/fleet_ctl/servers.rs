@@ -91,6 +91,22 @@ async fn without_an_answer_a_pattern_stands_for_the_servers_of_the_document() ->
 }
 
 #[tokio::test]
+async fn a_rollback_of_all_backends_shows_what_each_haproxy_would_do() -> anyhow::Result<()> {
+    let consul = Consul::start().await?;
+    run(&consul, "set app1 blue=100 green=0 --create --yes").await?.expect(0, &[])?;
+    run(&consul, "set app1 blue=50 green=50 --yes").await?.expect(0, &[])?;
+    let servers = json!([["blue", 50, 100, "up"], ["green", 50, 100, "up"]]);
+    let _nodes = Answering::start(consul.http(), &[("lb1", Some(has("lb1", &servers)))]).await?;
+    let said = run(&consul, "rollback --all --off green* --dry-run -o json").await?;
+    let said = said.expect(0, &["nodes: 1 follow", "1 of 1 node answered; 1 with app1", "50% ", "dry run"])?.json()?;
+    ensure!(said[0]["observed"]["answered"] == 1 && said[0]["nodes"]["counted"] == 1, "{said}");
+    let said = run(&consul, "rollback --all --off green* --yes -o json").await?.expect(0, &["nodes: 1 follow"])?;
+    let said = said.json()?;
+    ensure!(said[0]["nodes"]["counted"] == 1 && said[0]["after"]["weights"]["green"] == 0, "{said}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_new_backend_that_no_haproxy_has_is_warned_of_without_a_question_too() -> anyhow::Result<()> {
     let consul = Consul::start().await?;
     consul.put(&key("app1"), json!({ "weights": { "blue": 1 } }).to_string()).await?;
