@@ -185,6 +185,13 @@ impl Sides {
         if u64::from(bucket.0) * all < to * u64::from(Bucket::COUNT) { Side::To } else { Side::From }
     }
 
+    /// Returns the number of buckets on `to`, the smallest ones. Sides with the same number divide the users in the same
+    /// way.
+    pub fn buckets(&self) -> u64 {
+        let (to, all) = self.weight();
+        (to * u64::from(Bucket::COUNT)).div_ceil(all.max(1))
+    }
+
     /// Returns the weight of `to` and of all servers.
     pub fn weight(&self) -> (u64, u64) {
         (sum(&self.to), sum(&self.to) + sum(&self.from))

@@ -1,17 +1,20 @@
-//! `whois`: the side that users are on. Computed from the weights; asks no HAProxy.
+//! `whois`: the side that users are on. Computed from the weights. `split` asks the nodes for the servers of a split.
 //!
 //! A user's id is personal data: it is printed only as the data that was asked for. No message contains one.
+
+mod split;
 
 use std::{fmt::Write as _, io::Read as _};
 
 use serde::Serialize;
 use weightd_core::{
-    desired::{Kind, Pattern, Weights},
+    desired::{Document, Kind, Pattern, Weights},
     model::{BackendName, Escaped, ServerName},
     share::Percent,
     users::{Bucket, InvalidUserId, NoSides, Salt, Side, Sides, UserId},
 };
 
+use self::split::Places;
 use super::{
     Exit,
     context::Context,
@@ -38,7 +41,8 @@ or header, as the browser sends it.";
 
 /// Compute which side users are on, where a backend has sticky users
 ///
-/// Also computes from which share on. The answer holds on a HAProxy that has these weights.
+/// Also computes from which share on. The answer holds on a HAProxy that has these weights. Where the document is a split,
+/// asks the nodes which servers they have, for at most 1 s, and computes the weights of each HAProxy.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(super) struct Args {
@@ -66,6 +70,8 @@ pub(super) struct Args {
 ///   "backend": "app1",
 ///   "salt": null,                        the text of another draw, if there is one
 ///   "index": 42,                         ModifyIndex of the document, of leaves the greatest; null with --weights
+///   "haproxies": ["lb-1"],               only of a split: the nodes whose servers it was expanded for; "to" and "from"
+///                                        are those of the first one
 ///   "to": {"servers": {"green": 10}, "weight": 10},
 ///   "from": {"servers": {"blue": 90}, "weight": 90},
 ///   "share": 10.0,                       the part of the users on `to`, in percent; null if all weights are 0
@@ -82,6 +88,8 @@ struct Answer {
     backend: BackendName,
     salt: Option<Salt>,
     index: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    haproxies: Option<Vec<String>>,
     to: Part,
     from: Part,
     share: Option<f64>,
@@ -111,16 +119,17 @@ const MAX_INPUT: u64 = 64 << 20;
 pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Failure> {
     // The users first: with a mistake in them, Consul is not asked.
     let users = users(&args.users)?;
-    let (weights, index) =
-        if args.weights.is_empty() { in_force(&args.backend, context).await? } else { (unique(&args.weights)?, None) };
-    let sides = Sides::new(&weights, &args.of).map_err(|error| {
-        let hint = match error {
-            NoSides::NoServer { .. } => "name the servers of the new side, such as --of 'green*'",
-            NoSides::NoOther(_) => "name the servers of the new side alone, such as --of green",
-        };
-        Failure::caused(Exit::Refused, error).hint(hint)
-    })?;
-    let answer = Answer::new(args, &users, sides, index);
+    let answer = if args.weights.is_empty() {
+        match in_force(&args.backend, context).await? {
+            (InForce::Weights(weights), index) => Answer::new(args, &users, sides(args, &weights)?, Some(index)),
+            (InForce::Split(places), index) => {
+                let (sides, haproxies) = places.sides(args, &users)?;
+                Answer { haproxies: Some(haproxies), ..Answer::new(args, &users, sides, Some(index)) }
+            }
+        }
+    } else {
+        Answer::new(args, &users, sides(args, &unique(&args.weights)?)?, None)
+    };
     context.format.data(&answer, Answer::table)?;
     if matches!(context.format, Format::Table) {
         output::message(&answer.summary());
@@ -128,8 +137,27 @@ pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Fail
     Ok(Exit::Ok)
 }
 
-/// The weights of the document in Consul, and its index.
-async fn in_force(backend: &BackendName, context: &Context<'_>) -> Result<(Weights, Option<u64>), Failure> {
+/// The two sides of these weights.
+fn sides(args: &Args, weights: &Weights) -> Result<Sides, Failure> {
+    Sides::new(weights, &args.of).map_err(|error| {
+        let hint = match error {
+            NoSides::NoServer { .. } => "name the servers of the new side, such as --of 'green*'",
+            NoSides::NoOther(_) => "name the servers of the new side alone, such as --of green",
+        };
+        Failure::caused(Exit::Refused, error).hint(hint)
+    })
+}
+
+/// What is in force.
+enum InForce {
+    /// The weights of a document or of leaves.
+    Weights(Weights),
+    /// The weights of a split in each HAProxy.
+    Split(Places),
+}
+
+/// What the document in Consul says, and its index.
+async fn in_force(backend: &BackendName, context: &Context<'_>) -> Result<(InForce, u64), Failure> {
     const OFFLINE: &str = "without Consul, give the weights: --weights blue=90,green=10";
     let documents = context.documents()?;
     let stored = documents.backend(backend).await.map_err(|error| {
@@ -145,7 +173,13 @@ async fn in_force(backend: &BackendName, context: &Context<'_>) -> Result<(Weigh
     let Some(stored) = stored else {
         return Err(no_such(&documents, backend, "give the weights that HAProxy has: --weights blue=90,green=10").await);
     };
-    Ok((weights_of(&stored)?, Some(stored.index)))
+    let in_force = match &stored.content {
+        Content::Document(Document { kind: Kind::Split(split), .. }) => {
+            InForce::Split(Places::ask(&documents, &stored.backend, split, context).await?)
+        }
+        _ => InForce::Weights(weights_of(&stored)?),
+    };
+    Ok((in_force, stored.index))
 }
 
 fn weights_of(stored: &Stored) -> Result<Weights, Failure> {
@@ -153,14 +187,9 @@ fn weights_of(stored: &Stored) -> Result<Weights, Failure> {
         Content::Leaves(leaves) => Ok(leaves.iter().map(|(server, leaf)| (server.clone(), leaf.weight)).collect()),
         Content::Document(document) => match &document.kind {
             Kind::Weights(weights) => Ok(weights.clone()),
-            // The weights are those of each node, and nodes may have different servers.
-            Kind::Split(_) => {
-                let message = format!("`{}` has shares by pattern: its document has no weights", stored.backend);
-                Err(Failure::new(Exit::Refused, message)
-                    .hint("give the weights that HAProxy has: --weights blue=90,green=10"))
-            }
-            Kind::Release => {
-                let message = format!("`{}` is released: its document has no weights", stored.backend);
+            Kind::Split(_) | Kind::Release => {
+                let why = if document.kind == Kind::Release { "is released" } else { "is a split" };
+                let message = format!("`{}` {why}: its document has no weights", stored.backend);
                 Err(Failure::new(Exit::Refused, message)
                     .hint("give the weights that HAProxy has: --weights blue=90,green=10"))
             }
@@ -227,6 +256,7 @@ impl Answer {
             backend: args.backend.clone(),
             salt: args.salt.clone(),
             index,
+            haproxies: None,
             to: Part { servers: sides.to, weight: to },
             from: Part { servers: sides.from, weight: all - to },
             share,
@@ -260,9 +290,13 @@ impl Answer {
 
     /// What the table follows from.
     fn summary(&self) -> String {
-        let source = match self.index {
-            Some(index) => format!("the document of index {index}"),
-            None => "the given weights".to_owned(),
+        let source = match (self.index, &self.haproxies) {
+            (Some(index), Some(haproxies)) => {
+                let first = haproxies.first().map(|name| Escaped(name).to_string()).unwrap_or_default();
+                format!("the split of index {index}, on {first}")
+            }
+            (Some(index), None) => format!("the document of index {index}"),
+            (None, _) => "the given weights".to_owned(),
         };
         let names = names(&self.to.servers);
         match self.share {

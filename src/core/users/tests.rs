@@ -94,6 +94,15 @@ fn a_side_is_the_servers_that_match() {
 }
 
 #[test]
+fn the_buckets_on_a_side_are_counted() {
+    for (blue, green) in [(0, 0), (1, 0), (0, 1), (90, 10), (2, 1), (256, 1), (19, 3)] {
+        let sides = sides(&[("blue", blue), ("green", green)], &["green"]).unwrap();
+        let on_to = (0..Bucket::COUNT).filter(|bucket| sides.of(Bucket(*bucket)) == Side::To).count();
+        assert_eq!(sides.buckets(), on_to as u64, "{blue} {green}");
+    }
+}
+
+#[test]
 fn the_limits_are_nobody_and_everybody() {
     let last = Bucket(Bucket::COUNT - 1);
     for (blue, green, first_is, last_is) in [

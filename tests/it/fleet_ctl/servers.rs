@@ -91,6 +91,38 @@ async fn without_an_answer_a_pattern_stands_for_the_servers_of_the_document() ->
 }
 
 #[tokio::test]
+async fn the_side_of_a_user_follows_from_the_split_and_the_servers() -> anyhow::Result<()> {
+    let consul = Consul::start().await?;
+    consul.put(&key("app1"), json!({ "split": { "blue*": 75, "green*": 25 } }).to_string()).await?;
+    run(&consul, "whois app1 alice").await?.expect(7, &["no node reports", "--weights"])?;
+    let one = |node| Some(has(node, &json!([["blue", 3, 100, "up"], ["green", 1, 100, "up"]])));
+    {
+        let _nodes = Answering::start(consul.http(), &[("lb1", one("lb1")), ("lb2", one("lb2"))]).await?;
+        let said = run(&consul, "whois app1 alice -o json").await?.expect(0, &[])?.json()?;
+        ensure!(said["share"] == 25.0 && said["haproxies"] == json!(["lb1", "lb2"]), "{said}");
+        let weighted =
+            run(&consul, "whois app1 alice --weights blue=3,green=1 -o json").await?.expect(0, &[])?.json()?;
+        ensure!(said["users"] == weighted["users"], "{said} {weighted}");
+        run(&consul, "whois app1 alice").await?.expect(0, &["green has 1 of 4 in the split of index", "on lb1"])?;
+    }
+    // Three servers beside two: the nearest shares differ.
+    let many = json!([["blue", 3, 256, "up"], ["blue-2", 3, 255, "up"], ["green", 1, 100, "up"]]);
+    let nodes = [("lb1", one("lb1")), ("lb2", Some(has("lb2", &many))), ("lb3", None)];
+    let _nodes = Answering::start(consul.http(), &nodes).await?;
+    consul.put(&key("app1"), json!({ "split": { "blue*": 99.7, "green*": 0.3 } }).to_string()).await?;
+    let words =
+        ["the weights differ between the HAProxies", "on lb1", "on lb2", "the answer leaves out lb3: no answer"];
+    let said = run(&consul, "whois app1 alice -o json").await?.expect(0, &words)?;
+    ensure!(said.err.contains("the users are on the same side on each"), "{said:?}");
+    // Among this many users, one is between the two shares.
+    let users: Vec<_> = (0..20_000).map(|number| format!("user{number}")).collect();
+    let said = run(&consul, &format!("whois app1 {}", users.join(" "))).await?;
+    let said = said.expect(7, &["the weights differ", "depends on the HAProxy", "--weights"])?;
+    ensure!(said.out.is_empty() && !said.err.contains("user1"), "{said:?}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_rollback_of_all_backends_shows_what_each_haproxy_would_do() -> anyhow::Result<()> {
     let consul = Consul::start().await?;
     run(&consul, "set app1 blue=100 green=0 --create --yes").await?.expect(0, &[])?;
