@@ -169,7 +169,7 @@ pub(super) async fn apply(args: &ApplyArgs, context: &Context<'_>) -> Result<Exi
     let mut outcomes: Vec<_> =
         differ.iter().map(|(backend, _, edit)| Outcome::of(backend, edit, &args.flags)).collect();
     for (backend, _, edit) in &differ {
-        output::message(preview(backend, edit).trim_end());
+        output::message(preview(backend, edit, output::message_columns()).trim_end());
     }
     say_nodes(&documents, &args.flags, &args.wait, &mut outcomes).await;
     let planned: Vec<_> = differ

@@ -120,7 +120,7 @@ pub(super) async fn carry_out(
             None => Ok(Exit::Ok),
         };
     }
-    output::message(preview(backend, edit).trim_end());
+    output::message(preview(backend, edit, output::message_columns()).trim_end());
     if let Some(frozen) = known.frozen(backend).filter(|_| !passes_freeze(edit)) {
         return Err(frozen_failure(backend, &frozen));
     }

@@ -13,7 +13,7 @@ use std::{path::PathBuf, sync::Arc};
 use weightd_core::desired::DesiredState;
 
 use self::finding::Report;
-use super::{Exit, context::Context, failure::Failure};
+use super::{Exit, context::Context, failure::Failure, output};
 use crate::haproxy;
 
 /// Find problems, each with the command that fixes it
@@ -52,6 +52,6 @@ pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Fail
     let documents = consul.state.map(|state| Documents { state, complete: consul.complete });
     sections.extend(host::check(args, context, documents.as_ref(), context.client()?).await);
     let report = Report::of(sections);
-    context.format.data(&report, Report::table)?;
+    context.format.data(&report, |report| report.table(output::columns()))?;
     Ok(if report.ok { Exit::Ok } else { Exit::Failure })
 }

@@ -185,10 +185,12 @@ impl ForecastView {
     }
 
     /// The lines for a person before a question.
-    pub(super) fn text(&self, backend: &BackendName) -> String {
+    ///
+    /// `columns` is the width of the terminal; none in a pipe.
+    pub(super) fn text(&self, backend: &BackendName, columns: Option<usize>) -> String {
         let mut text = format!("haproxy: {}\n", self.sentence(backend));
         if !self.servers.is_empty() {
-            text.push_str(&self.table());
+            text.push_str(&self.table(columns));
         }
         for (word, refuses) in self.refusals_by_detail() {
             let _ = writeln!(text, "  {} {word}: {refuses}", Tone::Warn.paint("would not set it:"));
@@ -229,7 +231,7 @@ impl ForecastView {
         parts.join("; ")
     }
 
-    fn table(&self) -> String {
+    fn table(&self, columns: Option<usize>) -> String {
         let mut table = Table::new([
             ("SERVER", Align::Left),
             ("USABLE", Align::Left),
@@ -247,7 +249,7 @@ impl ForecastView {
                 server.share_after.text().into(),
             ]);
         }
-        table.render("  ")
+        table.render_within("  ", columns)
     }
 
     /// The HAProxies that would not set it, by the reason.

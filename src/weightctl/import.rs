@@ -159,7 +159,7 @@ async fn written<'a>(
 /// Prints the decision. Runs before the question.
 fn show(decision: &Decision) {
     for (backend, edit) in &decision.writes {
-        output::message(preview(backend, edit).trim_end());
+        output::message(preview(backend, edit, output::message_columns()).trim_end());
     }
     if !decision.unchanged.is_empty() {
         let names = reasons::list(decision.unchanged.iter().map(|(backend, _)| backend.as_str()));

@@ -87,7 +87,7 @@ impl<'a> Outcome<'a> {
     /// Says what the HAProxies have and would do.
     fn say_forecast(&mut self, answers: &Answers, near: Option<&str>) {
         let forecast = ForecastView::of(answers, self.before, &self.after);
-        output::message(forecast.text(self.backend).trim_end());
+        output::message(forecast.text(self.backend, output::message_columns()).trim_end());
         self.say_missing(answers, near);
         self.observed = Some(forecast);
     }

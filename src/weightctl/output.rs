@@ -3,6 +3,7 @@
 use std::{
     fmt::Write as _,
     io::{self, ErrorKind, IsTerminal as _, Write as _},
+    os::fd::AsFd,
 };
 
 use clap::ValueEnum;
@@ -97,10 +98,19 @@ pub(super) fn is_screen() -> bool {
 
 /// The columns of the terminal of stdout; none in a pipe, where no line is cut.
 pub(super) fn columns() -> Option<usize> {
-    if !is_screen() {
+    columns_of(&io::stdout())
+}
+
+/// The columns of the terminal of stderr; none if it is no terminal.
+pub(super) fn message_columns() -> Option<usize> {
+    columns_of(&io::stderr())
+}
+
+fn columns_of(stream: &(impl io::IsTerminal + AsFd)) -> Option<usize> {
+    if !stream.is_terminal() {
         return None;
     }
-    tcgetwinsize(io::stdout()).ok().map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0)
+    tcgetwinsize(stream).ok().map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0)
 }
 
 /// Prints over the current line of stderr, which must be a terminal.

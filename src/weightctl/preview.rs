@@ -13,17 +13,19 @@ use crate::documents::{
 };
 
 /// The text of a change for the question: weights and shares before and after, and every other effect.
-pub(super) fn preview(backend: &BackendName, edit: &Edit) -> String {
+///
+/// `columns` is the width of the terminal; none in a pipe.
+pub(super) fn preview(backend: &BackendName, edit: &Edit, columns: Option<usize>) -> String {
     let mut text = format!(
         "{}  {}\n",
         Tone::Strong.paint(backend.as_str()),
         Tone::Faint.paint(&state_before(edit.before.as_ref()))
     );
     if let Some(split) = &edit.after.split {
-        text.push_str(&split_rows(edit.before.as_ref(), split));
+        text.push_str(&split_rows(edit.before.as_ref(), split, columns));
     }
     if let Some(weights) = &edit.after.weights {
-        text.push_str(&rows(edit.before.as_ref(), &edit.after, weights));
+        text.push_str(&rows(edit.before.as_ref(), &edit.after, weights, columns));
     }
     let mut line = |content: &str| {
         let _ = writeln!(text, "  {content}");
@@ -72,7 +74,7 @@ fn state_before(before: Option<&View>) -> String {
 }
 
 /// One row per pattern: its share, before and after. Of weights, the share before is that of the matching servers.
-fn split_rows(before: Option<&View>, after: &Split) -> String {
+fn split_rows(before: Option<&View>, after: &Split, columns: Option<usize>) -> String {
     let mut table = Table::new([("PATTERN", Align::Left), ("SHARE", Align::Left)]);
     let mut patterns: Vec<&Pattern> = after.shares().keys().collect();
     patterns.extend(before.and_then(|view| view.split.as_ref()).into_iter().flat_map(|split| split.shares().keys()));
@@ -87,7 +89,7 @@ fn split_rows(before: Option<&View>, after: &Split) -> String {
         let share = if old == new { new } else { format!("{old} → {new}") };
         table.row([pattern.as_str().into(), share.into()]);
     }
-    table.render("  ")
+    table.render_within("  ", columns)
 }
 
 /// The share of a pattern, in percent; none if it has none.
@@ -103,7 +105,7 @@ fn share_before(view: &View, pattern: &Pattern) -> Option<f64> {
 }
 
 /// One row per server: weight and share, before and after.
-fn rows(before: Option<&View>, edited: &View, after: &Weights) -> String {
+fn rows(before: Option<&View>, edited: &View, after: &Weights, columns: Option<usize>) -> String {
     let mut table = Table::new([("SERVER", Align::Left), ("WEIGHT", Align::Left), ("SHARE", Align::Left)]);
     let width_of = |weights: &Weights| weights.values().map(|w| w.to_string().len()).max().unwrap_or_default();
     let weights_before = before.and_then(|view| view.weights.as_ref());
@@ -122,7 +124,7 @@ fn rows(before: Option<&View>, edited: &View, after: &Weights) -> String {
         let shares = if share_from == share { share } else { format!("{share_from} → {share}") };
         table.row([Cell::new(server.as_str(), tone), Cell::new(weights, tone), Cell::new(shares, tone)]);
     }
-    table.render("  ")
+    table.render_within("  ", columns)
 }
 
 #[cfg(test)]
@@ -153,7 +155,7 @@ mod tests {
         } else {
             set(&backend, stored.as_ref(), &asked, &intent)
         };
-        anstream::adapter::strip_str(&preview(&backend, &edit.unwrap())).to_string()
+        anstream::adapter::strip_str(&preview(&backend, &edit.unwrap(), None)).to_string()
     }
 
     #[test]

@@ -124,7 +124,7 @@ pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Fail
                 None => Ok(Exit::Ok),
             };
         }
-        output::message(preview(backend, &edit).trim_end());
+        output::message(preview(backend, &edit, output::message_columns()).trim_end());
         output::message(&format!("  back to {}", origin(&target)));
         say_nodes(&documents, &args.flags, &args.wait, std::slice::from_mut(&mut outcome)).await;
         if args.flags.dry_run {

@@ -235,7 +235,7 @@ async fn all(
     let mut planned_outcomes = Vec::new();
     for (backend, _, planned) in &differ {
         planned.lines.iter().for_each(|line| output::message(line));
-        output::message(preview(backend, &planned.edit).trim_end());
+        output::message(preview(backend, &planned.edit, output::message_columns()).trim_end());
         let outcome = Outcome::of(backend, &planned.edit, &args.flags).shifted(planned.view.as_ref());
         planned_outcomes.push(outcome.heard(planned.servers.answers()));
     }

@@ -89,14 +89,18 @@ pub(super) struct Report {
     pub(super) sections: Vec<Section>,
 }
 
+/// Narrowest column of details.
+const MIN_ROOM: usize = 24;
+
 impl Report {
     pub(super) fn of(sections: Vec<Section>) -> Self {
         let failed = |section: &Section| section.findings.iter().any(|finding| finding.verdict == CheckResult::Fail);
         Self { ok: !sections.iter().any(failed), sections }
     }
 
-    /// The report for people. A word and a colour show each result.
-    pub(super) fn table(&self) -> String {
+    /// The report for people. A word and a colour show each result. On a terminal of `columns` characters, the details wrap
+    /// between words. A hint stays on one line, so that it can be pasted.
+    pub(super) fn table(&self, columns: Option<usize>) -> String {
         let findings = || self.sections.iter().flat_map(|section| &section.findings);
         let width = findings().map(|finding| finding.check.len()).max().unwrap_or_default();
         let mut text = String::new();
@@ -111,7 +115,9 @@ impl Report {
                     CheckResult::Fail => ("FAIL", Tone::Bad),
                     CheckResult::Skip => ("-   ", Tone::Faint),
                 };
-                let _ = writeln!(text, "  {}  {check:width$}  {}", tone.paint(word), shown(detail));
+                let indent = "  ok    ".len() + width + 2;
+                let detail = wrapped(&shown(detail), indent, columns);
+                let _ = writeln!(text, "  {}  {check:width$}  {detail}", tone.paint(word));
                 if let Some(hint) = hint {
                     let _ = writeln!(text, "        {} {}", Tone::Strong.paint("hint:"), shown(hint));
                 }
@@ -129,6 +135,28 @@ impl Report {
         let _ = writeln!(text, "\n{summary}");
         text
     }
+}
+
+/// The text with line ends between words, so that no line is longer than `columns`. The lines after the first one start with
+/// `indent` blanks. A word that is too long for a line stays whole.
+fn wrapped(text: &str, indent: usize, columns: Option<usize>) -> String {
+    let Some(room) = columns.map(|columns| columns.saturating_sub(indent).max(MIN_ROOM)) else {
+        return text.to_owned();
+    };
+    let (mut lines, mut used) = (String::new(), 0);
+    for word in text.split(' ') {
+        let length = word.chars().count();
+        if used > 0 && used + 1 + length > room {
+            let _ = write!(lines, "\n{:indent$}", "");
+            used = 0;
+        } else if used > 0 {
+            lines.push(' ');
+            used += 1;
+        }
+        lines.push_str(word);
+        used += length;
+    }
+    lines
 }
 
 /// Escapes control characters in a text from outside. Keeps its full length, quotes and backslashes: a command in it
@@ -168,7 +196,7 @@ mod tests {
 
     #[test]
     fn a_report_has_a_table_and_a_json_form() {
-        insta::assert_snapshot!(anstream::adapter::strip_str(&report().table()), @r"
+        insta::assert_snapshot!(anstream::adapter::strip_str(&report().table(None)), @r"
         consul http://127.0.0.1:8500, root weightd/
           ok    leader      127.0.0.1:8300
           FAIL  write       `set` would be denied
@@ -190,6 +218,19 @@ mod tests {
     }
 
     #[test]
+    fn details_wrap_between_words_to_the_width_of_the_terminal() {
+        let finding =
+            Finding::warn("write", "a detail of several words that is longer than the line", "a-hint ".repeat(9));
+        let report = Report::of(vec![Section { part: "consul", name: String::new(), findings: vec![finding] }]);
+        let text = anstream::adapter::strip_str(&report.table(Some(40))).to_string();
+        assert!(
+            text.contains("  warn  write  a detail of several words\n               that is longer than the\n"),
+            "{text}"
+        );
+        assert!(text.lines().all(|line| line.chars().count() <= 40 || line.contains("hint:")), "{text}");
+    }
+
+    #[test]
     fn a_hint_is_not_shortened_and_can_be_pasted() {
         let hint = format!("sed -n 's/\\(.*\\)/\\1/p' {}", "x".repeat(300));
         let report = Report::of(vec![Section {
@@ -197,7 +238,7 @@ mod tests {
             name: String::new(),
             findings: vec![Finding::fail("write", "a\u{1b}[31m\nb", hint.clone())],
         }]);
-        let table = report.table();
+        let table = report.table(Some(80));
         assert!(table.contains(&hint), "{table}");
         assert!(table.contains(r"a\u{1b}[31m\nb"), "{table}");
     }
@@ -208,6 +249,6 @@ mod tests {
         let mut sections = report().sections;
         sections.remove(0);
         assert!(Report::of(sections).ok);
-        assert!(Report::of(Vec::new()).table().contains("no problem found"));
+        assert!(Report::of(Vec::new()).table(None).contains("no problem found"));
     }
 }

@@ -37,7 +37,7 @@ fn edit(weights: &[(&str, u64)]) -> Edit {
 
 fn shown(answers: &Answers, weights: &[(&str, u64)]) -> String {
     let edit = edit(weights);
-    let text = ForecastView::of(answers, edit.before.as_ref(), &edit.after).text(&backend());
+    let text = ForecastView::of(answers, edit.before.as_ref(), &edit.after).text(&backend(), None);
     assert!(text.lines().all(|line| anstream::adapter::strip_str(line).to_string().chars().count() <= 160));
     anstream::adapter::strip_str(&text).to_string()
 }

@@ -72,7 +72,7 @@ pub(super) async fn run(args: &Args, documents: &Documents, context: &Context<'_
         }
     }
     for Item { backend, edit, .. } in &items {
-        output::message(preview(backend, edit).trim_end());
+        output::message(preview(backend, edit, output::message_columns()).trim_end());
     }
     for (backend, failure) in &failed {
         note(backend, failure);
@@ -212,7 +212,7 @@ async fn write_one(item: Item, documents: &Documents, args: &Args, context: &Con
             return Ok(Done::ByAnother(stored.index));
         }
         edit = plan(&backend, &known, args, context)?;
-        output::message(preview(&backend, &edit).trim_end());
+        output::message(preview(&backend, &edit, output::message_columns()).trim_end());
     }
     Err(Failure::new(Exit::Conflict, "another writer changed it in each attempt"))
 }
