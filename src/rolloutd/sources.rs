@@ -76,7 +76,8 @@ impl Sources {
         });
     }
 
-    /// Uses other sources and checks from now on. An answer that is under way is dropped.
+    /// Uses other sources and checks from now on. A check that did not change goes on, with a CA that is read again; for one
+    /// that did, an answer that is under way is dropped.
     pub fn reconfigure(&self, config: &Config) {
         self.config.send_replace(config.clone());
     }

@@ -3,6 +3,7 @@
 use std::{
     fmt::Write as _,
     fs,
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -18,9 +19,12 @@ use tokio::{
     time::Instant,
 };
 
+use ::weightd::consul::tls::{self, Ca};
+
 use super::{
     Port,
     program::{self, Program},
+    tls::{Authority, Leaf},
 };
 
 /// Two clusters that count requests by status: `blue` gets 100 requests a second, 1 of them fails; `green` gets 20, 2 of them
@@ -106,8 +110,12 @@ pub enum Kind {
 pub struct MetricsSystem {
     program: Program,
     port: Port,
-    _dir: TempDir,
+    kind: Kind,
+    dir: TempDir,
 }
+
+/// The name of the file with its CA.
+const CA: &str = "ca.pem";
 
 impl MetricsSystem {
     /// Starts it.
@@ -123,35 +131,65 @@ impl MetricsSystem {
             ),
         )?;
         let (name, data) = (kind.program(), dir.path().join("data"));
+        let file = |name: &str| dir.path().join(name);
+        let ca = Authority::new("the CA of the metrics system")?;
+        fs::write(file(CA), ca.pem())?;
+        ca.issue(&Leaf::default())?.write(&file("cert.pem"), &file("key.pem"))?;
+        // A hash of `secret` by bcrypt.
+        let web = "tls_server_config:\n  cert_file: cert.pem\n  key_file: key.pem\nbasic_auth_users:\n  reader: $2b$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW\n";
+        fs::write(file("web.yml"), web)?;
         let listen = format!("127.0.0.1:{}", port.number());
         let arguments = match kind {
             Kind::Prometheus => [
                 format!("--config.file={}", scrape.display()),
                 format!("--storage.tsdb.path={}", data.display()),
                 format!("--web.listen-address={listen}"),
-            ],
+                format!("--web.config.file={}", file("web.yml").display()),
+            ]
+            .to_vec(),
             Kind::VictoriaMetrics => [
                 format!("-promscrape.config={}", scrape.display()),
                 format!("-storageDataPath={}", data.display()),
                 format!("-httpListenAddr={listen}"),
-            ],
+            ]
+            .to_vec(),
         };
         let mut program = Program::new(name, program::server(name)?, dir.path()).args(arguments);
         program.spawn()?;
-        let url = format!("http://{listen}/api/v1/query?query=up");
-        let http = super::http().build()?;
+        let system = Self { program, port, kind, dir };
+        system.answers().await
+    }
+
+    /// Waits until the API of queries answers.
+    async fn answers(mut self) -> anyhow::Result<Self> {
+        let trust = tls::trusting(Some(&Ca::File(self.ca_file())))?;
+        let http = reqwest::Client::builder().tls_backend_preconfigured(trust).no_proxy().build()?;
+        let url = format!("{}/api/v1/query?query=up", self.url());
         let answers = async || {
-            let response = http.get(&url).send().await?;
+            let response = http.get(&url).basic_auth("reader", Some("secret")).send().await?;
             ensure!(response.status().is_success(), "{}", response.status());
             Ok(())
         };
-        program.ready("the API of queries answers", answers).await?;
-        Ok(Self { program, port, _dir: dir })
+        self.program.ready("the API of queries answers", answers).await?;
+        Ok(self)
     }
 
-    /// The address for [sources.<name>].
-    pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port.number())
+    fn url(&self) -> String {
+        let scheme = if self.kind == Kind::Prometheus { "https" } else { "http" };
+        format!("{scheme}://127.0.0.1:{}", self.port.number())
+    }
+
+    fn ca_file(&self) -> PathBuf {
+        self.dir.path().join(CA)
+    }
+
+    /// The lines of [sources.<name>] that reach it: Prometheus with TLS and basic authentication.
+    pub fn source(&self) -> String {
+        let url = format!("url = \"{}\"\n", self.url());
+        match self.kind {
+            Kind::Prometheus => format!("{url}ca_file = \"{}\"\nauth = \"reader:secret\"\n", self.ca_file().display()),
+            Kind::VictoriaMetrics => url,
+        }
     }
 
     /// Stops it.

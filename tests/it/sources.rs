@@ -22,6 +22,7 @@ use weightd_core::{
 use crate::harness::{
     eventually,
     metrics::{Counting, Kind, MetricsSystem},
+    tls::Authority,
 };
 
 /// Windows of 10 s with one scrape a second, complete six seconds after their end; on a loaded machine.
@@ -43,8 +44,8 @@ fn checks() -> [(&'static str, &'static str, String); 7] {
     ]
 }
 
-fn config(url: &str) -> anyhow::Result<Config> {
-    let mut text = format!("[sources.metrics]\nurl = \"{url}\"\nscrape_interval = \"1s\"\n");
+fn config(source: &str) -> anyhow::Result<Config> {
+    let mut text = format!("[sources.metrics]\n{source}scrape_interval = \"1s\"\n");
     for (name, total, bad) in checks() {
         let check =
             format!("[checks.{name}]\nsource = \"metrics\"\nwindow = \"10s\"\ntotal = '{total}'\nbad = '{bad}'");
@@ -88,7 +89,7 @@ async fn named_checks(kind: Kind) -> anyhow::Result<()> {
     let counting = Counting::start().await?;
     let mut system = MetricsSystem::start(kind, &counting).await?;
     let tasks = Tasks::default();
-    let sources = Sources::start(&config(&system.url())?, &tasks);
+    let sources = Sources::start(&config(&system.source())?, &tasks);
     sources.set([(BackendName::new("web")?, wanted()?)].into());
 
     let cell = eventually(PATIENCE, "both sides are counted", async || match answer(&sources, "errors")? {
@@ -124,6 +125,35 @@ async fn named_checks(kind: Kind) -> anyhow::Result<()> {
     }
     tasks.stop().await;
     Ok(())
+}
+
+/// Waits until the check has no data for a reason that contains the text, with a source of these lines.
+async fn no_data_of(source: &str, reason: &str) -> anyhow::Result<()> {
+    let tasks = Tasks::default();
+    let sources = Sources::start(&config(source)?, &tasks);
+    let mut wanted = wanted()?;
+    for check in &mut wanted {
+        check.since = Timestamp::default();
+    }
+    sources.set([(BackendName::new("web")?, wanted)].into());
+    no_data(&sources, "errors", reason).await?;
+    tasks.stop().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_source_that_is_another_server_or_denies_access_is_no_data() -> anyhow::Result<()> {
+    let counting = Counting::start().await?;
+    let system = MetricsSystem::start(Kind::Prometheus, &counting).await?;
+    let source = system.source();
+    no_data_of(&source.replace("secret", "wrong"), "the source denies access (401)").await?;
+    no_data_of(&source.replace("https://", "http://").replace("ca_file", "# ca_file"), "is not of the API").await?;
+    let dir = tempfile::tempdir()?;
+    let other = dir.path().join("other.pem");
+    std::fs::write(&other, Authority::new("the CA of the metrics system")?.pem())?;
+    let lines = source.lines().filter(|line| !line.starts_with("ca_file")).map(|line| format!("{line}\n"));
+    let source = lines.collect::<String>() + &format!("ca_file = \"{}\"\n", other.display());
+    no_data_of(&source, "the source has no valid certificate").await
 }
 
 #[tokio::test]

@@ -24,7 +24,7 @@ use weightd_core::{
 };
 
 use super::{Answers, Results, Rollouts, Wanted, client::Client};
-use crate::rolloutd::config::{CheckConfig, Config};
+use crate::rolloutd::config::{CheckConfig, Config, SourceConfig};
 
 /// How often the scheduler looks for windows that are complete.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -39,8 +39,8 @@ pub(super) struct Scheduler {
     configs: watch::Receiver<Config>,
     publish: watch::Sender<Answers>,
     results: Arc<Mutex<Results>>,
+    config: Config,
     clients: BTreeMap<String, Arc<Client>>,
-    checks: BTreeMap<String, CheckConfig>,
     jobs: BTreeMap<Key, Job>,
     /// The number of the last job: answers for an older one of the same key are dropped.
     last_job: u64,
@@ -82,19 +82,18 @@ impl Scheduler {
         results: Arc<Mutex<Results>>,
     ) -> Self {
         let config = configs.borrow_and_update().clone();
-        let mut scheduler = Self {
+        let clients = clients(&config);
+        Self {
             wants,
             configs,
             publish,
             results,
-            clients: BTreeMap::new(),
-            checks: BTreeMap::new(),
+            config,
+            clients,
             jobs: BTreeMap::new(),
             last_job: 0,
             asking: JoinSet::new(),
-        };
-        scheduler.configure(config);
-        scheduler
+        }
     }
 
     /// Works until the stop.
@@ -114,13 +113,7 @@ impl Scheduler {
                     if changed.is_err() {
                         return;
                     }
-                    let config = self.configs.borrow_and_update().clone();
-                    self.configure(config);
-                    // Each check is asked anew: its query may be another one.
-                    let jobs = mem::take(&mut self.jobs);
-                    for (key, job) in jobs {
-                        self.begin(key, job.wanted, job.asked);
-                    }
+                    self.configure();
                 }
                 Some(done) = self.asking.join_next(), if !self.asking.is_empty() => self.answered(done),
                 _ = period.tick(), if !self.jobs.is_empty() => self.ask(),
@@ -128,10 +121,18 @@ impl Scheduler {
         }
     }
 
-    fn configure(&mut self, config: Config) {
-        let client = |(name, source): (&String, _)| (name.clone(), Arc::new(Client::new(source)));
-        self.clients = config.sources.iter().map(client).collect();
-        self.checks = config.checks;
+    /// Takes over the configuration. A check that changed, or whose source did, is asked anew; the others go on.
+    fn configure(&mut self) {
+        let config = self.configs.borrow_and_update().clone();
+        self.clients = clients(&config);
+        let before = mem::replace(&mut self.config, config);
+        for (key, job) in mem::take(&mut self.jobs) {
+            if asked_by(&before, &job) == asked_by(&self.config, &job) {
+                self.jobs.insert(key, job);
+            } else {
+                self.begin(key, job.wanted, job.asked);
+            }
+        }
     }
 
     /// Takes over what is wanted now. What did not change goes on.
@@ -145,12 +146,14 @@ impl Scheduler {
         }
         self.jobs.retain(|key, job| wanted.get(key) == Some(&job.wanted));
         self.publish.send_if_modified(|answers| {
-            let before = answers.len();
+            let mut removed = false;
             answers.retain(|backend, checks| {
+                let before = checks.len();
                 checks.retain(|name, _| wanted.contains_key(&(backend.clone(), name.clone())));
+                removed |= checks.len() != before;
                 !checks.is_empty()
             });
-            before != answers.len()
+            removed
         });
         for (key, check) in wanted {
             if !self.jobs.contains_key(&key) {
@@ -162,7 +165,7 @@ impl Scheduler {
 
     fn begin(&mut self, key: Key, wanted: Wanted, asked: Option<Window>) {
         self.last_job += 1;
-        let known = self.checks.contains_key(&wanted.uses);
+        let known = self.config.checks.contains_key(&wanted.uses);
         let reason = if known { NoData::Waiting } else { NoData::Unknown(wanted.uses.clone()) };
         self.answer(&key, Err(reason.to_string()));
         self.jobs.insert(key, Job { number: self.last_job, wanted, asked, under_way: false });
@@ -179,7 +182,7 @@ impl Scheduler {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let mut late = Vec::new();
         for (key, job) in &mut self.jobs {
-            let Some(check) = self.checks.get(&job.wanted.uses) else { continue };
+            let Some(check) = self.config.checks.get(&job.wanted.uses) else { continue };
             let Some(client) = self.clients.get(&check.source) else { continue };
             let schedule = Schedule {
                 window: check.window.as_secs(),
@@ -227,6 +230,16 @@ impl Scheduler {
         }
         self.answer(&key, answer);
     }
+}
+
+fn clients(config: &Config) -> BTreeMap<String, Arc<Client>> {
+    config.sources.iter().map(|(name, source)| (name.clone(), Arc::new(Client::new(source)))).collect()
+}
+
+/// The check of a job and its source.
+fn asked_by<'a>(config: &'a Config, job: &Job) -> Option<(&'a CheckConfig, Option<&'a SourceConfig>)> {
+    let check = config.checks.get(&job.wanted.uses)?;
+    Some((check, config.sources.get(&check.source)))
 }
 
 /// The counts of both sides in one window.

@@ -295,10 +295,32 @@ async fn a_reload_uses_the_new_source_and_the_new_checks() {
     first.wait_for(1).await;
     assert_eq!(answer(&sources, "other"), Some(Err("the controller has no check `gone`".to_owned())));
 
+    sources.reconfigure(&config(&first.url(), ""));
     let mut config = config(&second.url(), "");
     config.checks.insert("gone".to_owned(), config.checks["slow"].clone());
     sources.reconfigure(&config);
     until(|| matches!(answer(&sources, "other"), Some(Ok(_)))).await;
+    tasks.stop().await;
+}
+
+#[tokio::test]
+async fn a_reload_that_does_not_change_a_check_keeps_its_answer() {
+    let server = Server::start(healthy).await;
+    let tasks = Tasks::default();
+    let sources = Sources::start(&config(&server.url(), ""), &tasks);
+    sources.set(rollouts(vec![wanted("latency", 0)]));
+    until(|| matches!(answer(&sources, "latency"), Some(Ok(_)))).await;
+    let mut other = config(&server.url(), "");
+    other.checks.insert("other".to_owned(), other.checks["slow"].clone());
+    sources.reconfigure(&other);
+    let mut new = wanted("new", 0);
+    new.uses = "other".to_owned();
+    sources.set(rollouts(vec![wanted("latency", 0), new]));
+    let mut changes = sources.changes();
+    while !matches!(answer(&sources, "new"), Some(Ok(_))) {
+        assert!(matches!(answer(&sources, "latency"), Some(Ok(_))), "{:?}", sources.latest());
+        changes.changed().await.unwrap();
+    }
     tasks.stop().await;
 }
 
