@@ -132,7 +132,9 @@ async fn no_data_of(source: &str, reason: &str) -> anyhow::Result<()> {
     let tasks = Tasks::default();
     let sources = Sources::start(&config(source)?, &tasks);
     let mut wanted = wanted()?;
-    wanted.iter_mut().for_each(|wanted| wanted.since = Timestamp::default());
+    for check in &mut wanted {
+        check.since = Timestamp::default();
+    }
     sources.set([(BackendName::new("web")?, wanted)].into());
     no_data(&sources, "errors", reason).await?;
     tasks.stop().await;
