@@ -30,8 +30,8 @@ help:
 	@echo 'make judge-sim      simulate rollouts and print how the judge decides; some minutes'
 	@echo 'make metrics-test   ask a real Prometheus and a real VictoriaMetrics; needs Go'
 	@echo 'make coming         run docs/coming-from-consul-template.md with a real consul-template'
-	@echo 'make deb            build the Debian package, target/debian/weightd_*.deb'
-	@echo 'make package-test   install, upgrade, remove and purge the package in a clean system; needs root'
+	@echo 'make deb            build the Debian packages, target/debian/weightd_*.deb and rolloutd_*.deb'
+	@echo 'make package-test   install, upgrade, remove and purge the packages in a clean system; needs root'
 	@echo 'make lint           check the format, clippy and the documentation'
 
 # The programs that the tests and the demo start.
@@ -102,13 +102,16 @@ metrics-test: servers
 rollout-test: servers
 	RUST_TEST_THREADS=1 $(CARGO) test --locked --test it rollouts::kinds:: -- --ignored --nocapture
 
-# The Debian package.
+# The Debian packages.
 deb:
 	@CARGO='$(CARGO)' systemd/debian/build.sh
 
-# The lifecycle of the package, and lintian.
+# The newest package of this name.
+NEWEST = "$$(ls -t $(or $(CARGO_TARGET_DIR),target)/debian/$(1)_*.deb | head -n 1)"
+
+# The lifecycle of the packages, and lintian.
 package-test: deb servers
-	tests/package/run.sh "$$(ls -t $(or $(CARGO_TARGET_DIR),target)/debian/weightd_*.deb | head -n 1)"
+	tests/package/run.sh $(call NEWEST,weightd) $(call NEWEST,rolloutd)
 
 # The checks that a change must pass besides the tests.
 lint:

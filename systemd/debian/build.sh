@@ -1,12 +1,14 @@
 #!/bin/sh
-# Builds the Debian package, target/debian/weightd_*.deb. The programs print the manual pages and
-# completions, which are not in the source tree. The same commit gives the same package.
+# Builds the Debian packages, target/debian/weightd_*.deb and target/debian/rolloutd_*.deb. The programs
+# print the manual pages and completions, which are not in the source tree. The same commit gives the
+# same packages.
 set -eu
 cd "$(dirname "$0")/../.."
 
 cargo=${CARGO:-cargo}
 target=${CARGO_TARGET_DIR:-target}
-# cargo-deb packs the binaries from this directory; see [package.metadata.deb] in Cargo.toml.
+# cargo-deb packs the binaries from this directory; see [package.metadata.deb] in Cargo.toml, and its
+# variant for rolloutd.
 programs=$target/release
 printed=target/package
 tools=$target/tools
@@ -33,14 +35,18 @@ fi
 
 rm -rf "$printed"
 mkdir -p "$printed/man" "$printed/bash" "$printed/zsh" "$printed/fish"
-"$programs/weightd" --man >"$printed/man/weightd.8"
+for daemon in weightd rolloutd; do
+    "$programs/$daemon" --man >"$printed/man/$daemon.8"
+    for shell in bash zsh fish; do
+        "$programs/$daemon" --completions "$shell" >"$printed/$shell/$daemon"
+    done
+done
 "$programs/weightctl" man >"$printed/man/weightctl.1"
 # One page for each command in the main page.
 sed -n 's/^.*weightctl\\-\([a-z]*\)(1).*$/\1/p' "$printed/man/weightctl.1" | while read -r verb; do
     "$programs/weightctl" man "$verb" >"$printed/man/weightctl-$verb.1"
 done
 for shell in bash zsh fish; do
-    "$programs/weightd" --completions "$shell" >"$printed/$shell/weightd"
     "$programs/weightctl" completions "$shell" >"$printed/$shell/weightctl"
 done
 # The licences of all linked crates.
@@ -54,3 +60,4 @@ if [ -z "${SOURCE_DATE_EPOCH:-}" ]; then
 fi
 export SOURCE_DATE_EPOCH
 "$packer" --no-build --locked --quiet
+"$packer" --no-build --locked --quiet --variant rolloutd

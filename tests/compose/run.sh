@@ -34,7 +34,7 @@ run() {
 }
 
 work=$(mktemp -d)
-everything="--profile fleet --profile metrics"
+everything="--profile fleet --profile metrics --profile rollout"
 # shellcheck disable=SC2086 # they are two flags
 down() {
     docker compose $everything down -v --remove-orphans >"$work/down" 2>&1 || {
@@ -144,7 +144,7 @@ docker compose version
 tests/compose/standins.sh
 run docker compose build --quiet
 docker image inspect --format 'weightd: {{.Size}} bytes, user {{.Config.User}}, entry point {{.Config.Entrypoint}}' weightd
-docker run --rm --network none --entrypoint sh weightd -c 'weightd --version && weightctl --version && ls -l /usr/bin/weight* && id'
+docker run --rm --network none --entrypoint sh weightd -c 'weightd --version && weightctl --version && rolloutd --version && ls -l /usr/bin/weight* /usr/bin/rolloutd && id'
 [ "$(docker image inspect --format '{{.Config.User}}' weightd)" = weightd ] || fail "the image runs as root"
 
 say "up"
@@ -260,6 +260,18 @@ for user in alice bob; do
     answer=$(docker compose exec -T traffic curl -sf -b "uid=$user" http://haproxy:8080/shop)
     [ "$answer" = blue ] || fail "$user is on $answer after the rollback"
 done
+
+say "a rollout"
+waits set app blue=100 green=0
+# usage: phase PHASE; where the rollout is
+phase() {
+    docker compose exec -T consul consul kv get weightd/rollouts/state/app 2>&1 | grep -q "\"phase\":\"$1\""
+}
+run docker compose exec -T weightd weightctl rollout start app --to green --mode watch --yes
+until_true phase preflight
+run docker compose exec -T weightd weightctl rollout status app
+run docker compose exec -T weightd weightctl rollout abort app --yes
+until_true phase rolled_back
 
 say "down"
 # shellcheck disable=SC2086

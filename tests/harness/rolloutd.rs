@@ -100,6 +100,11 @@ impl Rolloutd {
         self.program.kill().await
     }
 
+    /// The port of the API.
+    pub fn port(&self) -> u16 {
+        self.port.number()
+    }
+
     /// The process, for signals.
     pub fn program(&mut self) -> &mut Program {
         &mut self.program

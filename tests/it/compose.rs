@@ -4,12 +4,12 @@ use std::{io::Write as _, path::Path, process::Stdio};
 
 use anyhow::{Context as _, ensure};
 use tokio::process::Command;
-use weightd::weightd::config::Config;
+use weightd::{rolloutd::config::Config as ControllerConfig, weightd::config::Config};
 
 use crate::{
     common::SOON,
     harness::{
-        Apps, Consul, Haproxy, PATIENCE, Port, Weightd, eventually, haproxy, program,
+        Apps, Consul, Haproxy, PATIENCE, Port, Rolloutd, Weightd, eventually, haproxy, program,
         users::Browser,
         weightd::{Settings, weightctl},
     },
@@ -31,8 +31,6 @@ fn values(key: &str) -> Vec<&'static str> {
 
 #[test]
 fn weightds_configuration_is_valid_and_names_consul_and_haproxy() {
-    let consul = STACK.split_once("CONSUL_HTTP_ADDR: \"").and_then(|(_, rest)| rest.split('"').next());
-    let environment = |name: &str| if name == "CONSUL_HTTP_ADDR" { consul.map(Into::into) } else { None };
     let config = Config::load(Some(&root().join("docker/weightd.toml")), &environment).unwrap();
     let consul = config.consul.address.to_string();
     assert!(consul.starts_with("http://consul:8500"), "{consul}");
@@ -40,6 +38,68 @@ fn weightds_configuration_is_valid_and_names_consul_and_haproxy() {
     let socket = values("environment").into_iter().find_map(|line| line.split_once("ADMIN_SOCKET: "));
     let socket = socket.map(|(_, path)| path.trim_end_matches('}')).unwrap();
     assert_eq!(instance.address.to_string(), format!("unix:{socket}"));
+}
+
+/// The environment that the stack gives to weightd and to rolloutd.
+fn environment(name: &str) -> Option<String> {
+    let consul = STACK.split_once("CONSUL_HTTP_ADDR: \"").and_then(|(_, rest)| rest.split('"').next());
+    if name == "CONSUL_HTTP_ADDR" { consul.map(Into::into) } else { None }
+}
+
+#[test]
+fn rolloutds_configuration_is_valid_and_names_the_consul_and_the_prometheus_of_its_profile() {
+    let config = ControllerConfig::load(Some(&root().join("docker/rolloutd.toml")), &environment).unwrap();
+    let consul = config.consul.address.to_string();
+    assert!(consul.starts_with("http://consul:8500"), "{consul}");
+    let controller = service("rolloutd");
+    assert!(controller.contains(&"environment: *consul"), "{controller:?}");
+    for (name, source) in &config.sources {
+        let host = source.url.strip_prefix("http://").and_then(|rest| rest.split(':').next()).unwrap();
+        let profiles = service(host).into_iter().find_map(|line| line.strip_prefix("profiles: ")).unwrap();
+        assert!(profiles.contains("rollout"), "{name}: {profiles}");
+    }
+    let port = config.api.unwrap().port();
+    assert!(controller.contains(&format!("ports: [\"127.0.0.1:{port}:{port}\"]").as_str()), "{controller:?}");
+    let jobs = include_str!("../../docker/prometheus.yml");
+    let (_, job) = jobs.split_once("job_name: rolloutd\n").unwrap();
+    assert!(job.contains("names: [rolloutd]") && job.contains(&format!("port: {port}\n")), "{job}");
+}
+
+#[tokio::test]
+async fn the_health_check_of_rolloutd_fails_until_a_controller_leads() -> anyhow::Result<()> {
+    let controller = service("rolloutd");
+    let check = controller.iter().find_map(|line| line.strip_prefix("test: [CMD, bash, -c, ")?.strip_suffix(']'));
+    // What stands between the quotes of YAML is written as in JSON.
+    let check: String = serde_json::from_str(check.context("rolloutd has no health check in bash")?)?;
+    ensure!(check.contains("/dev/tcp/127.0.0.1/9112"), "{check}");
+    let consul = Consul::start().await?;
+    let rolloutd = Rolloutd::start(&consul, "controller-1").await?;
+    let healthy = async |port: u16| {
+        let script = check.replace("/9112", &format!("/{port}")).replace("$$", "$");
+        let output = Command::new("bash").args(["-c", &script]).output().await.context("cannot run bash")?;
+        anyhow::Ok(output.status.success())
+    };
+    eventually(PATIENCE, "it is healthy", async || {
+        ensure!(healthy(rolloutd.port()).await?, "{}", rolloutd.log());
+        Ok(())
+    })
+    .await?;
+    let nobody = Port::free()?;
+    ensure!(!healthy(nobody.number()).await?, "it is healthy where nothing listens");
+    Ok(())
+}
+
+#[test]
+fn the_image_has_every_program() {
+    let manifest = include_str!("../../Cargo.toml");
+    let programs = manifest.split("[[bin]]\nname = \"").skip(1).filter_map(|rest| rest.split('"').next());
+    let install = DOCKERFILE.lines().find(|line| line.contains("install -D -t /out")).unwrap();
+    let mut count = 0;
+    for program in programs {
+        assert!(install.split(' ').any(|word| word == format!("target/release/{program}")), "{install}");
+        count += 1;
+    }
+    assert_eq!(count, 3);
 }
 
 #[tokio::test]

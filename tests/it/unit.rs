@@ -12,27 +12,96 @@ use tempfile::TempDir;
 
 use crate::{harness::program, pages::blocks};
 
-/// The unit as it is shipped.
-const UNIT: &str = include_str!("../../systemd/weightd.service");
-const USERS: &str = include_str!("../../systemd/weightd.sysusers");
-
-/// What the unit may be exposed to, in tenths: the network and HAProxy's group, which it cannot do without.
-const EXPOSURE: &str = "13";
-/// What follows it is the figure.
-const MEASURED: &str = "Overall exposure level for weightd.service: ";
-
-/// The values of a directive, in the order of its lines.
-pub(crate) fn values(directive: &str) -> Vec<&'static str> {
-    let value = |line: &'static str| line.strip_prefix(directive)?.strip_prefix('=');
-    UNIT.lines().filter_map(value).collect()
+/// A unit as it is shipped.
+#[derive(Debug)]
+struct Unit {
+    name: &'static str,
+    text: &'static str,
+    /// The users that its package makes.
+    users: &'static str,
+    /// The program that it starts, without its arguments.
+    program: &'static str,
+    /// What it starts after.
+    after: &'static [&'static str],
 }
 
-/// The one value of a directive.
-pub(crate) fn value(directive: &str) -> anyhow::Result<&'static str> {
-    match values(directive)[..] {
-        [value] => Ok(value),
-        _ => None.with_context(|| format!("not one {directive}= in the unit")),
+const WEIGHTD: Unit = Unit {
+    name: "weightd",
+    text: include_str!("../../systemd/weightd.service"),
+    users: include_str!("../../systemd/weightd.sysusers"),
+    program: "weightd",
+    after: &["haproxy.service", "consul.service"],
+};
+const ROLLOUTD: Unit = Unit {
+    name: "rolloutd",
+    text: include_str!("../../systemd/rolloutd.service"),
+    users: include_str!("../../systemd/rolloutd.sysusers"),
+    program: "rolloutd",
+    after: &["consul.service"],
+};
+const UNITS: [Unit; 2] = [WEIGHTD, ROLLOUTD];
+
+/// What a unit may be exposed to, in tenths: the network, and for weightd HAProxy's group. They cannot do without.
+const EXPOSURE: &str = "13";
+
+impl Unit {
+    /// The values of a directive, in the order of its lines.
+    fn values(&self, directive: &str) -> Vec<&'static str> {
+        let value = |line: &'static str| line.strip_prefix(directive)?.strip_prefix('=');
+        self.text.lines().filter_map(value).collect()
     }
+
+    /// The one value of a directive.
+    fn value(&self, directive: &str) -> anyhow::Result<&'static str> {
+        match self.values(directive)[..] {
+            [value] => Ok(value),
+            _ => None.with_context(|| format!("not one {directive}= in {}", self.name)),
+        }
+    }
+
+    /// The unit where it is looked at: for the program that was built, and with a drop-in.
+    fn installed(&self, drop_in: &str) -> anyhow::Result<(TempDir, PathBuf)> {
+        let folder = tempfile::tempdir()?;
+        let file = folder.path().join(format!("{}.service", self.name));
+        let binary = program::binary(self.program)?;
+        fs::write(&file, self.text.replace(&format!("/usr/bin/{}", self.program), &binary.display().to_string()))?;
+        let drop_ins = folder.path().join(format!("{}.service.d", self.name));
+        fs::create_dir(&drop_ins)?;
+        fs::write(drop_ins.join("more.conf"), drop_in)?;
+        Ok((folder, file))
+    }
+
+    /// What `systemd-analyze verify` says; it has no objection where that is nothing.
+    fn verify(&self, scope: &str, drop_in: &str) -> anyhow::Result<String> {
+        let (folder, file) = self.installed(drop_in)?;
+        let arguments = [scope, "verify", "--man=no", "--recursive-errors=no", &file.display().to_string()];
+        let output = analyze(folder.path(), &arguments)?;
+        let said = said(&output);
+        ensure!(output.status.success() == said.is_empty(), "{}: {said}", output.status);
+        Ok(said)
+    }
+
+    /// Whether it is exposed to no more than [`EXPOSURE`]; fails where that was not measured.
+    fn is_safe(&self, scope: &str, drop_in: &str) -> anyhow::Result<bool> {
+        let (folder, file) = self.installed(drop_in)?;
+        let (threshold, file) = (format!("--threshold={EXPOSURE}"), file.display().to_string());
+        let arguments = [scope, "security", "--offline=true", "--no-pager", &threshold, &file];
+        let output = analyze(folder.path(), &arguments)?;
+        let said = said(&output);
+        // A systemd-analyze that got nowhere fails as well.
+        ensure!(said.contains(&format!("Overall exposure level for {}.service: ", self.name)), "{scope}: {said}");
+        Ok(output.status.success())
+    }
+}
+
+/// The values of a directive in the unit of weightd, in the order of its lines.
+pub(crate) fn values(directive: &str) -> Vec<&'static str> {
+    WEIGHTD.values(directive)
+}
+
+/// The one value of a directive in the unit of weightd.
+pub(crate) fn value(directive: &str) -> anyhow::Result<&'static str> {
+    WEIGHTD.value(directive)
 }
 
 /// As whose unit systemd is asked about it: as a user's everywhere, and as the system's, which it is, where that is to be
@@ -54,85 +123,69 @@ pub(crate) fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
-/// The unit where it is looked at: for the weightd that was built, and with a drop-in.
-fn installed(drop_in: &str) -> anyhow::Result<(TempDir, PathBuf)> {
-    let folder = tempfile::tempdir()?;
-    let file = folder.path().join("weightd.service");
-    let binary = program::binary("weightd")?;
-    fs::write(&file, UNIT.replace("/usr/bin/weightd", &binary.display().to_string()))?;
-    fs::create_dir(folder.path().join("weightd.service.d"))?;
-    fs::write(folder.path().join("weightd.service.d/more.conf"), drop_in)?;
-    Ok((folder, file))
-}
-
-/// What `systemd-analyze verify` says; it has no objection where that is nothing.
-fn verify(scope: &str, drop_in: &str) -> anyhow::Result<String> {
-    let (folder, file) = installed(drop_in)?;
-    let arguments = [scope, "verify", "--man=no", "--recursive-errors=no", &file.display().to_string()];
-    let output = analyze(folder.path(), &arguments)?;
-    let said = said(&output);
-    ensure!(output.status.success() == said.is_empty(), "{}: {said}", output.status);
-    Ok(said)
-}
-
 #[test]
-fn systemd_accepts_the_unit_and_the_drop_ins_of_the_pages() -> anyhow::Result<()> {
+fn systemd_accepts_the_units_and_the_drop_ins_of_the_pages() -> anyhow::Result<()> {
     let drop_ins = blocks("ini");
     assert!(!drop_ins.is_empty());
-    for scope in scopes() {
-        assert_eq!(verify(scope, "")?, "", "{scope}");
-        for drop_in in &drop_ins {
-            assert_eq!(verify(scope, drop_in)?, "", "{scope}: {drop_in}");
+    for unit in UNITS {
+        for scope in scopes() {
+            assert_eq!(unit.verify(scope, "")?, "", "{scope}: {}", unit.name);
+            for drop_in in &drop_ins {
+                assert_eq!(unit.verify(scope, drop_in)?, "", "{scope}: {}: {drop_in}", unit.name);
+            }
+            // It would say so.
+            let objection = unit.verify(scope, "[Service]\nProtectClok=yes\n")?;
+            assert!(objection.contains("ProtectClok"), "{scope}: {objection}");
         }
-        // It would say so.
-        let objection = verify(scope, "[Service]\nProtectClok=yes\n")?;
-        assert!(objection.contains("ProtectClok"), "{scope}: {objection}");
     }
     Ok(())
 }
 
 #[test]
-fn it_is_exposed_to_what_it_cannot_do_without_and_to_no_more() -> anyhow::Result<()> {
-    for scope in scopes() {
-        let measure = |drop_in| {
-            let (folder, file) = installed(drop_in)?;
-            let (threshold, file) = (format!("--threshold={EXPOSURE}"), file.display().to_string());
-            analyze(folder.path(), &[scope, "security", "--offline=true", "--no-pager", &threshold, &file])
-        };
-        // What it measured, too: a systemd-analyze that got nowhere fails as well.
-        let output = measure("")?;
-        assert!(output.status.success() && said(&output).contains(MEASURED), "{scope}: {}", said(&output));
-        let output = measure("[Service]\nPrivateDevices=no\n")?;
-        assert!(!output.status.success() && said(&output).contains(MEASURED), "{scope}: {}", said(&output));
+fn they_are_exposed_to_what_they_cannot_do_without_and_to_no_more() -> anyhow::Result<()> {
+    for unit in UNITS {
+        for scope in scopes() {
+            assert!(unit.is_safe(scope, "")?, "{scope}: {}", unit.name);
+            let more = "[Service]\nPrivateDevices=no\nSystemCallFilter=\n";
+            assert!(!unit.is_safe(scope, more)?, "{scope}: {}", unit.name);
+        }
     }
     Ok(())
 }
 
 #[test]
-fn it_comes_back_for_ever_and_refuses_a_broken_configuration_before_anything_is_asked_of_it() -> anyhow::Result<()> {
-    assert_eq!((value("Restart")?, value("StartLimitIntervalSec")?, value("Type")?), ("always", "0", "notify"));
-    let check = "/usr/bin/weightd --check";
-    assert_eq!(values("ExecStartPre"), [check]);
-    assert_eq!(values("ExecReload"), [check, "/bin/sh -c 'kill -HUP $MAINPID'"]);
-    for bound in ["BindsTo", "Requires", "Requisite", "PartOf"] {
-        assert_eq!(values(bound), [""; 0], "{bound}: it outlives HAProxy and Consul");
+fn they_come_back_for_ever_and_refuse_a_broken_configuration_before_anything_is_asked_of_them() -> anyhow::Result<()> {
+    for unit in UNITS {
+        let lives = (unit.value("Restart")?, unit.value("StartLimitIntervalSec")?, unit.value("Type")?);
+        assert_eq!(lives, ("always", "0", "notify"), "{}", unit.name);
+        let check = format!("/usr/bin/{} --check", unit.program);
+        assert_eq!(unit.values("ExecStartPre"), [&check]);
+        assert_eq!(unit.values("ExecReload"), [&check, "/bin/sh -c 'kill -HUP $MAINPID'"]);
+        for bound in ["BindsTo", "Requires", "Requisite", "PartOf"] {
+            assert_eq!(unit.values(bound), [""; 0], "{bound}: {} outlives HAProxy and Consul", unit.name);
+        }
+        let after: Vec<_> = unit.value("After")?.split(' ').collect();
+        assert!(unit.after.iter().all(|other| after.contains(other)), "{}: {after:?}", unit.name);
     }
-    let after = value("After")?;
-    assert!(after.contains("haproxy.service") && after.contains("consul.service"), "{after}");
     Ok(())
 }
 
 #[test]
-fn its_user_is_one_that_systemd_sysusers_makes_and_not_a_dynamic_one() -> anyhow::Result<()> {
-    let mut lines = USERS.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
-    let words: Vec<_> = lines.next().context("no user")?.split_whitespace().collect();
-    assert_eq!(lines.next(), None);
-    // `u` makes a group of the same name.
-    assert_eq!(words[..3], ["u", value("User")?, "-"]);
-    assert_eq!(value("Group")?, value("User")?);
-    assert_eq!(value("SupplementaryGroups")?, "haproxy");
-    assert_eq!(values("DynamicUser"), [""; 0]);
+fn each_user_is_one_that_systemd_sysusers_makes_and_not_a_dynamic_one() -> anyhow::Result<()> {
+    for unit in UNITS {
+        let lines = unit.users.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
+        let made: Vec<_> = lines.map(|line| line.split_whitespace().take(3).collect::<Vec<_>>()).collect();
+        // `u` makes a group of the same name.
+        assert!(made.contains(&vec!["u", unit.value("User")?, "-"]), "{}: {made:?}", unit.name);
+        assert_eq!(unit.value("Group")?, unit.value("User")?);
+        assert_eq!(unit.values("DynamicUser"), [""; 0]);
+    }
+    assert_eq!(WEIGHTD.value("SupplementaryGroups")?, "haproxy");
     // A HAProxy that is not root reads the server-state file in it.
-    assert_eq!(value("StateDirectoryMode")?, "0755");
+    assert_eq!(WEIGHTD.value("StateDirectoryMode")?, "0755");
+    // The controller has no file of its own, and nothing of HAProxy's.
+    for none in ["StateDirectory", "RuntimeDirectory", "ReadWritePaths", "SupplementaryGroups"] {
+        assert_eq!(ROLLOUTD.values(none), [""; 0], "{none}");
+    }
     Ok(())
 }

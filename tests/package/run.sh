@@ -1,14 +1,15 @@
 #!/bin/bash
-# Installs, upgrades, removes and purges the Debian package in a clean root that systemd has booted, beside a real HAProxy
+# Installs, upgrades, removes and purges the Debian packages in a clean root that systemd has booted, beside a real HAProxy
 # and a real Consul, and checks what is there after each step. The root is of this machine's own release, from its own
 # sources; it has a network of its own, and is gone afterwards.
 #
-# usage: tests/package/run.sh PACKAGE; as root, with the packages mmdebstrap, systemd-container and lintian.
+# usage: tests/package/run.sh WEIGHTD ROLLOUTD; as root, with the packages mmdebstrap, systemd-container and lintian.
 set -euo pipefail
 export LC_ALL=C
 cd "$(dirname "$0")/../.."
 
 package=$(realpath "$1")
+controller=$(realpath "$2")
 servers=$(realpath "${CARGO_TARGET_DIR:-target}/servers")
 # What has nothing of weightd in it is kept for the next run.
 clean=target/package-test/clean
@@ -85,6 +86,7 @@ if [[ ! -d $clean ]]; then
 fi
 cp -a "$clean" "$root"
 cp "$package" "$root/srv/weightd.deb"
+cp "$controller" "$root/srv/rolloutd.deb"
 cp tests/package/tab.zsh "$root/srv/"
 
 step "a newer package"
@@ -208,6 +210,35 @@ check "it is upgraded" inside dpkg --force-confold -i /srv/weightd.deb
 is "it stays stopped" "enabled inactive" service
 check "it is started" inside systemctl start weightd
 
+step "rolloutd on the same machine"
+check "it is installed" inside apt-get install --yes /srv/rolloutd.deb
+unit() { echo "$(inside systemctl is-enabled "$1" 2>/dev/null) $(inside systemctl is-active "$1")"; }
+for file in "$root"/usr/lib/systemd/system/rolloutd*.service; do
+    name=${file##*/}
+    is "$name is neither enabled nor started" "disabled inactive" unit "$name"
+    check "$name is sound" inside systemd-analyze verify "$name"
+done
+is "each file is as it was packed" "" inside dpkg --verify rolloutd
+is "the configuration is its own" "/etc/weightd/rolloutd.toml" \
+    inside sh -c 'dpkg-query --showformat="\${Conffiles}" -W rolloutd | cut -d" " -f2 | grep .'
+check "the configuration is valid" inside rolloutd --check
+is "man rolloutd has no fault" "" inside sh -c "man --warnings rolloutd 2>&1 >/dev/null"
+is "bash finds the completions" "complete -F _rolloutd rolloutd" \
+    inside bash -c '. /usr/share/bash-completion/bash_completion; _completion_loader rolloutd; complete -p rolloutd | sed "s/ -o [a-z]*//g"'
+check "it is started" inside systemctl enable --now rolloutd
+leads() {
+    inside bash -c 'exec 3<>/dev/tcp/127.0.0.1/9112 && printf "GET /ready HTTP/1.0\r\n\r\n" >&3 && grep -q "it leads" <&3'
+}
+until_ "it leads" leads
+is "who runs it" "rolloutd" inside sh -c "stat -c %U /proc/$(inside systemctl show --value --property MainPID rolloutd)"
+check "tokens are put beside the configuration" inside touch /etc/weightd/rolloutd.token /etc/weightd/page.token
+check "it is purged" inside dpkg --purge rolloutd
+is "it is stopped" "inactive" inside systemctl is-active rolloutd
+is "what is left of it" "" \
+    inside sh -c 'ls -d /etc/weightd/rolloutd* /etc/weightd/page* /usr/bin/rolloutd /usr/share/doc/rolloutd 2>/dev/null'
+check "weightd has its configuration" inside test -f /etc/weightd/weightd.toml
+until_ "HAProxy has the weights" converged
+
 step "remove"
 check "a token is put beside the configuration" inside touch /etc/weightd/consul.token
 check "it is removed" inside dpkg -r weightd
@@ -229,7 +260,9 @@ is "but for the user" weightd inside sh -c 'getent passwd weightd | cut -d: -f1'
 is "no unit has failed" "" inside systemctl --failed --plain --no-legend
 
 step "lintian"
-lintian --allow-root --display-info --fail-on error,warning "$package"
-step "the package"
-dpkg-deb --info "$package" | sed -n 's/^ \(Package\|Version\|Architecture\|Depends\|Suggests\|Installed-Size\):/   \1:/p'
-printf '   %s bytes, %s files\n' "$(stat -c %s "$package")" "$(dpkg-deb --fsys-tarfile "$package" | tar -t | grep -vc '/$')"
+lintian --allow-root --display-info --fail-on error,warning "$package" "$controller"
+step "the packages"
+for deb in "$package" "$controller"; do
+    dpkg-deb --info "$deb" | sed -n 's/^ \(Package\|Version\|Architecture\|Depends\|Suggests\|Installed-Size\):/   \1:/p'
+    printf '   %s bytes, %s files\n' "$(stat -c %s "$deb")" "$(dpkg-deb --fsys-tarfile "$deb" | tar -t | grep -vc '/$')"
+done
