@@ -7,7 +7,10 @@ use serde_json::json;
 use weightd_core::rollout::Phase;
 
 use super::stage::{APP, Stage};
-use crate::{common::key, harness::always};
+use crate::{
+    common::key,
+    harness::{Behaviour, always, eventually},
+};
 
 #[tokio::test]
 async fn a_document_of_a_person_ends_a_rollout_and_is_never_overwritten() -> anyhow::Result<()> {
@@ -41,4 +44,40 @@ async fn a_pause_holds_and_an_abort_takes_back_what_was_moved() -> anyhow::Resul
     stage.becomes(Phase::RolledBack, 0, 10).await?;
     ensure!(stage.state().await?.aborted);
     stage.green_is(0, 5).await
+}
+
+/// A rollout in which people move the share: at 50 % since a moment.
+async fn moved_by_people(mode: &str) -> anyhow::Result<Stage> {
+    let stage = Stage::new(1, 100).await?;
+    stage.start("r1", mode, &[(50, "20s"), (100, "20s")]).await?;
+    stage.becomes(Phase::Bake, 0, 90).await?;
+    let document = json!({"split": {"blue": 50, "green": 50}, "by": "carol"}).to_string();
+    stage.consul.put(&key(APP), document).await?;
+    stage.becomes(Phase::Bake, 50, 20).await?;
+    stage.green_is(1, 10).await?;
+    Ok(stage)
+}
+
+#[tokio::test]
+async fn in_mode_guard_people_move_and_the_controller_takes_back() -> anyhow::Result<()> {
+    let stage = moved_by_people("guard").await?;
+    stage.green.behave(Behaviour::Status(500));
+    stage.becomes(Phase::RolledBack, 0, 60).await?;
+    stage.green_is(0, 10).await
+}
+
+#[tokio::test]
+async fn in_mode_watch_the_controller_only_tells() -> anyhow::Result<()> {
+    let stage = moved_by_people("watch").await?;
+    stage.green.behave(Behaviour::Status(500));
+    eventually(Duration::from_secs(60), "people are told", async || {
+        let log = stage.consul.get("weightd/rollouts/log/app").await?.unwrap_or_default();
+        let log = String::from_utf8_lossy(&log).into_owned();
+        ensure!(log.contains("\"warned\""), "{log}");
+        Ok(())
+    })
+    .await?;
+    let now = stage.state().await?;
+    ensure!(now.phase == Phase::Bake && now.share.percent() > 49.0, "{now:?}");
+    Ok(())
 }
