@@ -1,4 +1,4 @@
-//! The sections [consul] and [consul.tls] of a configuration file: the same in all programs.
+//! The sections `[consul]` and `[consul.tls]` of a configuration file: the same in all programs.
 
 use std::{ops::RangeInclusive, time::Duration};
 
@@ -16,7 +16,7 @@ const WAIT: Duration = Duration::from_secs(55);
 /// Consul accepts at most 10 minutes. A shorter wait than 10 s would be polling.
 const WAIT_RANGE: RangeInclusive<Duration> = Duration::from_secs(10)..=Duration::from_secs(600);
 
-/// [consul], before validation. All keys are optional; unknown keys are errors.
+/// `[consul]`, before validation. All keys are optional; unknown keys are errors.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "a section")]
 pub struct Section {
@@ -43,7 +43,7 @@ struct TlsSection {
     verify: Option<bool>,
 }
 
-/// What [consul] says, with the environment and the defaults.
+/// What `[consul]` says, with the environment and the defaults.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Connection {
     /// How to reach Consul.

@@ -20,7 +20,7 @@
 //! | [`windows`] | the windows of HARD, SEVERE and HANG |
 //! | [`mod@holding`] | why a rollout does not go on |
 //! | [`shown`] | what the leader sees, for people |
-//! | [`begin`] | how a spec becomes a rollout |
+//! | [`mod@begin`] | how a spec becomes a rollout |
 //! | [`start`], [`mod@abort`] | how a person starts one, and takes it back |
 
 pub mod abort;

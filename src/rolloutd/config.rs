@@ -129,7 +129,7 @@ pub struct WebhookConfig {
 pub struct PageConfig {
     /// Where it listens. Other machines can reach it only with [`PageConfig::tls`] or [`PageConfig::behind_proxy`].
     pub listen: SocketAddr,
-    /// The token that can only read. It replaces the one of [consul].
+    /// The token that can only read. It replaces the one of `[consul]`.
     pub token: TokenSource,
     /// The file of two keys for the cookie; `None` if the page makes keys of its own at each start. Absolute.
     pub key_file: Option<PathBuf>,

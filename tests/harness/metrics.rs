@@ -160,17 +160,19 @@ impl MetricsSystem {
         system.answers().await
     }
 
-    /// Waits until the API of queries answers.
+    /// Waits until the API of queries answers with samples: Prometheus takes seconds until its first scrape, and a window
+    /// that began before has fewer counts.
     async fn answers(mut self) -> anyhow::Result<Self> {
         let trust = tls::trusting(Some(&Ca::File(self.ca_file())))?;
         let http = reqwest::Client::builder().tls_backend_preconfigured(trust).no_proxy().build()?;
-        let url = format!("{}/api/v1/query?query=up", self.url());
+        let url = format!("{}/api/v1/query?query=requests_total&latency_offset=1s", self.url());
         let answers = async || {
             let response = http.get(&url).basic_auth("reader", Some("secret")).send().await?;
-            ensure!(response.status().is_success(), "{}", response.status());
+            let answer = response.error_for_status()?.text().await?;
+            ensure!(answer.contains("green"), "{answer}");
             Ok(())
         };
-        self.program.ready("the API of queries answers", answers).await?;
+        self.program.ready("the API of queries answers with samples", answers).await?;
         Ok(self)
     }
 

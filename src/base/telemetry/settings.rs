@@ -129,7 +129,7 @@ impl fmt::Display for Filter {
     }
 }
 
-/// [log], before validation. All keys are optional; unknown keys are errors.
+/// `[log]`, before validation. All keys are optional; unknown keys are errors.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "a section")]
 pub struct Section {
