@@ -1,7 +1,7 @@
 //! Commands that are not run here, each with the reason, and the words that stand for others.
 
 /// The beginning of a command, and why it is not run. A command that no line here has is run, or fails the test.
-pub(super) const NOT_RUN: [(&str, &str); 50] = [
+pub(super) const NOT_RUN: [(&str, &str); 51] = [
     (
         "weightctl rollback {backend} --to {",
         "needs a history with several answers; tests/it/rollback.rs runs what is printed",
@@ -29,6 +29,7 @@ pub(super) const NOT_RUN: [(&str, &str); 50] = [
     ("go install ", "downloads and builds consul-template, as `make coming` does"),
     ("curl http://127.0.0.1:9112/", "needs curl and a controller; tests/it/rollouts reads these paths"),
     ("curl ", "needs curl; tests/it/wire_consul.rs checks the header"),
+    ("openssl rand ", "makes a secret"),
     ("openssl ", "reads a certificate of the machine"),
     ("ss ", "reads the sockets of the machine"),
     ("ps ", "reads the processes of the machine"),
