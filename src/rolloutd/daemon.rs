@@ -51,7 +51,7 @@ struct Args {
     #[arg(long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
 
-    /// Check the configuration and exit; an unreadable token file is only a warning
+    /// Check the configuration and exit; an unreadable token, certificate or URL is only a warning
     #[arg(long)]
     check: bool,
 
@@ -69,15 +69,20 @@ struct Args {
 }
 
 const AFTER_HELP: &str = "\
-Run two or three of it, away from the HAProxies; one leads. Nothing depends on it: without it weights stay as they are,
+Run two or three of it, away from the HAProxies; one leads. Nothing depends on it: without it weights stay as they are, \
 and `weightctl set` and `weightctl rollback` work. People start rollouts with `weightctl rollout start`.
 
-rolloutd reads the environment variables of Consul (CONSUL_HTTP_ADDR, CONSUL_HTTP_TOKEN_FILE, CONSUL_CACERT, …).
-WEIGHTD_LOG sets the log level. Environment variables override the configuration file.
+rolloutd reads the environment variables of Consul (CONSUL_HTTP_ADDR, CONSUL_HTTP_TOKEN_FILE, CONSUL_CACERT, …), and \
+ROLLOUTD_LOG, the log level. They override the configuration file.
 
-SIGHUP reloads the configuration, the token and the certificates. Stopping rolloutd changes no weight.
+SIGHUP reloads the configuration, the token and the certificates. Stopping rolloutd changes no weight: another \
+controller goes on with the rollouts, or they wait.
 
-Exit codes: 0 success, 1 failure, 64 invalid configuration";
+Who leads, and why a rollout waits:
+  curl http://127.0.0.1:9112/ready
+  weightctl rollout explain BACKEND
+
+Exit codes: 0 success, 1 failure, 2 wrong arguments, 64 invalid configuration";
 
 /// Runs rolloutd: parses the command line, and works until a signal.
 #[expect(

@@ -82,7 +82,7 @@ fn way(printed: &Printed) -> anyhow::Result<Way> {
         return Ok(Way::Run(format!("weightctl {verb} --help")));
     }
     let program = filled.split(' ').next().unwrap_or_default();
-    ensure!(["weightctl", "weightd", "consul"].contains(&program), "it is neither run nor listed");
+    ensure!(["weightctl", "weightd", "rolloutd", "consul"].contains(&program), "it is neither run nor listed");
     // What is on the other side of a pipe belongs to the machine.
     Ok(Way::Run(filled.split(" | ").next().unwrap_or_default().to_owned()))
 }

@@ -1,5 +1,6 @@
 //! Rollouts from end to end: a real controller, nodes with a real HAProxy, applications that fail on command.
 
+mod counted;
 mod judged;
 mod kinds;
 mod leaders;

@@ -2,15 +2,20 @@
 
 use std::collections::BTreeSet;
 
-use weightd_core::reasons;
+use weightd_core::{
+    reasons,
+    rollout::{Phase, source::NoData},
+};
 
 use crate::{layering::sources, pages::page};
 
-const RUNBOOK: &str = include_str!("../../docs/runbook.md");
+fn runbook() -> &'static str {
+    &page("docs/runbook.md").text
+}
 
 /// The text of a chapter.
 fn chapter(title: &str) -> &'static str {
-    let (_, rest) = RUNBOOK.split_once(&format!("\n## {title}\n")).unwrap_or_else(|| panic!("no chapter {title}"));
+    let (_, rest) = runbook().split_once(&format!("\n## {title}\n")).unwrap_or_else(|| panic!("no chapter {title}"));
     rest.split("\n## ").next().unwrap_or(rest)
 }
 
@@ -66,12 +71,50 @@ fn every_reason_has_its_section_and_no_other_word_has() {
     assert_eq!(owned(words("Fleet")), fleet);
 }
 
+/// The chapters with a section for each word.
+const CHAPTERS: [&str; 10] = [
+    "Backends",
+    "States without a reason",
+    "Consul",
+    "HAProxy",
+    "Fleet",
+    "weightd itself",
+    "Rollouts that hold",
+    "Rollouts that wait for a person",
+    "Rollouts that ended",
+    "rolloutd itself",
+];
+
+#[test]
+fn every_reason_of_a_rollout_has_its_section_and_no_other_word_has() {
+    let holding = chosen("core/rollout/holding.rs", "pub const fn word(&self)", "\n    }\n");
+    assert!(holding.contains("not_excluded") && holding.len() > 20, "{holding:?}");
+    assert_eq!(owned(words("Rollouts that hold")), holding);
+    let latches = chosen("core/rollout/state.rs", "impl Latch {", "\n}\n");
+    assert!(latches.contains("inconclusive") && latches.len() > 3, "{latches:?}");
+    assert_eq!(owned(words("Rollouts that wait for a person")), latches);
+    let ended: BTreeSet<_> =
+        Phase::ALL.into_iter().filter(|phase| phase.is_final()).map(|phase| phase.as_str()).collect();
+    assert_eq!(words("Rollouts that ended"), ended);
+    for word in ["nobody leads", "the rollout cannot be read"] {
+        assert!(words("rolloutd itself").contains(word), "{word}");
+    }
+}
+
+#[test]
+fn every_reason_of_a_source_has_its_row_and_no_other_word_has() {
+    let rows = chapter("Checks without data").lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` | "));
+    let (words, rest): (Vec<_>, Vec<_>) = rows.unzip();
+    assert_eq!(words, NoData::WORDS);
+    for (word, rest) in words.iter().zip(rest) {
+        // What it means, and what to do.
+        assert!(rest.split(" | ").filter(|cell| cell.len() > 10).count() == 2, "{word}: {rest}");
+    }
+}
+
 #[test]
 fn every_section_says_what_it_means_what_happens_where_to_look_and_what_to_do() {
-    for (word, text) in ["Backends", "States without a reason", "Consul", "HAProxy", "Fleet", "weightd itself"]
-        .into_iter()
-        .flat_map(sections)
-    {
+    for (word, text) in CHAPTERS.into_iter().flat_map(sections) {
         let mut from = 0;
         for part in ["- **Means** — ", "- **Meanwhile** — ", "- **Look** — ", "- **Do** — "] {
             let at = text[from..].find(part).unwrap_or_else(|| panic!("no `{part}` in its place in {word}"));
@@ -106,7 +149,7 @@ fn the_section_about_rejected_documents_names_each_cause_that_needs_another_comm
 
 #[test]
 fn every_warning_of_the_log_is_explained() {
-    let explained = RUNBOOK.split_whitespace().collect::<Vec<_>>().join(" ");
+    let explained = runbook().split_whitespace().collect::<Vec<_>>().join(" ");
     let mut told = 0;
     for message in warnings() {
         // What is a reason's own detail has the section of that reason.
@@ -160,13 +203,14 @@ fn its_alerts_ask_for_promised_metrics_and_reasons() {
     assert!(expressions.len() > 5);
     for expression in expressions {
         let names = expression.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
-        for name in names.filter(|name| name.starts_with("weightd_")) {
+        for name in names.filter(|name| name.starts_with("weightd_") || name.starts_with("rolloutd_")) {
             let known = [format!("`{name}{{"), format!("`{name}`")].iter().any(|name| promised.contains(name));
             assert!(known, "no {name}, in {expression}");
         }
         if let Some((_, rest)) = expression.split_once("reason=\"") {
             let word = rest.split('"').next().unwrap_or_default();
-            assert!(reasons::WORDS.contains(&word), "no reason {word}");
+            let holds = expression.contains("rolloutd_holding") && words("Rollouts that hold").contains(word);
+            assert!(holds || reasons::WORDS.contains(&word), "no reason {word}");
         }
     }
 }

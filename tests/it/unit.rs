@@ -23,6 +23,8 @@ struct Unit {
     program: &'static str,
     /// What it starts after.
     after: &'static [&'static str],
+    /// Whether it reads its configuration again on a reload.
+    reloads: bool,
 }
 
 const WEIGHTD: Unit = Unit {
@@ -31,6 +33,7 @@ const WEIGHTD: Unit = Unit {
     users: include_str!("../../systemd/weightd.sysusers"),
     program: "weightd",
     after: &["haproxy.service", "consul.service"],
+    reloads: true,
 };
 const ROLLOUTD: Unit = Unit {
     name: "rolloutd",
@@ -38,8 +41,15 @@ const ROLLOUTD: Unit = Unit {
     users: include_str!("../../systemd/rolloutd.sysusers"),
     program: "rolloutd",
     after: &["consul.service"],
+    reloads: true,
 };
-const UNITS: [Unit; 2] = [WEIGHTD, ROLLOUTD];
+const PAGE: Unit = Unit {
+    name: "rolloutd-page",
+    text: include_str!("../../systemd/rolloutd-page.service"),
+    reloads: false,
+    ..ROLLOUTD
+};
+const UNITS: [Unit; 3] = [WEIGHTD, ROLLOUTD, PAGE];
 
 /// What a unit may be exposed to, in tenths: the network, and for weightd HAProxy's group. They cannot do without.
 const EXPOSURE: &str = "13";
@@ -160,7 +170,8 @@ fn they_come_back_for_ever_and_refuse_a_broken_configuration_before_anything_is_
         assert_eq!(lives, ("always", "0", "notify"), "{}", unit.name);
         let check = format!("/usr/bin/{} --check", unit.program);
         assert_eq!(unit.values("ExecStartPre"), [&check]);
-        assert_eq!(unit.values("ExecReload"), [&check, "/bin/sh -c 'kill -HUP $MAINPID'"]);
+        let reload: &[&str] = if unit.reloads { &[&check, "/bin/sh -c 'kill -HUP $MAINPID'"] } else { &[] };
+        assert_eq!(unit.values("ExecReload"), reload);
         for bound in ["BindsTo", "Requires", "Requisite", "PartOf"] {
             assert_eq!(unit.values(bound), [""; 0], "{bound}: {} outlives HAProxy and Consul", unit.name);
         }
@@ -183,9 +194,10 @@ fn each_user_is_one_that_systemd_sysusers_makes_and_not_a_dynamic_one() -> anyho
     assert_eq!(WEIGHTD.value("SupplementaryGroups")?, "haproxy");
     // A HAProxy that is not root reads the server-state file in it.
     assert_eq!(WEIGHTD.value("StateDirectoryMode")?, "0755");
-    // The controller has no file of its own, and nothing of HAProxy's.
+    // The controller and the page have no file of their own, and nothing of HAProxy's or of each other.
     for none in ["StateDirectory", "RuntimeDirectory", "ReadWritePaths", "SupplementaryGroups"] {
-        assert_eq!(ROLLOUTD.values(none), [""; 0], "{none}");
+        assert_eq!((ROLLOUTD.values(none), PAGE.values(none)), (vec![], vec![]), "{none}");
     }
+    assert_ne!(ROLLOUTD.value("User")?, PAGE.value("User")?);
     Ok(())
 }

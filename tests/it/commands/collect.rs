@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use crate::{harness::program, layering::sources, pages::Page};
 
 /// What a command begins with, after `sudo`. A span of code that begins with another word is no command.
-const PROGRAMS: [&str; 26] = [
+const PROGRAMS: [&str; 27] = [
     "apt",
     "apt-get",
     "cargo",
@@ -27,6 +27,7 @@ const PROGRAMS: [&str; 26] = [
     "openssl",
     "ps",
     "rm",
+    "rolloutd",
     "socat",
     "ss",
     "stat",
@@ -100,13 +101,13 @@ fn is_command(text: &str) -> bool {
     let mut words = text.split(' ').skip_while(|word| *word == "sudo");
     match (words.next(), words.next()) {
         // It takes options alone: anything else is a sentence about it.
-        (Some("weightd"), Some(next)) => next.starts_with('-'),
+        (Some("weightd" | "rolloutd"), Some(next)) => next.starts_with('-'),
         (Some(first), Some(_)) => PROGRAMS.contains(&first),
         _ => false,
     }
 }
 
-/// The commands in the help of both programs and of each verb of weightctl.
+/// The commands in the help of all programs and of each verb of weightctl.
 pub(super) fn helped() -> anyhow::Result<BTreeSet<Printed>> {
     let top = help("weightctl", &[])?;
     let listed = top.split_once("Commands:\n").context("the help lists no commands")?.1;
@@ -116,7 +117,9 @@ pub(super) fn helped() -> anyhow::Result<BTreeSet<Printed>> {
     let verbs = lines.filter_map(|line| line.split(' ').next()).filter(|verb| *verb != "help");
     let verbs: Vec<&str> = verbs.collect();
     let mut found = examples("weightctl --help", &top);
-    found.extend(examples("weightd --help", &help("weightd", &[])?));
+    for daemon in ["weightd", "rolloutd"] {
+        found.extend(examples(&format!("{daemon} --help"), &help(daemon, &[])?));
+    }
     for verb in ["completions", "man"].iter().chain(&verbs) {
         found.extend(examples(&format!("weightctl {verb} --help"), &help("weightctl", &[verb])?));
     }
@@ -126,7 +129,7 @@ pub(super) fn helped() -> anyhow::Result<BTreeSet<Printed>> {
 /// The examples of a help, each on a line of its own, and the commands in its text.
 fn examples(place: &str, help: &str) -> BTreeSet<Printed> {
     let lines = help.lines().filter_map(|line| line.strip_prefix("  "));
-    let lines = lines.filter(|line| line.starts_with("weightctl ") || line.starts_with("weightd "));
+    let lines = lines.filter(|line| ["weightctl ", "weightd ", "rolloutd "].iter().any(|name| line.starts_with(name)));
     let mut found: BTreeSet<_> =
         lines.map(|line| printed(place, line.split("   ").next().unwrap_or_default())).collect();
     found.extend(commands(place, help));
@@ -187,7 +190,7 @@ fn hint(text: &str) -> Option<&str> {
     let text = &text[..ends.unwrap_or(text.len())];
     let (word, rest) = text.split_once(' ')?;
     let is_command = match word {
-        "weightd" => rest.starts_with("--"),
+        "weightd" | "rolloutd" => rest.starts_with("--"),
         "weightctl" => !rest.contains(' ') || rest.contains(" --"),
         "sudo" | "systemctl" | "journalctl" => true,
         "consul" => ["acl ", "kv ", "operator "].iter().any(|group| rest.starts_with(group)),

@@ -1,7 +1,7 @@
 //! Commands that are not run here, each with the reason, and the words that stand for others.
 
 /// The beginning of a command, and why it is not run. A command that no line here has is run, or fails the test.
-pub(super) const NOT_RUN: [(&str, &str); 43] = [
+pub(super) const NOT_RUN: [(&str, &str); 51] = [
     (
         "weightctl rollback {backend} --to {",
         "needs a history with several answers; tests/it/rollback.rs runs what is printed",
@@ -20,13 +20,16 @@ pub(super) const NOT_RUN: [(&str, &str); 43] = [
     ("sudo usermod ", "changes the users of the machine"),
     ("sudo chown ", "changes a file of the machine as root"),
     ("sudo rm ", "deletes a file of the machine; tests/it/state_file.rs does what it is for"),
+    ("sudo -u rolloutd rolloutd --check", "needs the user rolloutd; without it the command is run"),
     ("sudo -u weightd weightd --check", "needs the user weightd; tests/it/daemon.rs checks a token's file"),
     ("sudo sed ", "changes the packaged file; tests/it/coming.rs runs it"),
     ("journalctl ", "needs systemd's journal"),
     ("docker ", "needs Docker; `make compose-test` runs the page"),
     ("cargo ", "builds the project, as these tests were built"),
     ("go install ", "downloads and builds consul-template, as `make coming` does"),
+    ("curl http://127.0.0.1:9112/", "needs curl and a controller; tests/it/rollouts reads these paths"),
     ("curl ", "needs curl; tests/it/wire_consul.rs checks the header"),
+    ("openssl rand ", "makes a secret"),
     ("openssl ", "reads a certificate of the machine"),
     ("ss ", "reads the sockets of the machine"),
     ("ps ", "reads the processes of the machine"),
@@ -37,6 +40,10 @@ pub(super) const NOT_RUN: [(&str, &str); 43] = [
     ("kill ", "signals a process of the machine"),
     ("export ", "sets a variable of a shell"),
     ("consul snapshot restore", "the name of a command that takes a snapshot"),
+    ("consul kv get weightd/controller", "needs a controller; tests/it/rollouts/leaders.rs reads the key"),
+    ("consul kv get weightd/rollouts/", "needs a rollout; tests/it/rollouts reads the keys"),
+    ("consul kv get -detailed weightd/rollouts/", "needs a rollout; tests/it/rollouts reads the keys"),
+    ("consul kv delete weightd/rollouts/", "its key is that of a rollout that cannot be read"),
     ("consul kv import", "the name of a command that takes a file"),
     ("consul kv delete -recurse {", "tests/it/ctl.rs deletes the leaves that it names"),
     ("consul kv delete {", "its key is that of a rejected document"),
@@ -44,6 +51,7 @@ pub(super) const NOT_RUN: [(&str, &str); 43] = [
     ("consul kv get -keys", "an argument is missing: the prefix follows in the sentence"),
     ("consul acl ", "needs ACLs; tests/it/check.rs runs what `check` prints"),
     ("consul operator raft ", "needs a Consul that is no development agent"),
+    ("weightctl rollout", "needs a rollout and its controller; tests/it/rollout_ctl and tests/it/rollouts have both"),
     ("weightctl node forget ", "needs a node that is gone; tests/it/fleet_ctl/wait.rs forgets one"),
     ("weightctl node expect ", "needs as many nodes; tests/it/fleet_ctl/shown.rs has two"),
     ("weightctl traffic app1 --watch", "does not end; tests/it/fleet_ctl/traffic.rs ends it"),

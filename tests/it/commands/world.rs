@@ -5,6 +5,7 @@ use std::{io::ErrorKind, process::Stdio, time::Duration};
 use anyhow::{Context as _, ensure};
 use tempfile::TempDir;
 use tokio::{io::AsyncWriteExt as _, process::Command, time::timeout};
+use weightd::rolloutd::config::Config as ControllerConfig;
 
 use crate::{
     common::{SOON, becomes, key, put},
@@ -42,6 +43,7 @@ impl World {
         consul.put("weightd/observe/_", "{}").await?;
         let weightd = Settings::new(&consul, &haproxy).set("reconcile.resync", "1s").start().await?;
         let home = tempfile::tempdir()?;
+        std::fs::write(home.path().join("rolloutd.toml"), ControllerConfig::default_toml())?;
         // The files that the help of `apply` and of `whois` name.
         std::fs::write(home.path().join("users.txt"), "alice\nbob\n")?;
         std::fs::write(home.path().join("weights.toml"), "[app1]\nweights = { blue = 80, green = 20 }\n")?;
@@ -85,7 +87,11 @@ impl World {
         let daemon = format!("weightd --config {file} --");
         let command =
             if command.contains("--config") { command.to_owned() } else { command.replace("weightd --", &daemon) };
+        let file_of_rolloutd = self.home.path().join("rolloutd.toml").display().to_string();
+        let controller = format!("rolloutd --config {file_of_rolloutd} --");
+        let command = if command.contains("--config") { command } else { command.replace("rolloutd --", &controller) };
         command
+            .replace("/etc/weightd/rolloutd.toml", &file_of_rolloutd)
             .replace("/etc/weightd/weightd.toml", &file)
             .replace("/run/haproxy/admin.sock", &self.haproxy.socket().display().to_string())
     }

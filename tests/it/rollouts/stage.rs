@@ -62,10 +62,14 @@ impl Stage {
     /// Starts a rollout as `weightctl rollout start` does.
     pub(super) async fn start(&self, id: &str, mode: &str, steps: &[(u32, &str)]) -> anyhow::Result<()> {
         let steps = steps.iter().map(|(share, bake)| json!({"share": share, "bake": bake, "must_exclude": 0}));
+        self.start_plan(id, mode, &json!({"step": steps.collect::<Vec<_>>()})).await
+    }
+
+    /// Starts a rollout with a plan as it is in the spec.
+    pub(super) async fn start_plan(&self, id: &str, mode: &str, plan: &Value) -> anyhow::Result<()> {
         let spec = json!({
-            "v": 1, "id": id, "to": ["green"], "from": ["blue"], "back": 0, "mode": mode,
-            "plan": {"step": steps.collect::<Vec<_>>()}, "regression": "rollback", "by": "ann",
-            "at": "2026-11-27T10:00:00Z",
+            "v": 1, "id": id, "to": ["green"], "from": ["blue"], "back": 0, "mode": mode, "plan": plan,
+            "regression": "rollback", "by": "ann", "at": "2026-11-27T10:00:00Z",
         });
         self.consul.put("weightd/rollouts/request/app", "{}").await?;
         self.consul.put("weightd/rollouts/spec/app", spec.to_string()).await
