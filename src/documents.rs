@@ -11,6 +11,7 @@ pub mod history;
 pub mod lead;
 pub mod observe;
 pub mod rollouts;
+pub mod sees;
 pub mod single;
 pub mod stored;
 pub mod view;
@@ -121,6 +122,11 @@ impl Documents {
     #[must_use]
     pub fn with_tasks(self, tasks: &TaskTracker) -> Self {
         Self { tasks: tasks.clone(), ..self }
+    }
+
+    /// Returns the root of the keys.
+    pub fn root(&self) -> &Root {
+        &self.root
     }
 
     /// Returns the prefix of the keys, with a final slash.

@@ -109,7 +109,7 @@ impl Documents {
 }
 
 /// The state of a backend's keys before a write.
-pub(super) fn before(stored: &Stored) -> Before {
+pub fn before(stored: &Stored) -> Before {
     let without_document = |to| Before { index: stored.index, to, by: None, at: None, why: None };
     match &stored.content {
         Content::Document(document) => Before::of(document, stored.index),

@@ -3,7 +3,6 @@
 
 pub mod local;
 pub mod page;
-pub mod serve;
 pub mod socket;
 
 use std::{sync::Arc, time::Duration};
@@ -20,6 +19,7 @@ use weightd_core::model::Moment;
 
 use self::page::Page;
 use super::{fleet::Published, instance::Instance, metrics::Metrics, status};
+pub use crate::base::serve;
 use crate::base::clock::Clock;
 
 /// Maximum age of the readings in a status, unless they take longer than [`MAX_WAIT`].
