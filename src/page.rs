@@ -40,7 +40,11 @@ use axum::{
     response::IntoResponse as _,
     routing::get,
 };
-use tokio::{net::TcpListener, sync::watch, time::sleep};
+use tokio::{
+    net::TcpListener,
+    sync::watch,
+    time::{sleep, timeout},
+};
 use tracing::info;
 
 use self::{
@@ -54,15 +58,19 @@ use self::{
 use crate::{
     base::{
         serve::{Limits, serve},
-        shutdown::Tasks,
+        shutdown::{Signals, Tasks},
+        systemd,
     },
     consul::Client,
+    rolloutd::config::Config,
 };
 
 /// Limits of the page: a stream is one connection. A browser connects again by itself.
 const LIMITS: Limits = Limits { connections: 4096, lifetime: Duration::from_secs(3600) };
 /// Limits of the metrics.
 const METRICS_LIMITS: Limits = Limits { connections: 32, lifetime: Duration::from_secs(60) };
+/// Time for the tasks to stop.
+const STOP_DEADLINE: Duration = Duration::from_secs(5);
 /// Consul is asked for the datacenter again after this time.
 const ASK_PLACE: Duration = Duration::from_secs(5);
 
@@ -73,6 +81,23 @@ pub struct Listening {
     pub page: SocketAddr,
     /// Where its metrics are.
     pub metrics: Option<SocketAddr>,
+}
+
+/// Runs the page until a signal. The log is set up, and the configuration is valid.
+///
+/// # Errors
+/// As [`start`].
+pub async fn run(config: &Config) -> anyhow::Result<()> {
+    let mut signals = Signals::listen().context("cannot listen for signals")?;
+    let tasks = Tasks::default();
+    start(Settings::from(config), &tasks).await?;
+    systemd::notify(&[sd_notify::NotifyState::Ready]);
+    let signal = signals.stop().await;
+    info!(signal, "the page stops");
+    if timeout(STOP_DEADLINE, tasks.stop()).await.is_err() {
+        info!("not all tasks stopped in time");
+    }
+    Ok(())
 }
 
 /// Starts the page: it works until `tasks` stop.

@@ -141,9 +141,10 @@ CONF
 # usage: start NAME [LOADER]: writes the script that starts servers/NAME.
 start() {
     libs=
-    # systemd has a private library next to the others.
+    # systemd and PulseAudio have private libraries next to the others.
     for dir in "$tree"/lib/*-linux-* "$tree"/usr/lib/*-linux-* "$tree"/usr/lib \
-        "$tree"/lib/systemd "$tree"/usr/lib/*-linux-*/systemd "$tree"/usr/lib/systemd; do
+        "$tree"/lib/systemd "$tree"/usr/lib/*-linux-*/systemd "$tree"/usr/lib/systemd \
+        "$tree"/usr/lib/*-linux-*/pulseaudio; do
         for file in "$dir"/*.so*; do
             [ ! -e "$file" ] || libs=$libs:\$tree${dir#"$tree"}
             break

@@ -29,6 +29,8 @@ use crate::{
 
 /// For how long Consul's answer is believed.
 const BELIEVED: Duration = Duration::from_secs(30);
+/// Consul is asked at most once in this time, however often names change.
+const AT_MOST_EVERY: Duration = Duration::from_secs(1);
 /// A person who did nothing for so long is forgotten; the cookie stays.
 const FORGOTTEN: Duration = Duration::from_secs(600);
 /// The most people that are known at once.
@@ -153,21 +155,25 @@ impl Person {
         self.streams.load(Ordering::Relaxed) > 0 || now.duration_since(used) < FORGOTTEN
     }
 
-    /// What the token sees. Consul is asked again after half a minute; while it does not answer, its last answer stays.
+    /// What the token sees. Consul is asked again after half a minute, and where the answer is older than `names`: the time
+    /// at which the names of the applications changed. While Consul does not answer, its last answer stays.
     ///
     /// # Errors
     /// [`Refused`].
-    pub async fn seen(&self) -> Result<Arc<Seen>, Refused> {
+    pub async fn seen(&self, names: Option<Instant>) -> Result<Arc<Seen>, Refused> {
         let mut seen = self.seen.lock().await;
+        let is_older = |at: Instant| names.is_some_and(|names| at < names && at.elapsed() > AT_MOST_EVERY);
         if let Some((at, known)) = &*seen
             && at.elapsed() < BELIEVED
+            && !is_older(*at)
         {
             return Ok(Arc::clone(known));
         }
+        let began = Instant::now();
         match self.ask().await {
             Ok(new) => {
                 let new = Arc::new(new);
-                *seen = Some((Instant::now(), Arc::clone(&new)));
+                *seen = Some((began, Arc::clone(&new)));
                 Ok(new)
             }
             Err(Refused::Away(why)) => match &*seen {
@@ -325,13 +331,11 @@ impl Limiter {
 fn network(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
-        IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
-            Some(v4) => IpAddr::V4(v4),
-            None => {
-                let [a, b, c, d, ..] = v6.segments();
-                IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
-            }
-        },
+        IpAddr::V6(v6) => {
+            let [a, b, c, d, ..] = v6.segments();
+            let home = Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0);
+            v6.to_ipv4_mapped().map_or(IpAddr::V6(home), IpAddr::V4)
+        }
     }
 }
 

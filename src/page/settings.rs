@@ -4,7 +4,10 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use weightd_core::model::Root;
 
-use crate::consul;
+use crate::{
+    consul,
+    rolloutd::config::{Config, PageConfig, PageTls},
+};
 
 /// The settings of the page, validated.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,13 +32,12 @@ pub struct Settings {
     pub metrics: Option<SocketAddr>,
 }
 
-/// The certificate of the page. Both files are PEM, and absolute.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PageTls {
-    /// The certificate, and the intermediate certificates up to its CA.
-    pub cert_file: PathBuf,
-    /// Its private key.
-    pub key_file: PathBuf,
+impl From<&Config> for Settings {
+    fn from(config: &Config) -> Self {
+        let PageConfig { listen, token: _, key_file, hosts, base_path, behind_proxy, tls, metrics } = config.page.clone();
+        let (consul, root) = (config.page_consul(), config.root.clone());
+        Self { consul, root, listen, key_file, hosts, base_path, behind_proxy, tls, metrics }
+    }
 }
 
 impl Settings {

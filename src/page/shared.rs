@@ -77,7 +77,8 @@ impl Shared {
     pub async fn who(&self, headers: &HeaderMap) -> Result<Who, NotIn> {
         let session = self.cookies.session(&self.ring, headers, world::now()).ok_or(NotIn::Nobody)?;
         let person = self.people.of(&session).map_err(|error| NotIn::Away(error.to_string()))?;
-        let seen = person.seen().await.map_err(|refused| match refused {
+        let names = self.world().names_at;
+        let seen = person.seen(names).await.map_err(|refused| match refused {
             Refused::Gone => NotIn::Gone,
             Refused::Listing(error) => NotIn::Listing(crate::base::chain::Chain(&*error).to_string()),
             Refused::Away(why) => NotIn::Away(why),

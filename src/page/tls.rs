@@ -18,8 +18,10 @@ use tokio::{
 };
 use tokio_rustls::{Accept, TlsAcceptor, server::TlsStream};
 
-use super::settings::PageTls;
-use crate::base::serve::{Listen, Peer};
+use crate::{
+    base::serve::{Listen, Peer},
+    rolloutd::config::PageTls,
+};
 
 /// Reads the certificate and its key.
 ///

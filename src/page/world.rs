@@ -53,6 +53,8 @@ pub struct World {
     pub at: Timestamp,
     /// The applications.
     pub apps: BTreeMap<BackendName, Arc<App>>,
+    /// When the names of the applications changed.
+    pub names_at: Option<Instant>,
     /// The nodes.
     pub fleet: FleetView,
     /// The `seq` of the world in which the nodes changed.
@@ -186,7 +188,10 @@ pub fn follow(client: &Arc<Client>, root: &Root, tasks: &Tasks) -> watch::Receiv
                 sleep(TOGETHER).await;
                 seq += 1;
                 let world = decoded.world(&sources, &sender.borrow(), seq, now());
-                sender.send_replace(Arc::new(World { away: away(&sources), ..world }));
+                let known = sender.borrow().clone();
+                let names_at =
+                    if known.apps.keys().eq(world.apps.keys()) { known.names_at } else { Some(Instant::now()) };
+                sender.send_replace(Arc::new(World { away: away(&sources), names_at, ..world }));
                 sleep(EVERY).await;
             }
         };

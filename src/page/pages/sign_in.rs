@@ -128,7 +128,7 @@ pub async fn enter(
     };
     // A person who signs in wants to know what is true now.
     person.forget().await;
-    match person.seen().await {
+    match person.seen(None).await {
         Ok(seen) => {
             shared.metrics.signed_in();
             info!(person = %Escaped(&seen.name), "signed in");

@@ -139,6 +139,7 @@ impl Decoded {
             controller: self.controller.get("").cloned().flatten(),
             is_complete: sources.all().into_iter().all(|source| source.borrow().keys.is_some()),
             away: None,
+            names_at: None,
         }
     }
 

@@ -1,0 +1,4 @@
+//! The page, with a real Consul, over plain HTTP.
+
+mod reading;
+mod story;
