@@ -3,10 +3,12 @@
 //! Reads and writes with the client's own token. [`edit`] computes an edit without I/O. The write happens only if the
 //! backend did not change since the read. Must write only edits that [`edit`] computed.
 
+pub mod changes;
 pub mod commit;
 pub mod context;
 pub mod edit;
 pub mod fleet;
+pub mod gather;
 pub mod history;
 pub mod lead;
 pub mod observe;

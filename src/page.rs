@@ -131,6 +131,7 @@ pub async fn start(settings: Settings, tasks: &Tasks) -> anyhow::Result<Listenin
         ring,
         worlds,
         limiter: Limiter::default(),
+        measured: pages::start::Measured::default(),
         metrics: PageMetrics::default(),
         place,
         instance,

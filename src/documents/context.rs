@@ -11,7 +11,9 @@ use weightd_core::{
 };
 
 use super::{
-    Documents, DocumentsError, read_error,
+    Documents, DocumentsError,
+    edit::Intent,
+    read_error,
     stored::{Content, Stored},
 };
 use crate::{
@@ -80,6 +82,11 @@ impl Context {
     /// The document as the newest entry of the history is compared with.
     pub fn before(&self) -> Option<Before> {
         self.stored.as_ref().map(before)
+    }
+
+    /// `intent` for this backend: with its history and the writer's token.
+    pub fn intent(&self, intent: Intent) -> Intent {
+        Intent { history: self.entries(), token: self.token.clone(), ..intent }
     }
 
     /// The freeze that stops a write; none if there is none.

@@ -1,5 +1,6 @@
 //! The pages. Each handler asks what the person may see first, and shows nothing else.
 
+pub mod act;
 pub mod activity;
 pub mod application;
 pub mod error;
@@ -8,6 +9,8 @@ pub mod frame;
 pub mod list;
 pub mod live;
 pub mod sign_in;
+pub mod start;
+pub mod weights;
 
 use std::sync::Arc;
 
@@ -29,7 +32,11 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .route("/sign-in", get(sign_in::show).post(sign_in::enter))
         .route("/sign-out", post(sign_in::leave))
         .route("/app/{name}", get(application::show))
+        .route("/app/{name}/start", get(start::show).post(start::begin))
+        .route("/app/{name}/weights", get(weights::show).post(weights::write))
+        .route("/app/{name}/{verb}", post(act::act))
         .route("/fleet", get(fleet::show))
+        .route("/fleet/{verb}", post(fleet::freeze))
         .route("/activity", get(activity::show))
         .route("/keys", get(sign_in::keys).post(sign_in::set_keys))
         .route("/events", get(live::events))

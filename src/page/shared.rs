@@ -7,6 +7,7 @@ use tokio::sync::watch;
 
 use super::{
     metrics::PageMetrics,
+    pages::start::Measured,
     people::{Limiter, People, Person, Refused, Seen},
     ring::Ring,
     session::{Cookies, Session},
@@ -30,6 +31,8 @@ pub struct Shared {
     pub people: People,
     /// The newest world.
     pub worlds: watch::Receiver<Arc<World>>,
+    /// The traffic of applications, for the preview of plans.
+    pub measured: Measured,
     /// How often people may try to sign in.
     pub limiter: Limiter,
     /// The metrics.

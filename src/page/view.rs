@@ -2,7 +2,9 @@
 //!
 //! | module | owns |
 //! |---|---|
+//! | [`actions`] | what a person can do with an application now |
 //! | [`facts`] | what is known of one application, and how that was read from Consul |
+//! | [`plans`] | what a plan means at today's traffic |
 //! | [`sides`] | the two sides of an application, and the bar of their shares |
 //! | [`row`] | one application in the list |
 //! | [`detail`] | one application on its own page |
@@ -11,11 +13,13 @@
 //! | [`fleet`] | the nodes |
 //! | [`words`] | numbers and times as people read them |
 
+pub mod actions;
 pub mod checks;
 pub mod detail;
 pub mod facts;
 pub mod fleet;
 pub mod moves;
+pub mod plans;
 pub mod row;
 pub mod sides;
 pub mod words;

@@ -149,7 +149,9 @@ pub fn follow(client: &Arc<Client>, root: &Root, tasks: &Tasks) -> watch::Receiv
     let clock = Clock::start();
     let changed = Arc::new(Notify::new());
     let start = |prefix: String| {
-        let follower = Follower::start(Arc::clone(client), prefix, READ_EVERY, clock, tasks);
+        let follower = Follower::new(Arc::clone(client), prefix);
+        let (stop, running) = (tasks.stop_token(), follower.clone());
+        tasks.spawn(async move { stop.run_until_cancelled(running.run(READ_EVERY, clock)).await });
         let (mut receiver, notify, stop) = (follower.subscribe(), Arc::clone(&changed), tasks.stop_token());
         tasks.spawn(async move {
             let wake = async {

@@ -12,8 +12,12 @@ use weightd_core::model::BackendName;
 
 use super::{
     super::{
+        people::Rights,
         shared::{Shared, Who},
-        view::detail::{Detail, reach},
+        view::{
+            actions::{Action, May, Opens, actions, missing},
+            detail::{Detail, reach},
+        },
         world::{self, App, Fragment, World},
     },
     error,
@@ -58,16 +62,45 @@ pub async fn show(State(shared): State<Arc<Shared>>, Path(name): Path<String>, h
     if frame.answer.as_ref().is_some_and(|answer| answer.index > 0) {
         frame.reach = reach(&app.facts);
     }
+    let (actions, rights_note) = actions_of(&shared, &who, &world, app).await;
     let template = ApplicationPage {
         frame: &frame,
         d: &detail,
-        actions: "",
-        rights_note: "",
+        actions: &actions,
+        rights_note: &rights_note,
         nodes_hidden: !who.seen.sees.nodes,
         nodes_key: &who.person.documents.keys().nodes(),
         charts: "",
     };
     page(&shared, &headers, StatusCode::OK, &frame, &template)
+}
+
+#[derive(Template)]
+#[template(path = "actions.html")]
+struct ActionsTemplate<'a> {
+    base: &'a str,
+    name: &'a str,
+    actions: Vec<Action>,
+}
+
+/// The buttons, and which right is missing.
+pub async fn actions_of(shared: &Shared, who: &Who, world: &World, app: &App) -> (String, String) {
+    let name = &app.row.name;
+    let render = |actions| {
+        let template = ActionsTemplate { base: &shared.settings.base_path, name, actions };
+        template.render().unwrap_or_default()
+    };
+    let rights = match &world.away {
+        None => who.person.rights(Some(&app.facts.name)).await,
+        Some(_) => None,
+    };
+    let Some(Rights { weights, history, spec, request, approval, freeze }) = rights else {
+        let note = "Nothing can be changed from here while Consul does not answer.".to_owned();
+        return (render(Vec::new()), note);
+    };
+    let may = May { weights, history, spec, request, approval, freeze };
+    let note = missing(may, shared.settings.root.as_str(), name);
+    (render(actions(&app.facts, may, world::now())), note)
 }
 
 /// The title of the page, the state first.

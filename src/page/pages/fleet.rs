@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use askama::Template;
 use axum::{
-    extract::State,
+    Form,
+    extract::{Path, State},
     http::{HeaderMap, StatusCode},
     response::Response,
 };
@@ -18,6 +19,7 @@ use super::{
         },
         world::World,
     },
+    act::{self, ActionForm, Outcome},
     error::{self, Problem},
     frame::{Frame, page},
 };
@@ -66,7 +68,8 @@ pub async fn show(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Resp
     }
     frame.title.clone_from(&world.fleet.headline);
     let rows = world.fleet.nodes.iter().map(row).collect();
-    let template = of(&frame, &world, &who, rows, "");
+    let actions = actions(&shared, &who, &world).await;
+    let template = of(&frame, &world, &who, rows, &actions);
     page(&shared, &headers, StatusCode::OK, &frame, &template)
 }
 
@@ -79,6 +82,52 @@ fn of<'a>(frame: &'a Frame, world: &'a World, who: &Who, rows: Vec<String>, acti
         actions,
         nodes_key: who.person.documents.keys().nodes(),
     }
+}
+
+/// Freezes or unfreezes all applications.
+pub async fn freeze(
+    State(shared): State<Arc<Shared>>,
+    Path(verb): Path<String>,
+    headers: HeaderMap,
+    Form(form): Form<ActionForm>,
+) -> Response {
+    let who = match shared.who(&headers).await {
+        Ok(who) => who,
+        Err(not_in) => return error::not_in(&shared, &headers, &not_in, "/fleet"),
+    };
+    let on = match verb.as_str() {
+        "freeze" => true,
+        "unfreeze" => false,
+        _ => return error::missing(&shared, &headers, &who),
+    };
+    let outcome = act::freeze(&who, None, &form, on).await;
+    shared.metrics.wrote(matches!(outcome, Outcome::Done(..)));
+    match outcome {
+        Outcome::Done(text, _) => act::answer(&shared, "", "/fleet", text, 0, false),
+        Outcome::Not(text) | Outcome::Changed(text) => act::answer(&shared, "", "/fleet", text, 0, true),
+        Outcome::Failed(failed) => act::failed(&shared, &headers, &who, "", *failed),
+    }
+}
+
+#[derive(Template)]
+#[template(path = "freeze.html")]
+struct FreezeTemplate<'a> {
+    base: &'a str,
+    frozen: bool,
+    applications: usize,
+}
+
+/// The button of the freeze; empty without the right.
+async fn actions(shared: &Shared, who: &Who, world: &World) -> String {
+    if world.away.is_some() || !who.person.rights(None).await.is_some_and(|rights| rights.freeze) {
+        return String::new();
+    }
+    let template = FreezeTemplate {
+        base: &shared.settings.base_path,
+        frozen: world.frozen.is_some(),
+        applications: world.apps.len(),
+    };
+    template.render().unwrap_or_default()
 }
 
 /// The parts of the page that change.

@@ -34,7 +34,7 @@ use super::{
     },
     activity, application, fleet,
     frame::away,
-    list,
+    list, start,
 };
 
 /// A tab that hears nothing for two of these is not live.
@@ -47,6 +47,7 @@ enum Page {
     Application(String),
     Fleet,
     Activity,
+    Start(String),
 }
 
 /// What the tab asks for.
@@ -104,8 +105,9 @@ pub async fn events(State(shared): State<Arc<Shared>>, Query(asked): Query<Asked
         "/" => Page::List,
         "/fleet" => Page::Fleet,
         "/activity" => Page::Activity,
-        other => match other.strip_prefix("/app/") {
-            Some(name) => Page::Application(name.to_owned()),
+        other => match other.strip_prefix("/app/").map(|rest| (rest, rest.strip_suffix("/start"))) {
+            Some((_, Some(name))) => Page::Start(name.to_owned()),
+            Some((name, None)) => Page::Application(name.to_owned()),
             None => return StatusCode::NO_CONTENT.into_response(),
         },
     };
@@ -171,7 +173,7 @@ impl Stream {
     async fn check(&mut self) {
         match self.shared.who(&self.headers).await {
             Ok(who) => {
-                let more = who.seen != self.who.seen;
+                let more = who.seen != self.who.seen || matches!(self.page, Page::Start(_));
                 self.who = who;
                 if more {
                     let world = self.shared.world();
@@ -221,6 +223,13 @@ impl Stream {
                 let same = world.fleet_changed <= self.seq;
                 for (id, html) in fleet::fragments(&shared, world, &self.who.clone()) {
                     self.send(&id, &html, same);
+                }
+            }
+            Page::Start(name) => {
+                if let Some(app) = application::find(world, &self.who.clone(), &name) {
+                    for (id, html) in start::fragments(&shared, app) {
+                        self.send(&id, &html, false);
+                    }
                 }
             }
             Page::Activity => {

@@ -11,7 +11,7 @@ use super::{
     checks::{self, CheckRow, Gate},
     facts::{Facts, NodeStand, Stand},
     moves::{Move, moves},
-    row::{ended_by, names, words},
+    row::{ended_by, names, sentence_of as sentence, words},
     sides::{Bar, Sides},
     words::{clock, count, counted, length, percent, rate, when},
 };
@@ -229,13 +229,6 @@ fn moved_last(facts: &Facts, now: Timestamp) -> String {
     let at = entry.at.map(|at| format!(" at {}", when(at, now))).unwrap_or_default();
     let why = entry.why.as_ref().map(|why| format!(": \u{201c}{why}\u{201d}")).unwrap_or_default();
     format!("{by} moved it last{at}{why}.")
-}
-
-fn sentence(text: &str) -> String {
-    let mut letters = text.chars();
-    let Some(first) = letters.next() else { return String::new() };
-    let end = if text.ends_with(['.', '!', '?']) { "" } else { "." };
-    format!("{}{}{end}", first.to_uppercase(), letters.as_str())
 }
 
 /// Plan, mode, who started it, why.

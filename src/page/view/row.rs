@@ -365,6 +365,14 @@ fn nodes_note(facts: &Facts) -> String {
     String::new()
 }
 
+/// A text as a sentence: a capital letter first, a full stop last.
+pub fn sentence_of(text: &str) -> String {
+    let mut letters = text.chars();
+    let Some(first) = letters.next() else { return String::new() };
+    let end = if text.ends_with(['.', '!', '?']) { "" } else { "." };
+    format!("{}{}{end}", first.to_uppercase(), letters.as_str())
+}
+
 /// The first names, and the number of the others.
 pub fn names<'n>(names: impl Iterator<Item = &'n str>) -> String {
     let names: Vec<_> = names.collect();
