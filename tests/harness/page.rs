@@ -7,8 +7,10 @@ use reqwest::{Method, RequestBuilder, StatusCode, header::HeaderMap};
 use weightd::{
     base::shutdown::Tasks,
     consul::{Settings as ConsulSettings, TokenSource},
-    page::{self, settings::Settings},
+    page,
 };
+
+pub use weightd::page::settings::Settings;
 
 use super::{Consul, eventually};
 

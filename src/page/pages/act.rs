@@ -33,6 +33,7 @@ use crate::{
     documents::{
         Context, DocumentsError, InForce, Optional, Written,
         changes::rollback_edit,
+        commit::Without,
         edit::{Edit, Intent, Write},
         history::Marked,
         rollouts::{Aborted, Answer as Answered, Asked as RolloutAsked, Standing, TakenBack, new_id},
@@ -357,12 +358,18 @@ async fn try_roll_back(who: &Who, backend: &BackendName, form: &ActionForm) -> R
         match documents.commit(backend, &edit, &known, edit.passes_freeze()).await? {
             Written::Conflict | Written::Superseded | Written::Frozen(_) => {}
             Written::Yes { index, without } => {
-                let without: String = without.iter().map(|without| format!(" Note: {}.", without.sentence())).collect();
+                let without = notes(&without);
                 return Ok(Outcome::Done(format!("Rolled back: {}.{without}", edit.after.summary()), index));
             }
         }
     }
     Ok(Outcome::Not("Nothing was written: others changed it at the same time. Try again.".to_owned()))
+}
+
+/// The parts that a write went without, as sentences.
+fn notes(without: &[Without]) -> String {
+    let sentences: Vec<_> = without.iter().map(|without| format!(" Note: {}.", without.sentence())).collect();
+    sentences.concat()
 }
 
 fn target(known: &Context, asked: &Asked) -> Result<Target, String> {
@@ -386,7 +393,7 @@ pub async fn write(who: &Who, backend: &BackendName, edit: &Edit, known: &Contex
     match who.person.documents.commit(backend, edit, known, edit.passes_freeze()).await {
         Err(error) => error.into(),
         Ok(Written::Yes { index, without }) => {
-            let without: String = without.iter().map(|without| format!(" Note: {}.", without.sentence())).collect();
+            let without = notes(&without);
             Outcome::Done(format!("{did}{without}"), index)
         }
         Ok(Written::Frozen(frozen)) => Outcome::Not(frozen_text(&frozen)),

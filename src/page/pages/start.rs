@@ -62,8 +62,11 @@ const MAX_PLANS: usize = 8;
 /// The traffic of applications that somebody wanted to start a rollout of.
 #[derive(Debug, Default)]
 pub struct Measured {
-    known: Mutex<HashMap<BackendName, (Instant, Option<Arc<Gathered>>)>>,
+    known: Mutex<HashMap<BackendName, Measurement>>,
 }
+
+/// When it began or ended, and what it found; none while it runs.
+type Measurement = (Instant, Option<Arc<Gathered>>);
 
 impl Measured {
     /// What was measured; none before the first measurement has ended.
@@ -340,13 +343,15 @@ pub async fn begin(
     }
 }
 
+#[expect(clippy::large_enum_variant, reason = "it lives for one request")]
 enum Begun {
     Refused(Vec<Refusal>),
     Ended(Outcome),
 }
 
 async fn try_begin(shared: &Arc<Shared>, who: &Who, app: &App, form: &StartForm) -> Result<Begun, DocumentsError> {
-    let not = |why: String| Ok(Begun::Ended(Outcome::Not(format!("Nothing was written: {why}"))));
+    let ended = |outcome| Ok(Begun::Ended(outcome));
+    let not = |why: String| ended(Outcome::Not(format!("Nothing was written: {why}")));
     let (backend, documents) = (&app.facts.name, &who.person.documents);
     let Some(mode) = mode(&form.mode) else { return not("choose a mode.".to_owned()) };
     let text = if form.other.trim().is_empty() { &form.to } else { &form.other };
@@ -409,7 +414,9 @@ async fn try_begin(shared: &Arc<Shared>, who: &Who, app: &App, form: &StartForm)
     let spec = proposal.spec(new_id(), who.seen.name.clone(), world::now(), reason(&form.reason));
     Ok(Begun::Ended(match documents.start_rollout(backend, &spec, &seen, index).await? {
         Started::Yes(_) => {
-            let cautions: String = proposal.cautions.iter().map(|caution| format!(" {}", sentence_of(&caution.to_string()))).collect();
+            let cautions: Vec<_> =
+                proposal.cautions.iter().map(|caution| format!(" {}", sentence_of(&caution.to_string()))).collect();
+            let cautions = cautions.concat();
             let leads = if controller.index == 0 { " No controller leads: it begins when one does." } else { "" };
             Outcome::Done(format!("Started: mode {}.{leads}{cautions}", mode.as_str()), 0)
         }

@@ -225,18 +225,14 @@ fn rollout(spec: &Spec, state: &State, sides: &Sides, may: May, seen: &Seen) -> 
 }
 
 fn freeze(facts: &Facts, seen: &Seen) -> Action {
-    match &facts.frozen {
-        Some((false, frozen)) => {
-            let panel = Panel::new("unfreeze", "Allow changes again?", "Unfreeze", seen).line(frozen_line(frozen));
-            Action::panel("Unfreeze…", "lock", panel)
-        }
-        _ => {
-            let panel = Panel::new("freeze", format!("Stop all changes of {}?", facts.name), "Freeze", seen)
-                .line("Nobody can change its weights, and no rollout goes on, until somebody unfreezes it.")
-                .small("A roll back passes, and a rollout still goes back by itself.");
-            Action::panel("Freeze…", "lock", Panel { needs_reason: true, ..panel })
-        }
+    if let Some((false, frozen)) = &facts.frozen {
+        let panel = Panel::new("unfreeze", "Allow changes again?", "Unfreeze", seen).line(frozen_line(frozen));
+        return Action::panel("Unfreeze…", "lock", panel);
     }
+    let panel = Panel::new("freeze", format!("Stop all changes of {}?", facts.name), "Freeze", seen)
+        .line("Nobody can change its weights, and no rollout goes on, until somebody unfreezes it.")
+        .small("A roll back passes, and a rollout still goes back by itself.");
+    Action::panel("Freeze…", "lock", Panel { needs_reason: true, ..panel })
 }
 
 /// A sentence on a freeze.

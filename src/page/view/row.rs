@@ -274,12 +274,11 @@ fn why(state: &State, now: Timestamp) -> String {
     state.why.as_ref().map_or_else(|| at.clone(), |why| format!("{at}: {why}"))
 }
 
-/// The person who ended the rollout; none if it ended by itself.
+/// The person who took the rollout back; none if it went back by itself.
 pub fn ended_by(facts: &Facts) -> Option<&str> {
-    let id = &facts.state()?.id;
-    let ended = |word: &str| matches!(word, "rolling_back" | "rolled_back");
-    let mut events = facts.log.iter().rev().filter(|event| event.rollout == *id && ended(&event.what));
-    events.find_map(|event| event.by.as_deref())
+    let state = facts.state().filter(|state| state.aborted)?;
+    let mut events = facts.log.iter().rev().filter(|event| event.rollout == state.id);
+    Some(events.find_map(|event| event.by.as_deref()).unwrap_or("somebody"))
 }
 
 /// Whether a reason waits for a person. The others end by themselves.

@@ -146,6 +146,7 @@ impl Told {
             since: ago(self.since),
             why: self.why.map(str::to_owned),
             late: Vec::new(),
+            aborted: false,
         };
         consul.put(&format!("weightd/rollouts/state/{}", self.name), state.to_value()).await?;
         let moment = weightd_core::model::Moment::default();
