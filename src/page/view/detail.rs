@@ -42,6 +42,8 @@ pub struct Detail {
     pub origin: String,
     /// The evidence of an end, in sentences; empty while it is under way.
     pub lead: String,
+    /// Why it went back, in the words of the controller.
+    pub why: String,
     /// The steps of the plan.
     pub rail: Vec<Station>,
     /// The conditions of the next step.
@@ -108,6 +110,7 @@ impl Detail {
         let (checks, total) = checks::checks(facts, now);
         let is_active = facts.is_active();
         let about_rollout = is_active || facts.is_last_word();
+        let (lead, why) = if about_rollout { lead(facts, &sides) } else { Default::default() };
         let say = headline(facts, &sides, &words.title, now);
         let glyph = if words.tone == Tone::Calm && is_active { "" } else { words.glyph };
         Self {
@@ -116,14 +119,15 @@ impl Detail {
             say,
             glyph,
             tone: words.tone,
-            next: next(facts, &sides, &words.detail, now),
+            next: next(facts, &words.detail, now),
             origin: if about_rollout { origin(facts, now) } else { String::new() },
-            lead: if about_rollout { lead(facts, &sides) } else { String::new() },
+            lead,
+            why,
             rail: if about_rollout { rail(facts, now) } else { Vec::new() },
             gates: checks::gates(facts, &sides, now),
             checks: if about_rollout { checks } else { Vec::new() },
             total: total.filter(|_| about_rollout),
-            checks_since: checks::since(facts, now),
+            checks_since: if is_active { format!("since {}", checks::since(facts, now)) } else { "last step".to_owned() },
             paid: if about_rollout { paid(facts, now) } else { Vec::new() },
             bar: sides.bar(shown.filter(|_| is_active).and_then(|shown| shown.share)),
             servers: servers(facts),
@@ -193,7 +197,7 @@ fn headline(facts: &Facts, sides: &Sides, title: &str, now: Timestamp) -> String
 }
 
 /// What comes next.
-fn next(facts: &Facts, sides: &Sides, detail: &str, now: Timestamp) -> String {
+fn next(facts: &Facts, detail: &str, now: Timestamp) -> String {
     let Some(rollout) = facts.rollout.as_ref().filter(|_| facts.is_active()) else {
         return match facts.document.as_ref().filter(|_| detail.is_empty()) {
             Some(_) if facts.history.is_empty() => "Nobody moved it yet.".to_owned(),
@@ -206,7 +210,7 @@ fn next(facts: &Facts, sides: &Sides, detail: &str, now: Timestamp) -> String {
     let following = rollout.spec.next_step(state.share).and_then(|next| rollout.spec.step(next));
     let goes = following.map_or_else(
         || "It is done".to_owned(),
-        |step| format!("{} goes to {}", sides.to_name(), percent(step.share.percent())),
+        |step| format!("Goes to {}", percent(step.share.percent())),
     );
     match (state.phase, shown) {
         (Phase::Bake, Some(shown)) if state.mode == Mode::Auto && shown.holding.is_empty() => {
@@ -242,27 +246,30 @@ fn origin(facts: &Facts, now: Timestamp) -> String {
     sentence(&text)
 }
 
-/// What it saw, where it went back.
-fn lead(facts: &Facts, sides: &Sides) -> String {
-    let (Some(state), Some(rollout)) = (facts.state(), &facts.rollout) else { return String::new() };
+/// What it saw, where it went back: the counts, and the words of the controller.
+fn lead(facts: &Facts, sides: &Sides) -> (String, String) {
+    let (Some(state), Some(rollout)) = (facts.state(), &facts.rollout) else { return Default::default() };
     if !matches!(state.phase, Phase::RollingBack | Phase::RolledBack) {
-        return String::new();
+        return Default::default();
     }
     let why = state.why.as_ref().map(|why| sentence(why)).unwrap_or_default();
     let shown = rollout.shown.as_ref().and_then(|shown| shown.checks.get(ERRORS));
-    let counts = shown.filter(|check| check.to.0 > 0).map(|check| {
+    let counts = shown.filter(|check| check.to.0 > 0 && !state.aborted).map(|check| {
         let ((n, e), (m, f)) = (check.to, check.from);
-        format!(
-            " {} failed {} of {} requests ({}); {} failed {} of {} ({}).",
-            sides.to_name(), count(e), count(n), rate(e, n), sides.from_name(), count(f), count(m), rate(f, m)
-        )
+        let (to, from) = (sides.to_name(), sides.from_name());
+        let (n, e, m, f) = (count(n), count(e), count(m), count(f));
+        let rates = (rate(check.to.1, check.to.0), rate(check.from.1, check.from.0));
+        format!("In the last step {to} failed {e} of {n} requests ({}). Beside it, {from} failed {f} of {m} ({}).", rates.0, rates.1)
     });
     let late = if state.late.is_empty() {
         String::new()
     } else {
         format!(" Not applied on {}.", names(state.late.iter().map(weightd_core::fleet::NodeName::as_str)))
     };
-    format!("{why}{}{late}", counts.unwrap_or_default())
+    match counts {
+        Some(counts) => (format!("{counts}{late}"), why),
+        None => (format!("{why}{late}"), String::new()),
+    }
 }
 
 /// The steps of the plan.

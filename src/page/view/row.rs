@@ -3,7 +3,7 @@
 use weightd_core::{
     judge::ERRORS,
     model::Timestamp,
-    rollout::{Latch, Mode, Phase, Shown, Spec, State, plan::Step},
+    rollout::{Latch, Mode, Phase, Shown, Spec, State, plan::Step, shown::CheckShown},
 };
 
 use super::{
@@ -187,7 +187,7 @@ fn rollout(facts: &Facts, sides: &Sides, now: Timestamp) -> Option<Words> {
             ),
             None => Words {
                 tone: Tone::Bad,
-                ..Words::new(Group::Person, "back", "Rolled back by itself", why(state, now))
+                ..Words::new(Group::Person, "back", "Rolled back by itself", failed(facts, sides, state, now))
             },
         },
         Phase::TakenOver => {
@@ -269,6 +269,19 @@ fn applied(facts: &Facts) -> String {
     format!("{has} of {} have it", counted(all, "node"))
 }
 
+/// What failed, in rates; the words of the controller where it has no counts of errors.
+fn failed(facts: &Facts, sides: &Sides, state: &State, now: Timestamp) -> String {
+    let shown = facts.rollout.as_ref().and_then(|rollout| rollout.shown.as_ref());
+    let check = shown.and_then(|shown| shown.checks.get(ERRORS)).filter(|check| check.to.1 > 0);
+    check.map_or_else(
+        || why(state, now),
+        |CheckShown { to, from, .. }| {
+            let (to, from) = (rate(to.1, to.0), rate(from.1, from.0));
+            format!("{}: {} failed {to}, {} {from}", when(state.since, now), sides.to_name(), sides.from_name())
+        },
+    )
+}
+
 fn why(state: &State, now: Timestamp) -> String {
     let at = when(state.since, now);
     state.why.as_ref().map_or_else(|| at.clone(), |why| format!("{at}: {why}"))
@@ -278,7 +291,8 @@ fn why(state: &State, now: Timestamp) -> String {
 pub fn ended_by(facts: &Facts) -> Option<&str> {
     let state = facts.state().filter(|state| state.aborted)?;
     let mut events = facts.log.iter().rev().filter(|event| event.rollout == state.id);
-    Some(events.find_map(|event| event.by.as_deref()).unwrap_or("somebody"))
+    let said = || state.why.as_deref()?.split_once(" aborted it").map(|(by, _)| by);
+    Some(events.find_map(|event| event.by.as_deref()).or_else(said).unwrap_or("somebody"))
 }
 
 /// Whether a reason waits for a person. The others end by themselves.
@@ -353,7 +367,8 @@ fn moved(facts: &Facts, now: Timestamp) -> String {
 }
 
 fn nodes_note(facts: &Facts) -> String {
-    for stand in [Stand::Guarded, Stand::Missing, Stand::Late] {
+    // A node that says nothing is a fault of the fleet, and is said once, above the list.
+    for stand in [Stand::Guarded, Stand::Late] {
         let nodes: Vec<_> = facts.standing(stand).collect();
         match nodes.as_slice() {
             [] => {}

@@ -259,7 +259,7 @@ pub(super) async fn tell(consul: &Consul) -> anyhow::Result<()> {
             phase: Phase::RolledBack,
             step: 4,
             since: 600,
-            why: Some("errors: green failed 47 of 2,480, blue 4 of 7,524"),
+            why: Some("hard (errors): the new side fails, 47 of 2,480 requests in 10 s"),
             shown: coupons,
             log: vec![
                 ("started", "from 0 %", Some("l.martin"), 4800),

@@ -9,7 +9,7 @@ fn plain(text: &str) -> String {
 fn the_headline_says_what_it_does_and_whether_anybody_is_hurt() {
     let detail = Detail::of(&baking(), now());
     assert_eq!(plain(&detail.say), "Bakes at 10 %, and green is no worse");
-    assert!(plain(&detail.next).starts_with("green goes to 25 % at about "), "{}", detail.next);
+    assert!(plain(&detail.next).starts_with("Goes to 25 % at about "), "{}", detail.next);
     assert_eq!(plain(&detail.now), "green 10 %");
     let holding = Detail::of(&held(baking(), "no_data", "no counts from lb-03"), now());
     assert_eq!((plain(&holding.say), holding.tone), ("Holds: no data".to_owned(), Tone::Attention));
@@ -35,7 +35,8 @@ fn a_rollback_shows_its_counts() {
         state.why = Some("errors".to_owned());
     });
     let detail = Detail::of(&facts, now());
-    assert_eq!(plain(&detail.lead), "Errors. green failed 1 of 2,000 requests (0.05 %); blue failed 9 of 18,000 (0.05 %).");
+    let lead = "In the last step green failed 1 of 2,000 requests (0.05 %). Beside it, blue failed 9 of 18,000 (0.05 %).";
+    assert_eq!((plain(&detail.lead).as_str(), detail.why.as_str()), (lead, "Errors."));
     assert!(detail.say.starts_with("Rolled back by itself at "), "{}", detail.say);
     assert!(detail.gates.is_empty() && detail.is_over());
 }
