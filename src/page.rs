@@ -185,7 +185,11 @@ fn metrics_router(shared: Arc<Shared>) -> Router {
     };
     let ready = async |State(shared): State<Arc<Shared>>| {
         let world = shared.world();
-        if world.is_complete { (StatusCode::OK, "ready\n") } else { (StatusCode::SERVICE_UNAVAILABLE, "nothing read yet\n") }
+        if world.is_complete {
+            (StatusCode::OK, "ready\n")
+        } else {
+            (StatusCode::SERVICE_UNAVAILABLE, "nothing read yet\n")
+        }
     };
     Router::new()
         .route("/metrics", get(metrics))

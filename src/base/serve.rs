@@ -126,7 +126,8 @@ pub async fn serve<L: Listen>(listener: L, router: Router, limits: Limits, stop:
                     continue;
                 }
                 let busy = Arc::new(AtomicBool::new(false));
-                let task = tasks.spawn(serve_connection(stream, router.clone(), peer, Arc::clone(&busy), limits.lifetime));
+                let task =
+                    tasks.spawn(serve_connection(stream, router.clone(), peer, Arc::clone(&busy), limits.lifetime));
                 open.push_back(Open { task, busy });
             }
             Err(error) => {

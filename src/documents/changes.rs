@@ -5,7 +5,7 @@ use weightd_core::{
     history::To,
     model::BackendName,
     rollback::Target,
-    shift::{self, Shift, Wanted, shift_split, split_from, split_given},
+    shift::{self, Reported, Shift, Wanted, shift_split, split_from, split_given},
 };
 
 use super::{
@@ -55,7 +55,8 @@ impl From<shift::Refused> for ShiftError {
     }
 }
 
-/// The edit that gives the sides in `asked` their shares. Backends with a split stay splits.
+/// The edit that gives the sides in `asked` their shares, with the servers that the nodes report. Backends with a split stay
+/// splits.
 ///
 /// # Errors
 /// [`ShiftError`].
@@ -63,6 +64,7 @@ pub fn shift_edit(
     backend: &BackendName,
     stored: Option<&Stored>,
     asked: &[(Pattern, Wanted)],
+    reported: &Reported,
     how: How,
     intent: &Intent,
 ) -> Result<Shifted, ShiftError> {
@@ -89,10 +91,12 @@ pub fn shift_edit(
     if how.split {
         return of_split(&split_from(&weights, asked)?);
     }
-    let shift = shift::shift(&weights, &[], asked)?;
+    let shift = shift::shift(&weights, reported, asked)?;
     if !shift.is_close() && !how.approximate {
         return Err(ShiftError::NotClose(Box::new(shift)));
     }
+    // HAProxy has the servers that the document does not name.
+    let intent = &Intent { create: intent.create || !shift.added.is_empty(), ..intent.clone() };
     Ok(Shifted { edit: edit::set(backend, stored, &shift.weights, intent)?, shift: Some(shift) })
 }
 

@@ -61,13 +61,7 @@ impl Sample {
 impl Documents {
     /// Asks the counting nodes for their servers of a backend, whose document has the index `document`. `measure`: also for the
     /// traffic of one block, which takes 10 to 15 s. `by` is who asks.
-    pub async fn gather(
-        &self,
-        backend: &BackendName,
-        document: u64,
-        measure: bool,
-        by: Option<String>,
-    ) -> Gathered {
+    pub async fn gather(&self, backend: &BackendName, document: u64, measure: bool, by: Option<String>) -> Gathered {
         let with = |problem| Gathered { problem: Some(problem), ..Gathered::default() };
         let nodes = match self.nodes(None).await {
             Ok(nodes) => nodes,
@@ -91,7 +85,8 @@ impl Documents {
         let mut asking = Asking { asked, collector, has: BTreeMap::new(), lacks: BTreeSet::new() };
         let (problem, now) = asking.read(&mut observer, backend, measure).await;
         observer.end().await;
-        let silent = asking.asked.iter().filter(|node| !asking.has.contains_key(*node) && !asking.lacks.contains(*node));
+        let silent =
+            asking.asked.iter().filter(|node| !asking.has.contains_key(*node) && !asking.lacks.contains(*node));
         Gathered {
             silent: silent.cloned().collect(),
             sample: measure.then(|| sample(&asking.collector, now)).flatten(),

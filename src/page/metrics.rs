@@ -40,7 +40,11 @@ impl PageMetrics {
 
     /// A stream opened (1) or closed (-1).
     pub fn stream(&self, opened: bool) {
-        if opened { self.streams.fetch_add(1, Ordering::Relaxed) } else { self.streams.fetch_sub(1, Ordering::Relaxed) };
+        if opened {
+            self.streams.fetch_add(1, Ordering::Relaxed)
+        } else {
+            self.streams.fetch_sub(1, Ordering::Relaxed)
+        };
     }
 
     /// The metrics as text, with the number of people that are known, and the age of the data in seconds.
@@ -48,13 +52,28 @@ impl PageMetrics {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let rows = [
             ("rolloutd_page_sign_ins_total", "counter", "People who signed in", read(&self.signed_in)),
-            ("rolloutd_page_sign_ins_refused_total", "counter", "Sign-ins that were refused", read(&self.sign_ins_refused)),
-            ("rolloutd_page_foreign_writes_total", "counter", "Writes that came from another page", read(&self.requests_refused)),
+            (
+                "rolloutd_page_sign_ins_refused_total",
+                "counter",
+                "Sign-ins that were refused",
+                read(&self.sign_ins_refused),
+            ),
+            (
+                "rolloutd_page_foreign_writes_total",
+                "counter",
+                "Writes that came from another page",
+                read(&self.requests_refused),
+            ),
             ("rolloutd_page_writes_total", "counter", "Writes that were done", read(&self.writes)),
             ("rolloutd_page_writes_refused_total", "counter", "Writes that were not done", read(&self.writes_refused)),
             ("rolloutd_page_streams", "gauge", "Open streams of events", read(&self.streams)),
             ("rolloutd_page_people", "gauge", "Tokens that were used in the last ten minutes", people as u64),
-            ("rolloutd_page_consul_away_seconds", "gauge", "Seconds since Consul stopped to answer; 0 while it does", away),
+            (
+                "rolloutd_page_consul_away_seconds",
+                "gauge",
+                "Seconds since Consul stopped to answer; 0 while it does",
+                away,
+            ),
         ];
         let mut text = String::new();
         for (name, kind, help, value) in rows {

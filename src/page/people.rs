@@ -238,14 +238,9 @@ impl Person {
         let may = self.documents.may_write(&keys).await.ok()?;
         let at = |position: usize| may.get(position).copied().unwrap_or_default();
         let rights = match backend {
-            Some(_) => Rights {
-                weights: at(0),
-                history: at(1),
-                spec: at(2),
-                request: at(3),
-                approval: at(4),
-                freeze: at(5),
-            },
+            Some(_) => {
+                Rights { weights: at(0), history: at(1), spec: at(2), request: at(3), approval: at(4), freeze: at(5) }
+            }
             None => Rights { freeze: at(0), ..Rights::default() },
         };
         let mut known = self.rights.lock().unwrap_or_else(PoisonError::into_inner);

@@ -162,7 +162,11 @@ mod tests {
     use super::*;
 
     fn session(token: Option<&str>) -> Session {
-        Session { token: token.map(SecretString::from), name: Some("ann".to_owned()), since: Timestamp::from_seconds(1000) }
+        Session {
+            token: token.map(SecretString::from),
+            name: Some("ann".to_owned()),
+            since: Timestamp::from_seconds(1000),
+        }
     }
 
     fn sent(set: &HeaderValue) -> HeaderMap {

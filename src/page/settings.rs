@@ -34,7 +34,8 @@ pub struct Settings {
 
 impl From<&Config> for Settings {
     fn from(config: &Config) -> Self {
-        let PageConfig { listen, token: _, key_file, hosts, base_path, behind_proxy, tls, metrics } = config.page.clone();
+        let PageConfig { listen, token: _, key_file, hosts, base_path, behind_proxy, tls, metrics } =
+            config.page.clone();
         let (consul, root) = (config.page_consul(), config.root.clone());
         Self { consul, root, listen, key_file, hosts, base_path, behind_proxy, tls, metrics }
     }

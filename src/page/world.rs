@@ -205,7 +205,8 @@ pub fn follow(client: &Arc<Client>, root: &Root, tasks: &Tasks) -> watch::Receiv
 /// Since when reads fail.
 fn away(sources: &Sources) -> Option<Away> {
     let at = |instant: Instant| Timestamp::from_seconds(now().seconds().saturating_sub(instant.elapsed().as_secs()));
-    let failed = sources.all().into_iter().filter_map(|source| source.borrow().failed.clone()).min_by_key(|(since, _)| *since);
+    let failed =
+        sources.all().into_iter().filter_map(|source| source.borrow().failed.clone()).min_by_key(|(since, _)| *since);
     let (since, why) = failed?;
     let read = sources.all().into_iter().map(|source| source.borrow().read_at).min().flatten();
     Some(Away { since: at(since), why, data_of: read.map(at) })

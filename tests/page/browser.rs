@@ -59,7 +59,12 @@ impl Browser {
         let mut command = Command::new(server("chromium")?);
         command
             .args(["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars"])
-            .args(["--remote-debugging-port=0", "--no-first-run", "--disable-extensions", "--disable-background-networking"])
+            .args([
+                "--remote-debugging-port=0",
+                "--no-first-run",
+                "--disable-extensions",
+                "--disable-background-networking",
+            ])
             .args(["--force-color-profile=srgb", "--font-render-hinting=none", "about:blank"])
             .arg(format!("--user-data-dir={}", dir.path().display()))
             .env("HOME", dir.path())
@@ -85,9 +90,8 @@ impl Browser {
             _dir: dir,
         };
         let target = browser.call("Target.createTarget", json!({"url": "about:blank"})).await?;
-        let attached = browser
-            .call("Target.attachToTarget", json!({"targetId": target["targetId"], "flatten": true}))
-            .await?;
+        let attached =
+            browser.call("Target.attachToTarget", json!({"targetId": target["targetId"], "flatten": true})).await?;
         attached["sessionId"].as_str().context("no session")?.clone_into(&mut browser.session);
         for domain in ["Page", "Runtime", "Log", "Network", "Audits"] {
             browser.call(&format!("{domain}.enable"), json!({})).await?;
@@ -126,8 +130,12 @@ impl Browser {
         let parameters = &event["params"];
         let report = match event["method"].as_str().unwrap_or_default() {
             "Runtime.exceptionThrown" => Some(format!("exception: {}", parameters["exceptionDetails"])),
-            "Runtime.consoleAPICalled" if parameters["type"] == "error" => Some(format!("console: {}", parameters["args"])),
-            "Log.entryAdded" if parameters["entry"]["level"] == "error" => Some(format!("log: {}", parameters["entry"]["text"])),
+            "Runtime.consoleAPICalled" if parameters["type"] == "error" => {
+                Some(format!("console: {}", parameters["args"]))
+            }
+            "Log.entryAdded" if parameters["entry"]["level"] == "error" => {
+                Some(format!("log: {}", parameters["entry"]["text"]))
+            }
             "Audits.issueAdded" => Some(format!("issue: {}", parameters["issue"])),
             _ => None,
         };
@@ -262,9 +270,8 @@ impl Browser {
     pub(crate) async fn first_paint(&self) -> anyhow::Result<f64> {
         let deadline = Instant::now() + SOON;
         loop {
-            let paint = self
-                .script("performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? null")
-                .await?;
+            let paint =
+                self.script("performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? null").await?;
             if let Some(paint) = paint.as_f64() {
                 return Ok(paint);
             }

@@ -195,7 +195,9 @@ impl From<DocumentsError> for Outcome {
         let small = Chain(&error).to_string();
         let denied = |source: &crate::consul::ConsulError| matches!(source, crate::consul::ConsulError::Denied(_));
         Self::Failed(Box::new(match &error {
-            DocumentsError::Read { rule, source, .. } | DocumentsError::Write { rule, source, .. } if denied(source) => {
+            DocumentsError::Read { rule, source, .. } | DocumentsError::Write { rule, source, .. }
+                if denied(source) =>
+            {
                 Failed {
                     status: StatusCode::FORBIDDEN,
                     title: "Your token may not do this".to_owned(),
@@ -207,7 +209,9 @@ impl From<DocumentsError> for Outcome {
             DocumentsError::UnknownResult { .. } => Failed {
                 status: StatusCode::BAD_GATEWAY,
                 title: "It is not known whether this was written".to_owned(),
-                text: "Consul did not answer. The page of the application shows what it has, as soon as Consul answers.".to_owned(),
+                text:
+                    "Consul did not answer. The page of the application shows what it has, as soon as Consul answers."
+                        .to_owned(),
                 command: String::new(),
                 small,
             },
@@ -235,13 +239,18 @@ async fn try_ask(who: &Who, backend: &BackendName, form: &ActionForm, verb: Verb
         Standing::Active(_) | Standing::Pending(_) => {
             return Ok(Outcome::Changed("Another rollout was started meanwhile.".to_owned()));
         }
-        Standing::Ended(_) | Standing::None => return Ok(Outcome::Changed("The rollout has ended meanwhile.".to_owned())),
+        Standing::Ended(_) | Standing::None => {
+            return Ok(Outcome::Changed("The rollout has ended meanwhile.".to_owned()));
+        }
         Standing::Unreadable(key, bad) => {
             return Ok(Outcome::Not(format!("Nothing was written: the {key} of the rollout cannot be read: {bad}.")));
         }
     };
     if verb.needs_same_state() && state.seq != form.at {
-        return Ok(Outcome::Changed(format!("The rollout has moved on: it is at {} now.", percent(state.share.percent()))));
+        return Ok(Outcome::Changed(format!(
+            "The rollout has moved on: it is at {} now.",
+            percent(state.share.percent())
+        )));
     }
     let key = if verb == Verb::Approve { &seen.approval } else { &seen.request };
     let (index, why) = (key.index, reason(&form.reason));
@@ -260,7 +269,9 @@ async fn try_ask(who: &Who, backend: &BackendName, form: &ActionForm, verb: Verb
         Answered::Refused(why) => Outcome::Not(format!("The controller refused it: {}", sentence_of(&why))),
         // What moves traffic is not left lying about; what stops it is.
         Answered::None if verb.needs_same_state() => match documents.take_back(backend, &request, written).await? {
-            TakenBack::Yes => Outcome::Not("No controller answers. It was taken back, and nothing will happen.".to_owned()),
+            TakenBack::Yes => {
+                Outcome::Not("No controller answers. It was taken back, and nothing will happen.".to_owned())
+            }
             TakenBack::Answered(Answered::Done(_)) => Outcome::Done(did, 0),
             TakenBack::Answered(Answered::Refused(why)) => {
                 Outcome::Not(format!("The controller refused it: {}", sentence_of(&why)))
@@ -269,7 +280,9 @@ async fn try_ask(who: &Who, backend: &BackendName, form: &ActionForm, verb: Verb
                 Outcome::Not("No controller answered, and somebody else asked for something since.".to_owned())
             }
         },
-        Answered::None => Outcome::Not("No controller answers. The request stays, and is done as soon as one does.".to_owned()),
+        Answered::None => {
+            Outcome::Not("No controller answers. The request stays, and is done as soon as one does.".to_owned())
+        }
     })
 }
 

@@ -66,7 +66,8 @@ fn fits(filter: &Filter, each: &Move) -> bool {
 
 /// Everything that a person may see.
 fn all(world: &World, who: &Who, now: Timestamp) -> Vec<Move> {
-    let mut all: Vec<_> = visible(world, who).flat_map(|app| moves(&app.facts, now)).filter(|each| each.seconds.is_some()).collect();
+    let mut all: Vec<_> =
+        visible(world, who).flat_map(|app| moves(&app.facts, now)).filter(|each| each.seconds.is_some()).collect();
     all.sort_by_key(|each| std::cmp::Reverse(each.seconds));
     all
 }
@@ -121,16 +122,10 @@ fn days(found: Vec<Move>, now: Timestamp) -> Vec<(String, Vec<Move>)> {
 
 /// How many lines are newer than the page: rows are not pushed under the reader's eyes.
 pub fn fragments(shared: &Shared, world: &World, who: &Who, since: Timestamp) -> Vec<(String, String)> {
-    let newer = all(world, who, world::now()).iter().take_while(|each| each.seconds.is_some_and(|at| at > since)).count();
+    let newer =
+        all(world, who, world::now()).iter().take_while(|each| each.seconds.is_some_and(|at| at > since)).count();
     let frame = Frame::bare(shared, "");
-    let page = ActivityPage {
-        frame: &frame,
-        q: "",
-        kind: "",
-        kinds: Vec::new(),
-        days: Vec::new(),
-        earlier: None,
-        newer,
-    };
+    let page =
+        ActivityPage { frame: &frame, q: "", kind: "", kinds: Vec::new(), days: Vec::new(), earlier: None, newer };
     vec![("newer".to_owned(), page.as_newer().render().unwrap_or_default())]
 }

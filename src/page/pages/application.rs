@@ -126,7 +126,12 @@ pub fn fragments(shared: &Shared, app: &App, names_nodes: bool, nodes_key: &str)
             nodes_key,
             charts: "",
         };
-        let reach = format!("<span id=\"reach\">{}</span>", askama::filters::escape(reach(&app.facts), askama::filters::Html).map(|text| text.to_string()).unwrap_or_default());
+        let reach = format!(
+            "<span id=\"reach\">{}</span>",
+            askama::filters::escape(reach(&app.facts), askama::filters::Html)
+                .map(|text| text.to_string())
+                .unwrap_or_default()
+        );
         let made = [
             ("now", page.as_now().render()),
             ("say", page.as_say().render()),
@@ -141,9 +146,8 @@ pub fn fragments(shared: &Shared, app: &App, names_nodes: bool, nodes_key: &str)
             ("reach", Ok(reach)),
         ];
         // Templates write into memory, which cannot fail.
-        let fragment = |(id, html): (&str, askama::Result<String>)| {
-            Some(Fragment { id: id.to_owned(), html: html.ok()? })
-        };
+        let fragment =
+            |(id, html): (&str, askama::Result<String>)| Some(Fragment { id: id.to_owned(), html: html.ok()? });
         made.into_iter().filter_map(fragment).collect()
     });
     Arc::clone(made)

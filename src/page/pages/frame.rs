@@ -95,10 +95,9 @@ impl Frame {
 /// Since when Consul does not answer, why, and of when the data are.
 pub fn away(away: &Away) -> (String, String, String) {
     let now = world::now();
-    let old = away.data_of.map_or_else(
-        || "Nothing was read yet.".to_owned(),
-        |at| format!("What you see is of {}.", when(at, now)),
-    );
+    let old = away
+        .data_of
+        .map_or_else(|| "Nothing was read yet.".to_owned(), |at| format!("What you see is of {}.", when(at, now)));
     (when(away.since, now), old, format!("{}.", away.why))
 }
 

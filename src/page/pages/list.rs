@@ -84,7 +84,10 @@ pub fn row_html(app: &App, base: &str, names_nodes: bool) -> Arc<str> {
             &app.row
         } else {
             // The row of the facts without the names; times are as old as the row itself.
-            blind = Row { nodes_note: String::new(), ..Row::of(&app.facts.without_node_names(), super::super::world::now()) };
+            blind = Row {
+                nodes_note: String::new(),
+                ..Row::of(&app.facts.without_node_names(), super::super::world::now())
+            };
             &blind
         };
         RowTemplate { row, base }.render().unwrap_or_default().into()
@@ -130,8 +133,15 @@ fn of<'a>(frame: &'a Frame, world: &World, who: &Who, filter: &'a Filter, with_r
     let total = all.len();
     let q = filter.q.trim();
     let groups = if with_rows { groups(&all, filter, q, &frame.base, who.seen.sees.nodes) } else { Vec::new() };
-    let parts = [(person, if person == 1 { "needs a person" } else { "need a person" }), (moves, "under way"), (steady, "steady")];
-    let sum = parts.iter().filter(|(number, _)| *number > 0).map(|(number, what)| format!("{} {what}", count(*number as u64)));
+    let parts = [
+        (person, if person == 1 { "needs a person" } else { "need a person" }),
+        (moves, "under way"),
+        (steady, "steady"),
+    ];
+    let sum = parts
+        .iter()
+        .filter(|(number, _)| *number > 0)
+        .map(|(number, what)| format!("{} {what}", count(*number as u64)));
     let states = [("", "All states"), ("person", "Needs a person"), ("moves", "Under way"), ("steady", "Steady")];
     let near = if groups.is_empty() && !q.is_empty() {
         nearest(q, all.iter().map(|app| app.row.name.as_str())).map(str::to_owned)
@@ -183,7 +193,10 @@ fn note(world: &World, who: &Who) -> String {
         [one] => format!("{one} is missing: it says nothing. Rollouts hold until it is back, or is no longer counted."),
         more => {
             let names = super::super::view::row::names(more.iter().map(String::as_str));
-            format!("{} nodes are missing: {names}. Rollouts hold until they are back, or are no longer counted.", more.len())
+            format!(
+                "{} nodes are missing: {names}. Rollouts hold until they are back, or are no longer counted.",
+                more.len()
+            )
         }
     }
 }
@@ -191,11 +204,19 @@ fn note(world: &World, who: &Who) -> String {
 /// Why there is nothing, what to do, and a command.
 fn empty(world: &World, who: &Who, total: usize, q: &str) -> (String, String, String) {
     if total > 0 {
-        let what = if q.is_empty() { "No application is in this state".to_owned() } else { format!("No application is called \u{201c}{q}\u{201d}") };
+        let what = if q.is_empty() {
+            "No application is in this state".to_owned()
+        } else {
+            format!("No application is called \u{201c}{q}\u{201d}")
+        };
         return (what, String::new(), String::new());
     }
     if !world.is_complete && world.apps.is_empty() {
-        return ("Nothing was read from Consul yet".to_owned(), "This takes a second. Reload the page.".to_owned(), String::new());
+        return (
+            "Nothing was read from Consul yet".to_owned(),
+            "This takes a second. Reload the page.".to_owned(),
+            String::new(),
+        );
     }
     if world.apps.is_empty() {
         return (
@@ -206,7 +227,10 @@ fn empty(world: &World, who: &Who, total: usize, q: &str) -> (String, String, St
     }
     (
         "Your token may not read any application".to_owned(),
-        format!("You are signed in as {}, and Consul hides what your token may not read. It needs this rule, or the same for your applications alone:", who.seen.name),
+        format!(
+            "You are signed in as {}, and Consul hides what your token may not read. It needs this rule, or the same for your applications alone:",
+            who.seen.name
+        ),
         format!("key_prefix \"{}\" {{ policy = \"read\" }}", who.person.documents.prefix()),
     )
 }

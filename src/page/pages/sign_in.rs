@@ -70,7 +70,8 @@ pub fn redirect(shared: &Shared, to: &str, why: &str) -> Response {
     let base = &shared.settings.base_path;
     let mut query = Vec::new();
     if is_own(to) && to != "/" {
-        query.push(format!("to={}", to.replace('%', "%25").replace('&', "%26").replace('?', "%3F").replace('+', "%2B")));
+        query
+            .push(format!("to={}", to.replace('%', "%25").replace('&', "%26").replace('?', "%3F").replace('+', "%2B")));
     }
     if !why.is_empty() {
         query.push(format!("why={why}"));
@@ -220,7 +221,9 @@ mod tests {
         for own in ["/", "/app/checkout", "/app/a:1.b_c-d/start?to=green%2A", "/activity?q=x&kind=by"] {
             assert!(is_own(own), "{own}");
         }
-        for other in ["", "//evil.example", "https://evil.example", "/\\evil", "app", "/a\r\nSet-Cookie: x", "/a b", "/<b>"] {
+        for other in
+            ["", "//evil.example", "https://evil.example", "/\\evil", "app", "/a\r\nSet-Cookie: x", "/a b", "/<b>"]
+        {
             assert!(!is_own(other), "{other}");
         }
     }

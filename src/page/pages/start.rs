@@ -222,7 +222,11 @@ fn of<'a>(
     let sides = Sides::of(facts.document.as_ref(), None);
     let gathered = shared.measured.of(&facts.name);
     let choices = sides_to_choose(facts);
-    let wanted = if form.to.is_empty() { choices.iter().rev().find(|side| !side.3).map(|side| side.0.clone()) } else { Some(form.to.clone()) };
+    let wanted = if form.to.is_empty() {
+        choices.iter().rev().find(|side| !side.3).map(|side| side.0.clone())
+    } else {
+        Some(form.to.clone())
+    };
     let to: Vec<Pattern> = patterns(wanted.as_deref().unwrap_or_default()).unwrap_or_default();
     let is_from = |server: &str| !to.iter().any(|pattern| pattern.matches(server));
     let sample = gathered.as_ref().and_then(|gathered| gathered.sample.as_ref());
@@ -235,9 +239,16 @@ fn of<'a>(
         name: &app.row.name,
         bar: sides.bar(None),
         traffic: traffic.map_or_else(String::new, |traffic| {
-            format!("{} requests a second on {}", super::super::view::words::about(traffic.per_second), counted(facts.has().1, "node"))
+            format!(
+                "{} requests a second on {}",
+                super::super::view::words::about(traffic.per_second),
+                counted(facts.has().1, "node")
+            )
         }),
-        refusals: refusals.iter().map(|refusal| (sentence_of(&refusal.to_string()), sentence_of(&refusal.remedy()))).collect(),
+        refusals: refusals
+            .iter()
+            .map(|refusal| (sentence_of(&refusal.to_string()), sentence_of(&refusal.remedy())))
+            .collect(),
         sides: choices
             .into_iter()
             .map(|(value, name, what, all)| {
@@ -270,15 +281,21 @@ fn measured(gathered: Option<&Gathered>, baseline: Option<start::Baseline>) -> S
             format!(
                 "At the traffic of now: {} requests a second; the old side fails {rate} of {} requests. Each step goes on only when \
                  its bake is over and the new side was no worse.",
-                number(baseline.per_second), super::super::view::words::count(baseline.requests)
+                number(baseline.per_second),
+                super::super::view::words::count(baseline.requests)
             )
         }
     }
 }
 
 /// What is known before it starts: class, word, glyph, text.
-fn checks(shared: &Shared, facts: &Facts, gathered: Option<&Gathered>) -> Vec<(&'static str, &'static str, &'static str, String)> {
-    let good = |is: bool, yes: String, no: String| if is { ("", "good", "check", yes) } else { ("att", "mind", "warn", no) };
+fn checks(
+    shared: &Shared,
+    facts: &Facts,
+    gathered: Option<&Gathered>,
+) -> Vec<(&'static str, &'static str, &'static str, String)> {
+    let good =
+        |is: bool, yes: String, no: String| if is { ("", "good", "check", yes) } else { ("att", "mind", "warn", no) };
     let (has, all) = facts.has();
     let mut checks = vec![good(
         has == all && all > 0,
@@ -292,7 +309,15 @@ fn checks(shared: &Shared, facts: &Facts, gathered: Option<&Gathered>) -> Vec<(&
         "No controller leads: it begins when one does".to_owned(),
     ));
     if let Some((_, frozen)) = &facts.frozen {
-        checks.push(("att", "mind", "lock", format!("Changes are frozen {}: it does not go on until that ends", super::super::view::row::frozen_by(frozen))));
+        checks.push((
+            "att",
+            "mind",
+            "lock",
+            format!(
+                "Changes are frozen {}: it does not go on until that ends",
+                super::super::view::row::frozen_by(frozen)
+            ),
+        ));
     }
     if let Some(gathered) = gathered.filter(|gathered| !gathered.silent.is_empty()) {
         let names = super::super::view::row::names(gathered.silent.iter().map(weightd_core::fleet::NodeName::as_str));
@@ -312,7 +337,8 @@ pub fn fragments(shared: &Shared, app: &App) -> Vec<(String, String)> {
         return Vec::new();
     }
     let presets = [Preset::Quick, Preset::Careful, Preset::Day];
-    let plans: Vec<Named> = presets.map(|preset| (preset.as_str().to_owned(), preset.plan(Protocol::Http), true)).into();
+    let plans: Vec<Named> =
+        presets.map(|preset| (preset.as_str().to_owned(), preset.plan(Protocol::Http), true)).into();
     let (frame, form) = (Frame::bare(shared, ""), StartForm::default());
     let page = of(shared, &frame, app, &form, &[], &plans);
     vec![("preview".to_owned(), page.as_preview().render().unwrap_or_default())]
@@ -343,26 +369,24 @@ pub async fn begin(
     }
 }
 
-#[expect(clippy::large_enum_variant, reason = "it lives for one request")]
 enum Begun {
     Refused(Vec<Refusal>),
     Ended(Outcome),
 }
 
 async fn try_begin(shared: &Arc<Shared>, who: &Who, app: &App, form: &StartForm) -> Result<Begun, DocumentsError> {
-    let ended = |outcome| Ok(Begun::Ended(outcome));
-    let not = |why: String| ended(Outcome::Not(format!("Nothing was written: {why}")));
+    let not = |why: String| Begun::Ended(Outcome::Not(format!("Nothing was written: {why}")));
     let (backend, documents) = (&app.facts.name, &who.person.documents);
-    let Some(mode) = mode(&form.mode) else { return not("choose a mode.".to_owned()) };
+    let Some(mode) = mode(&form.mode) else { return Ok(not("choose a mode.".to_owned())) };
     let text = if form.other.trim().is_empty() { &form.to } else { &form.other };
     let to = match patterns(text) {
         Ok(to) if !to.is_empty() => to,
-        Ok(_) => return not("choose the side to move to.".to_owned()),
-        Err(why) => return not(format!("{why}.")),
+        Ok(_) => return Ok(not("choose the side to move to.".to_owned())),
+        Err(why) => return Ok(not(format!("{why}."))),
     };
     let plans = plans(who).await;
     let Some((_, plan, fits)) = plans.into_iter().find(|(name, ..)| *name == form.plan) else {
-        return not("choose a plan.".to_owned());
+        return Ok(not("choose a plan.".to_owned()));
     };
     let (seen, controller) = tokio::try_join!(documents.rollout(backend), documents.controller())?;
     match seen.standing() {
@@ -370,7 +394,7 @@ async fn try_begin(shared: &Arc<Shared>, who: &Who, app: &App, form: &StartForm)
         Standing::Active(_) | Standing::Pending(_) => {
             return Ok(Begun::Ended(Outcome::Changed("Another rollout was started meanwhile.".to_owned())));
         }
-        Standing::Unreadable(key, bad) => return not(format!("the {key} of the rollout cannot be read: {bad}.")),
+        Standing::Unreadable(key, bad) => return Ok(not(format!("the {key} of the rollout cannot be read: {bad}."))),
     }
     let known = documents.context(backend).await?;
     let index = known.stored.as_ref().map_or(0, |stored| stored.index);
@@ -420,8 +444,12 @@ async fn try_begin(shared: &Arc<Shared>, who: &Who, app: &App, form: &StartForm)
             let leads = if controller.index == 0 { " No controller leads: it begins when one does." } else { "" };
             Outcome::Done(format!("Started: mode {}.{leads}{cautions}", mode.as_str()), 0)
         }
-        Started::Conflict => Outcome::Changed("Somebody changed the weights, or started a rollout, while you were here.".to_owned()),
-        Started::Superseded => Outcome::Not("It was started, and somebody else started another one just after you.".to_owned()),
+        Started::Conflict => {
+            Outcome::Changed("Somebody changed the weights, or started a rollout, while you were here.".to_owned())
+        }
+        Started::Superseded => {
+            Outcome::Not("It was started, and somebody else started another one just after you.".to_owned())
+        }
         Started::Invalid(bad) => Outcome::Not(format!("Nothing was written: no controller could read it: {bad}.")),
     }))
 }

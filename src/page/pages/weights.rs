@@ -14,7 +14,7 @@ use weightd_core::{
     history::Way,
     model::{BackendName, ServerName, Weight},
     rollout::Mode,
-    shift::Wanted,
+    shift::{Reported, Wanted},
 };
 
 use super::{
@@ -88,11 +88,14 @@ enum Chosen {
 }
 
 fn chosen(fields: &Fields) -> Chosen {
-    let servers: Vec<_> = fields.iter().filter_map(|(key, value)| Some((key.strip_prefix("w-")?, value.trim()))).collect();
+    let servers: Vec<_> =
+        fields.iter().filter_map(|(key, value)| Some((key.strip_prefix("w-")?, value.trim()))).collect();
     if !servers.is_empty() {
         let mut weights = Weights::new();
         for (server, weight) in servers {
-            let Ok(name) = ServerName::new(server) else { return Chosen::Wrong(format!("\u{201c}{server}\u{201d} is not a server.")) };
+            let Ok(name) = ServerName::new(server) else {
+                return Chosen::Wrong(format!("\u{201c}{server}\u{201d} is not a server."));
+            };
             let Ok(weight) = Weight::parse(weight) else {
                 return Chosen::Wrong(format!("The weight of {server} is not a whole number from 0 to 256."));
             };
@@ -171,14 +174,15 @@ fn edit_of(
         Chosen::Share(share) => {
             let document = stored.map(View::of);
             let sides = Sides::of(document.as_ref(), facts.spec());
-            let Some(side) = &sides.to else { return Err("The document has only one side, so there is no share to set.".to_owned()) };
+            let Some(side) = &sides.to else {
+                return Err("The document has only one side, so there is no share to set.".to_owned());
+            };
             let names: Vec<String> = document.as_ref().and_then(shares).unwrap_or_default().into_keys().collect();
             let patterns = together(side, &names);
             let parts = super::super::view::words::float(patterns.len() as u64);
-            let asked: Vec<_> =
-                patterns.into_iter().map(|pattern| (pattern, Wanted::Share(*share / parts))).collect();
+            let asked: Vec<_> = patterns.into_iter().map(|pattern| (pattern, Wanted::Share(*share / parts))).collect();
             let intent = known.intent(intent(who, Way::Shift, why));
-            let shifted = shift_edit(backend, stored, &asked, How::default(), &intent);
+            let shifted = shift_edit(backend, stored, &asked, &Reported::default(), How::default(), &intent);
             shifted.map(|shifted| shifted.edit).map_err(|error| match error {
                 ShiftError::Edit(error) => refused(&error),
                 ShiftError::NotClose(shift) => {
@@ -221,7 +225,9 @@ fn of<'a>(frame: &'a Frame, app: &'a App, fields: &Fields, computed: Computed) -
         reason: field(fields, "reason").to_owned(),
         servers: servers
             .map(|weights| {
-                let typed = |server: &ServerName| fields.iter().find(|(key, _)| key.strip_prefix("w-") == Some(server.as_str()));
+                let typed = |server: &ServerName| {
+                    fields.iter().find(|(key, _)| key.strip_prefix("w-") == Some(server.as_str()))
+                };
                 let value = |(server, weight): (&ServerName, &Weight)| {
                     (server.to_string(), typed(server).map_or_else(|| weight.to_string(), |(_, value)| value.clone()))
                 };
@@ -240,8 +246,12 @@ fn rollout_note(facts: &Facts) -> String {
     let Some(state) = facts.state().filter(|state| !state.phase.is_final()) else { return String::new() };
     let at = percent(state.share.percent());
     match state.mode {
-        Mode::Auto => format!("It is at {at}. When you write, the rollout ends and leaves the weights to you; nobody resumes it."),
-        Mode::Guard => format!("It is in mode guard, at {at}. What you write becomes its next step, and it still goes back when the new side is worse."),
+        Mode::Auto => {
+            format!("It is at {at}. When you write, the rollout ends and leaves the weights to you; nobody resumes it.")
+        }
+        Mode::Guard => format!(
+            "It is in mode guard, at {at}. What you write becomes its next step, and it still goes back when the new side is worse."
+        ),
         Mode::Watch => format!("It is in mode watch, at {at}. What you write becomes its next step."),
     }
 }
@@ -260,9 +270,9 @@ fn review(facts: &Facts, known: &Context, edit: &Edit, fields: &Fields) -> Revie
         view.weights.iter().flatten().map(|(server, weight)| (server.to_string(), weight.to_string())).collect()
     };
     let (old, new) = (value(before.as_ref()), value(Some(&edit.after)));
-    let rows = new.iter().map(|(name, then)| {
-        (name.clone(), old.get(name).cloned().unwrap_or_else(|| "–".to_owned()), then.clone())
-    });
+    let rows = new
+        .iter()
+        .map(|(name, then)| (name.clone(), old.get(name).cloned().unwrap_or_else(|| "–".to_owned()), then.clone()));
     let share = |sides: &Sides| sides.to_share().map(number).unwrap_or_default();
     let mut hidden: Vec<(String, String)> =
         fields.iter().filter(|(key, _)| !matches!(key.as_str(), "seen" | "rollout")).cloned().collect();

@@ -178,7 +178,10 @@ fn rollout(spec: &Spec, state: &State, sides: &Sides, may: May, seen: &Seen) -> 
     {
         let after = percent(step.share.percent());
         let panel = Panel::new("approve", format!("{to} from {share} to {after}?"), format!("Approve {after}"), seen)
-            .line(format!("It goes there when the bake is over and nothing else holds, and bakes {}.", length(step.bake.seconds())));
+            .line(format!(
+                "It goes there when the bake is over and nothing else holds, and bakes {}.",
+                length(step.bake.seconds())
+            ));
         actions.push(Action::panel("Approve…", "check", panel).go());
     }
     if !may.request || state.phase == Phase::RollingBack {
@@ -201,7 +204,8 @@ fn rollout(spec: &Spec, state: &State, sides: &Sides, may: May, seen: &Seen) -> 
         actions.push(Action { class: "pause", key: "p", ..Action::panel("Pause…", "hold", panel) });
     }
     if state.mode == Mode::Auto && state.phase == Phase::Bake && state.promoted != Some(state.step) {
-        let goes = step.map_or_else(|| "it is done".to_owned(), |step| format!("{to} goes to {}", percent(step.share.percent())));
+        let goes = step
+            .map_or_else(|| "it is done".to_owned(), |step| format!("{to} goes to {}", percent(step.share.percent())));
         let panel = Panel::new("promote", "Skip the rest of this bake?", "Promote", seen)
             .line(format!("The bake counts as full: {goes} when nothing else holds."))
             .small("An approval, a window, a freeze and missing data still hold. What the checks saw still counts.");
@@ -324,7 +328,11 @@ fn shares(target: &Target, sides: &Sides) -> String {
     };
     let named: Vec<_> = sides.from.iter().chain(&sides.to).map(of).collect();
     if named.is_empty() {
-        return shares.iter().map(|(name, share)| format!("{name} {}\u{a0}%", number(*share))).collect::<Vec<_>>().join(", ");
+        return shares
+            .iter()
+            .map(|(name, share)| format!("{name} {}\u{a0}%", number(*share)))
+            .collect::<Vec<_>>()
+            .join(", ");
     }
     named.join(", ")
 }

@@ -96,7 +96,17 @@ pub fn gates(facts: &Facts, sides: &Sides, now: Timestamp) -> Vec<Gate> {
         gates.push(time(spec, facts, held("window").is_some()));
     }
     let known = [
-        "paused", "latched", "not_applied", "requests", "grey", "calm", "approval", "window", "frozen", "baseline", "not_excluded",
+        "paused",
+        "latched",
+        "not_applied",
+        "requests",
+        "grey",
+        "calm",
+        "approval",
+        "window",
+        "frozen",
+        "baseline",
+        "not_excluded",
     ];
     let others = shown.map(|shown| shown.holding.as_slice()).unwrap_or_default();
     for held in others.iter().filter(|held| !known.contains(&held.word.as_str())) {
@@ -114,11 +124,7 @@ fn bake(shown: Option<&Shown>, state: &State) -> Gate {
     let good = shown.good.min(shown.needed);
     let width = 100.0 * super::words::ratio(good, shown.needed.max(1));
     let promoted = state.promoted == Some(state.step);
-    let small = if promoted {
-        "promoted: the bake counts as full"
-    } else {
-        "only seconds with good data count"
-    };
+    let small = if promoted { "promoted: the bake counts as full" } else { "only seconds with good data count" };
     let text = format!("{what} {} of {}", clock(good), clock(shown.needed));
     let gate = Gate::new(Some(good >= shown.needed || promoted), text, small);
     Gate { meter: Some((good, shown.needed, format!("{width:.1}"))), ..gate }

@@ -127,7 +127,11 @@ impl Detail {
             gates: checks::gates(facts, &sides, now),
             checks: if about_rollout { checks } else { Vec::new() },
             total: total.filter(|_| about_rollout),
-            checks_since: if is_active { format!("since {}", checks::since(facts, now)) } else { "last step".to_owned() },
+            checks_since: if is_active {
+                format!("since {}", checks::since(facts, now))
+            } else {
+                "last step".to_owned()
+            },
             paid: if about_rollout { paid(facts, now) } else { Vec::new() },
             bar: sides.bar(shown.filter(|_| is_active).and_then(|shown| shown.share)),
             servers: servers(facts),
@@ -208,10 +212,8 @@ fn next(facts: &Facts, detail: &str, now: Timestamp) -> String {
     let Some(state) = &rollout.state else { return sentence(detail) };
     let shown = facts.fresh(now).filter(|shown| shown.seq == state.seq);
     let following = rollout.spec.next_step(state.share).and_then(|next| rollout.spec.step(next));
-    let goes = following.map_or_else(
-        || "It is done".to_owned(),
-        |step| format!("Goes to {}", percent(step.share.percent())),
-    );
+    let goes =
+        following.map_or_else(|| "It is done".to_owned(), |step| format!("Goes to {}", percent(step.share.percent())));
     match (state.phase, shown) {
         (Phase::Bake, Some(shown)) if state.mode == Mode::Auto && shown.holding.is_empty() => {
             let left = shown.needed.saturating_sub(shown.good);
@@ -259,7 +261,10 @@ fn lead(facts: &Facts, sides: &Sides) -> (String, String) {
         let (to, from) = (sides.to_name(), sides.from_name());
         let (n, e, m, f) = (count(n), count(e), count(m), count(f));
         let rates = (rate(check.to.1, check.to.0), rate(check.from.1, check.from.0));
-        format!("In the last step {to} failed {e} of {n} requests ({}). Beside it, {from} failed {f} of {m} ({}).", rates.0, rates.1)
+        format!(
+            "In the last step {to} failed {e} of {n} requests ({}). Beside it, {from} failed {f} of {m} ({}).",
+            rates.0, rates.1
+        )
     });
     let late = if state.late.is_empty() {
         String::new()
@@ -280,31 +285,37 @@ fn rail(facts: &Facts, now: Timestamp) -> Vec<Station> {
     if mode != Mode::Auto || spec.plan.steps.is_empty() {
         return Vec::new();
     }
-    let mut stations: Vec<_> = (1..).zip(&spec.plan.steps).map(|(at, step)| {
-        let share = percent(step.share.percent());
-        let bake = length(step.bake.seconds());
-        let station = |class, glyph, word, note: String, is_now| Station { class, glyph, word, share, note, is_now };
-        match state.map(|state| place(spec, state, at)) {
-            Some(Place::Past) => {
-                let note = raised_at(facts, at).map_or_else(|| format!("baked {bake}"), |at| format!("{}, baked {bake}", when(at, now)));
-                station("past", "check", "done", note, false)
+    let mut stations: Vec<_> = (1..)
+        .zip(&spec.plan.steps)
+        .map(|(at, step)| {
+            let share = percent(step.share.percent());
+            let bake = length(step.bake.seconds());
+            let station =
+                |class, glyph, word, note: String, is_now| Station { class, glyph, word, share, note, is_now };
+            match state.map(|state| place(spec, state, at)) {
+                Some(Place::Past) => {
+                    let note = raised_at(facts, at)
+                        .map_or_else(|| format!("baked {bake}"), |at| format!("{}, baked {bake}", when(at, now)));
+                    station("past", "check", "done", note, false)
+                }
+                Some(Place::Now) => station("", "bake", "now", now_note(facts, now, &bake), true),
+                Some(Place::Left) => station("", "back", "went back", "went back from here".to_owned(), true),
+                _ if step.approve => {
+                    station("", "person", "asks first", format!("asks for approval, bakes {bake}"), false)
+                }
+                _ => station("", "steady", "to come", format!("bakes {bake}"), false),
             }
-            Some(Place::Now) => station("", "bake", "now", now_note(facts, now, &bake), true),
-            Some(Place::Left) => station("", "back", "went back", "went back from here".to_owned(), true),
-            _ if step.approve => station("", "person", "asks first", format!("asks for approval, bakes {bake}"), false),
-            _ => station("", "steady", "to come", format!("bakes {bake}"), false),
-        }
-    }).collect();
+        })
+        .collect();
     let done = state.is_some_and(|state| state.phase == Phase::Done);
     stations.push(Station {
         class: if done { "past" } else { "" },
         glyph: if done { "check" } else { "eye" },
         word: if done { "done" } else { "to come" },
         share: "Done".to_owned(),
-        note: state.filter(|_| done).map_or_else(
-            || "nothing moves by itself after it".to_owned(),
-            |state| when(state.since, now),
-        ),
+        note: state
+            .filter(|_| done)
+            .map_or_else(|| "nothing moves by itself after it".to_owned(), |state| when(state.since, now)),
         is_now: false,
     });
     stations
@@ -353,7 +364,13 @@ fn paid(facts: &Facts, now: Timestamp) -> Vec<String> {
     let sentence = |paid: &weightd_core::rollout::shown::PaidShown| {
         let at = Timestamp::from_seconds(paid.block * weightd_core::judge::BLOCK_SECONDS);
         let number = super::words::number;
-        format!("{}: {} showed {}, {} were allowed", when(at, now), paid.check, number(paid.observed), number(paid.allowed))
+        format!(
+            "{}: {} showed {}, {} were allowed",
+            when(at, now),
+            paid.check,
+            number(paid.observed),
+            number(paid.allowed)
+        )
     };
     shown.paid.iter().rev().map(sentence).collect()
 }
@@ -377,7 +394,11 @@ pub fn reach(facts: &Facts) -> String {
         return "No node reports this application.".to_owned();
     }
     let out: Vec<_> = facts.nodes.iter().filter(|node| !matches!(node.stand, Stand::Has | Stand::Aside)).collect();
-    let first = if has == all && all > 1 { format!("All {all} nodes have it.") } else { format!("{has} of {} have it.", counted(all, "node")) };
+    let first = if has == all && all > 1 {
+        format!("All {all} nodes have it.")
+    } else {
+        format!("{has} of {} have it.", counted(all, "node"))
+    };
     if out.is_empty() {
         return first;
     }

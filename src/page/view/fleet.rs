@@ -51,8 +51,12 @@ pub fn fleet(overview: &Overview, fleet: &Fleet, now: Timestamp) -> FleetView {
     let mut nodes: Vec<NodeRow> =
         overview.nodes.iter().map(|(name, view)| node(name, &view.health, fleet, overview, now)).collect();
     nodes.sort_by(|a, b| (!a.is_out, &a.name).cmp(&(!b.is_out, &b.name)));
-    let missing: Vec<_> =
-        overview.nodes.iter().filter(|(_, view)| view.health == Health::Missing).map(|(name, _)| name.to_string()).collect();
+    let missing: Vec<_> = overview
+        .nodes
+        .iter()
+        .filter(|(_, view)| view.health == Health::Missing)
+        .map(|(name, _)| name.to_string())
+        .collect();
     let out = nodes.iter().filter(|node| node.is_out).count();
     let late = out.saturating_sub(missing.len());
     let mut parts = Vec::new();

@@ -79,7 +79,11 @@ pub fn plan_view(name: &str, plan: &Plan, traffic: Option<Traffic>, fits: bool, 
             }
             sight.steps.iter().map(|step| row(step, Some(traffic))).collect()
         }
-        None => sight(&fitted, Traffic { per_second: 0.0, error_rate: 0.0 }).steps.iter().map(|step| row(step, None)).collect(),
+        None => sight(&fitted, Traffic { per_second: 0.0, error_rate: 0.0 })
+            .steps
+            .iter()
+            .map(|step| row(step, None))
+            .collect(),
     };
     PlanView {
         name: name.to_owned(),
@@ -102,10 +106,16 @@ fn row(step: &StepSight, traffic: Option<Traffic>) -> StepRow {
     StepRow {
         share: percent(step.step.share.percent()),
         bake: length(step.step.bake.seconds()),
-        per_second: per_second.map_or_else(dash, |per_second| if per_second < 10.0 { format!("{per_second:.1}") } else { about(per_second) }),
+        per_second: per_second.map_or_else(dash, |per_second| {
+            if per_second < 10.0 { format!("{per_second:.1}") } else { about(per_second) }
+        }),
         seen: if traffic.is_some() { about(step.requests) } else { dash() },
         one_percent: found(step.one_percent),
-        five_times: if traffic.is_some_and(|traffic| traffic.error_rate <= 0.0) { dash() } else { found(step.five_times) },
+        five_times: if traffic.is_some_and(|traffic| traffic.error_rate <= 0.0) {
+            dash()
+        } else {
+            found(step.five_times)
+        },
         dead: per_second.map_or_else(dash, dead),
         asks: step.step.approve,
     }
@@ -115,9 +125,13 @@ fn row(step: &StepSight, traffic: Option<Traffic>) -> StepRow {
 /// in which that is reported. An estimate: chance and the other side count too.
 fn dead(per_second: f64) -> String {
     let seconds = |window: &usize| *window as u64 * SLOT_SECONDS;
-    let enough = |window: &&usize| per_second * super::words::float(seconds(window)) >= 2.0 * super::words::float(HARD.errors);
+    let enough =
+        |window: &&usize| per_second * super::words::float(seconds(window)) >= 2.0 * super::words::float(HARD.errors);
     let found = HARD.windows.iter().find(enough);
-    found.map_or_else(|| "too few requests".to_owned(), |window| format!("about {}", length(seconds(window) + SLOT_SECONDS)))
+    found.map_or_else(
+        || "too few requests".to_owned(),
+        |window| format!("about {}", length(seconds(window) + SLOT_SECONDS)),
+    )
 }
 
 fn whole(seconds: f64) -> u64 {

@@ -236,12 +236,7 @@ fn active(facts: &Facts, spec: &Spec, state: &State, now: Timestamp) -> Words {
         _ => {
             if let Some(held) = held.iter().find(|held| matches!(held.word.as_str(), "window" | "frozen")) {
                 let glyph = if held.word == "frozen" { "lock" } else { "hold" };
-                return Words::new(
-                    Group::UnderWay,
-                    glyph,
-                    format!("Holds: {}", holding_word(&held.word)),
-                    &held.text,
-                );
+                return Words::new(Group::UnderWay, glyph, format!("Holds: {}", holding_word(&held.word)), &held.text);
             }
             Words::new(Group::UnderWay, "bake", format!("Bakes at {share}"), baked(shown, spec, state))
         }
@@ -299,8 +294,19 @@ pub fn ended_by(facts: &Facts) -> Option<&str> {
 fn needs_a_person(word: &str) -> bool {
     matches!(
         word,
-        "approval" | "not_applied" | "unusable" | "unwired" | "no_data" | "dropped" | "flapping" | "source" | "breaker" | "share"
-            | "no_control" | "not_split" | "from_too_small"
+        "approval"
+            | "not_applied"
+            | "unusable"
+            | "unwired"
+            | "no_data"
+            | "dropped"
+            | "flapping"
+            | "source"
+            | "breaker"
+            | "share"
+            | "no_control"
+            | "not_split"
+            | "from_too_small"
     )
 }
 

@@ -81,9 +81,7 @@ impl Sides {
     fn named(spec: &Spec, shares: Option<&BTreeMap<String, f64>>) -> Self {
         let sum = |patterns: &[Pattern]| {
             let shares = shares?;
-            let of = |name: &String| {
-                patterns.iter().any(|pattern| pattern.as_str() == name || pattern.matches(name))
-            };
+            let of = |name: &String| patterns.iter().any(|pattern| pattern.as_str() == name || pattern.matches(name));
             Some(shares.iter().filter(|(name, _)| of(name)).map(|(_, share)| share).sum::<f64>())
         };
         let (from, to) = (sum(&spec.from), sum(&spec.to));

@@ -11,8 +11,8 @@ use tokio::sync::watch;
 use weightd_core::{
     desired::{Decoder, DesiredState, Entry},
     fleet::{
-        BackendView, Expect, Fleet, Freeze, Frozen, Health, Inventory, NodeName, NodeRead, NodeReport, Standing, Waiting,
-        overview,
+        BackendView, Expect, Fleet, Freeze, Frozen, Health, Inventory, NodeName, NodeRead, NodeReport, Standing,
+        Waiting, overview,
     },
     history::{self, Before, History},
     model::{BackendName, Root, Timestamp},
@@ -146,7 +146,8 @@ impl Decoded {
     fn update(&mut self, sources: &Sources) {
         self.update_weights(&sources.weights);
         self.history.update(&sources.history, |_, value| History::parse(&value.bytes, value.index).ok());
-        self.freeze.update(&sources.freeze, |_, value| Freeze::parse(&value.bytes).ok().and_then(|freeze| freeze.frozen));
+        self.freeze
+            .update(&sources.freeze, |_, value| Freeze::parse(&value.bytes).ok().and_then(|freeze| freeze.frozen));
         self.nodes.update(&sources.nodes, |tail, value| {
             let node = NodeName::new(tail).ok()?;
             let report = NodeReport::parse(&node, &value.bytes);
@@ -198,9 +199,11 @@ impl Decoded {
 
     fn fleet(&self) -> Fleet {
         let nodes = self.nodes.values.values().filter_map(|(_, node)| node.clone()).collect();
-        let inventory = self.inventory.values.iter().filter_map(|(tail, (_, inventory))| {
-            Some((NodeName::new(tail).ok()?, inventory.clone()?))
-        });
+        let inventory = self
+            .inventory
+            .values
+            .iter()
+            .filter_map(|(tail, (_, inventory))| Some((NodeName::new(tail).ok()?, inventory.clone()?)));
         Fleet { nodes, inventory: inventory.collect(), expect: self.expect.get("").copied().flatten() }
     }
 

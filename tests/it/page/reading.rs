@@ -47,7 +47,12 @@ async fn every_state_has_its_words() -> anyhow::Result<()> {
         let _ = title;
     }
     let coupons = words(&ann.page("/app/coupons").await?);
-    ensure!(coupons.contains("In the last step green failed 47 of 2,480 requests (1.9 %). Beside it, blue failed 4 of 7,524 (0.053 %)."), "{coupons}");
+    ensure!(
+        coupons.contains(
+            "In the last step green failed 47 of 2,480 requests (1.9 %). Beside it, blue failed 4 of 7,524 (0.053 %)."
+        ),
+        "{coupons}"
+    );
     let checkout = words(&ann.page("/app/checkout").await?);
     ensure!(checkout.contains("Bakes at 10 %, and green is no worse"), "{checkout}");
     ensure!(checkout.contains("Baked 12:48 of 30:00") && checkout.contains("17 of 33,812"), "{checkout}");

@@ -68,7 +68,9 @@ async fn only_with_a_token_that_consul_knows() -> anyhow::Result<()> {
     }
     let stream = nobody.get("/events?page=/").await?;
     ensure!(stream.status == StatusCode::NO_CONTENT, "{}", stream.status);
-    for (verb, form) in [("pause", ""), ("abort", ""), ("roll-back", ""), ("weights", "100"), ("start", ""), ("freeze", "")] {
+    for (verb, form) in
+        [("pause", ""), ("abort", ""), ("roll-back", ""), ("weights", "100"), ("start", ""), ("freeze", "")]
+    {
         let answer = nobody.post(&format!("/app/app1/{verb}"), &[("share", form), ("reason", "x")]).await?;
         ensure!(answer.header("location").starts_with("/sign-in"), "{verb}: {} {}", answer.status, answer.text);
     }
@@ -104,7 +106,8 @@ async fn a_team_sees_and_moves_its_own_application_and_nothing_else() -> anyhow:
     }
     ensure!(consul.get(&key("app2")).await? == before, "app2 changed");
     let review = own.page("/app/app1/weights?share=25&reason=a+quarter").await?;
-    let seen = review.split("name=\"seen\" value=\"").nth(1).and_then(|rest| rest.split('"').next()).context("no seen")?;
+    let seen =
+        review.split("name=\"seen\" value=\"").nth(1).and_then(|rest| rest.split('"').next()).context("no seen")?;
     let answer = own.post("/app/app1/weights", &[("share", "25"), ("reason", "a quarter"), ("seen", seen)]).await?;
     ensure!(answer.status == StatusCode::SEE_OTHER, "{}", words(&answer.text));
     let after = words(&own.page("/app/app1").await?);
@@ -126,7 +129,9 @@ async fn a_reader_moves_nothing_and_is_told_which_right_is_missing() -> anyhow::
     ensure!(!own.contains("Set weights…") && !own.contains("Start a rollout…"), "{own}");
     let seen = consul.index(&key("app1")).await?.to_string();
     let before = consul.get(&key("app1")).await?;
-    for (verb, right) in [("roll-back", "weightd/weights/app1"), ("weights", "weightd/weights/app1"), ("freeze", "weightd/freeze/app1")] {
+    for (verb, right) in
+        [("roll-back", "weightd/weights/app1"), ("weights", "weightd/weights/app1"), ("freeze", "weightd/freeze/app1")]
+    {
         let form = [("share", "50"), ("seen", &seen), ("reason", "x")];
         let answer = reader.post(&format!("/app/app1/{verb}"), &form).await?;
         ensure!(answer.status == StatusCode::FORBIDDEN, "{verb}: {} {}", answer.status, words(&answer.text));
@@ -145,7 +150,11 @@ async fn a_session_ends_when_consul_no_longer_takes_the_token() -> anyhow::Resul
     consul.http().delete_token(&secret).await?;
     // A write does not wait for the next check.
     let answer = own.post("/app/app1/freeze", &[("reason", "x")]).await?;
-    ensure!(answer.status != StatusCode::SEE_OTHER || answer.header("location").contains("sign-in"), "{}", answer.status);
+    ensure!(
+        answer.status != StatusCode::SEE_OTHER || answer.header("location").contains("sign-in"),
+        "{}",
+        answer.status
+    );
     ensure!(consul.get("weightd/freeze/app1").await?.is_none());
     eventually(Duration::from_secs(40), "the session is over", async || {
         let answer = own.get("/").await?;
@@ -184,7 +193,8 @@ async fn another_page_can_neither_write_nor_frame_nor_read() -> anyhow::Result<(
         ensure!(answer.status == StatusCode::FORBIDDEN, "{origin:?}: {}", answer.status);
     }
     for site in ["cross-site", "same-site", "none"] {
-        let request = ann.request(Method::POST, "/app/app1/freeze").header("origin", &own).header("sec-fetch-site", site);
+        let request =
+            ann.request(Method::POST, "/app/app1/freeze").header("origin", &own).header("sec-fetch-site", site);
         let answer = ann.send(with_form(request, &[("reason", "x")])).await?;
         ensure!(answer.status == StatusCode::FORBIDDEN, "{site}: {}", answer.status);
     }
@@ -195,7 +205,13 @@ async fn another_page_can_neither_write_nor_frame_nor_read() -> anyhow::Result<(
     for path in ["/", "/app/app1", "/sign-in", "/no/page", "/static/no"] {
         let answer = ann.get(path).await?;
         let policy = answer.header("content-security-policy");
-        for part in ["default-src 'none'", "frame-ancestors 'none'", "form-action 'self'", "base-uri 'none'", "script-src 'self'"] {
+        for part in [
+            "default-src 'none'",
+            "frame-ancestors 'none'",
+            "form-action 'self'",
+            "base-uri 'none'",
+            "script-src 'self'",
+        ] {
             ensure!(policy.contains(part), "{path}: {policy}");
         }
         ensure!(!policy.contains("unsafe"), "{policy}");
@@ -251,12 +267,15 @@ async fn raw(page: &Page, bytes: &str) -> anyhow::Result<String> {
 async fn every_text_from_consul_is_escaped() -> anyhow::Result<()> {
     let consul = Consul::start().await?;
     story::split(&consul, "app1", 10, EVIL, "shift", 10).await?;
-    let document = json!({"split": {"blue-*": 90, "green-*": 10}, "by": EVIL, "reason": EVIL, "at": "2026-11-21T10:00:00Z"});
+    let document =
+        json!({"split": {"blue-*": 90, "green-*": 10}, "by": EVIL, "reason": EVIL, "at": "2026-11-21T10:00:00Z"});
     consul.put(&key("app1"), document.to_string()).await?;
     consul.put(&key("app2"), EVIL).await?;
     consul.put(&key("a<b>"), "{}").await?;
     consul.put("weightd/freeze", json!({"by": EVIL, "reason": EVIL}).to_string()).await?;
-    consul.put("weightd/controller", json!({"v": 1, "name": EVIL, "since": "2026-11-21T10:00:00Z"}).to_string()).await?;
+    consul
+        .put("weightd/controller", json!({"v": 1, "name": EVIL, "since": "2026-11-21T10:00:00Z"}).to_string())
+        .await?;
     story::Told::new("app3").write(&consul).await?;
     let log = json!({"v": 1, "events": [{"rollout": "app3-1", "at": "2026-11-21T10:00:00Z", "what": EVIL, "detail": EVIL, "by": EVIL}]});
     consul.put("weightd/rollouts/log/app3", log.to_string()).await?;
@@ -264,11 +283,24 @@ async fn every_text_from_consul_is_escaped() -> anyhow::Result<()> {
     let page = Page::start(&consul, None).await?;
     let evil = page.named("<b>&\"'ann").await?;
     let mut shown = 0;
-    for path in ["/", "/app/app1", "/app/app2", "/app/app3", "/app/app1/weights?share=25&reason=%3Cscript%3E", "/fleet", "/activity", "/?q=%3Cscript%3Ealert(1)%3C/script%3E", "/app/%3Cscript%3E", "/activity?q=%22%3E%3Cscript%3E"] {
+    for path in [
+        "/",
+        "/app/app1",
+        "/app/app2",
+        "/app/app3",
+        "/app/app1/weights?share=25&reason=%3Cscript%3E",
+        "/fleet",
+        "/activity",
+        "/?q=%3Cscript%3Ealert(1)%3C/script%3E",
+        "/app/%3Cscript%3E",
+        "/activity?q=%22%3E%3Cscript%3E",
+    ] {
         let answer = evil.get(path).await?;
         ensure!(!answer.text.contains("<script>"), "{path}");
         ensure!(!answer.text.contains("<img") && !answer.text.contains("<b>&\"'ann"), "{path}");
-        shown += usize::from(answer.text.contains("&#60;script&#62;alert(1)") || answer.text.contains("&lt;script&gt;alert(1)"));
+        shown += usize::from(
+            answer.text.contains("&#60;script&#62;alert(1)") || answer.text.contains("&lt;script&gt;alert(1)"),
+        );
     }
     ensure!(shown >= 4, "the texts are shown on {shown} pages only");
     // In the stream a line break is not the end of an event.
@@ -296,13 +328,17 @@ async fn no_token_is_in_a_page_an_address_or_a_cookie() -> anyhow::Result<()> {
     let secret = token(&consul, "team", &team("app1", "write")).await?;
     let own = page.person(&secret).await?;
     ensure!(!own.cookie().contains(&secret) && !own.cookie().is_empty(), "{}", own.cookie());
-    for path in ["/", "/app/app1", "/app/app1/start", "/app/app1/weights?share=25", "/fleet", "/activity", "/keys", "/sign-in"] {
+    for path in
+        ["/", "/app/app1", "/app/app1/start", "/app/app1/weights?share=25", "/fleet", "/activity", "/keys", "/sign-in"]
+    {
         let answer = own.get(path).await?;
         ensure!(!answer.text.contains(&secret), "{path}");
         ensure!(!format!("{:?}", answer.headers).contains(&secret), "{path}");
     }
     // A cookie that was changed, or is of another page, is nothing.
-    for cookie in ["rollouts=x", "rollouts=", &format!("rollouts={secret}"), &own.cookie().replace("rollouts=", "rollouts=A")] {
+    for cookie in
+        ["rollouts=x", "rollouts=", &format!("rollouts={secret}"), &own.cookie().replace("rollouts=", "rollouts=A")]
+    {
         let other = page.nobody()?;
         other.steal(cookie);
         ensure!(other.get("/").await?.status == StatusCode::SEE_OTHER, "{cookie}");
@@ -326,7 +362,11 @@ async fn signing_in_always_gives_a_new_session() -> anyhow::Result<()> {
     let (first, second) = (page.named("ann").await?.cookie(), page.named("ann").await?.cookie());
     ensure!(first != second, "the same session twice");
     let out = visitor.post("/sign-out", &[]).await?;
-    ensure!(out.header("set-cookie").contains("Max-Age=0") && visitor.cookie().is_empty(), "{}", out.header("set-cookie"));
+    ensure!(
+        out.header("set-cookie").contains("Max-Age=0") && visitor.cookie().is_empty(),
+        "{}",
+        out.header("set-cookie")
+    );
     Ok(())
 }
 
@@ -353,7 +393,8 @@ async fn two_pages_with_the_same_keys_know_the_same_people() -> anyhow::Result<(
     let keys = dir.path().join("keys");
     std::fs::write(&keys, "a".repeat(64))?;
     std::fs::set_permissions(&keys, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
-    let with_keys = || anyhow::Ok(crate::harness::page::Settings { key_file: Some(keys.clone()), ..settings(&consul, None)? });
+    let with_keys =
+        || anyhow::Ok(crate::harness::page::Settings { key_file: Some(keys.clone()), ..settings(&consul, None)? });
     let (one, two) = (Page::with(with_keys()?).await?, Page::with(with_keys()?).await?);
     let (ann, same) = (one.named("ann").await?, two.nobody()?);
     same.steal(&ann.cookie());
@@ -390,7 +431,10 @@ async fn slow_and_huge_requests_end() -> anyhow::Result<()> {
     let answer = raw(&page, &huge_head).await.unwrap_or_default();
     ensure!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{answer}");
     let form = "x".repeat(64 * 1024);
-    let huge_form = format!("POST /sign-in HTTP/1.1\r\n{own}connection: close\r\ncontent-type: application/x-www-form-urlencoded\r\ncontent-length: {}\r\n\r\n{form}", form.len());
+    let huge_form = format!(
+        "POST /sign-in HTTP/1.1\r\n{own}connection: close\r\ncontent-type: application/x-www-form-urlencoded\r\ncontent-length: {}\r\n\r\n{form}",
+        form.len()
+    );
     ensure!(raw(&page, &huge_form).await?.starts_with("HTTP/1.1 413"));
     let long = format!("GET /app/{} HTTP/1.1\r\n{own}connection: close\r\n\r\n", "x".repeat(4000));
     ensure!(raw(&page, &long).await?.starts_with("HTTP/1.1 414"));
@@ -398,8 +442,11 @@ async fn slow_and_huge_requests_end() -> anyhow::Result<()> {
     ensure!(raw(&page, &method).await?.starts_with("HTTP/1.1 405"));
     ensure!(began.elapsed() < Duration::from_secs(10));
     // A head that never ends, and a form that never comes.
-    let slow_head = timeout(Duration::from_secs(20), raw_open(&page, "GET / HTTP/1.1\r\n")).await.context("it stays open")?;
-    let slow_form = format!("POST /sign-in HTTP/1.1\r\n{own}content-type: application/x-www-form-urlencoded\r\ncontent-length: 100\r\n\r\nx");
+    let slow_head =
+        timeout(Duration::from_secs(20), raw_open(&page, "GET / HTTP/1.1\r\n")).await.context("it stays open")?;
+    let slow_form = format!(
+        "POST /sign-in HTTP/1.1\r\n{own}content-type: application/x-www-form-urlencoded\r\ncontent-length: 100\r\n\r\nx"
+    );
     let slow_form = timeout(Duration::from_secs(20), raw_open(&page, &slow_form)).await.context("it stays open")?;
     ensure!(slow_head.is_ok() && slow_form?.contains("408"));
     Ok(())
@@ -429,7 +476,17 @@ async fn paths_lead_nowhere_else() -> anyhow::Result<()> {
     story::split(&consul, "app1", 10, "ann", "shift", 10).await?;
     let page = Page::start(&consul, None).await?;
     let ann = page.named("ann").await?;
-    for path in ["/static/../../etc/passwd", "/static/..%2f..%2fetc%2fpasswd", "/app/..", "/app/%2e%2e", "/app/app1/", "/app/app1/no-verb", "/app/app1%00", "/app/app1/../../fleet/x", "//evil.example/"] {
+    for path in [
+        "/static/../../etc/passwd",
+        "/static/..%2f..%2fetc%2fpasswd",
+        "/app/..",
+        "/app/%2e%2e",
+        "/app/app1/",
+        "/app/app1/no-verb",
+        "/app/app1%00",
+        "/app/app1/../../fleet/x",
+        "//evil.example/",
+    ] {
         let answer = ann.get(path).await?;
         ensure!(answer.status.is_client_error() || answer.status == StatusCode::OK, "{path}: {}", answer.status);
         ensure!(!answer.text.contains("root:"), "{path}");
@@ -452,7 +509,11 @@ async fn what_the_person_did_not_see_is_not_overwritten() -> anyhow::Result<()> 
     .await?;
     let answer = ann.post("/app/app1/weights", &[("share", "50"), ("seen", &seen)]).await?;
     ensure!(answer.status == StatusCode::CONFLICT, "{}", answer.status);
-    ensure!(words(&answer.text).contains("Nothing was written. m.keller changed the weights"), "{}", words(&answer.text));
+    ensure!(
+        words(&answer.text).contains("Nothing was written. m.keller changed the weights"),
+        "{}",
+        words(&answer.text)
+    );
     let text = String::from_utf8_lossy(&consul.get(&key("app1")).await?.context("no key")?).into_owned();
     ensure!(text.contains("m.keller"), "{text}");
     // Roll back goes through all the same.

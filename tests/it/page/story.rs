@@ -175,11 +175,10 @@ pub(super) async fn split(
     way: &str,
     seconds: u64,
 ) -> anyhow::Result<()> {
-    let document = json!({"split": {"blue-*": 100 - green, "green-*": green}, "by": by, "at": ago(seconds).to_string()});
+    let document =
+        json!({"split": {"blue-*": 100 - green, "green-*": green}, "by": by, "at": ago(seconds).to_string()});
     consul.put(&key(name), document.to_string()).await?;
-    let entry = |green: u32, by: &str, way: &str, at: u64, why: Value| {
-        json!({"at": ago(at).to_string(), "by": by, "way": way, "to": {"split": {"blue-*": 100 - green, "green-*": green}}, "why": why})
-    };
+    let entry = |green: u32, by: &str, way: &str, at: u64, why: Value| json!({"at": ago(at).to_string(), "by": by, "way": way, "to": {"split": {"blue-*": 100 - green, "green-*": green}}, "why": why});
     let history = json!({"v": 1, "entries": [
         entry(green, by, way, seconds, Value::Null),
         entry(green / 2, "l.martin", "shift", seconds + 1800, json!("a first look")),
@@ -209,11 +208,10 @@ pub(super) async fn nodes(consul: &Consul, out: &[(&str, &str, &str)], missing: 
         let not = |name: &str| out.iter().find(|(of, app, _)| *of == node && *app == name).map(|(.., why)| *why);
         let mut newest = documents.clone();
         newest.sort_by_key(|(_, index)| std::cmp::Reverse(*index));
-        let recent: Vec<_> = newest.iter().take(64).map(|(name, index)| json!([name, index, not(name).unwrap_or("set")])).collect();
-        let out: Vec<_> = documents
-            .iter()
-            .filter_map(|(name, _)| Some(json!([name, not(name)?, ago(300).to_string()])))
-            .collect();
+        let recent: Vec<_> =
+            newest.iter().take(64).map(|(name, index)| json!([name, index, not(name).unwrap_or("set")])).collect();
+        let out: Vec<_> =
+            documents.iter().filter_map(|(name, _)| Some(json!([name, not(name)?, ago(300).to_string()]))).collect();
         let report = json!({
             "v": 1, "node": node, "version": "0.1.0", "mode": "enforce", "machine": format!("m-{node}"), "incarnation": "i1",
             "instances": [{"name": "main", "up": true, "version": "2.6.12", "pid": 7, "since": ago(86_000).to_string()}],
@@ -247,11 +245,11 @@ pub(super) async fn tell(consul: &Consul) -> anyhow::Result<()> {
         split(consul, name, 0, "n.haddad", "set", 7_000 + 90_000 * at as u64).await?;
     }
     split(consul, "images", 50, "d.okafor", "shift", 760).await?;
-    let failed = |n, e, m, f| {
-        BTreeMap::from([(ERRORS.to_owned(), CheckShown { evidence: 18_000.0, to: (n, e), from: (m, f) })])
-    };
+    let failed =
+        |n, e, m, f| BTreeMap::from([(ERRORS.to_owned(), CheckShown { evidence: 18_000.0, to: (n, e), from: (m, f) })]);
     let new = Told::new;
-    let paid = vec![PaidShown { block: now().seconds() / 10 - 60, check: ERRORS.to_owned(), observed: 47.0, allowed: 2.1 }];
+    let paid =
+        vec![PaidShown { block: now().seconds() / 10 - 60, check: ERRORS.to_owned(), observed: 47.0, allowed: 2.1 }];
     let coupons = Shown { evidence: 18_000.0, checks: failed(2_480, 47, 7_524, 4), paid, ..Shown::default() };
     let told = [
         Told {
@@ -276,11 +274,8 @@ pub(super) async fn tell(consul: &Consul) -> anyhow::Result<()> {
         Told { share: 5, phase: Phase::Shift, step: 2, since: 3, ..new("epg") }
             .held("not_applied", "not applied on lb-04, lb-05"),
         new("notify").held("window", "the window is closed"),
-        Told {
-            paused: Some(Paused { by: "s.ito".to_owned(), reason: Some("lunch".to_owned()) }),
-            ..new("orders")
-        }
-        .held("paused", "s.ito paused it"),
+        Told { paused: Some(Paused { by: "s.ito".to_owned(), reason: Some("lunch".to_owned()) }), ..new("orders") }
+            .held("paused", "s.ito paused it"),
         Told { mode: Mode::Watch, ..new("payments") },
         Told { mode: Mode::Guard, ..new("profile") },
     ];

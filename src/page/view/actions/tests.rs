@@ -54,7 +54,10 @@ fn what_the_token_may_not_do_has_no_button() {
     assert_eq!(labels(&steady(0), ALL), ["Start a rollout…", "Set weights…", "Freeze…", "Roll back…"]);
     assert_eq!(labels(&steady(0), May::default()), ["Roll back…"]);
     let note = missing(May { approval: false, ..ALL }, "weightd/", "app");
-    assert_eq!(note, "Your token may not approve steps. It needs key \"weightd/rollouts/approval/app\" { policy = \"write\" }.");
+    assert_eq!(
+        note,
+        "Your token may not approve steps. It needs key \"weightd/rollouts/approval/app\" { policy = \"write\" }."
+    );
     assert_eq!(missing(ALL, "weightd/", "app"), "");
 }
 

@@ -21,8 +21,14 @@ fn the_rail_has_each_step_and_the_end() {
     let rail = Detail::of(&baking(), now()).rail;
     let shown: Vec<_> = rail.iter().map(|station| (plain(&station.share), station.word)).collect();
     let expected = [
-        ("1 %", "done"), ("5 %", "done"), ("10 %", "now"), ("25 %", "to come"), ("50 %", "to come"), ("95 %", "to come"),
-        ("100 %", "to come"), ("Done", "to come"),
+        ("1 %", "done"),
+        ("5 %", "done"),
+        ("10 %", "now"),
+        ("25 %", "to come"),
+        ("50 %", "to come"),
+        ("95 %", "to come"),
+        ("100 %", "to come"),
+        ("Done", "to come"),
     ];
     assert_eq!(shown, expected.map(|(share, word)| (share.to_owned(), word)));
     assert!(Detail::of(&with_state(baking(), |state| state.mode = Mode::Watch), now()).rail.is_empty());
@@ -35,7 +41,8 @@ fn a_rollback_shows_its_counts() {
         state.why = Some("errors".to_owned());
     });
     let detail = Detail::of(&facts, now());
-    let lead = "In the last step green failed 1 of 2,000 requests (0.05 %). Beside it, blue failed 9 of 18,000 (0.05 %).";
+    let lead =
+        "In the last step green failed 1 of 2,000 requests (0.05 %). Beside it, blue failed 9 of 18,000 (0.05 %).";
     assert_eq!((plain(&detail.lead).as_str(), detail.why.as_str()), (lead, "Errors."));
     assert!(detail.say.starts_with("Rolled back by itself at "), "{}", detail.say);
     assert!(detail.gates.is_empty() && detail.is_over());

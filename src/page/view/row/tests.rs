@@ -44,7 +44,12 @@ pub(crate) fn steady(green: u32) -> Facts {
 }
 
 pub(crate) fn stand(node: &str, stand: Stand, why: &str) -> NodeStand {
-    NodeStand { name: NodeName::new(node).unwrap(), stand, why: why.to_owned(), since: Some(Timestamp::from_seconds(NOW - 300)) }
+    NodeStand {
+        name: NodeName::new(node).unwrap(),
+        stand,
+        why: why.to_owned(),
+        since: Some(Timestamp::from_seconds(NOW - 300)),
+    }
 }
 
 /// A rollout that bakes at 10 % since 15 minutes.
@@ -83,7 +88,15 @@ pub(crate) fn baking() -> Facts {
         late: Vec::new(),
     };
     let checks = BTreeMap::from([(ERRORS.to_owned(), CheckShown { evidence: 1.0, to: (2_000, 1), from: (18_000, 9) })]);
-    let shown = Shown { at: Timestamp::from_seconds(NOW - 5), seq: 4, good: 768, needed: 1800, evidence: 1.0, checks, ..Shown::default() };
+    let shown = Shown {
+        at: Timestamp::from_seconds(NOW - 5),
+        seq: 4,
+        good: 768,
+        needed: 1800,
+        evidence: 1.0,
+        checks,
+        ..Shown::default()
+    };
     Facts {
         rollout: Some(RolloutFacts { spec: Arc::new(spec), state: Some(Arc::new(state)), shown: Some(shown) }),
         ..steady(10)
@@ -119,7 +132,8 @@ fn what_goes_on_by_itself_is_under_way() {
     let moving = with_state(baking(), |state| state.phase = Phase::Shift);
     is(&moving, Group::UnderWay, "Moves to 10 %", "3 of 3 nodes have it");
     is(&held(baking(), "window", "the window is closed"), Group::UnderWay, "Holds: window", "the window is closed");
-    let paused = |state: &mut State| state.paused = Some(Paused { by: "bob".to_owned(), reason: Some("lunch".to_owned()) });
+    let paused =
+        |state: &mut State| state.paused = Some(Paused { by: "bob".to_owned(), reason: Some("lunch".to_owned()) });
     is(&with_state(baking(), paused), Group::UnderWay, "Holds: paused", "by bob: lunch");
     is(&held(baking(), "requests", "too few"), Group::UnderWay, "Bakes at 10 %", "12:48 of 30:00, then 25 %");
     let guard = with_state(baking(), |state| state.mode = Mode::Guard);
@@ -186,7 +200,13 @@ fn what_the_leader_said_long_ago_is_not_shown_as_now() {
 #[test]
 fn the_log_names_who_took_it_back() {
     let mut facts = with_state(baking(), |state| (state.phase, state.aborted) = (Phase::RolledBack, true));
-    let entry = log::Entry { rollout: "r1".to_owned(), at: now(), what: "rolling_back".to_owned(), detail: String::new(), by: Some("bob".to_owned()) };
+    let entry = log::Entry {
+        rollout: "r1".to_owned(),
+        at: now(),
+        what: "rolling_back".to_owned(),
+        detail: String::new(),
+        by: Some("bob".to_owned()),
+    };
     facts.log = vec![entry].into();
     assert_eq!(ended_by(&facts), Some("bob"));
 }

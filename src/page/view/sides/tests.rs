@@ -1,7 +1,4 @@
-use weightd_core::{
-    desired::Document,
-    model::BackendName,
-};
+use weightd_core::{desired::Document, model::BackendName};
 
 use super::*;
 

@@ -23,10 +23,22 @@ fn rates_have_two_digits_that_count_and_none_without_requests() {
 fn numbers_and_times_are_short() {
     assert_eq!(percent(12.5).replace(NB, "_"), "12.5_%");
     assert_eq!(percent(100.0).replace(NB, "_"), "100_%");
-    assert_eq!((count(0), count(999), count(33_812), count(1_000_000)), ("0".into(), "999".into(), "33,812".into(), "1,000,000".into()));
+    assert_eq!(
+        (count(0), count(999), count(33_812), count(1_000_000)),
+        ("0".into(), "999".into(), "33,812".into(), "1,000,000".into())
+    );
     assert_eq!((about(8_249.0), about(0.4), about(45.6)), ("8,200".to_owned(), "0".to_owned(), "46".to_owned()));
     assert_eq!((clock(768), clock(1800), clock(3723)), ("12:48".to_owned(), "30:00".to_owned(), "1:02:03".to_owned()));
-    let lengths = [(0, "0_s"), (20, "20_s"), (60, "1_min"), (90, "90_s"), (300, "5_min"), (12_600, "3_h 30_min"), (86_400, "24_h"), (172_800, "2_d")];
+    let lengths = [
+        (0, "0_s"),
+        (20, "20_s"),
+        (60, "1_min"),
+        (90, "90_s"),
+        (300, "5_min"),
+        (12_600, "3_h 30_min"),
+        (86_400, "24_h"),
+        (172_800, "2_d"),
+    ];
     for (seconds, shown) in lengths {
         assert_eq!(length(seconds).replace(NB, "_"), shown);
     }
