@@ -8,6 +8,7 @@ pub mod config;
 pub mod manual;
 pub mod retry;
 pub mod secret;
+pub mod serve;
 pub mod shutdown;
 pub mod systemd;
 pub mod telemetry;

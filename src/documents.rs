@@ -3,14 +3,17 @@
 //! Reads and writes with the client's own token. [`edit`] computes an edit without I/O. The write happens only if the
 //! backend did not change since the read. Must write only edits that [`edit`] computed.
 
+pub mod changes;
 pub mod commit;
 pub mod context;
 pub mod edit;
 pub mod fleet;
+pub mod gather;
 pub mod history;
 pub mod lead;
 pub mod observe;
 pub mod rollouts;
+pub mod sees;
 pub mod single;
 pub mod stored;
 pub mod view;
@@ -121,6 +124,11 @@ impl Documents {
     #[must_use]
     pub fn with_tasks(self, tasks: &TaskTracker) -> Self {
         Self { tasks: tasks.clone(), ..self }
+    }
+
+    /// Returns the root of the keys.
+    pub fn root(&self) -> &Root {
+        &self.root
     }
 
     /// Returns the prefix of the keys, with a final slash.

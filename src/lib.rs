@@ -29,6 +29,7 @@
 //! | [`weightd`] | the node daemon: one task per HAProxy, its state on disk, its status |
 //! | [`weightctl`] | the command line: uses the token of the user for Consul; it only reads HAProxy, and only in `check` and `import` |
 //! | [`rolloutd`] | the controller of rollouts: writes documents by a plan, and takes them back; it never talks to HAProxy |
+//! | [`page`] | the self-service page of rollouts: reads with a token that can only read, writes with the token of the person |
 //! | [`base`] | code that all programs share: configuration files, logging, retries, the clock, signals, systemd |
 //!
 //! Only one task writes to one HAProxy, and all tasks share one thread. An exchange takes 0.1 ms, so that a switch
@@ -63,6 +64,7 @@ pub mod base;
 pub mod consul;
 pub mod documents;
 pub mod haproxy;
+pub mod page;
 pub mod rolloutd;
 pub mod weightctl;
 pub mod weightd;

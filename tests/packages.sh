@@ -30,16 +30,16 @@ say() {
 }
 
 # The version that a program prints; fails if the program does not run.
-# usage: version haproxy|consul|systemd-analyze|prometheus PROGRAM
+# usage: version haproxy|consul|systemd-analyze|prometheus|chromium PROGRAM
 version() {
     [ -x "$2" ] || return 1
     case $1 in
     haproxy) banner=$("$2" -v 2>/dev/null </dev/null) || return 1 ;;
     consul) banner=$("$2" version 2>/dev/null </dev/null) || return 1 ;;
-    systemd-analyze | prometheus) banner=$("$2" --version 2>/dev/null </dev/null) || return 1 ;;
+    systemd-analyze | prometheus | chromium) banner=$("$2" --version 2>/dev/null </dev/null) || return 1 ;;
     esac
     # "HAProxy version 2.6.12-1 2025/10/03 - ...", "Consul v1.8.7", "systemd 252 (252.38-1)",
-    # "prometheus, version 2.42.0+ds (branch: ...".
+    # "prometheus, version 2.42.0+ds (branch: ...", "Chromium 150.0.1 ...".
     banner=${banner%%
 *}
     banner=${banner#* }
@@ -141,9 +141,10 @@ CONF
 # usage: start NAME [LOADER]: writes the script that starts servers/NAME.
 start() {
     libs=
-    # systemd has a private library next to the others.
+    # systemd and PulseAudio have private libraries next to the others.
     for dir in "$tree"/lib/*-linux-* "$tree"/usr/lib/*-linux-* "$tree"/usr/lib \
-        "$tree"/lib/systemd "$tree"/usr/lib/*-linux-*/systemd "$tree"/usr/lib/systemd; do
+        "$tree"/lib/systemd "$tree"/usr/lib/*-linux-*/systemd "$tree"/usr/lib/systemd \
+        "$tree"/usr/lib/*-linux-*/pulseaudio; do
         for file in "$dir"/*.so*; do
             [ ! -e "$file" ] || libs=$libs:\$tree${dir#"$tree"}
             break
@@ -184,7 +185,8 @@ unpack() {
         rm -f "$deb"
     done
     program=
-    for file in usr/sbin/"$1" usr/bin/"$1"; do
+    # The last one counts: usr/bin/chromium is a script with absolute paths.
+    for file in usr/sbin/"$1" usr/bin/"$1" usr/lib/"$1"/"$1"; do
         [ ! -x "$tree/$file" ] || program=$file
     done
     [ -n "$program" ] || return 1

@@ -11,7 +11,9 @@ use weightd_core::{
 };
 
 use super::{
-    Documents, DocumentsError, read_error,
+    Documents, DocumentsError,
+    edit::Intent,
+    read_error,
     stored::{Content, Stored},
 };
 use crate::{
@@ -82,6 +84,11 @@ impl Context {
         self.stored.as_ref().map(before)
     }
 
+    /// `intent` for this backend: with its history and the writer's token.
+    pub fn intent(&self, intent: Intent) -> Intent {
+        Intent { history: self.entries(), token: self.token.clone(), ..intent }
+    }
+
     /// The freeze that stops a write; none if there is none.
     pub fn frozen(&self, backend: &BackendName) -> Option<InForce> {
         let of = |freeze: &Optional<Freeze>, backend: Option<&BackendName>| match freeze {
@@ -109,7 +116,7 @@ impl Documents {
 }
 
 /// The state of a backend's keys before a write.
-pub(super) fn before(stored: &Stored) -> Before {
+pub fn before(stored: &Stored) -> Before {
     let without_document = |to| Before { index: stored.index, to, by: None, at: None, why: None };
     match &stored.content {
         Content::Document(document) => Before::of(document, stored.index),

@@ -97,6 +97,13 @@ pub struct Edit {
     pub entry: Option<Entry>,
 }
 
+impl Edit {
+    /// Whether a freeze does not stop it: the way back is always open.
+    pub fn passes_freeze(&self) -> bool {
+        self.entry.as_ref().is_some_and(|entry| entry.way == Way::Rollback)
+    }
+}
+
 /// The keys to write, with their conditions.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Write {

@@ -39,7 +39,7 @@ const EXIT_CONFIG: u8 = 64;
 /// Time limit for the tasks to stop.
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
 /// Maximum connections of the HTTP interface.
-const LIMITS: Limits = Limits { connections: 64 };
+const LIMITS: Limits = Limits { connections: 64, lifetime: Duration::from_secs(60) };
 /// Between two reads of the lock.
 const LOCK_EVERY: Duration = Duration::from_millis(50);
 

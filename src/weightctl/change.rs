@@ -71,7 +71,7 @@ impl Flags {
 
 /// `intent` for one backend: with its history and the writer's token.
 pub(super) fn with_context(intent: Intent, known: &Known) -> Intent {
-    Intent { history: known.entries(), token: known.token.clone(), ..intent }
+    known.intent(intent)
 }
 
 /// The user: `SUDO_USER`, else `USER`, else `uid` and the user id of this process.
@@ -121,7 +121,7 @@ pub(super) async fn carry_out(
         };
     }
     output::message(preview(backend, edit, output::message_columns()).trim_end());
-    if let Some(frozen) = known.frozen(backend).filter(|_| !passes_freeze(edit)) {
+    if let Some(frozen) = known.frozen(backend).filter(|_| !edit.passes_freeze()) {
         return Err(frozen_failure(backend, &frozen));
     }
     if let Some(serving) = serving {
@@ -169,7 +169,7 @@ pub(super) async fn commit(
 ) -> Result<Written, Failure> {
     tokio::select! {
         biased;
-        written = documents.commit(backend, edit, known, passes_freeze(edit)) => Ok(written?),
+        written = documents.commit(backend, edit, known, edit.passes_freeze()) => Ok(written?),
         _ = ctrl_c() => {
             Err(Failure::new(Exit::Interrupted, format!("interrupted during the write; {backend} may have changed"))
                 .hint(format!("`weightctl get {backend}` shows what is in Consul")))
@@ -183,11 +183,6 @@ pub(super) fn report(backend: &BackendName, edit: &Edit, index: u64, without: &[
     for without in without {
         output::note(&without.sentence());
     }
-}
-
-/// Whether a freeze does not stop this edit: the way back is always open.
-fn passes_freeze(edit: &Edit) -> bool {
-    edit.entry.as_ref().is_some_and(|entry| entry.way == Way::Rollback)
 }
 
 /// A freeze stops the write.

@@ -7,14 +7,14 @@ mod all;
 
 use weightd_core::{
     desired::Pattern,
-    history::{To, Way},
+    history::Way,
     model::{BackendName, Escaped},
     rollback::{Ask, Asked, Decision, Reach, Target, decide},
 };
 
 use super::{
     Exit,
-    change::{Flags, answer_to, changed_by_another, commit, confirm, report, with_context},
+    change::{Flags, answer_to, changed_by_another, commit, confirm, report},
     context::Context,
     failure::Failure,
     history::summary,
@@ -25,10 +25,7 @@ use super::{
     serving,
     wait::{WaitFlags, wait},
 };
-use crate::documents::{
-    Context as Known, Documents, Optional, Written,
-    edit::{self, Edit, Intent, Write},
-};
+use crate::documents::{Context as Known, Documents, Optional, Written, changes::rollback_edit, edit::Write};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -107,7 +104,7 @@ pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Fail
             return wait(context.format, &documents, backend, index, &args.wait).await;
         }
         let target = target_of(&documents, backend, &known, args).await?;
-        let edit = match edit_of(backend, &known, &target, args.flags.intent(Way::Rollback, context.env)) {
+        let edit = match rollback_edit(backend, &known, &target, args.flags.intent(Way::Rollback, context.env)) {
             Ok(edit) => edit,
             Err(error) => return Err(refused(&documents, error).await),
         };
@@ -217,21 +214,6 @@ async fn choose(backend: &BackendName, ask: Ask, flags: &Flags) -> Result<Target
     match number.and_then(|number| ask.states.into_iter().nth(number)) {
         Some(state) => Ok(state.target),
         None => Err(Failure::new(Exit::Failure, "cancelled; nothing was written")),
-    }
-}
-
-/// The edit that goes to `target`.
-fn edit_of(backend: &BackendName, known: &Known, target: &Target, intent: Intent) -> Result<Edit, edit::EditError> {
-    let intent = Intent { create: true, target: target.index, raised: target.raised.clone(), ..intent };
-    let intent = with_context(intent, known);
-    match &target.document {
-        To::Weights(weights) => edit::set(backend, known.stored.as_ref(), weights, &intent),
-        To::Split(split) => edit::split(backend, known.stored.as_ref(), split, &intent),
-        To::Release => edit::release(backend, known.stored.as_ref(), &intent),
-        // The rule gives no other targets.
-        To::Gone | To::Omitted | To::Unreadable(_) => {
-            Err(edit::EditError::Invalid(weightd_core::desired::Invalid::NoInstruction))
-        }
     }
 }
 

@@ -9,10 +9,10 @@ mod view;
 use std::str::FromStr;
 
 use weightd_core::{
-    desired::{Kind, Pattern, Weights},
+    desired::Pattern,
     history::Way,
     model::{BackendName, InvalidName},
-    shift::{Wanted, shift, shift_split, split_from, split_given},
+    shift::Wanted,
 };
 
 pub(super) use self::view::ShiftView;
@@ -34,8 +34,8 @@ use super::{
 };
 use crate::documents::{
     Context as Known, Documents,
-    edit::{self, Edit, Intent, Write},
-    stored::Content,
+    changes::{How, ShiftError, Shifted, shift_edit},
+    edit::{Edit, Intent, Write},
 };
 
 const EXAMPLES: &str = "\
@@ -285,52 +285,19 @@ async fn plan(
 ) -> Result<Planned, Failure> {
     let intent = with_context(args.flags.intent(Way::Shift, context.env), known);
     let intent = Intent { create: args.create, ..intent };
-    let stored = known.stored.as_ref();
-    let weights: Option<Weights> = match stored.map(|stored| &stored.content) {
-        Some(Content::Document(document)) => match &document.kind {
-            Kind::Weights(weights) => Some(weights.clone()),
-            Kind::Split(split) => {
-                let split = shift_split(split, asked).map_err(|error| no_shift(backend, &error))?;
-                return of_split(documents, edit::split(backend, stored, &split, &intent)).await;
-            }
-            Kind::Release => None,
-        },
-        Some(Content::Leaves(leaves)) => Some(leaves.iter().map(|(name, leaf)| (name.clone(), leaf.weight)).collect()),
-        Some(Content::Rejected(_)) | None => None,
-    };
-    let Some(weights) = weights else {
-        if args.create {
-            let split = split_given(asked).map_err(|error| no_shift(backend, &error))?;
-            return of_split(documents, edit::split(backend, stored, &split, &intent)).await;
+    let how = How { split: args.split, approximate: args.approximate };
+    match shift_edit(backend, known.stored.as_ref(), asked, &servers.reported(), how, &intent) {
+        Ok(Shifted { edit, shift: Some(shift) }) => {
+            let lines = lines(backend, &shift, &servers);
+            Ok(Planned { edit, view: Some(ShiftView::of(&shift, &servers)), lines, servers })
         }
-        // It says why there are no weights to shift.
-        return match edit::set(backend, stored, &Weights::new(), &intent) {
-            Err(error) => Err(refused(documents, error).await),
-            Ok(_) => Err(Failure::new(Exit::Refused, format!("backend `{backend}` has no weights"))),
-        };
-    };
-    if args.split {
-        let split = split_from(&weights, asked).map_err(|error| no_shift(backend, &error))?;
-        return of_split(documents, edit::split(backend, stored, &split, &intent)).await;
-    }
-    let shift = shift(&weights, &servers.reported(), asked).map_err(|error| no_shift(backend, &error))?;
-    if !shift.is_close() && !args.approximate {
-        return Err(not_close(backend, &shift, &servers));
-    }
-    // HAProxy has the servers that the document does not name.
-    let intent = Intent { create: intent.create || !shift.added.is_empty(), ..intent };
-    let edit = match edit::set(backend, stored, &shift.weights, &intent) {
-        Ok(edit) => edit,
-        Err(error) => return Err(refused(documents, error).await),
-    };
-    let lines = lines(backend, &shift, &servers);
-    Ok(Planned { edit, view: Some(ShiftView::of(&shift, &servers)), lines, servers })
-}
-
-async fn of_split(documents: &Documents, edit: Result<Edit, edit::EditError>) -> Result<Planned, Failure> {
-    match edit {
-        Ok(edit) => Ok(Planned { edit, view: None, lines: Vec::new(), servers: Servers::default() }),
-        Err(error) => Err(refused(documents, error).await),
+        Ok(Shifted { edit, shift: None }) => {
+            Ok(Planned { edit, view: None, lines: Vec::new(), servers: Servers::default() })
+        }
+        Err(ShiftError::Edit(error)) => Err(refused(documents, error).await),
+        Err(ShiftError::NotClose(shift)) => Err(not_close(backend, &shift, &servers)),
+        Err(ShiftError::Shares(error)) => Err(no_shift(backend, &error)),
+        Err(error @ ShiftError::NoWeights(_)) => Err(Failure::new(Exit::Refused, error.to_string())),
     }
 }
 

@@ -3,7 +3,6 @@
 
 pub mod local;
 pub mod page;
-pub mod serve;
 pub mod socket;
 
 use std::{sync::Arc, time::Duration};
@@ -21,6 +20,7 @@ use weightd_core::model::Moment;
 use self::page::Page;
 use super::{fleet::Published, instance::Instance, metrics::Metrics, status};
 use crate::base::clock::Clock;
+pub use crate::base::serve;
 
 /// Maximum age of the readings in a status, unless they take longer than [`MAX_WAIT`].
 const MAX_AGE: Duration = Duration::from_secs(1);

@@ -67,11 +67,13 @@ const EXIT_RUNNING: u8 = 75;
 const EXIT_NOT_CONVERGED: u8 = 3;
 /// Time limit for the tasks to stop. Each of them writes at most one small file.
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
+/// Maximum lifetime of a connection to them.
+const CONNECTION: Duration = Duration::from_secs(60);
 /// Maximum connections of the HTTP interface, which every local user can open, and of the local socket. Both together
 /// stay far below `LimitNOFILE` of the unit, so that HAProxy and Consul can always be reached.
-const TCP_LIMITS: Limits = Limits { connections: 64 };
+const TCP_LIMITS: Limits = Limits { connections: 64, lifetime: CONNECTION };
 /// See [`TCP_LIMITS`].
-const SOCKET_LIMITS: Limits = Limits { connections: 32 };
+const SOCKET_LIMITS: Limits = Limits { connections: 32, lifetime: CONNECTION };
 
 /// Runs weightd: parses the command line, and works until a signal.
 #[expect(

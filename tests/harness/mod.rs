@@ -30,6 +30,7 @@ pub mod gate;
 pub mod haproxy;
 pub mod holding;
 pub mod metrics;
+pub mod page;
 pub mod port;
 pub mod program;
 pub mod rolloutd;

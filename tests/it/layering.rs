@@ -27,7 +27,8 @@ const IO_CRATES: [&str; 14] = [
 ];
 
 /// Files outside `weightd-core` that also decide. They must not do I/O either.
-const PURE: [&str; 22] = [
+const PURE: [&str; 33] = [
+    "documents/changes.rs",
     "documents/edit.rs",
     "documents/stored.rs",
     "documents/view.rs",
@@ -39,6 +40,16 @@ const PURE: [&str; 22] = [
     "weightctl/import/kv.rs",
     "weightctl/preview.rs",
     "weightctl/status/report.rs",
+    "page/view/actions.rs",
+    "page/view/checks.rs",
+    "page/view/detail.rs",
+    "page/view/facts.rs",
+    "page/view/fleet.rs",
+    "page/view/moves.rs",
+    "page/view/plans.rs",
+    "page/view/row.rs",
+    "page/view/sides.rs",
+    "page/view/words.rs",
     "weightd/fleet/counters/reading.rs",
     "weightd/session.rs",
     "weightd/session/applying.rs",

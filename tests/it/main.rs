@@ -35,6 +35,7 @@ mod leaves;
 mod life;
 mod overriding;
 mod owners;
+mod page;
 mod pages;
 mod pause;
 mod plans;

@@ -10,10 +10,11 @@ use weightd_core::{
     rollback::{Decision, decide},
 };
 
-use super::{ATTEMPTS, Args, edit_of, rolled_back_by_another};
+use super::{ATTEMPTS, Args, rolled_back_by_another};
 use crate::{
     documents::{
         Context as Known, Documents, Optional, Written,
+        changes::rollback_edit,
         edit::{Edit, Write},
         view::View,
     },
@@ -160,8 +161,10 @@ fn plan(backend: &BackendName, known: &Known, args: &Args, context: &Context<'_>
         return Err(refused(format!("its history cannot be read: {}", Escaped(why))));
     }
     match decide(&known.entries(), &args.asked()) {
-        Decision::Target(target) => edit_of(backend, known, &target, args.flags.intent(Way::Rollback, context.env))
-            .map_err(|error| refused(error.to_string())),
+        Decision::Target(target) => {
+            rollback_edit(backend, known, &target, args.flags.intent(Way::Rollback, context.env))
+                .map_err(|error| refused(error.to_string()))
+        }
         Decision::Refuse(reason) => Err(refused(reason.to_string())),
         Decision::Ask(ask) => Err(refused(ask.reason.to_string())),
     }

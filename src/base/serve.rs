@@ -7,6 +7,7 @@
 use std::{
     collections::VecDeque,
     io,
+    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -31,8 +32,6 @@ use tracing::warn;
 
 /// Time limit for the head of a request, and for the idle time between two requests.
 const HEAD_DEADLINE: Duration = Duration::from_secs(5);
-/// Maximum lifetime of a connection.
-const LIFETIME: Duration = Duration::from_secs(60);
 /// Maximum size of the head of a request, in bytes.
 const MAX_HEAD: usize = 16 * 1024;
 /// Maximum number of accepted connections per [`ACCEPT_WINDOW`]: a flood of connections uses at most 3 % of a core.
@@ -47,6 +46,8 @@ const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 pub struct Limits {
     /// Maximum number of open connections.
     pub connections: usize,
+    /// Maximum lifetime of a connection, also of one with a request in progress.
+    pub lifetime: Duration,
 }
 
 /// The client of a connection, as reported by the kernel.
@@ -54,6 +55,8 @@ pub struct Limits {
 pub struct Peer {
     /// The user id; `None` over TCP.
     pub uid: Option<u32>,
+    /// The address; `None` over a Unix socket.
+    pub address: Option<IpAddr>,
 }
 
 /// A listener for connections.
@@ -69,7 +72,7 @@ impl Listen for TcpListener {
     type Stream = tokio::net::TcpStream;
 
     async fn accept(&self) -> io::Result<(Self::Stream, Peer)> {
-        Self::accept(self).await.map(|(stream, _)| (stream, Peer::default()))
+        Self::accept(self).await.map(|(stream, from)| (stream, Peer { uid: None, address: Some(from.ip()) }))
     }
 }
 
@@ -79,7 +82,7 @@ impl Listen for UnixListener {
     async fn accept(&self) -> io::Result<(Self::Stream, Peer)> {
         let (stream, _) = Self::accept(self).await?;
         let uid = stream.peer_cred().ok().map(|peer| peer.uid());
-        Ok((stream, Peer { uid }))
+        Ok((stream, Peer { uid, address: None }))
     }
 }
 
@@ -123,12 +126,13 @@ pub async fn serve<L: Listen>(listener: L, router: Router, limits: Limits, stop:
                     continue;
                 }
                 let busy = Arc::new(AtomicBool::new(false));
-                let task = tasks.spawn(serve_connection(stream, router.clone(), peer, Arc::clone(&busy)));
+                let task =
+                    tasks.spawn(serve_connection(stream, router.clone(), peer, Arc::clone(&busy), limits.lifetime));
                 open.push_back(Open { task, busy });
             }
             Err(error) => {
                 if !std::mem::replace(&mut failing, true) {
-                    warn!(%error, "cannot accept a connection to the local HTTP interface");
+                    warn!(%error, "cannot accept a connection to the HTTP interface");
                 }
                 sleep(ACCEPT_RETRY_DELAY).await;
             }
@@ -151,6 +155,7 @@ async fn serve_connection(
     router: Router,
     peer: Peer,
     busy: Arc<AtomicBool>,
+    lifetime: Duration,
 ) {
     let router = TowerToHyperService::new(router.layer(Extension(ConnectInfo(peer))));
     let service = service_fn(move |request: Request<Incoming>| {
@@ -168,5 +173,5 @@ async fn serve_connection(
         .max_buf_size(MAX_HEAD)
         .serve_connection(TokioIo::new(stream), service);
     // An aborted or slow connection needs neither an answer nor a log line.
-    let _ = timeout(LIFETIME, connection).await;
+    let _ = timeout(lifetime, connection).await;
 }

@@ -1,0 +1,154 @@
+//! One application.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::{
+    extract::{Path, State},
+    http::{HeaderMap, StatusCode},
+    response::Response,
+};
+use weightd_core::model::BackendName;
+
+use super::{
+    super::{
+        people::Rights,
+        shared::{Shared, Who},
+        view::{
+            actions::{Action, May, Opens, actions, missing},
+            detail::{Detail, reach},
+        },
+        world::{self, App, Fragment, World},
+    },
+    error,
+    frame::{Frame, page},
+};
+
+#[derive(Template)]
+#[template(
+    path = "application.html",
+    blocks = ["now", "say", "next", "rail", "goon", "goback", "share", "nodes", "charts", "history"]
+)]
+struct ApplicationPage<'a> {
+    frame: &'a Frame,
+    d: &'a Detail,
+    actions: &'a str,
+    rights_note: &'a str,
+    nodes_hidden: bool,
+    nodes_key: &'a str,
+    charts: &'a str,
+}
+
+/// The application of this name, if the person may see it.
+pub fn find<'w>(world: &'w World, who: &Who, name: &str) -> Option<&'w Arc<App>> {
+    let name = BackendName::new(name).ok()?;
+    who.seen.sees.backends.contains(&name).then(|| world.apps.get(&name))?
+}
+
+/// One application.
+pub async fn show(State(shared): State<Arc<Shared>>, Path(name): Path<String>, headers: HeaderMap) -> Response {
+    let path = format!("/app/{name}");
+    let who = match shared.who(&headers).await {
+        Ok(who) => who,
+        Err(not_in) => return error::not_in(&shared, &headers, &not_in, &path),
+    };
+    let world = shared.world();
+    let Some(app) = find(&world, &who, &name) else {
+        return error::no_application(&shared, &headers, &who, &name);
+    };
+    let detail = detail(app, who.seen.sees.nodes);
+    let mut frame = Frame::of(&shared, &headers, &who, &world, title(app)).at("applications", path);
+    frame.answer = frame.answer.filter(|answer| answer.of == name);
+    if frame.answer.as_ref().is_some_and(|answer| answer.index > 0) {
+        frame.reach = reach(&app.facts);
+    }
+    let (actions, rights_note) = actions_of(&shared, &who, &world, app).await;
+    let template = ApplicationPage {
+        frame: &frame,
+        d: &detail,
+        actions: &actions,
+        rights_note: &rights_note,
+        nodes_hidden: !who.seen.sees.nodes,
+        nodes_key: &who.person.documents.keys().nodes(),
+        charts: "",
+    };
+    page(&shared, &headers, StatusCode::OK, &frame, &template)
+}
+
+#[derive(Template)]
+#[template(path = "actions.html")]
+struct ActionsTemplate<'a> {
+    base: &'a str,
+    name: &'a str,
+    actions: Vec<Action>,
+}
+
+/// The buttons, and which right is missing.
+pub async fn actions_of(shared: &Shared, who: &Who, world: &World, app: &App) -> (String, String) {
+    let name = &app.row.name;
+    let render = |actions| {
+        let template = ActionsTemplate { base: &shared.settings.base_path, name, actions };
+        template.render().unwrap_or_default()
+    };
+    let rights = match &world.away {
+        None => who.person.rights(Some(&app.facts.name)).await,
+        Some(_) => None,
+    };
+    let Some(Rights { weights, history, spec, request, approval, freeze }) = rights else {
+        let note = "Nothing can be changed from here while Consul does not answer.".to_owned();
+        return (render(Vec::new()), note);
+    };
+    let may = May { weights, history, spec, request, approval, freeze };
+    let note = missing(may, shared.settings.root.as_str(), name);
+    (render(actions(&app.facts, may, world::now())), note)
+}
+
+/// The title of the page, the state first.
+pub fn title(app: &App) -> String {
+    format!("{}: {}", app.row.title, app.row.name)
+}
+
+fn detail(app: &App, names_nodes: bool) -> Detail {
+    let now = world::now();
+    if names_nodes { Detail::of(&app.facts, now) } else { Detail::of(&app.facts.without_node_names(), now) }
+}
+
+/// The parts of the page that change, made once for everybody who looks at it.
+pub fn fragments(shared: &Shared, app: &App, names_nodes: bool, nodes_key: &str) -> Arc<[Fragment]> {
+    let made = app.fragments[usize::from(names_nodes)].get_or_init(|| {
+        let (frame, detail) = (Frame::bare(shared, ""), detail(app, names_nodes));
+        let page = ApplicationPage {
+            frame: &frame,
+            d: &detail,
+            actions: "",
+            rights_note: "",
+            nodes_hidden: !names_nodes,
+            nodes_key,
+            charts: "",
+        };
+        let reach = format!(
+            "<span id=\"reach\">{}</span>",
+            askama::filters::escape(reach(&app.facts), askama::filters::Html)
+                .map(|text| text.to_string())
+                .unwrap_or_default()
+        );
+        let made = [
+            ("now", page.as_now().render()),
+            ("say", page.as_say().render()),
+            ("next", page.as_next().render()),
+            ("rail", page.as_rail().render()),
+            ("go-on", page.as_goon().render()),
+            ("go-back", page.as_goback().render()),
+            ("share", page.as_share().render()),
+            ("nodes", page.as_nodes().render()),
+            ("charts", page.as_charts().render()),
+            ("history", page.as_history().render()),
+            ("reach", Ok(reach)),
+        ];
+        // Templates write into memory, which cannot fail.
+        let fragment =
+            |(id, html): (&str, askama::Result<String>)| Some(Fragment { id: id.to_owned(), html: html.ok()? });
+        made.into_iter().filter_map(fragment).collect()
+    });
+    Arc::clone(made)
+}

@@ -1,0 +1,230 @@
+//! Sign in and out, and the switch of the keys.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::{
+    Form,
+    extract::{ConnectInfo, Query, State},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::Response,
+};
+use serde::Deserialize;
+use tokio::time::Instant;
+use tracing::info;
+use weightd_core::model::Escaped;
+
+use super::{
+    super::{
+        guard,
+        people::Refused,
+        session::{MAX_NAME, Session},
+        shared::Shared,
+        world,
+    },
+    error,
+    frame::{Frame, page},
+};
+use crate::{
+    base::serve::Peer,
+    consul::{TokenSource, rights::Identity},
+};
+
+#[derive(Template)]
+#[template(path = "sign_in.html")]
+struct SignInPage<'a> {
+    frame: &'a Frame,
+    problem: &'a str,
+    to: &'a str,
+    acls: bool,
+}
+
+/// Where the person wanted to go, and why the session ended.
+#[derive(Debug, Default, Deserialize)]
+pub struct Wanted {
+    #[serde(default)]
+    to: String,
+    #[serde(default)]
+    why: String,
+}
+
+/// What the person typed.
+#[derive(Deserialize)]
+pub struct Typed {
+    #[serde(default)]
+    token: String,
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    to: String,
+}
+
+/// A path of this page, and of nothing else.
+fn is_own(to: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-:?=&%+~".contains(&byte);
+    to.starts_with('/') && !to.starts_with("//") && to.len() <= 512 && to.bytes().all(plain)
+}
+
+/// To the page for signing in.
+pub fn redirect(shared: &Shared, to: &str, why: &str) -> Response {
+    let base = &shared.settings.base_path;
+    let mut query = Vec::new();
+    if is_own(to) && to != "/" {
+        query
+            .push(format!("to={}", to.replace('%', "%25").replace('&', "%26").replace('?', "%3F").replace('+', "%2B")));
+    }
+    if !why.is_empty() {
+        query.push(format!("why={why}"));
+    }
+    let query = if query.is_empty() { String::new() } else { format!("?{}", query.join("&")) };
+    error::see_other(&format!("{base}/sign-in{query}"))
+}
+
+/// The page for signing in.
+pub async fn show(State(shared): State<Arc<Shared>>, Query(wanted): Query<Wanted>, headers: HeaderMap) -> Response {
+    let problem = match wanted.why.as_str() {
+        "over" => "Consul does not take your token any more. It may have expired, or somebody deleted it.",
+        _ => "",
+    };
+    form(&shared, &headers, StatusCode::OK, problem, &wanted.to).await
+}
+
+async fn form(shared: &Shared, headers: &HeaderMap, status: StatusCode, problem: &str, to: &str) -> Response {
+    // The reader's own token says whether there are tokens at all.
+    let acls = match shared.reader.identity().await {
+        Ok(identity) => identity != Identity::NoAcls,
+        Err(error) => return error::away(shared, headers, &error.to_string()),
+    };
+    let frame = Frame::bare(shared, "Sign in");
+    let to = if is_own(to) { to } else { "/" };
+    page(shared, headers, status, &frame, &SignInPage { frame: &frame, problem, to, acls })
+}
+
+/// Signs in: asks Consul who the token is.
+pub async fn enter(
+    State(shared): State<Arc<Shared>>,
+    peer: ConnectInfo<Peer>,
+    headers: HeaderMap,
+    Form(typed): Form<Typed>,
+) -> Response {
+    let from = guard::client(&shared, peer, &headers);
+    if !shared.limiter.may_try(from, Instant::now()) {
+        shared.metrics.sign_in_refused();
+        let problem = "Too many tries. Wait a few seconds, and try again.";
+        let mut response = form(&shared, &headers, StatusCode::TOO_MANY_REQUESTS, problem, &typed.to).await;
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+        return response;
+    }
+    let refuse = async |status, problem: &str| {
+        shared.metrics.sign_in_refused();
+        form(&shared, &headers, status, problem, &typed.to).await
+    };
+    let session = match session(&typed) {
+        Ok(session) => session,
+        Err(problem) => return refuse(StatusCode::UNPROCESSABLE_ENTITY, problem).await,
+    };
+    let person = match shared.people.of(&session) {
+        Ok(person) => person,
+        Err(error) => return error::away(&shared, &headers, &error.to_string()),
+    };
+    // A person who signs in wants to know what is true now.
+    person.forget().await;
+    match person.seen(None).await {
+        Ok(seen) => {
+            shared.metrics.signed_in();
+            info!(person = %Escaped(&seen.name), "signed in");
+        }
+        Err(Refused::Gone) => {
+            let problem = "Consul does not know this token. It may have expired, or belong to another datacenter.";
+            return refuse(StatusCode::UNAUTHORIZED, problem).await;
+        }
+        // The next page says what is missing.
+        Err(Refused::Listing(_)) => shared.metrics.signed_in(),
+        Err(Refused::Away(why)) => return error::away(&shared, &headers, &why),
+    }
+    let to = if is_own(&typed.to) { typed.to.as_str() } else { "/" };
+    let mut response = error::see_other(&format!("{}{to}", shared.settings.base_path));
+    if let Some(cookie) = shared.cookies.sign_in(&shared.ring, &session) {
+        response.headers_mut().append(header::SET_COOKIE, cookie);
+    }
+    response
+}
+
+fn session(typed: &Typed) -> Result<Session, &'static str> {
+    let since = world::now();
+    if !typed.token.trim().is_empty() {
+        return match TokenSource::value(&typed.token) {
+            Ok(TokenSource::Value(token)) => Ok(Session { token: Some(token), name: None, since }),
+            _ => Err("This is not a token: it has white space inside, or characters that no token has."),
+        };
+    }
+    let name = typed.name.trim();
+    match name.chars().count() {
+        0 => Err("Type your token, or your name where that is asked."),
+        1..=MAX_NAME if !name.contains(char::is_control) => {
+            Ok(Session { token: None, name: Some(name.to_owned()), since })
+        }
+        _ => Err("The name is longer than 60 characters, or has characters that no name has."),
+    }
+}
+
+/// Signs out.
+pub async fn leave(State(shared): State<Arc<Shared>>) -> Response {
+    let mut response = error::see_other(&format!("{}/sign-in", shared.settings.base_path));
+    if let Some(cookie) = shared.cookies.sign_out() {
+        response.headers_mut().append(header::SET_COOKIE, cookie);
+    }
+    // The browser forgets the pages of the person too.
+    response.headers_mut().insert("clear-site-data", HeaderValue::from_static("\"cache\", \"storage\""));
+    response
+}
+
+#[derive(Template)]
+#[template(path = "keys.html")]
+struct KeysPage<'a> {
+    frame: &'a Frame,
+}
+
+/// The page of the keys.
+pub async fn keys(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Response {
+    match shared.who(&headers).await {
+        Ok(who) => {
+            let frame = Frame::of(&shared, &headers, &who, &shared.world(), "Keys");
+            page(&shared, &headers, StatusCode::OK, &frame, &KeysPage { frame: &frame })
+        }
+        Err(not_in) => error::not_in(&shared, &headers, &not_in, "/keys"),
+    }
+}
+
+/// Whether the keys are on.
+#[derive(Debug, Deserialize)]
+pub struct Switch {
+    #[serde(default)]
+    on: String,
+}
+
+/// Switches the keys of this browser on or off.
+pub async fn set_keys(State(shared): State<Arc<Shared>>, Form(switch): Form<Switch>) -> Response {
+    let mut response = error::see_other(&format!("{}/keys", shared.settings.base_path));
+    if let Some(cookie) = shared.cookies.set_keys(!switch.on.is_empty()) {
+        response.headers_mut().append(header::SET_COOKIE, cookie);
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_paths_of_this_page_are_gone_to() {
+        for own in ["/", "/app/checkout", "/app/a:1.b_c-d/start?to=green%2A", "/activity?q=x&kind=by"] {
+            assert!(is_own(own), "{own}");
+        }
+        for other in
+            ["", "//evil.example", "https://evil.example", "/\\evil", "app", "/a\r\nSet-Cookie: x", "/a b", "/<b>"]
+        {
+            assert!(!is_own(other), "{other}");
+        }
+    }
+}

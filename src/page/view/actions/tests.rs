@@ -1,0 +1,69 @@
+use super::*;
+use crate::page::view::row::tests::{baking, now, steady, with_state};
+
+const ALL: May = May { weights: true, history: true, spec: true, request: true, approval: true, freeze: true };
+
+fn labels(facts: &Facts, may: May) -> Vec<String> {
+    actions(facts, may, now()).into_iter().map(|action| action.label).collect()
+}
+
+fn panel<'a>(all: &'a [Action], label: &str) -> &'a Panel {
+    match all.iter().find(|action| action.label == label).map(|action| &action.opens) {
+        Some(Opens::Panel(panel)) => panel,
+        other => panic!("{label}: {other:?}"),
+    }
+}
+
+#[test]
+fn roll_back_is_always_there_and_last() {
+    for facts in [steady(0), steady(50), baking(), with_state(baking(), |state| state.phase = Phase::RolledBack)] {
+        for may in [ALL, May::default()] {
+            assert_eq!(labels(&facts, may).last().map(String::as_str), Some("Roll back…"));
+        }
+    }
+}
+
+#[test]
+fn a_rollout_can_be_paused_promoted_and_taken_back() {
+    assert_eq!(labels(&baking(), ALL), ["Pause…", "Promote…", "Mode…", "Set weights…", "Freeze…", "Roll back…"]);
+    let paused = with_state(baking(), |state| {
+        state.paused = Some(weightd_core::rollout::state::Paused { by: "bob".to_owned(), reason: None });
+    });
+    assert_eq!(labels(&paused, ALL)[0], "Resume…");
+    let all = actions(&baking(), ALL, now());
+    let back = panel(&all, "Roll back…");
+    assert_eq!((back.verb, back.button.replace('\u{a0}', " ")), ("abort", "Roll back to blue 100 %".to_owned()));
+    assert!(back.hidden.contains(&("rollout", "r1".to_owned())) && back.hidden.contains(&("at", "4".to_owned())));
+    assert!(back.hidden.contains(&("seen", "10".to_owned())));
+}
+
+#[test]
+fn an_approval_is_offered_before_its_step_and_only_then() {
+    let mut facts = baking();
+    let rollout = facts.rollout.as_mut().unwrap();
+    let mut spec = (*rollout.spec).clone();
+    spec.plan.steps[3].approve = true;
+    rollout.spec = std::sync::Arc::new(spec);
+    assert_eq!(labels(&facts, ALL)[0], "Approve…");
+    assert_eq!(labels(&facts, May { approval: false, ..ALL })[0], "Pause…");
+    assert_eq!(labels(&with_state(facts, |state| state.approved = Some(4)), ALL)[0], "Pause…");
+}
+
+#[test]
+fn what_the_token_may_not_do_has_no_button() {
+    assert_eq!(labels(&steady(0), ALL), ["Start a rollout…", "Set weights…", "Freeze…", "Roll back…"]);
+    assert_eq!(labels(&steady(0), May::default()), ["Roll back…"]);
+    let note = missing(May { approval: false, ..ALL }, "weightd/", "app");
+    assert_eq!(
+        note,
+        "Your token may not approve steps. It needs key \"weightd/rollouts/approval/app\" { policy = \"write\" }."
+    );
+    assert_eq!(missing(ALL, "weightd/", "app"), "");
+}
+
+#[test]
+fn without_a_state_to_go_back_to_it_says_why() {
+    let all = actions(&steady(0), ALL, now());
+    let Some(Opens::Text(text)) = all.last().map(|action| &action.opens) else { panic!("{all:?}") };
+    assert!(text.starts_with("Nothing to roll back: "), "{text}");
+}

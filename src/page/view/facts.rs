@@ -1,0 +1,157 @@
+//! What is known of one application: the values of its keys, decoded.
+
+use std::sync::Arc;
+
+use weightd_core::{
+    fleet::{Frozen, NodeName},
+    history,
+    model::{BackendName, Timestamp},
+    rollout::{Phase, Shown, Spec, State, log},
+};
+
+use crate::documents::view::View;
+
+/// What is known of one application.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Facts {
+    /// Its name.
+    pub name: BackendName,
+    /// Its document or leaves; none if it has no key below `weights/`.
+    pub document: Option<View>,
+    /// Its latest rollout.
+    pub rollout: Option<RolloutFacts>,
+    /// Its history, newest first; the first entry is the present document.
+    pub history: Arc<[history::Entry]>,
+    /// What happened in its rollouts, oldest first.
+    pub log: Arc<[log::Entry]>,
+    /// The freeze that stops changes of it; `true` if it is the freeze of all.
+    pub frozen: Option<(bool, Frozen)>,
+    /// The nodes that have it, or should have it.
+    pub nodes: Vec<NodeStand>,
+}
+
+/// A rollout as its keys say.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RolloutFacts {
+    /// What it is.
+    pub spec: Arc<Spec>,
+    /// Where it is; none until a leader began it.
+    pub state: Option<Arc<State>>,
+    /// What the leader sees; none until it said so, and where it belongs to another rollout.
+    pub shown: Option<Shown>,
+}
+
+/// How a node stands with the document of an application.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeStand {
+    /// The node.
+    pub name: NodeName,
+    /// How it stands.
+    pub stand: Stand,
+    /// Why, in words; empty for [`Stand::Has`].
+    pub why: String,
+    /// Since when, as the node says.
+    pub since: Option<Timestamp>,
+}
+
+/// How a node stands with a document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stand {
+    /// It says nothing.
+    Missing,
+    /// Its guard refused the document, or it does not take it for another reason that stays.
+    Guarded,
+    /// A person paused or overrode it.
+    Aside,
+    /// It does not have it yet.
+    Late,
+    /// It has it.
+    Has,
+}
+
+impl Stand {
+    /// The word.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Guarded => "guarded",
+            Self::Aside => "set aside",
+            Self::Late => "late",
+            Self::Has => "has it",
+        }
+    }
+
+    /// The glyph.
+    pub const fn glyph(self) -> &'static str {
+        match self {
+            Self::Missing => "cross",
+            Self::Guarded => "warn",
+            Self::Aside => "lock",
+            Self::Late => "half",
+            Self::Has => "dot",
+        }
+    }
+}
+
+impl Facts {
+    /// The index of the document; 0 without one.
+    pub fn index(&self) -> u64 {
+        self.document.as_ref().and_then(|view| view.index).unwrap_or_default()
+    }
+
+    /// The state of the rollout.
+    pub fn state(&self) -> Option<&State> {
+        self.rollout.as_ref()?.state.as_deref()
+    }
+
+    /// The spec of the rollout.
+    pub fn spec(&self) -> Option<&Spec> {
+        self.rollout.as_ref().map(|rollout| &*rollout.spec)
+    }
+
+    /// What the leader sees, if it can still be true.
+    pub fn fresh(&self, now: Timestamp) -> Option<&Shown> {
+        let rollout = self.rollout.as_ref()?;
+        let state = rollout.state.as_ref()?;
+        rollout.shown.as_ref().filter(|shown| state.phase.is_final() || shown.is_fresh(now))
+    }
+
+    /// Whether a rollout has not ended.
+    pub fn is_active(&self) -> bool {
+        self.rollout.as_ref().is_some_and(|rollout| rollout.state.as_ref().is_none_or(|state| !state.phase.is_final()))
+    }
+
+    /// Whether an ended rollout is still what the application is about: nobody wrote since.
+    pub fn is_last_word(&self) -> bool {
+        let Some(state) = self.state().filter(|state| state.phase.is_final()) else { return false };
+        match state.phase {
+            // The document that ended it is the newer one.
+            Phase::TakenOver => true,
+            _ => state.document.is_none_or(|document| document >= self.index()),
+        }
+    }
+
+    /// The same for a person who may not read the names of nodes.
+    #[must_use]
+    pub fn without_node_names(&self) -> Self {
+        let mut facts = self.clone();
+        for (number, node) in (1..).zip(&mut facts.nodes) {
+            if let Ok(name) = NodeName::new(&format!("node-{number}")) {
+                node.name = name;
+            }
+        }
+        facts
+    }
+
+    /// How many nodes have the document, of those that count.
+    pub fn has(&self) -> (usize, usize) {
+        let counts = self.nodes.iter().filter(|node| node.stand != Stand::Aside);
+        let all = counts.clone().count();
+        (counts.filter(|node| node.stand == Stand::Has).count(), all)
+    }
+
+    /// The nodes that stand so.
+    pub fn standing(&self, stand: Stand) -> impl Iterator<Item = &NodeStand> {
+        self.nodes.iter().filter(move |node| node.stand == stand)
+    }
+}

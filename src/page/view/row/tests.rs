@@ -1,0 +1,212 @@
+use std::{collections::BTreeMap, sync::Arc};
+
+use weightd_core::{
+    desired::{Document, Pattern, PatternShare},
+    fleet::{Frozen, NodeName},
+    model::BackendName,
+    rollout::{
+        log,
+        plan::{OnRegression, Preset, Protocol},
+        shown::{CheckShown, Held},
+        state::Paused,
+    },
+};
+
+use super::*;
+use crate::page::view::facts::{NodeStand, RolloutFacts};
+
+pub(crate) const NOW: u64 = 1_795_700_000;
+
+pub(crate) fn now() -> Timestamp {
+    Timestamp::from_seconds(NOW)
+}
+
+fn share(percent: u32) -> PatternShare {
+    PatternShare::from_thousandths(percent * 1000).unwrap()
+}
+
+/// An application with a document of index 10.
+pub(crate) fn steady(green: u32) -> Facts {
+    let name = BackendName::new("app").unwrap();
+    let text = format!(r#"{{"split":{{"blue-*":{},"green-*":{green}}},"by":"ann"}}"#, 100 - green);
+    let mut view = crate::documents::view::View::of_document(&name, &Document::parse(text.as_bytes()).unwrap());
+    view.index = Some(10);
+    let nodes = ["lb-01", "lb-02", "lb-03"].map(|node| stand(node, Stand::Has, ""));
+    Facts {
+        name,
+        document: Some(view),
+        rollout: None,
+        history: Vec::new().into(),
+        log: Vec::new().into(),
+        frozen: None,
+        nodes: nodes.to_vec(),
+    }
+}
+
+pub(crate) fn stand(node: &str, stand: Stand, why: &str) -> NodeStand {
+    NodeStand {
+        name: NodeName::new(node).unwrap(),
+        stand,
+        why: why.to_owned(),
+        since: Some(Timestamp::from_seconds(NOW - 300)),
+    }
+}
+
+/// A rollout that bakes at 10 % since 15 minutes.
+pub(crate) fn baking() -> Facts {
+    let spec = Spec {
+        id: "r1".to_owned(),
+        to: vec![Pattern::new("green-*").unwrap()],
+        from: vec![Pattern::new("blue-*").unwrap()],
+        back: share(0),
+        mode: Mode::Auto,
+        plan: Preset::Careful.plan(Protocol::Http),
+        regression: OnRegression::Rollback,
+        by: "ann".to_owned(),
+        at: Timestamp::from_seconds(NOW - 4000),
+        reason: None,
+    };
+    let state = State {
+        id: "r1".to_owned(),
+        spec: String::new(),
+        seq: 4,
+        phase: Phase::Bake,
+        step: 3,
+        mode: Mode::Auto,
+        share: share(10),
+        back: share(0),
+        document: Some(10),
+        paused: None,
+        latched: None,
+        approved: None,
+        promoted: None,
+        answered: None,
+        approval: None,
+        since: Timestamp::from_seconds(NOW - 900),
+        why: None,
+        aborted: false,
+        late: Vec::new(),
+    };
+    let checks = BTreeMap::from([(ERRORS.to_owned(), CheckShown { evidence: 1.0, to: (2_000, 1), from: (18_000, 9) })]);
+    let shown = Shown {
+        at: Timestamp::from_seconds(NOW - 5),
+        seq: 4,
+        good: 768,
+        needed: 1800,
+        evidence: 1.0,
+        checks,
+        ..Shown::default()
+    };
+    Facts {
+        rollout: Some(RolloutFacts { spec: Arc::new(spec), state: Some(Arc::new(state)), shown: Some(shown) }),
+        ..steady(10)
+    }
+}
+
+pub(crate) fn with_state(mut facts: Facts, change: impl FnOnce(&mut State)) -> Facts {
+    let rollout = facts.rollout.as_mut().unwrap();
+    let mut state = (**rollout.state.as_ref().unwrap()).clone();
+    change(&mut state);
+    rollout.state = Some(Arc::new(state));
+    facts
+}
+
+pub(crate) fn held(mut facts: Facts, word: &str, text: &str) -> Facts {
+    let shown = facts.rollout.as_mut().unwrap().shown.as_mut().unwrap();
+    shown.holding.push(Held { word: word.to_owned(), text: text.to_owned() });
+    facts
+}
+
+fn said(facts: &Facts) -> (Group, String, String) {
+    let row = Row::of(facts, now());
+    (row.group, row.title.replace('\u{a0}', " "), row.detail.replace('\u{a0}', " "))
+}
+
+fn is(facts: &Facts, group: Group, title: &str, detail: &str) {
+    assert_eq!(said(facts), (group, title.to_owned(), detail.to_owned()));
+}
+
+#[test]
+fn what_goes_on_by_itself_is_under_way() {
+    is(&baking(), Group::UnderWay, "Bakes at 10 %", "12:48 of 30:00, then 25 %");
+    let moving = with_state(baking(), |state| state.phase = Phase::Shift);
+    is(&moving, Group::UnderWay, "Moves to 10 %", "3 of 3 nodes have it");
+    is(&held(baking(), "window", "the window is closed"), Group::UnderWay, "Holds: window", "the window is closed");
+    let paused =
+        |state: &mut State| state.paused = Some(Paused { by: "bob".to_owned(), reason: Some("lunch".to_owned()) });
+    is(&with_state(baking(), paused), Group::UnderWay, "Holds: paused", "by bob: lunch");
+    is(&held(baking(), "requests", "too few"), Group::UnderWay, "Bakes at 10 %", "12:48 of 30:00, then 25 %");
+    let guard = with_state(baking(), |state| state.mode = Mode::Guard);
+    is(&guard, Group::UnderWay, "Mode guard at 10 %", "people move it, rolloutd takes it back");
+}
+
+#[test]
+fn what_waits_for_somebody_needs_a_person() {
+    let text = "step 4 needs an approval";
+    is(&held(baking(), "approval", text), Group::Person, "Waits for approval of 25 %", "12:48 of 30:00, then 25 %");
+    is(&held(baking(), "no_data", "no counts from lb-03"), Group::Person, "Holds: no data", "no counts from lb-03");
+    let latched = with_state(baking(), |state| state.latched = Some(Latch::Inconclusive));
+    is(&latched, Group::Person, "Stopped: not enough evidence", "twice the bake is over; resume or roll back");
+    let going = with_state(baking(), |state| state.phase = Phase::RollingBack);
+    is(&going, Group::Person, "Rolling back", "3 of 3 nodes have it");
+    assert_eq!(Row::of(&going, now()).tone, Tone::Bad);
+}
+
+#[test]
+fn a_rollback_is_news_for_a_day_or_until_the_next_change() {
+    let back = |state: &mut State| {
+        (state.phase, state.since) = (Phase::RolledBack, Timestamp::from_seconds(NOW - 600));
+        state.why = Some("errors".to_owned());
+    };
+    let rolled_back = with_state(baking(), back);
+    let row = Row::of(&rolled_back, now());
+    assert_eq!((row.group, row.tone, row.title.as_str()), (Group::Person, Tone::Bad, "Rolled back by itself"));
+    let later = Timestamp::from_seconds(NOW + 86_400);
+    assert_eq!(Row::of(&rolled_back, later).group, Group::Steady);
+    let mut moved = rolled_back.clone();
+    moved.document.as_mut().unwrap().index = Some(11);
+    assert_eq!(Row::of(&moved, now()).group, Group::Steady);
+    // What a person took back is no news for a person.
+    let aborted = with_state(rolled_back, |state| state.aborted = true);
+    assert_eq!(Row::of(&aborted, now()).group, Group::Steady);
+}
+
+#[test]
+fn nodes_that_refuse_are_named_and_those_that_say_nothing_are_only_counted() {
+    let mut facts = steady(50);
+    facts.nodes[0] = stand("lb-01", Stand::Guarded, "the guard refused it");
+    is(&facts, Group::Person, "Not applied on 1 node", "lb-01: the guard refused it");
+    let mut facts = steady(50);
+    facts.nodes[2] = stand("lb-03", Stand::Missing, "missing");
+    let row = Row::of(&facts, now());
+    assert_eq!((row.group, row.nodes.as_str(), row.nodes_note.as_str()), (Group::Steady, "2/3", ""));
+}
+
+#[test]
+fn a_frozen_or_released_application_is_steady() {
+    let frozen = Frozen { by: Some("ann".to_owned()), reason: Some("database".to_owned()), since: None };
+    is(&Facts { frozen: Some((false, frozen)), ..steady(0) }, Group::Steady, "Frozen", "by ann: database");
+    is(&steady(0), Group::Steady, "Steady", "");
+}
+
+#[test]
+fn what_the_leader_said_long_ago_is_not_shown_as_now() {
+    let mut facts = baking();
+    facts.rollout.as_mut().unwrap().shown.as_mut().unwrap().at = Timestamp::from_seconds(NOW - 600);
+    let row = Row::of(&facts, now());
+    assert_eq!((row.detail.as_str(), row.errors), ("no word from the controller yet", Vec::new()));
+}
+
+#[test]
+fn the_log_names_who_took_it_back() {
+    let mut facts = with_state(baking(), |state| (state.phase, state.aborted) = (Phase::RolledBack, true));
+    let entry = log::Entry {
+        rollout: "r1".to_owned(),
+        at: now(),
+        what: "rolling_back".to_owned(),
+        detail: String::new(),
+        by: Some("bob".to_owned()),
+    };
+    facts.log = vec![entry].into();
+    assert_eq!(ended_by(&facts), Some("bob"));
+}
