@@ -39,6 +39,7 @@ mod refusals;
 mod release;
 mod resume;
 mod rollback;
+mod rollout;
 mod serving;
 mod set;
 mod settle;
@@ -113,6 +114,7 @@ async fn dispatch(cli: &Cli, env: &Env<'_>, tasks: &TaskTracker) -> Result<Exit,
         Verb::Man(args) => man::run(args),
         Verb::History(args) => history::run(args, &context).await,
         Verb::Rollback(args) => rollback::run(args, &context).await,
+        Verb::Rollout(args) => rollout::run(args, &context).await,
         Verb::Settle(args) => settle::run(args, &context).await,
         Verb::Freeze(args) => freeze::freeze(args, &context).await,
         Verb::Unfreeze(args) => freeze::unfreeze(args, &context).await,
