@@ -5,3 +5,4 @@ mod kinds;
 mod leaders;
 mod people;
 mod stage;
+mod verbs;

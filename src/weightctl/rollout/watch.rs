@@ -5,7 +5,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 use weightd_core::{
-    fleet::{Observation, Per, Sides, View as Observed},
+    fleet::{Per, Sides, View as Observed},
     model::{BackendName, Escaped, Timestamp},
     rollout::{Controller, Phase, Spec},
 };
@@ -14,7 +14,7 @@ use super::{no_rollout, now, text, unreadable, view, view::RolloutView};
 use crate::{
     base::config::{InvalidDuration, parse_duration, show_duration},
     documents::{
-        Documents,
+        Documents, DocumentsError,
         observe::Observer,
         rollouts::{KeyRead, RolloutRead, Standing},
     },
@@ -160,7 +160,6 @@ async fn until(
 #[derive(Debug, Default)]
 struct Watched {
     observer: Option<(String, Observer)>,
-    renewed: Option<Instant>,
     /// Whether it cannot be written: it was said once.
     denied: bool,
 }
@@ -183,32 +182,21 @@ impl Watched {
         }
     }
 
-    async fn start(
-        &mut self,
-        documents: &Documents,
-        backend: &BackendName,
-        spec: &Spec,
-    ) -> Result<(), crate::documents::DocumentsError> {
+    async fn start(&mut self, documents: &Documents, backend: &BackendName, spec: &Spec) -> Result<(), DocumentsError> {
         let sides = Sides { from: spec.from.clone(), to: spec.to.clone() };
         let view = Observed { sides: Some(sides), per: Per::Side };
         let observer = Observer::start(documents, backend, view, None).await?;
         if let Some((_, old)) = self.observer.replace((spec.id.clone(), observer)) {
             old.end().await;
         }
-        self.renewed = Some(Instant::now());
         Ok(())
     }
 
-    async fn renew(&mut self) -> Result<(), crate::documents::DocumentsError> {
-        let pending = |at: &Instant| at.elapsed() >= Duration::from_secs(Observation::RENEW_SECONDS);
-        if !self.renewed.as_ref().is_none_or(pending) {
-            return Ok(());
+    async fn renew(&mut self) -> Result<(), DocumentsError> {
+        match &mut self.observer {
+            Some((_, observer)) => observer.renew().await,
+            None => Ok(()),
         }
-        if let Some((_, observer)) = &mut self.observer {
-            observer.read().await?;
-            self.renewed = Some(Instant::now());
-        }
-        Ok(())
     }
 
     async fn end(self) {
@@ -299,6 +287,3 @@ fn needs_person(read: &RolloutRead, now: Timestamp) -> Option<String> {
     let only = shown.good >= shown.needed && shown.holding.iter().all(|held| held.word == "approval");
     shown.holding.first().filter(|_| only).map(|held| Escaped(&held.text).to_string())
 }
-
-#[cfg(test)]
-mod tests;
