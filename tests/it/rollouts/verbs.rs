@@ -48,7 +48,7 @@ async fn a_healthy_rollout_is_started_and_waited_for() -> anyhow::Result<()> {
     ensure!(out.contains("auto: done, 100 %"), "{out}");
     let (code, out, _) = rollout(&stage, 20, "log app").await?;
     ensure!(code == 0 && out.contains("started") && out.contains("done"), "{out}");
-    stage.green_is(0, 1).await.err().context("green serves nothing")?;
+    ensure!(stage.green.requests() > 0);
     Ok(())
 }
 
@@ -60,7 +60,7 @@ async fn a_failing_side_is_taken_back_and_explained() -> anyhow::Result<()> {
     stage.becomes(Phase::Bake, 10, 120).await?;
     let (_, out, _) = rollout(&stage, 20, "explain app").await?;
     ensure!(out.contains("phase     bake") && out.contains("next      step 2, 50 %"), "{out}");
-    stage.green.set(Behaviour::Fails(500));
+    stage.green.behave(Behaviour::Fails(500));
     let (code, _, err) = rollout(&stage, 90, "watch app --wait").await?;
     ensure!(code == 9 && err.contains("was rolled back"), "{code}: {err}");
     stage.green_is(0, 5).await
