@@ -46,6 +46,7 @@ mod settle;
 mod shift;
 mod status;
 mod table;
+mod takeover;
 mod traffic;
 mod wait;
 mod whois;

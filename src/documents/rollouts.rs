@@ -180,6 +180,17 @@ impl Documents {
         Ok(RolloutRead { spec, state, evidence, log: Some(log), request, approval })
     }
 
+    /// Reads spec and state of the rollout of a backend, and nothing else of it.
+    ///
+    /// # Errors
+    /// As [`Documents::rollout`].
+    pub async fn rollout_now(&self, backend: &BackendName) -> Result<RolloutRead, DocumentsError> {
+        let key = self.rollout_keys().spec(backend);
+        let (spec, state) =
+            tokio::try_join!(self.read_key(&key, |value, _| Spec::parse(value)), self.rollout_state(backend))?;
+        Ok(RolloutRead { spec, state, ..RolloutRead::default() })
+    }
+
     /// Reads the request of a rollout.
     ///
     /// # Errors

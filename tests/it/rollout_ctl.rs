@@ -2,6 +2,7 @@
 
 mod follow;
 mod library;
+mod takeover;
 mod verbs;
 
 use anyhow::{Context as _, ensure};

@@ -361,7 +361,7 @@ async fn convert(
     match edit::split(backend, known.stored.as_ref(), split, &intent) {
         Ok(edit) => {
             output::message("first, the document becomes a split of the two sides:");
-            output::message(preview(backend, &edit).trim_end());
+            output::message(preview(backend, &edit, output::message_columns()).trim_end());
             Ok(Some(edit))
         }
         Err(error) => Err(refused(documents, error).await),

@@ -123,10 +123,10 @@ async fn the_answer_of_the_leader_is_shown() -> anyhow::Result<()> {
         consul.put(STATE, next.to_string()).await?;
         consul.put(REQUEST, "{}").await
     };
-    let (said, _) = tokio::try_join!(rollout(&consul, "promote app1 --yes -o json"), answer(None))?;
+    let (said, ()) = tokio::try_join!(rollout(&consul, "promote app1 --yes -o json"), answer(None))?;
     let view = said.expect(0, &["promote: done", "auto: bake, step 1 of 2, 10 %"])?.json()?;
     ensure!(view["answer"] == "done" && view["state"]["seq"] == 7, "{view}");
-    let (said, _) = tokio::try_join!(rollout(&consul, "promote app1 --yes"), answer(Some("there is no bake to end")))?;
+    let (said, ()) = tokio::try_join!(rollout(&consul, "promote app1 --yes"), answer(Some("there is no bake to end")))?;
     said.expect(7, &["the leader refused `promote`: there is no bake to end"])?;
     Ok(())
 }
