@@ -43,7 +43,7 @@ Examples:
 
 Exit codes: 9 the rollout was rolled back, 10 it waits for a person. `weightctl --help` lists all.";
 
-/// Move a backend to new servers step by step, judged all the time, and taken back if they are worse
+/// Move a backend to new servers step by step, judged, and taken back if they are worse
 ///
 /// A controller (rolloutd) compares the new side with the old one that runs beside it. In mode watch and guard people move
 /// the weights; in mode auto a plan does. Begin with `start --mode watch`.

@@ -86,7 +86,7 @@ pub(super) const NOT_RUN: [(&str, &str); 57] = [
 ];
 
 /// Verbs that need an argument: alone between backticks they are names, of which the help is asked for.
-pub(super) const VERBS: [&str; 14] = [
+pub(super) const VERBS: [&str; 18] = [
     "set",
     "shift",
     "release",
@@ -95,6 +95,10 @@ pub(super) const VERBS: [&str; 14] = [
     "completions",
     "rollback",
     "rollout",
+    "rollout start",
+    "rollout watch",
+    "rollout abort",
+    "rollout approve",
     "settle",
     "freeze",
     "node forget",
