@@ -24,6 +24,22 @@ key_prefix "weightd/freeze/" { policy = "write" }
 # How many nodes there should be: `node expect`.
 key "weightd/expect" { policy = "write" }
 
+# To start and steer rollouts, and to approve their steps. Without these rules, `rollout start`,
+# `rollout pause` and `rollout approve` end with exit code 4.
+key_prefix "weightd/rollouts/spec/" { policy = "write" }
+key_prefix "weightd/rollouts/request/" { policy = "write" }
+key_prefix "weightd/rollouts/approval/" { policy = "write" }
+
+# What the controller writes of rollouts, and who leads. Without these rules, `rollout status` ends
+# with exit code 4.
+key_prefix "weightd/rollouts/state/" { policy = "read" }
+key_prefix "weightd/rollouts/evidence/" { policy = "read" }
+key_prefix "weightd/rollouts/log/" { policy = "read" }
+key "weightd/controller" { policy = "read" }
+
+# Plans by name. Without this rule, `rollout start --plan NAME` finds only the presets.
+key_prefix "weightd/plans/" { policy = "write" }
+
 # What the nodes have. Without this rule, `--wait` cannot succeed, and `status` cannot show the
 # fleet.
 key_prefix "weightd/nodes/" { policy = "read" }

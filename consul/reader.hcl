@@ -16,6 +16,11 @@ key_prefix "weightd/history/" { policy = "read" }
 key "weightd/freeze" { policy = "read" }
 key_prefix "weightd/freeze/" { policy = "read" }
 
+# The rollouts, who leads, and the plans.
+key_prefix "weightd/rollouts/" { policy = "read" }
+key "weightd/controller" { policy = "read" }
+key_prefix "weightd/plans/" { policy = "read" }
+
 # What the nodes have, which nodes exist, and how many there should be.
 key_prefix "weightd/nodes/" { policy = "read" }
 key_prefix "weightd/inventory/" { policy = "read" }

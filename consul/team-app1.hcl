@@ -26,6 +26,25 @@ key "weightd/history/app1" { policy = "write" }
 key "weightd/freeze/app1" { policy = "write" }
 key "weightd/freeze" { policy = "read" }
 
+# To start rollouts of the backend, to steer them and to take them back. Who may write the first key
+# moves the traffic, as with the document. Without these rules, `rollout start app1` and `rollout
+# pause app1` end with exit code 4.
+key "weightd/rollouts/spec/app1" { policy = "write" }
+key "weightd/rollouts/request/app1" { policy = "write" }
+
+# What the controller writes of the rollout, who leads, and what was approved. To let the team
+# approve its own steps, write "write" for the approval; approver.hcl is for another team. Without
+# these rules, every `rollout` command but `rollout lint` ends with exit code 4, and `set` says that
+# it does not know whether a rollout runs.
+key "weightd/rollouts/state/app1" { policy = "read" }
+key "weightd/rollouts/evidence/app1" { policy = "read" }
+key "weightd/rollouts/log/app1" { policy = "read" }
+key "weightd/rollouts/approval/app1" { policy = "read" }
+key "weightd/controller" { policy = "read" }
+
+# Plans by name. Without this rule, `rollout start --plan NAME` finds only the presets.
+key_prefix "weightd/plans/" { policy = "read" }
+
 # What the nodes have, and which nodes exist. Without these rules, `--wait` cannot succeed, and
 # `status` cannot show the fleet. There is no rule for sessions: a token with `session_prefix ""`
 # can destroy the session of every node.

@@ -39,12 +39,14 @@ mod refusals;
 mod release;
 mod resume;
 mod rollback;
+mod rollout;
 mod serving;
 mod set;
 mod settle;
 mod shift;
 mod status;
 mod table;
+mod takeover;
 mod traffic;
 mod wait;
 mod whois;
@@ -113,6 +115,7 @@ async fn dispatch(cli: &Cli, env: &Env<'_>, tasks: &TaskTracker) -> Result<Exit,
         Verb::Man(args) => man::run(args),
         Verb::History(args) => history::run(args, &context).await,
         Verb::Rollback(args) => rollback::run(args, &context).await,
+        Verb::Rollout(args) => rollout::run(args, &context).await,
         Verb::Settle(args) => settle::run(args, &context).await,
         Verb::Freeze(args) => freeze::freeze(args, &context).await,
         Verb::Unfreeze(args) => freeze::unfreeze(args, &context).await,

@@ -180,6 +180,17 @@ impl Documents {
         Ok(RolloutRead { spec, state, evidence, log: Some(log), request, approval })
     }
 
+    /// Reads spec and state of the rollout of a backend, and nothing else of it.
+    ///
+    /// # Errors
+    /// As [`Documents::rollout`].
+    pub async fn rollout_now(&self, backend: &BackendName) -> Result<RolloutRead, DocumentsError> {
+        let key = self.rollout_keys().spec(backend);
+        let (spec, state) =
+            tokio::try_join!(self.read_key(&key, |value, _| Spec::parse(value)), self.rollout_state(backend))?;
+        Ok(RolloutRead { spec, state, ..RolloutRead::default() })
+    }
+
     /// Reads the request of a rollout.
     ///
     /// # Errors
@@ -208,21 +219,28 @@ impl Documents {
         self.read_key(&self.rollout_keys().controller(), |value, _| Controller::parse(value)).await
     }
 
-    /// Reads all rollouts, without their logs.
+    /// Reads all rollouts, without their logs. Where the token may not read one kind of keys, the others are in the result.
     ///
     /// # Errors
-    /// [`DocumentsError::Read`], also if the token may not read a prefix.
+    /// [`DocumentsError::Read`], also if the token may read neither specs nor states.
     pub async fn rollouts(&self) -> Result<Rollouts, DocumentsError> {
         let keys = self.rollout_keys();
         let names = [keys.specs(), keys.states(), keys.evidences(), keys.requests(), keys.approvals()];
-        let (specs, states, evidences, requests, approvals, controller) = tokio::try_join!(
+        let (specs, states, evidences, requests, approvals, controller) = tokio::join!(
             self.read_kind(&names[0], |value, _| Spec::parse(value)),
             self.read_kind(&names[1], State::parse),
             self.read_kind(&names[2], |value, _| Evidence::parse(value)),
             self.read_kind(&names[3], |value, _| Request::parse(value)),
             self.read_kind(&names[4], |value, _| Request::parse(value)),
             self.controller(),
-        )?;
+        );
+        let specs = match (specs, is_denied(&states)) {
+            (Err(error), true) => return Err(error),
+            (specs, _) => seen(specs)?,
+        };
+        let (states, evidences, requests, approvals) =
+            (seen(states)?, seen(evidences)?, seen(requests)?, seen(approvals)?);
+        let controller = controller?;
         let filtered = specs.1 || states.1 || evidences.1 || requests.1 || approvals.1;
         let mut rollouts: BTreeMap<BackendName, RolloutRead> = BTreeMap::new();
         let mut of = |backend: BackendName, set: &mut dyn FnMut(&mut RolloutRead)| {
@@ -275,7 +293,7 @@ impl Documents {
         &self,
         prefix: &str,
         parse: impl Fn(&[u8], u64) -> Result<T, BadValue>,
-    ) -> Result<(BTreeMap<BackendName, KeyRead<T>>, bool), DocumentsError> {
+    ) -> Result<Kind<T>, DocumentsError> {
         self.read_prefix(prefix, |entries| {
             let mut reads = BTreeMap::new();
             for entry in entries {
@@ -296,6 +314,18 @@ impl Documents {
         let found = entry.bytes().map_err(ConsulError::BadResponse)?;
         Ok((found == value).then_some(entry.modify_index))
     }
+}
+
+/// The keys of one kind, by backend, and whether ACLs hide some.
+type Kind<T> = (BTreeMap<BackendName, KeyRead<T>>, bool);
+
+fn is_denied<T>(read: &Result<Kind<T>, DocumentsError>) -> bool {
+    matches!(read, Err(DocumentsError::Read { source: ConsulError::Denied(_), .. }))
+}
+
+/// The keys of a kind; none of a kind that the token may not read.
+fn seen<T>(read: Result<Kind<T>, DocumentsError>) -> Result<Kind<T>, DocumentsError> {
+    if is_denied(&read) { Ok((BTreeMap::new(), true)) } else { read }
 }
 
 /// The rights that a transaction needs, as rules of an ACL policy.

@@ -18,6 +18,7 @@ use super::{
     output::{self, Format},
     preview::preview,
     refusals::{not_written, refused},
+    takeover::{self, TakeOver},
     wait::{WaitFlags, wait_for_each},
 };
 use crate::documents::{
@@ -51,6 +52,8 @@ pub(super) struct ApplyArgs {
     /// Allow backends without a key in Consul, and servers that their documents do not name
     #[arg(long)]
     create: bool,
+    #[command(flatten)]
+    take_over: TakeOver,
     #[command(flatten)]
     flags: Flags,
     #[command(flatten)]
@@ -177,6 +180,9 @@ pub(super) async fn apply(args: &ApplyArgs, context: &Context<'_>) -> Result<Exi
         .zip(outcomes)
         .map(|((backend, known, edit), outcome)| (backend, known, edit, outcome))
         .collect();
+    for (backend, ..) in &planned {
+        takeover::ask(&documents, backend, args.take_over, args.flags.dry_run, args.flags.asks()).await?;
+    }
     output::message(&format!("{} differ, {} are the same", planned.len(), same.len()));
     let mut outcomes: Vec<_> = same.iter().map(|(backend, _, edit)| Outcome::of(backend, edit, &args.flags)).collect();
     let (mut written, mut stopped) = (Vec::new(), None);

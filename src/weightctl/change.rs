@@ -19,6 +19,7 @@ use super::{
     preview::preview,
     serving::Serving,
     shift::ShiftView,
+    takeover::{self, TakeOver},
     wait::{WaitFlags, wait},
 };
 use crate::{
@@ -62,6 +63,11 @@ impl Flags {
             .hint("add --yes to write without a question, or --dry-run to show the change"))
     }
 
+    /// Whether a person can be asked: neither --yes nor a pipe.
+    pub(super) fn asks(&self) -> bool {
+        !self.yes && output::can_ask()
+    }
+
     /// The change's author, reason, time and verb. `env` supplies the author if there is no `--by`.
     pub(super) fn intent(&self, way: Way, env: &Env<'_>) -> Intent {
         let by = self.by.clone().or_else(|| user(env)).unwrap_or_else(|| "unknown".to_owned());
@@ -99,6 +105,8 @@ pub(super) struct Options<'a> {
     pub(super) shift: Option<&'a ShiftView>,
     /// What the nodes answered before.
     pub(super) heard: Option<&'a Answers>,
+    /// Whether the change may end a rollout; none for a change that never asks.
+    pub(super) take_over: Option<TakeOver>,
 }
 
 /// Shows `edit`, asks, writes it, and waits for the nodes.
@@ -110,7 +118,7 @@ pub(super) async fn carry_out(
     known: &Known,
     options: &Options<'_>,
 ) -> Result<Exit, Failure> {
-    let Options { flags, waits, serving, shift, heard } = *options;
+    let Options { flags, waits, serving, shift, heard, take_over } = *options;
     let mut outcome = Outcome::of(backend, edit, flags).shifted(shift).heard(heard);
     if !outcome.changes() {
         output::message(&format!("nothing to change: {backend} {}", edit.after.summary()));
@@ -128,6 +136,9 @@ pub(super) async fn carry_out(
         serving.notes();
     }
     say_nodes(documents, flags, waits, std::slice::from_mut(&mut outcome)).await;
+    if let Some(take_over) = take_over {
+        takeover::ask(documents, backend, take_over, flags.dry_run, flags.asks()).await?;
+    }
     if flags.dry_run {
         output::message("dry run: nothing was written");
         outcome.print(format, waits)?;
@@ -233,7 +244,8 @@ pub(super) async fn confirm_write(documents: &Documents) -> Result<(), Failure> 
         .hint("only `y` or `yes` writes; --yes writes without a question"))
 }
 
-async fn answered_with_yes(question: &str) -> Result<bool, Failure> {
+/// Asks on the terminal. Every answer except `y` and `yes` is no.
+pub(super) async fn answered_with_yes(question: &str) -> Result<bool, Failure> {
     let answer = answer_to(question).await?;
     Ok(matches!(answer.to_ascii_lowercase().as_str(), "y" | "yes"))
 }

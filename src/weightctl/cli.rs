@@ -10,7 +10,7 @@ use weightd_core::model::{Root, is_typo};
 
 use super::{
     Exit, apply, check, completions, diff, freeze, get, history, import, list, man, node, output::Format, overriding,
-    pause, release, resume, rollback, set, settle, shift, status, traffic, whois,
+    pause, release, resume, rollback, rollout, set, settle, shift, status, traffic, whois,
 };
 use crate::consul::{Address, settings};
 
@@ -23,6 +23,7 @@ Examples:
   weightctl set app1 blue=0 green=100 --wait       … and wait until every HAProxy has it
   weightctl shift app1 green=10%                   10 % of the requests
   weightctl rollback app1                          go back to where this shift began
+  weightctl rollout --help                         move step by step, judged and taken back
   weightctl history app1                           who changed what, when and why
   weightctl status                                 which nodes have the weights, and why not
   weightctl traffic app1                           requests, errors and real shares of each server
@@ -105,6 +106,7 @@ pub(super) enum Verb {
     Set(set::Args),
     Shift(shift::Args),
     Rollback(rollback::Args),
+    Rollout(rollout::Args),
     History(history::Args),
     Settle(settle::Args),
     Status(status::Args),
@@ -134,13 +136,15 @@ pub(super) fn command() -> Command {
     command.build();
     let global: Vec<_> =
         command.get_arguments().filter(|arg| arg.is_global_set()).map(|arg| arg.get_id().clone()).collect();
-    command.mut_subcommands(|verb| {
-        let examples = verb.get_after_long_help().map(|help| format!("{help}\n\n")).unwrap_or_default();
-        verb.mut_args(
-            |arg| if arg.get_id() != "output" && global.contains(arg.get_id()) { arg.hide(true) } else { arg },
-        )
+    command.mut_subcommands(|verb| short(verb, &global))
+}
+
+/// The verb, and the verbs below it, without the global options in their help.
+fn short(verb: Command, global: &[clap::Id]) -> Command {
+    let examples = verb.get_after_long_help().map(|help| format!("{help}\n\n")).unwrap_or_default();
+    verb.mut_args(|arg| if arg.get_id() != "output" && global.contains(arg.get_id()) { arg.hide(true) } else { arg })
+        .mut_subcommands(|below| short(below, global))
         .after_long_help(format!("{examples}{GLOBAL_OPTIONS}"))
-    })
 }
 
 const GLOBAL_OPTIONS: &str = "Options for Consul (address, token, datacenter, root): `weightctl --help`.";

@@ -79,7 +79,11 @@ impl Line {
         let words = [OsStr::new("weightctl")].into_iter().chain(before.iter().map(OsString::as_os_str));
         // The line is unfinished: ignore the errors about missing arguments.
         let matches = Cli::command().ignore_errors(true).try_get_matches_from(words).unwrap_or_default();
-        let verb = matches.subcommand().map(|(_, verb)| verb);
+        let mut verb = matches.subcommand().map(|(_, verb)| verb);
+        // The backend of `rollout start app1` belongs to the verb below the verb.
+        while let Some((_, below)) = verb.and_then(ArgMatches::subcommand) {
+            verb = Some(below);
+        }
         let weights = verb.and_then(|verb| verb.try_get_raw("weights").ok().flatten()).into_iter().flatten();
         let server = |word: &OsStr| word.to_str()?.split_once('=').map(|(server, _)| server.to_owned());
         Self {
@@ -98,18 +102,22 @@ fn documents(matches: &ArgMatches, env: &Env<'_>) -> Option<Documents> {
 
 /// The definition of the command line, with candidates for backends and servers.
 fn with_consul(line: &Line) -> Command {
-    Cli::command().mut_subcommands(|verb| {
-        verb.mut_args(|arg| match (arg.get_id().as_str(), line.documents.clone()) {
-            ("backend", Some(documents)) => arg.add(ArgValueCandidates::new(move || backends(&documents))),
-            ("weights", Some(documents)) => match line.backend.clone() {
-                Some(backend) => {
-                    let named = line.named.clone();
-                    arg.add(ArgValueCandidates::new(move || servers(&documents, &backend, &named)))
-                }
-                None => arg,
-            },
-            _ => arg,
-        })
+    Cli::command().mut_subcommands(|verb| candidates(verb, line))
+}
+
+/// The verb, and the verbs below it, with candidates.
+fn candidates(verb: Command, line: &Line) -> Command {
+    let verb = verb.mut_subcommands(|below| candidates(below, line));
+    verb.mut_args(|arg| match (arg.get_id().as_str(), line.documents.clone()) {
+        ("backend", Some(documents)) => arg.add(ArgValueCandidates::new(move || backends(&documents))),
+        ("weights", Some(documents)) => match line.backend.clone() {
+            Some(backend) => {
+                let named = line.named.clone();
+                arg.add(ArgValueCandidates::new(move || servers(&documents, &backend, &named)))
+            }
+            None => arg,
+        },
+        _ => arg,
     })
 }
 

@@ -22,13 +22,17 @@ pub enum Exit {
     Refused = 7,
     /// A comparison found a difference.
     Different = 8,
+    /// A rollout was rolled back.
+    RolledBack = 9,
+    /// A rollout waits for a person.
+    NeedsPerson = 10,
     /// Ctrl-C.
     Interrupted = 130,
 }
 
 impl Exit {
     /// All exit codes, in ascending order.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Ok,
         Self::Failure,
         Self::Usage,
@@ -38,6 +42,8 @@ impl Exit {
         Self::Unreachable,
         Self::Refused,
         Self::Different,
+        Self::RolledBack,
+        Self::NeedsPerson,
         Self::Interrupted,
     ];
 
@@ -58,6 +64,8 @@ impl Exit {
             Self::Unreachable => "Consul cannot be reached or has no leader",
             Self::Refused => "refused by validation or a guard; what was refused was not written",
             Self::Different => "a comparison found a difference",
+            Self::RolledBack => "a rollout was rolled back",
+            Self::NeedsPerson => "a rollout waits for a person",
             Self::Interrupted => "interrupted (Ctrl-C)",
         }
     }

@@ -131,6 +131,13 @@ async fn collect(
     }
 }
 
+/// Says that the observation that makes a leader report more often cannot be written.
+pub(super) fn note_denied(failure: Failure) {
+    let Failure { error, hint, .. } = failure;
+    let hint = hint.map(|hint| format!("; {hint}")).unwrap_or_default();
+    output::note(&format!("the leader reports once a minute: {error:#}{hint}"));
+}
+
 /// Says why nothing is known of the HAProxies.
 pub(super) fn note(error: impl Into<Failure>) {
     let Failure { error, hint, .. } = error.into();

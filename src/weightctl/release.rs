@@ -38,7 +38,14 @@ pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Fail
     let intent = with_context(args.flags.intent(Way::Release, context.env), &known);
     match edit::release(&args.backend, known.stored.as_ref(), &Intent { create: args.create, ..intent }) {
         Ok(edit) => {
-            let options = Options { flags: &args.flags, waits: &args.wait, serving: None, shift: None, heard: None };
+            let options = Options {
+                flags: &args.flags,
+                waits: &args.wait,
+                serving: None,
+                shift: None,
+                heard: None,
+                take_over: None,
+            };
             carry_out(context.format, &documents, &args.backend, &edit, &known, &options).await
         }
         Err(error) => Err(refused_after_asking(&documents, error, &args.flags).await),

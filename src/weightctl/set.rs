@@ -13,6 +13,7 @@ use super::{
     failure::Failure,
     refusals::{not_written, refused_after_asking},
     serving,
+    takeover::TakeOver,
     wait::WaitFlags,
 };
 use crate::documents::edit::{self, Intent};
@@ -50,6 +51,8 @@ pub(super) struct Args {
     /// that was released, a new document in place of a rejected one
     #[arg(long)]
     create: bool,
+    #[command(flatten)]
+    take_over: TakeOver,
     #[command(flatten)]
     flags: Flags,
     #[command(flatten)]
@@ -142,8 +145,14 @@ pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Fail
                 Some(serving) => edit.limit_shares_to(&serving.active),
                 None => edit,
             };
-            let options =
-                Options { flags: &args.flags, waits: &args.wait, serving: serving.as_ref(), shift: None, heard: None };
+            let options = Options {
+                flags: &args.flags,
+                waits: &args.wait,
+                serving: serving.as_ref(),
+                shift: None,
+                heard: None,
+                take_over: Some(args.take_over),
+            };
             carry_out(context.format, &documents, &args.backend, &edit, &known, &options).await
         }
         Err(error) => Err(refused_after_asking(&documents, error, &args.flags).await),

@@ -30,6 +30,7 @@ use super::{
     preview::preview,
     refusals::refused,
     serving,
+    takeover::{self, TakeOver},
     wait::{WaitFlags, wait_for_each},
 };
 use crate::documents::{
@@ -79,6 +80,8 @@ pub(super) struct Args {
     /// With --split: allow a backend without a key in Consul
     #[arg(long, requires = "split", conflicts_with = "all")]
     create: bool,
+    #[command(flatten)]
+    take_over: TakeOver,
     #[command(flatten)]
     flags: Flags,
     #[command(flatten)]
@@ -189,6 +192,7 @@ pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Fail
         serving: serving.as_ref(),
         shift: planned.view.as_ref(),
         heard: planned.servers.answers(),
+        take_over: Some(args.take_over),
     };
     carry_out(context.format, &documents, &backend, &edit, &known, &options).await
 }
@@ -245,6 +249,9 @@ async fn all(
         .zip(planned_outcomes)
         .map(|((backend, known, planned), outcome)| (*backend, known, &planned.edit, outcome))
         .collect();
+    for (backend, ..) in &changes {
+        takeover::ask(documents, backend, args.take_over, args.flags.dry_run, args.flags.asks()).await?;
+    }
     output::message(&format!("{} differ, {} are the same", differ.len(), same.len()));
     let mut outcomes: Vec<_> = Vec::new();
     for (backend, _, planned) in &same {

@@ -57,6 +57,8 @@ async fn backends_and_servers_are_those_in_consul() -> anyhow::Result<()> {
         (&["set", ""][..], &["api:x", "app", "broken"][..]),
         (&["get", "ap"], &["api:x", "app"]),
         (&["release", "app"], &["app"]),
+        (&["rollout", "start", "ap"], &["api:x", "app"]),
+        (&["rollout", "abort", "app"], &["app"]),
         (&["set", "app", ""], &["blue=", "green="]),
         (&["set", "--force", "app", "--reason", "half", "g"], &["green="]),
         (&["set", "app", "blue=5", ""], &["green="]),

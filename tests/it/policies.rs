@@ -1,6 +1,9 @@
 //! The policies in `consul/`: each one allows its task and nothing else. Without one of its rules, the effect is the
 //! one in its comments.
 
+mod keys;
+mod rollouts;
+
 use std::{fs, path::Path, time::Duration};
 
 use anyhow::{Context as _, ensure};
@@ -42,7 +45,8 @@ async fn consul() -> anyhow::Result<Consul> {
 #[tokio::test]
 async fn consul_accepts_each_policy_file() -> anyhow::Result<()> {
     let consul = consul().await?;
-    for (name, code) in [("node.hcl", 4), ("reader.hcl", 4), ("operator.hcl", 0), ("team-app1.hcl", 0)] {
+    for (name, code) in [("node.hcl", 4), ("reader.hcl", 4), ("page.hcl", 4), ("operator.hcl", 0), ("team-app1.hcl", 0)]
+    {
         consul.http().set_policy("file", &text(name)?).await?;
         let token = consul.http().new_token("file").await?;
         ends(&consul, &token, 0, "get app1", "").await?;
@@ -232,68 +236,6 @@ async fn a_node_reports_on_observed_backends_with_its_policy_and_not_without_eac
         .await?;
         weightd.stop().await?;
         put(&consul, "app1", 90, 10).await?;
-    }
-    Ok(())
-}
-
-#[tokio::test]
-async fn the_other_policies_open_the_keys_of_the_fleet_that_they_name_and_no_others() -> anyhow::Result<()> {
-    const KEYS: [&str; 13] = [
-        "weights/app1",
-        "weights/app10",
-        "history/app1",
-        "history/app10",
-        "freeze",
-        "freeze/app1",
-        "expect",
-        "nodes/lb1",
-        "inventory/lb1",
-        "observe/_",
-        "observe/app1/1",
-        "observe/app10/1",
-        "counters/lb1",
-    ];
-    let consul = consul().await?;
-    for key in KEYS {
-        consul.put(&format!("weightd/{key}"), "{}").await?;
-    }
-    let node = node_rules(&consul).await?.join(" ");
-    consul.http().set_policy("node", &node).await?;
-    let session = consul.http().with_token(&consul.http().new_token("node").await?);
-    let session = session.json(Method::PUT, "session/create", &json!({ "TTL": "10s" })).await?["ID"].take();
-    let session = session.as_str().context("no session")?;
-    let all = KEYS.join(" ");
-    for (file, reads, writes) in [
-        (
-            "operator.hcl",
-            all.as_str(),
-            "weights/app1 weights/app10 history/app1 history/app10 freeze freeze/app1 expect inventory/lb1 observe/_ \
-             observe/app1/1 observe/app10/1",
-        ),
-        (
-            "team-app1.hcl",
-            "weights/app1 history/app1 freeze freeze/app1 expect nodes/lb1 inventory/lb1 observe/_ observe/app1/1 \
-             counters/lb1",
-            "weights/app1 history/app1 freeze/app1 observe/_ observe/app1/1",
-        ),
-        (
-            "reader.hcl",
-            "weights/app1 weights/app10 history/app1 history/app10 freeze freeze/app1 expect nodes/lb1 inventory/lb1 \
-             counters/lb1",
-            "",
-        ),
-    ] {
-        let http = consul.http().with_token(&token(&consul, "other", &rules(file)?).await?);
-        for key in KEYS {
-            for (method, allowed) in [(Method::GET, reads), (Method::PUT, writes)] {
-                let answer = http.request(method.clone(), &format!("kv/weightd/{key}")).body("{}").send().await?;
-                let expected = if allowed.split(' ').any(|name| name == key) { 200 } else { 403 };
-                assert_eq!(answer.status().as_u16(), expected, "{file}: {method} {key}");
-            }
-        }
-        // Nobody but the node ends its session.
-        let answer = http.request(Method::PUT, &format!("session/destroy/{session}")).send().await?;
-        assert_eq!(answer.status(), 403, "{file}");
     }
     Ok(())
 }

@@ -6,3 +6,4 @@ mod kinds;
 mod leaders;
 mod people;
 mod stage;
+mod verbs;

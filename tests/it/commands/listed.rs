@@ -1,7 +1,7 @@
 //! Commands that are not run here, each with the reason, and the words that stand for others.
 
 /// The beginning of a command, and why it is not run. A command that no line here has is run, or fails the test.
-pub(super) const NOT_RUN: [(&str, &str); 51] = [
+pub(super) const NOT_RUN: [(&str, &str); 65] = [
     (
         "weightctl rollback {backend} --to {",
         "needs a history with several answers; tests/it/rollback.rs runs what is printed",
@@ -61,11 +61,40 @@ pub(super) const NOT_RUN: [(&str, &str); 51] = [
         "waits for blocks of 10 s; tests/it/fleet_ctl/drained.rs does",
     ),
     ("weightctl status --watch", "does not end; tests/it/fleet_ctl/shown.rs ends it"),
+    ("weightctl rollout watch ", "needs a rollout, and does not end; tests/it/rollout_ctl/follow.rs ends it"),
+    (
+        "weightctl rollout pause ",
+        "needs a rollout; tests/it/rollout_ctl/verbs.rs and tests/it/rollouts/verbs.rs run it",
+    ),
+    ("weightctl rollout resume ", "needs a rollout; tests/it/rollouts/verbs.rs runs it"),
+    ("weightctl rollout promote ", "needs a rollout; tests/it/rollout_ctl/verbs.rs runs it"),
+    ("weightctl rollout approve ", "needs a rollout; tests/it/rollout_ctl/verbs.rs runs it"),
+    (
+        "weightctl rollout abort ",
+        "needs a rollout; tests/it/rollout_ctl/verbs.rs and tests/it/rollouts/verbs.rs run it",
+    ),
+    ("weightctl rollout mode ", "needs a rollout; tests/it/rollout_ctl/verbs.rs runs it"),
+    (
+        "weightctl rollout explain ",
+        "needs a rollout; tests/it/rollout_ctl/verbs.rs and tests/it/rollouts/verbs.rs run it",
+    ),
+    ("weightctl rollout start app1 --to 'green-*'", "has no such servers; tests/it/rollouts/verbs.rs starts mode auto"),
+    (
+        "weightctl rollout start app1 --to green --plan plan.toml",
+        "needs a controller; tests/it/rollouts/verbs.rs starts one",
+    ),
+    ("weightctl rollout start app --to green --mode guard", "the page has started another one above"),
+    (
+        "weightctl rollout start app --to green --mode auto",
+        "needs traffic and a controller; tests/it/rollouts/verbs.rs has both",
+    ),
+    ("weightctl rollout lint ", "needs a file; tests/it/rollout_ctl/verbs.rs writes one"),
+    ("weightctl shift app green=10% --yes", "has this share already; tests/it/shift.rs runs it"),
     ("weightctl set {backend} {zeros} ", "is refused on purpose: tests/it/import.rs runs what is printed"),
 ];
 
 /// Verbs that need an argument: alone between backticks they are names, of which the help is asked for.
-pub(super) const VERBS: [&str; 13] = [
+pub(super) const VERBS: [&str; 18] = [
     "set",
     "shift",
     "release",
@@ -73,6 +102,11 @@ pub(super) const VERBS: [&str; 13] = [
     "pause",
     "completions",
     "rollback",
+    "rollout",
+    "rollout start",
+    "rollout watch",
+    "rollout abort",
+    "rollout approve",
     "settle",
     "freeze",
     "node forget",

@@ -65,6 +65,7 @@ impl World {
             self.consul.put(&format!("traffic/app1/{server}"), weight).await?;
         }
         self.consul.delete_tree("weightd/freeze").await?;
+        self.consul.delete_tree("weightd/rollouts/").await?;
         for name in MANAGED {
             // A state to go back to.
             let history = r#"{"v":1,"entries":[{"way":"create","to":{"weights":{"blue":100,"green":0}}}]}"#;
