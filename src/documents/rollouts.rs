@@ -324,6 +324,7 @@ fn is_denied<T>(read: &Result<Kind<T>, DocumentsError>) -> bool {
 }
 
 /// The keys of a kind; none of a kind that the token may not read.
+#[expect(clippy::result_large_err, reason = "the error of all reads, which is made once")]
 fn seen<T>(read: Result<Kind<T>, DocumentsError>) -> Result<Kind<T>, DocumentsError> {
     if is_denied(&read) { Ok((BTreeMap::new(), true)) } else { read }
 }
