@@ -15,7 +15,7 @@ BENCH = $(DRIVER_$(DRIVER)) --no-run --message-format=json | \
 	sed -n 's/.*"executable":"\([^"]*\/sync-[^"]*\)".*/\1/p'
 
 .DEFAULT_GOAL := help
-.PHONY: help servers test matrix demo compose-test bench lint coming deb package-test judge-sim rollout-test metrics-test
+.PHONY: help servers test matrix demo compose-test bench lint coming deb package-test judge-sim rollout-test metrics-test page-test
 
 # The list of targets.
 help:
@@ -29,6 +29,7 @@ help:
 	@echo 'make rollout-test   take back each kind of failure with real programs, and print how long it takes; some minutes'
 	@echo 'make judge-sim      simulate rollouts and print how the judge decides; some minutes'
 	@echo 'make metrics-test   ask a real Prometheus and a real VictoriaMetrics; needs Go'
+	@echo 'make page-test      test the page of rolloutd in a real browser; pictures of it are in target/page'
 	@echo 'make coming         run docs/coming-from-consul-template.md with a real consul-template'
 	@echo 'make deb            build the Debian packages, target/debian/weightd_*.deb and rolloutd_*.deb'
 	@echo 'make package-test   install, upgrade, remove and purge the packages in a clean system; needs root'
@@ -56,6 +57,14 @@ matrix: servers
 demo: servers
 	$(CARGO) build --locked --bins --example demo
 	$(BUILD)/examples/demo $(if $(filter 1,$(KEEP)),--keep) $(if $(STORY),--story $(STORY))
+
+# Not part of `make test`, because it needs a browser, which tests/browser.sh provides. The accessibility engine comes from
+# the npm registry where npm is there; without it that one test says so and checks nothing.
+page-test: servers
+	@tests/browser.sh
+	@if command -v npm >/dev/null; then npm install --silent --no-audit --no-fund --ignore-scripts \
+		--prefix $(dir $(BUILD))axe axe-core@4.11; fi
+	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-2} $(CARGO) test --locked --test page $(ARGS) -- --nocapture
 
 # Not part of `make test`, because it needs Docker: see tests/compose/run.sh.
 compose-test:

@@ -8,12 +8,14 @@
 //! | [`sides`] | the two sides of an application, and the bar of their shares |
 //! | [`row`] | one application in the list |
 //! | [`detail`] | one application on its own page |
+//! | [`chart`] | the errors of both sides over the last hour |
 //! | [`checks`] | the two cards of a rollout: when it goes on, when it goes back |
 //! | [`moves`] | who moved an application |
 //! | [`fleet`] | the nodes |
 //! | [`words`] | numbers and times as people read them |
 
 pub mod actions;
+pub mod chart;
 pub mod checks;
 pub mod detail;
 pub mod facts;

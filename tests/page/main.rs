@@ -2,13 +2,20 @@
 
 #[path = "../harness/mod.rs"]
 pub mod harness;
+#[path = "../it/rollouts/stage.rs"]
+#[expect(dead_code, reason = "the other tests use all of it")]
+mod stage;
 #[path = "../it/page/story.rs"]
+#[expect(dead_code, reason = "the other tests use all of it")]
 mod story;
 
+mod access;
+mod acts;
 mod browser;
+mod figures;
 mod pictures;
 
-/// What the story needs of the other tests.
+/// What the story and the stage need of the other tests.
 mod common {
     /// The key of a backend.
     pub(crate) fn key(backend: &str) -> String {

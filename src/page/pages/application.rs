@@ -16,6 +16,7 @@ use super::{
         shared::{Shared, Who},
         view::{
             actions::{Action, May, Opens, actions, missing},
+            chart::chart,
             detail::{Detail, reach},
         },
         world::{self, App, Fragment, World},
@@ -70,7 +71,7 @@ pub async fn show(State(shared): State<Arc<Shared>>, Path(name): Path<String>, h
         rights_note: &rights_note,
         nodes_hidden: !who.seen.sees.nodes,
         nodes_key: &who.person.documents.keys().nodes(),
-        charts: "",
+        charts: &chart(&app.facts, world::now()),
     };
     page(&shared, &headers, StatusCode::OK, &frame, &template)
 }
@@ -117,6 +118,7 @@ fn detail(app: &App, names_nodes: bool) -> Detail {
 pub fn fragments(shared: &Shared, app: &App, names_nodes: bool, nodes_key: &str) -> Arc<[Fragment]> {
     let made = app.fragments[usize::from(names_nodes)].get_or_init(|| {
         let (frame, detail) = (Frame::bare(shared, ""), detail(app, names_nodes));
+        let charts = chart(&app.facts, world::now());
         let page = ApplicationPage {
             frame: &frame,
             d: &detail,
@@ -124,7 +126,7 @@ pub fn fragments(shared: &Shared, app: &App, names_nodes: bool, nodes_key: &str)
             rights_note: "",
             nodes_hidden: !names_nodes,
             nodes_key,
-            charts: "",
+            charts: &charts,
         };
         let reach = format!(
             "<span id=\"reach\">{}</span>",

@@ -9,6 +9,7 @@ use weightd_core::{
     rollout::{Phase, Shown, Spec, State, log},
 };
 
+use super::chart::Sample;
 use crate::documents::view::View;
 
 /// What is known of one application.
@@ -28,6 +29,8 @@ pub struct Facts {
     pub frozen: Option<(bool, Frozen)>,
     /// The nodes that have it, or should have it.
     pub nodes: Vec<NodeStand>,
+    /// What the page has seen of its errors, oldest first.
+    pub samples: Arc<[Sample]>,
 }
 
 /// A rollout as its keys say.

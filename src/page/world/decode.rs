@@ -21,6 +21,7 @@ use weightd_core::{
 
 use super::{
     super::view::{
+        chart::Sample,
         facts::{Facts, NodeStand, RolloutFacts, Stand},
         fleet::fleet,
         row::Row,
@@ -81,6 +82,8 @@ pub(super) struct Decoded {
     evidence: Cache<Option<(String, Shown)>>,
     log: Cache<Arc<[log::Entry]>>,
     controller: Cache<Option<String>>,
+    /// What the leaders said of each rollout, since this process runs.
+    samples: BTreeMap<BackendName, Vec<Sample>>,
 }
 
 impl Decoded {
@@ -100,6 +103,7 @@ impl Decoded {
             evidence: Cache::default(),
             log: Cache::default(),
             controller: Cache::default(),
+            samples: BTreeMap::new(),
         }
     }
 
@@ -207,7 +211,9 @@ impl Decoded {
         Fleet { nodes, inventory: inventory.collect(), expect: self.expect.get("").copied().flatten() }
     }
 
-    fn facts(&self, name: &BackendName, nodes: Vec<NodeStand>, frozen_all: Option<&Frozen>) -> Facts {
+    fn facts(&mut self, name: &BackendName, nodes: Vec<NodeStand>, frozen_all: Option<&Frozen>) -> Facts {
+        let rollout = self.rollout(name);
+        let samples = self.samples(name, rollout.as_ref());
         let known = self.documents.get(name);
         let own = self.freeze.get(&format!("/{name}")).cloned().flatten();
         let history = self.history.get(name.as_str()).cloned().flatten().unwrap_or_default();
@@ -216,12 +222,29 @@ impl Decoded {
         Facts {
             name: name.clone(),
             document: known.map(|(view, _)| view.clone()),
-            rollout: self.rollout(name),
+            rollout,
+            samples,
             history: entries.into(),
             log: self.log.get(name.as_str()).cloned().unwrap_or_default(),
             frozen: frozen_all.cloned().map(|frozen| (true, frozen)).or_else(|| own.map(|frozen| (false, frozen))),
             nodes,
         }
+    }
+
+    /// Keeps what is new, and forgets the rollout before.
+    fn samples(&mut self, name: &BackendName, rollout: Option<&RolloutFacts>) -> Arc<[Sample]> {
+        let Some(RolloutFacts { state: Some(state), shown, .. }) = rollout else {
+            self.samples.remove(name);
+            return Arc::default();
+        };
+        let known = self.samples.entry(name.clone()).or_default();
+        if known.last().is_some_and(|last| last.seq > state.seq || last.step > state.step) {
+            known.clear();
+        }
+        if let Some(sample) = shown.as_ref().and_then(|shown| Sample::of(state, shown)) {
+            sample.push(known);
+        }
+        known.as_slice().into()
     }
 
     fn rollout(&self, name: &BackendName) -> Option<RolloutFacts> {

@@ -40,6 +40,7 @@ pub(crate) fn steady(green: u32) -> Facts {
         log: Vec::new().into(),
         frozen: None,
         nodes: nodes.to_vec(),
+        samples: Vec::new().into(),
     }
 }
 
