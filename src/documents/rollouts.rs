@@ -226,21 +226,19 @@ impl Documents {
     pub async fn rollouts(&self) -> Result<Rollouts, DocumentsError> {
         let keys = self.rollout_keys();
         let names = [keys.specs(), keys.states(), keys.evidences(), keys.requests(), keys.approvals()];
-        let (specs, states, evidences, requests, approvals, controller) = tokio::join!(
-            self.read_kind(&names[0], |value, _| Spec::parse(value)),
-            self.read_kind(&names[1], State::parse),
-            self.read_kind(&names[2], |value, _| Evidence::parse(value)),
-            self.read_kind(&names[3], |value, _| Request::parse(value)),
-            self.read_kind(&names[4], |value, _| Request::parse(value)),
+        let (specs, states, evidences, requests, approvals, controller) = tokio::try_join!(
+            self.seen_kind(&names[0], |value, _| Spec::parse(value)),
+            self.seen_kind(&names[1], State::parse),
+            self.seen_kind(&names[2], |value, _| Evidence::parse(value)),
+            self.seen_kind(&names[3], |value, _| Request::parse(value)),
+            self.seen_kind(&names[4], |value, _| Request::parse(value)),
             self.controller(),
-        );
-        let specs = match (specs, is_denied(&states)) {
-            (Err(error), true) => return Err(error),
-            (specs, _) => seen(specs)?,
+        )?;
+        let (specs, states) = match (specs, states) {
+            ((_, Some(denied)), (_, Some(_))) => return Err(denied),
+            ((specs, _), (states, _)) => (specs, states),
         };
-        let (states, evidences, requests, approvals) =
-            (seen(states)?, seen(evidences)?, seen(requests)?, seen(approvals)?);
-        let controller = controller?;
+        let (evidences, requests, approvals) = (evidences.0, requests.0, approvals.0);
         let filtered = specs.1 || states.1 || evidences.1 || requests.1 || approvals.1;
         let mut rollouts: BTreeMap<BackendName, RolloutRead> = BTreeMap::new();
         let mut of = |backend: BackendName, set: &mut dyn FnMut(&mut RolloutRead)| {
@@ -288,6 +286,20 @@ impl Documents {
         read.await.map_err(|source| read_error(key, source))
     }
 
+    /// As [`Self::read_kind`]. Of a kind that the token may not read there are no keys, and the error is in the result.
+    async fn seen_kind<T>(
+        &self,
+        prefix: &str,
+        parse: impl Fn(&[u8], u64) -> Result<T, BadValue>,
+    ) -> Result<(Kind<T>, Option<DocumentsError>), DocumentsError> {
+        match self.read_kind(prefix, parse).await {
+            Err(error @ DocumentsError::Read { source: ConsulError::Denied(_), .. }) => {
+                Ok(((BTreeMap::new(), true), Some(error)))
+            }
+            read => read.map(|kind| (kind, None)),
+        }
+    }
+
     /// Reads the keys of one kind, by backend, and whether ACLs hide some.
     async fn read_kind<T>(
         &self,
@@ -318,16 +330,6 @@ impl Documents {
 
 /// The keys of one kind, by backend, and whether ACLs hide some.
 type Kind<T> = (BTreeMap<BackendName, KeyRead<T>>, bool);
-
-fn is_denied<T>(read: &Result<Kind<T>, DocumentsError>) -> bool {
-    matches!(read, Err(DocumentsError::Read { source: ConsulError::Denied(_), .. }))
-}
-
-/// The keys of a kind; none of a kind that the token may not read.
-#[expect(clippy::result_large_err, reason = "the error of all reads, which is made once")]
-fn seen<T>(read: Result<Kind<T>, DocumentsError>) -> Result<Kind<T>, DocumentsError> {
-    if is_denied(&read) { Ok((BTreeMap::new(), true)) } else { read }
-}
 
 /// The rights that a transaction needs, as rules of an ACL policy.
 fn rules(operations: &[Operation]) -> String {
