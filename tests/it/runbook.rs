@@ -93,8 +93,7 @@ fn every_reason_of_a_rollout_has_its_section_and_no_other_word_has() {
     let latches = chosen("core/rollout/state.rs", "impl Latch {", "\n}\n");
     assert!(latches.contains("inconclusive") && latches.len() > 3, "{latches:?}");
     assert_eq!(owned(words("Rollouts that wait for a person")), latches);
-    let ended: BTreeSet<_> =
-        Phase::ALL.into_iter().filter(|phase| phase.is_final()).map(Phase::as_str).collect();
+    let ended: BTreeSet<_> = Phase::ALL.into_iter().filter(|phase| phase.is_final()).map(Phase::as_str).collect();
     assert_eq!(words("Rollouts that ended"), ended);
     for word in ["nobody leads", "the rollout cannot be read"] {
         assert!(words("rolloutd itself").contains(word), "{word}");

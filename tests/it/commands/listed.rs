@@ -1,7 +1,7 @@
 //! Commands that are not run here, each with the reason, and the words that stand for others.
 
 /// The beginning of a command, and why it is not run. A command that no line here has is run, or fails the test.
-pub(super) const NOT_RUN: [(&str, &str); 65] = [
+pub(super) const NOT_RUN: [(&str, &str); 66] = [
     (
         "weightctl rollback {backend} --to {",
         "needs a history with several answers; tests/it/rollback.rs runs what is printed",
@@ -38,6 +38,7 @@ pub(super) const NOT_RUN: [(&str, &str); 65] = [
     ("dig ", "asks the machine's name server"),
     ("stat ", "reads a path of the machine"),
     ("kill ", "signals a process of the machine"),
+    ("umask ", "sets the mode of new files of a shell"),
     ("export ", "sets a variable of a shell"),
     ("consul snapshot restore", "the name of a command that takes a snapshot"),
     ("consul kv get weightd/controller", "needs a controller; tests/it/rollouts/leaders.rs reads the key"),
