@@ -163,6 +163,7 @@ impl Stream {
                     changed.ok()?;
                     let world = Arc::clone(&self.worlds.borrow_and_update());
                     self.take(&world);
+                    self.take_actions(&world).await;
                 }
                 _ = self.beat.tick() => self.check().await,
             }
@@ -242,6 +243,17 @@ impl Stream {
         if !self.queue.is_empty() {
             let id = format!("{}-{}", shared.instance, world.seq);
             self.queue.push_back(Event::default().id(id).event("clock").data(time(world::now())));
+        }
+    }
+
+    /// Queues the buttons of an application: what a person may do changes with its state. An open confirmation is never
+    /// replaced, which the script of the page sees to.
+    async fn take_actions(&mut self, world: &World) {
+        let Page::Application(name) = self.page.clone() else { return };
+        let (shared, who) = (Arc::clone(&self.shared), self.who.clone());
+        if let Some(app) = application::find(world, &who, &name) {
+            let (html, _) = application::actions_of(&shared, &who, world, app).await;
+            self.send("actions", html.trim(), false);
         }
     }
 
