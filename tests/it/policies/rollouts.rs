@@ -132,3 +132,16 @@ async fn a_controller_runs_rollouts_with_its_policy_and_not_without_each_rule() 
     }
     Ok(())
 }
+
+#[tokio::test]
+async fn a_team_sees_its_own_rollout_among_all() -> anyhow::Result<()> {
+    let consul = consul().await?;
+    let token = token(&consul, "rollouts", &rules("team-app1.hcl")?).await?;
+    // Without a rollout there is nothing that it may list.
+    ends(&consul, &token, 4, "rollout status", r#"key_prefix "weightd/rollouts/spec/""#).await?;
+    ends(&consul, &token, 0, "rollout start app1 --to green --mode watch --yes", "").await?;
+    // Nobody has approved anything, and Consul does not say so to this token.
+    let shown = ends(&consul, &token, 0, "rollout status", "ACLs hide rollouts").await?;
+    ensure!(shown.contains("app1") && shown.contains("not begun"), "{shown}");
+    Ok(())
+}
