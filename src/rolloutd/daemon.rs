@@ -3,7 +3,7 @@
 use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use clap::{CommandFactory as _, Parser};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 use sd_notify::NotifyState;
 use tokio::{net::TcpListener, sync::watch, time::timeout};
@@ -66,6 +66,19 @@ struct Args {
     /// Print the manual page and exit
     #[arg(long, hide = true)]
     man: bool,
+
+    #[command(subcommand)]
+    role: Option<Command>,
+}
+
+/// What else this program can be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+enum Command {
+    /// Serve the page on which teams move their own applications, instead of the controller
+    ///
+    /// A process of its own: it needs a token that can only read, and every write is made with the token of the person
+    /// who is signed in. Its settings are the section [page] of the configuration file.
+    Page,
 }
 
 const AFTER_HELP: &str = "\
@@ -141,9 +154,13 @@ pub fn main() -> ExitCode {
 }
 
 fn run(config: Config, args: &Args, log: &telemetry::Handle) -> anyhow::Result<()> {
-    info!(version = crate::VERSION, name = config.name, "rolloutd starts");
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the tokio runtime")?;
+    if args.role == Some(Command::Page) {
+        info!(version = crate::VERSION, listen = %config.page.listen, "the page of rolloutd starts");
+        return runtime.block_on(crate::page::run(&config));
+    }
+    info!(version = crate::VERSION, name = config.name, "rolloutd starts");
     runtime.block_on(serve_until_stopped(config, args, log))
 }
 

@@ -30,6 +30,8 @@ const ACT_FOR: Duration = Duration::from_millis(TTL.as_secs() * 500);
 const TRY_EVERY: Duration = Duration::from_secs(5);
 /// Shortest and longest pause after an error.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(4));
+/// The same error is reported so often.
+const REPORT_EVERY: Duration = Duration::from_secs(60);
 /// Time for the release of the lock at the end.
 const RELEASE: Duration = Duration::from_secs(2);
 
@@ -58,6 +60,8 @@ pub(super) struct Candidate {
     value: watch::Receiver<Controller>,
     lock: Follower,
     term: watch::Sender<Option<Term>>,
+    /// The error that was reported last, and when.
+    reported: Option<(String, Instant)>,
 }
 
 impl Candidate {
@@ -69,7 +73,7 @@ impl Candidate {
         lock: Follower,
     ) -> (Self, watch::Receiver<Option<Term>>) {
         let (term, terms) = watch::channel(None);
-        (Self { client, key, value, lock, term }, terms)
+        (Self { client, key, value, lock, term, reported: None }, terms)
     }
 
     /// Runs for the lock, and leads, until `stop`. Then the lock is released at once.
@@ -158,11 +162,23 @@ impl Candidate {
         self.client.acquire(&self.key, value.to_value(), session).await.map_err(Lost::Consul)
     }
 
-    fn report(&self, error: &ConsulError) {
+    /// Says once in a minute why the lock cannot be held.
+    fn report(&mut self, error: &ConsulError) {
         if let Err(error) = self.client.refresh(error) {
             warn!(error = %Chain(&error), "the token cannot be read again");
         }
-        warn!(error = %Chain(error), hint = error.remedy(), key = self.key, "the lock of the controller cannot be renewed or taken");
+        let why = Chain(error).to_string();
+        let known = self.reported.as_ref().is_some_and(|(known, at)| *known == why && at.elapsed() < REPORT_EVERY);
+        if known {
+            return;
+        }
+        self.reported = Some((why.clone(), Instant::now()));
+        warn!(
+            error = why,
+            hint = error.remedy(),
+            key = self.key,
+            "the lock of the controller cannot be renewed or taken"
+        );
     }
 }
 
