@@ -28,7 +28,7 @@ pub enum Holding {
     Latched(Latch),
     /// Too many rollouts are active.
     Queued,
-    /// In mode auto the document must be a split of the two sides.
+    /// The document gives no shares. Weights are well: the first step makes a split of them.
     NotSplit,
     /// `from` cannot take all requests.
     FromTooSmall(String),
@@ -118,7 +118,7 @@ impl fmt::Display for Holding {
             Self::Paused(by) => write!(f, "{} paused it", Escaped(by)),
             Self::Latched(why) => write!(f, "it waits for a person: {}", why.as_str()),
             Self::Queued => write!(f, "too many rollouts are active"),
-            Self::NotSplit => write!(f, "the document is no split of the two sides"),
+            Self::NotSplit => write!(f, "the document gives no shares of the two sides"),
             Self::FromTooSmall(why) => write!(f, "the old side cannot take all requests: {}", Escaped(why)),
             Self::Sessions(sessions) => write!(f, "the new side still has {sessions} sessions"),
             Self::Baseline(has, needs) => write!(f, "the baseline has {has} s of {needs} s"),
@@ -192,8 +192,7 @@ pub fn holding(rollout: &Rollout, seen: &Observations) -> Vec<Holding> {
         if let Some(why) = &seen.from_too_small {
             add(true, Holding::FromTooSmall(why.clone()));
         }
-        let no_shares = seen.document.share.is_none();
-        add(no_shares || (state.mode == Mode::Auto && !seen.document.is_split), Holding::NotSplit);
+        add(seen.document.share.is_none(), Holding::NotSplit);
         let sessions = if state.share == PatternShare::default() { seen.to_sessions() } else { 0 };
         add(sessions > 0 && !memory.waited_for_sessions, Holding::Sessions(sessions));
         let needs = rollout.baseline_seconds();
