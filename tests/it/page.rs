@@ -1,5 +1,7 @@
 //! The page, with a real Consul, over plain HTTP.
 
+mod process;
 mod reading;
+mod rights;
 mod safety;
 mod story;

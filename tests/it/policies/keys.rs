@@ -54,10 +54,12 @@ async fn the_other_policies_open_the_keys_of_the_fleet_that_they_name_and_no_oth
                  inventory/lb1 counters/lb1";
     let rollouts = KEYS.iter().copied().filter(|key| key.starts_with("rollouts/"));
     let reading = format!("{fleet} {} controller plans/own", rollouts.collect::<Vec<_>>().join(" "));
-    // The page shows neither numbers of its own nor plans, and reads requests with the token of the person.
-    let unread = ["counters/", "rollouts/request/", "rollouts/approval/", "plans/"];
-    let page = reading.split(' ').filter(|key| !unread.iter().any(|unread| key.starts_with(unread)));
-    let page = page.collect::<Vec<_>>().join(" ");
+    let told = ["spec", "state", "evidence", "log"];
+    let told = told.map(|kind| format!("rollouts/{kind}/app1 rollouts/{kind}/app10"));
+    let shown = format!(
+        "weights/app1 weights/app10 history/app1 history/app10 freeze freeze/app1 expect nodes/lb1 inventory/lb1 {} controller",
+        told.join(" ")
+    );
     let team = format!(
         "weights/app1 history/app1 freeze freeze/app1 expect nodes/lb1 inventory/lb1 observe/_ observe/app1/1 \
          counters/lb1 plans/own {OWN}"
@@ -77,7 +79,7 @@ async fn the_other_policies_open_the_keys_of_the_fleet_that_they_name_and_no_oth
         ),
         ("approver-app1.hcl", OWN, "rollouts/approval/app1"),
         ("reader.hcl", reading.as_str(), ""),
-        ("page.hcl", page.as_str(), ""),
+        ("page.hcl", shown.as_str(), ""),
     ] {
         let http = consul.http().with_token(&token(&consul, "other", &rules(file)?).await?);
         for key in KEYS {
