@@ -222,7 +222,7 @@ fn empty(world: &World, who: &Who, total: usize, q: &str) -> (String, String, St
         return (
             "No application yet".to_owned(),
             "An application is a backend of HAProxy with weights in Consul. This creates the first one; it appears here within a second:".to_owned(),
-            "weightctl set shop blue=100 green=0 --create".to_owned(),
+            "weightctl set app1 blue=100 green=0 --create".to_owned(),
         );
     }
     (

@@ -213,16 +213,16 @@ impl Asking<'_> {
             when: Some(now(&documents)),
             ..Request::new(new_id(), self.verb.clone(), rollout, at, &by, self.who.reason.as_deref())
         };
-        let written = match documents.ask_rollout(backend, &request, seen).await? {
-            Asked::Yes(index) => index,
-            Asked::Conflict | Asked::Superseded => {
-                let what = format!("another request for the rollout of `{backend}` was faster");
-                return Err(
-                    Failure::new(Exit::Conflict, what).hint(format!("`weightctl rollout status {backend}` shows it"))
-                );
-            }
+        let (written, wait) = match documents.ask_rollout(backend, &request, seen).await? {
+            Asked::Yes(index) => (index, ANSWER),
+            // A leader can have answered it before somebody replaced it.
+            Asked::Superseded => (0, Duration::ZERO),
+            Asked::Conflict => return Err(faster(backend)),
         };
-        let answer = documents.answer(backend, &request, ANSWER).await?;
+        let answer = documents.answer(backend, &request, wait).await?;
+        if wait.is_zero() && answer == Answer::None {
+            return Err(faster(backend));
+        }
         self.end(&documents, context, &request, written, answer).await
     }
 
@@ -333,4 +333,9 @@ impl Asking<'_> {
             }
         }
     }
+}
+
+fn faster(backend: &BackendName) -> Failure {
+    let what = format!("another request for the rollout of `{backend}` was faster");
+    Failure::new(Exit::Conflict, what).hint(format!("`weightctl rollout status {backend}` shows it"))
 }
