@@ -77,7 +77,7 @@ enum Command {
     /// Serve the page on which teams move their own applications, instead of the controller
     ///
     /// A process of its own: it needs a token that can only read, and every write is made with the token of the person
-    /// who is signed in. Its settings are the section [page] of the configuration file.
+    /// who is signed in. Its settings are the section `[page]` of the configuration file.
     Page,
 }
 
