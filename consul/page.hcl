@@ -4,8 +4,7 @@
 #   consul acl policy create -name weightd-page -rules @page.hcl
 #   consul acl token create -description "rolloutd page" -policy-name weightd-page
 #
-# Without one of these rules the page says that Consul does not answer: "Permission denied", and for which
-# keys.
+# Without one of these rules the page shows what it may read, and says that its token may not read everything.
 
 # The documents.
 key_prefix "weightd/weights/" { policy = "read" }

@@ -80,6 +80,13 @@ pub struct Away {
     pub data_of: Option<Timestamp>,
 }
 
+impl Away {
+    /// Whether Consul answers, and refuses the token of the page.
+    pub fn is_denied(&self) -> bool {
+        self.why.contains("denied") || self.why.contains("ACL not found")
+    }
+}
+
 /// One application, with what is shown of it.
 #[derive(Debug)]
 pub struct App {

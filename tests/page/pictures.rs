@@ -26,7 +26,8 @@ pub(crate) async fn sign_in(browser: &Browser, page: &Page, name: &str) -> anyho
         ensure!(text.contains("Sign out"), "{text}");
         Ok(())
     })
-    .await
+    .await?;
+    browser.loaded().await
 }
 
 #[tokio::test]
@@ -71,6 +72,14 @@ async fn each_page_is_whole_at_three_widths_dark_and_light() -> anyhow::Result<(
         let complaints = browser.complaints().await?;
         ensure!(complaints.is_empty() || name == "missing", "{name}: {complaints:#?}");
     }
+    // The two pictures of the README.
+    browser.look(Look { height: 720, ..Look::DESK }).await?;
+    browser.open(&page.url("/")).await?;
+    browser.shows("Live").await?;
+    fs::write(folder.join("readme-applications.png"), browser.picture(false).await?)?;
+    browser.open(&page.url("/app/checkout")).await?;
+    browser.shows("Live").await?;
+    fs::write(folder.join("readme-application.png"), browser.picture(false).await?)?;
     browser.look(Look { dark: true, ..Look::PHONE }).await?;
     browser.open(&page.url("/app/checkout")).await?;
     browser.touch(".act.back > summary").await?;

@@ -92,13 +92,19 @@ impl Frame {
     }
 }
 
-/// Since when Consul does not answer, why, and of when the data are.
+/// What is wrong since when, of when the data are, and why.
 pub fn away(away: &Away) -> (String, String, String) {
     let now = world::now();
+    let since = when(away.since, now);
+    let what = if away.is_denied() {
+        format!("The token of this page may not read everything, since {since}.")
+    } else {
+        format!("Consul does not answer since {since}.")
+    };
     let old = away
         .data_of
         .map_or_else(|| "Nothing was read yet.".to_owned(), |at| format!("What you see is of {}.", when(at, now)));
-    (when(away.since, now), old, format!("{}.", away.why))
+    (what, old, format!("{}.", away.why))
 }
 
 /// A page as an answer.

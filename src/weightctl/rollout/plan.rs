@@ -264,7 +264,7 @@ async fn stored(documents: &Documents) -> Vec<Choice> {
 /// The present traffic: the errors are those of the servers above 0.
 async fn measured(documents: &Documents, backend: &BackendName) -> Result<(Traffic, Protocol), Failure> {
     let index = documents.published(backend).await?.map_or(0, |published| published.index());
-    let gathered = gather::gather(documents, backend, index, true).await?;
+    let gathered = gather::gather(documents, backend, index, true).await;
     let serves: Vec<Pattern> = gathered
         .nodes
         .values()

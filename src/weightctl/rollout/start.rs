@@ -198,7 +198,7 @@ pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Fail
     let document = known.stored.as_ref().map_or(0, |stored| stored.index);
     // In mode watch nothing is moved, and nothing depends on the traffic before.
     let measure = known.stored.is_some() && (mode != Mode::Watch || args.slo_from_baseline);
-    let gathered = gather::gather(&documents, backend, document, measure).await?;
+    let gathered = gather::gather(&documents, backend, document, measure).await;
     let wish = wish(args, mode, choice.as_ref(), &gathered);
     let proposal = propose(args, &documents, &wish, &gathered, &controller).await?;
     let by = args.flags.intent(Way::Rollout, context.env);
