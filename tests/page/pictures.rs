@@ -73,7 +73,7 @@ async fn each_page_is_whole_at_three_widths_dark_and_light() -> anyhow::Result<(
         ensure!(complaints.is_empty() || name == "missing", "{name}: {complaints:#?}");
     }
     // The two pictures of the README.
-    browser.look(Look { height: 720, ..Look::DESK }).await?;
+    browser.look(Look { width: 1160, height: 620, ..Look::DESK }).await?;
     browser.open(&page.url("/")).await?;
     browser.shows("Live").await?;
     fs::write(folder.join("readme-applications.png"), browser.picture(false).await?)?;

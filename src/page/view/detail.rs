@@ -72,6 +72,8 @@ pub struct Detail {
     pub moves_more: bool,
     /// Whether the evidence takes the rollout back.
     pub takes_back: bool,
+    /// Whether it moves the share by itself.
+    pub moves_itself: bool,
     /// Whether the document has shares by pattern.
     pub is_split: bool,
 }
@@ -145,6 +147,7 @@ impl Detail {
             moves,
             moves_more,
             takes_back: facts.state().is_some_and(|state| state.mode != Mode::Watch),
+            moves_itself: facts.state().is_some_and(|state| state.mode == Mode::Auto),
             is_split: facts.document.as_ref().is_some_and(|view| view.split.is_some()),
             sides,
         }
