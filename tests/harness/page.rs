@@ -84,6 +84,11 @@ impl Page {
         Ok(page)
     }
 
+    /// A page of another process.
+    pub fn at(address: SocketAddr) -> Self {
+        Self { address, metrics: None, tasks: Tasks::default(), base: String::new() }
+    }
+
     /// Stops it.
     pub async fn stop(self) {
         self.tasks.stop().await;

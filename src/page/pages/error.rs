@@ -99,7 +99,7 @@ pub fn away(shared: &Shared, headers: &HeaderMap, why: &str) -> Response {
             .to_owned(),
         more: "Nothing can be changed from here until Consul answers. To go back now, without Consul, on each HAProxy host:"
             .to_owned(),
-        command: "weightctl override BACKEND --back --local --for 2h --reason \"…\"".to_owned(),
+        command: "weightctl override BACKEND --back --local --for 2h --reason 'Consul is gone'".to_owned(),
         link: Some((format!("{}/", shared.settings.base_path), "Try again".to_owned())),
         small: why.to_owned(),
     };

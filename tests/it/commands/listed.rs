@@ -11,6 +11,7 @@ pub(super) const NOT_RUN: [(&str, &str); 66] = [
         "needs a history with several answers; tests/it/rollback.rs runs what is printed",
     ),
     ("weightctl override app1 --back", "needs a document with the field `back`; tests/it/overriding.rs runs it"),
+    ("weightctl override BACKEND --back", "needs a document with the field `back`; tests/it/overriding.rs runs it"),
     ("sudo apt ", "installs or removes a package as root; `make package-test` does both"),
     ("sudo systemctl ", "needs root and systemd; tests/package/run.sh starts, stops and reloads the unit"),
     ("systemctl ", "needs systemd; tests/package/run.sh starts, stops and reloads the unit"),
