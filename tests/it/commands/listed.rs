@@ -1,7 +1,7 @@
 //! Commands that are not run here, each with the reason, and the words that stand for others.
 
 /// The beginning of a command, and why it is not run. A command that no line here has is run, or fails the test.
-pub(super) const NOT_RUN: [(&str, &str); 66] = [
+pub(super) const NOT_RUN: [(&str, &str); 67] = [
     (
         "weightctl rollback {backend} --to {",
         "needs a history with several answers; tests/it/rollback.rs runs what is printed",
