@@ -23,6 +23,7 @@ const NODES: usize = 200;
 
 /// One application on its own page.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "each decides one word of the page")]
 pub struct Detail {
     /// Its name.
     pub name: String,
