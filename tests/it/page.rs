@@ -1,5 +1,6 @@
 //! The page, with a real Consul, over plain HTTP.
 
+mod limits;
 mod process;
 mod reading;
 mod rights;

@@ -1,10 +1,8 @@
 //! Start a rollout: choose the side, the mode and the plan, and see what each step means at today's traffic.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+mod measured;
+
+use std::sync::Arc;
 
 use askama::Template;
 use axum::{
@@ -14,7 +12,6 @@ use axum::{
     response::Response,
 };
 use serde::Deserialize;
-use tokio::time::Instant;
 use weightd_core::{
     desired::Pattern,
     history::Way,
@@ -26,6 +23,7 @@ use weightd_core::{
     },
 };
 
+pub use self::measured::Measured;
 use super::{
     super::{
         shared::{Shared, Who},
@@ -50,58 +48,8 @@ use crate::documents::{
     rollouts::{Standing, Started, new_id},
 };
 
-/// For how long the traffic is today's.
-const MEASURED: Duration = Duration::from_secs(600);
-/// For how long the servers that the nodes report are those of now.
-const SERVERS: Duration = Duration::from_secs(20);
-/// The most applications whose traffic is known.
-const MAX_MEASURED: usize = 500;
 /// Own plans that are offered.
 const MAX_PLANS: usize = 8;
-
-/// The traffic of applications that somebody wanted to start a rollout of.
-#[derive(Debug, Default)]
-pub struct Measured {
-    known: Mutex<HashMap<BackendName, Measurement>>,
-}
-
-/// When it began or ended, and what it found; none while it runs.
-type Measurement = (Instant, Option<Arc<Gathered>>);
-
-impl Measured {
-    /// What was measured; none before the first measurement has ended.
-    fn of(&self, backend: &BackendName) -> Option<Arc<Gathered>> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(backend).filter(|(at, _)| at.elapsed() < MEASURED).and_then(|(_, gathered)| gathered.clone())
-    }
-
-    /// Whether it must be measured. Then nobody else does it.
-    fn begin(&self, backend: &BackendName) -> bool {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.get(backend).is_some_and(|(at, gathered)| {
-            let limit = if gathered.is_some() { MEASURED } else { Duration::from_secs(30) };
-            at.elapsed() < limit
-        }) {
-            return false;
-        }
-        if known.len() >= MAX_MEASURED {
-            known.clear();
-        }
-        known.insert(backend.clone(), (Instant::now(), None));
-        true
-    }
-
-    fn end(&self, backend: &BackendName, gathered: Gathered) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.insert(backend.clone(), (Instant::now(), Some(Arc::new(gathered))));
-    }
-
-    /// What was measured a moment ago; none if it is older.
-    fn fresh(&self, backend: &BackendName) -> Option<Arc<Gathered>> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(backend).filter(|(at, _)| at.elapsed() < SERVERS).and_then(|(_, gathered)| gathered.clone())
-    }
-}
 
 #[derive(Template)]
 #[template(path = "start.html", blocks = ["preview"])]

@@ -8,7 +8,7 @@ use serde_json::json;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
-    time::{Instant, timeout},
+    time::timeout,
 };
 
 use super::{reading::words, story};
@@ -26,7 +26,7 @@ use crate::{
 const EVIL: &str = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>\r\n\r\ndata: x\u{202e}&lt;";
 
 /// A Consul with ACLs, two applications, and a page that reads with a token that can only read.
-async fn with_acls() -> anyhow::Result<(Consul, Page)> {
+pub(super) async fn with_acls() -> anyhow::Result<(Consul, Page)> {
     let consul = Consul::start_with(Options { acl: true, ..Options::default() }).await?;
     for name in ["app1", "app2"] {
         story::split(&consul, name, 10, "ann", "shift", 10).await?;
@@ -255,7 +255,7 @@ async fn a_host_that_is_not_ours_is_misdirected() -> anyhow::Result<()> {
 }
 
 /// Sends bytes, and reads the answer.
-async fn raw(page: &Page, bytes: &str) -> anyhow::Result<String> {
+pub(super) async fn raw(page: &Page, bytes: &str) -> anyhow::Result<String> {
     let mut stream = TcpStream::connect(page.address).await?;
     stream.write_all(bytes.as_bytes()).await?;
     let mut answer = Vec::new();
@@ -402,95 +402,6 @@ async fn two_pages_with_the_same_keys_know_the_same_people() -> anyhow::Result<(
     let other = Page::start(&consul, None).await?.nobody()?;
     other.steal(&ann.cookie());
     ensure!(other.get("/").await?.status == StatusCode::SEE_OTHER, "keys of its own");
-    Ok(())
-}
-
-#[tokio::test]
-async fn sign_ins_are_limited_and_the_others_still_get_in() -> anyhow::Result<()> {
-    let (consul, page) = with_acls().await?;
-    let nobody = page.nobody()?;
-    let (mut asked, mut limited) = (0, 0);
-    for _ in 0..200 {
-        match nobody.post("/sign-in", &[("token", "00000000-0000-0000-0000-00000000beef")]).await?.status {
-            StatusCode::TOO_MANY_REQUESTS => limited += 1,
-            _ => asked += 1,
-        }
-    }
-    ensure!(asked <= 40 && limited >= 160, "{asked} reached Consul");
-    let _ = consul;
-    Ok(())
-}
-
-#[tokio::test]
-async fn slow_and_huge_requests_end() -> anyhow::Result<()> {
-    let consul = Consul::start().await?;
-    let page = Page::start(&consul, None).await?;
-    let own = format!("host: {0}\r\norigin: http://{0}\r\n", page.address);
-    let began = Instant::now();
-    let huge_head = format!("GET /sign-in HTTP/1.1\r\n{own}x: {}\r\n\r\n", "x".repeat(64 * 1024));
-    let answer = raw(&page, &huge_head).await.unwrap_or_default();
-    ensure!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{answer}");
-    let form = "x".repeat(64 * 1024);
-    let huge_form = format!(
-        "POST /sign-in HTTP/1.1\r\n{own}connection: close\r\ncontent-type: application/x-www-form-urlencoded\r\ncontent-length: {}\r\n\r\n{form}",
-        form.len()
-    );
-    ensure!(raw(&page, &huge_form).await?.starts_with("HTTP/1.1 413"));
-    let long = format!("GET /app/{} HTTP/1.1\r\n{own}connection: close\r\n\r\n", "x".repeat(4000));
-    ensure!(raw(&page, &long).await?.starts_with("HTTP/1.1 414"));
-    let method = format!("DELETE /sign-in HTTP/1.1\r\n{own}connection: close\r\n\r\n");
-    ensure!(raw(&page, &method).await?.starts_with("HTTP/1.1 405"));
-    ensure!(began.elapsed() < Duration::from_secs(10));
-    // A head that never ends, and a form that never comes.
-    let slow_head =
-        timeout(Duration::from_secs(20), raw_open(&page, "GET / HTTP/1.1\r\n")).await.context("it stays open")?;
-    let slow_form = format!(
-        "POST /sign-in HTTP/1.1\r\n{own}content-type: application/x-www-form-urlencoded\r\ncontent-length: 100\r\n\r\nx"
-    );
-    let slow_form = timeout(Duration::from_secs(20), raw_open(&page, &slow_form)).await.context("it stays open")?;
-    ensure!(slow_head.is_ok() && slow_form?.contains("408"));
-    Ok(())
-}
-
-/// Sends bytes, and waits until the other side closes or says that it is done.
-async fn raw_open(page: &Page, bytes: &str) -> anyhow::Result<String> {
-    let mut stream = TcpStream::connect(page.address).await?;
-    stream.write_all(bytes.as_bytes()).await?;
-    let mut answer = Vec::new();
-    let mut chunk = [0; 4096];
-    loop {
-        match stream.read(&mut chunk).await? {
-            0 => break,
-            read => answer.extend_from_slice(&chunk[..read]),
-        }
-        if answer.windows(4).any(|end| end == b"408:") {
-            break;
-        }
-    }
-    Ok(String::from_utf8_lossy(&answer).into_owned())
-}
-
-#[tokio::test]
-async fn paths_lead_nowhere_else() -> anyhow::Result<()> {
-    let consul = Consul::start().await?;
-    story::split(&consul, "app1", 10, "ann", "shift", 10).await?;
-    let page = Page::start(&consul, None).await?;
-    let ann = page.named("ann").await?;
-    for path in [
-        "/static/../../etc/passwd",
-        "/static/..%2f..%2fetc%2fpasswd",
-        "/app/..",
-        "/app/%2e%2e",
-        "/app/app1/",
-        "/app/app1/no-verb",
-        "/app/app1%00",
-        "/app/app1/../../fleet/x",
-        "//evil.example/",
-    ] {
-        let answer = ann.get(path).await?;
-        ensure!(answer.status.is_client_error() || answer.status == StatusCode::OK, "{path}: {}", answer.status);
-        ensure!(!answer.text.contains("root:"), "{path}");
-    }
     Ok(())
 }
 
