@@ -102,6 +102,9 @@ pub(super) async fn follow(
     }
 }
 
+/// A broken SLO needs a person only if the evidence against the new side does not follow within this time.
+const SLO_ALONE: Duration = Duration::from_secs(60);
+
 async fn until(
     documents: &Documents,
     backend: &BackendName,
@@ -111,6 +114,7 @@ async fn until(
     let started = Instant::now();
     let mut watched = Watched::default();
     let mut nobody: Option<Instant> = None;
+    let mut slo_since: Option<Instant> = None;
     let mut shown = String::new();
     let mut first = true;
     loop {
@@ -125,7 +129,13 @@ async fn until(
                 let now = now(documents);
                 watched.keep(documents, backend, &read).await;
                 show(backend, &read, &controller, now, context, ends, &mut shown)?;
-                if let Some(end) = ended(backend, &read, now, ends) {
+                // The next blocks can show that the new side is the cause: then it is taken back, and nobody is needed.
+                let slo = read.state.get().is_some_and(|state| {
+                    !state.phase.is_final() && state.latched == Some(weightd_core::rollout::Latch::Slo)
+                });
+                slo_since = slo_since.filter(|_| slo).or(slo.then(Instant::now));
+                let settled = slo_since.is_none_or(|since| since.elapsed() >= SLO_ALONE);
+                if let Some(end) = ended(backend, &read, now, ends).filter(|_| settled) {
                     watched.end().await;
                     return end;
                 }
