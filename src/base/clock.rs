@@ -1,7 +1,9 @@
 //! Converts tokio's time to the [`Moment`]s that pure code takes. All I/O code reads the time here.
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use tokio::time::Instant;
-use weightd_core::model::Moment;
+use weightd_core::model::{Moment, Timestamp};
 
 /// A monotonic clock. Its moments count from [`Clock::start`].
 #[derive(Debug, Clone, Copy)]
@@ -24,4 +26,14 @@ impl Clock {
     pub fn now(&self) -> Moment {
         Moment::after_start(self.start.elapsed())
     }
+}
+
+/// The wall clock: the time since 1970. Before 1970 it is 0.
+pub fn wall() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// The wall clock in whole seconds, for people and for values in Consul.
+pub fn timestamp() -> Timestamp {
+    Timestamp::from_seconds(wall().as_secs())
 }

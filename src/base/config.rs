@@ -6,7 +6,11 @@ mod duration;
 mod error;
 mod value;
 
-use std::{fs::File, io::Read as _, path::Path};
+use std::{
+    fs::File,
+    io::{ErrorKind, Read as _},
+    path::Path,
+};
 
 pub use duration::{InvalidDuration, Text, parse as parse_duration, show as show_duration};
 pub use error::{ConfigError, Place};
@@ -39,6 +43,22 @@ pub fn choose<T: Copy>(word: &str, choices: &[(&'static str, T)]) -> Result<T, U
         word: word.to_owned(),
         choices: choices.iter().map(|(known, _)| *known).collect(),
     })
+}
+
+/// Reads the file at `path` as text. Without `path`, reads `default`, which may be absent: then the text is empty. Returns the
+/// path as well.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_or<'p>(path: Option<&'p Path>, default: &'p str) -> Result<(&'p Path, String), ConfigError> {
+    let Some(path) = path else {
+        let path = Path::new(default);
+        return match read(path) {
+            Err(ConfigError::Read { source, .. }) if source.kind() == ErrorKind::NotFound => Ok((path, String::new())),
+            read => read.map(|text| (path, text)),
+        };
+    };
+    read(path).map(|text| (path, text))
 }
 
 /// Reads the file at `path` as text.

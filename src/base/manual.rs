@@ -1,12 +1,46 @@
-//! Generates the manual pages from the definitions of the command lines.
+//! What the programs print about themselves: the default configuration, completions and the manual page.
 //!
 //! A page must contain only text of `--help`.
 
 use clap::Command;
+use clap_complete::Shell;
 use clap_mangen::{
     Man,
     roff::{Roff, roman},
 };
+
+/// The options of a daemon that print something about it.
+#[derive(Debug, clap::Args)]
+pub struct About {
+    /// Print a configuration file with all keys, their defaults and explanations, and exit
+    #[arg(long)]
+    print_default_config: bool,
+
+    /// Print the completion script for a shell and exit
+    #[arg(long, value_name = "SHELL", hide = true)]
+    completions: Option<Shell>,
+
+    /// Print the manual page and exit
+    #[arg(long, hide = true)]
+    man: bool,
+}
+
+impl About {
+    /// What is asked for; none if the program should do its work. `command` is its command line, `default` the text of its
+    /// default configuration.
+    pub fn text(&self, mut command: Command, default: impl FnOnce() -> String) -> Option<String> {
+        if self.print_default_config {
+            return Some(default());
+        }
+        if let Some(shell) = self.completions {
+            let mut script = Vec::new();
+            let name = command.get_name().to_owned();
+            clap_complete::generate(shell, &mut command, name, &mut script);
+            return Some(String::from_utf8_lossy(&script).into_owned());
+        }
+        self.man.then(|| page(command, "8"))
+    }
+}
 
 /// Returns the manual page of `command` in roff, for the given section of the manual.
 pub fn page(mut command: Command, section: &str) -> String {

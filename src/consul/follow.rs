@@ -180,4 +180,10 @@ impl Followed {
     pub fn iter(&self) -> impl Iterator<Item = (&String, &Value)> {
         self.keys.iter().flat_map(|keys| &keys.values)
     }
+
+    /// The keys that begin with `prefix`.
+    pub fn below<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a String, &'a Value)> {
+        let values = self.keys.iter().flat_map(move |keys| keys.values.range(prefix.to_owned()..));
+        values.take_while(move |(tail, _)| tail.starts_with(prefix))
+    }
 }

@@ -3,7 +3,7 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use serde::{Deserialize, Serialize};
 
-use super::{ConsulError, session::SessionId};
+use super::{Client, ConsulError, session::SessionId};
 
 /// Maximum number of operations in one transaction. Consul's limit is 64.
 pub const MAX_TXN: usize = 62;
@@ -53,6 +53,34 @@ pub enum Operation {
         /// Its new value.
         value: Vec<u8>,
     },
+}
+
+impl Operation {
+    /// Fails the transaction unless `key` is as it was read; an `index` of 0 means that there was no key. Consul cannot check
+    /// the index of a key that is absent.
+    pub fn unchanged(key: String, index: u64) -> Self {
+        match index {
+            0 => Self::CheckNotExists { key },
+            index => Self::CheckIndex { key, index },
+        }
+    }
+}
+
+impl Client {
+    /// Runs `operations`, of which the failed one does not matter. Returns the `ModifyIndex` of what was written; none if a
+    /// condition is not true, so that nothing was.
+    ///
+    /// # Errors
+    /// [`ConsulError`], as [`Client::transact`], and [`ConsulError::Denied`] with the first operation that Consul denied.
+    pub async fn all_or_none(&self, operations: &[Operation]) -> Result<Option<u64>, ConsulError> {
+        match self.transact(operations).await? {
+            Committed::Yes(index) => Ok(Some(index)),
+            Committed::No(failed) => match failed.into_iter().find(|failed| failed.denied) {
+                Some(denied) => Err(ConsulError::Denied(denied.what)),
+                None => Ok(None),
+            },
+        }
+    }
 }
 
 /// The result of a transaction.

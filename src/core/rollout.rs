@@ -104,6 +104,11 @@ impl Rollout {
         Self { spec, state, judge, memory }
     }
 
+    /// What people are shown since the last tick of this leader.
+    pub fn shown(&self) -> &Shown {
+        &self.memory.shown
+    }
+
     /// The evidence as a value, without what people are shown.
     pub fn evidence(&self) -> Evidence {
         Evidence {

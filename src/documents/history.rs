@@ -83,7 +83,7 @@ impl Documents {
             let Some(settled) = history.with_document(context.before()).settle() else { return Ok(Marked::Nothing) };
             let hint = format!("`weightctl history {backend}` shows whether it is settled");
             match self.put_one(&key, settled.to_value(), index, &hint).await? {
-                KeyWrite::Yes => return Ok(Marked::Yes),
+                KeyWrite::Yes(_) => return Ok(Marked::Yes),
                 KeyWrite::Superseded => return Ok(Marked::Superseded),
                 KeyWrite::Conflict => {}
             }
@@ -110,7 +110,7 @@ impl Documents {
                 }
             };
             match self.put_one(&key, freeze.to_value(), index, "run the command again; that does no harm").await? {
-                KeyWrite::Yes => return Ok(Marked::Yes),
+                KeyWrite::Yes(_) => return Ok(Marked::Yes),
                 KeyWrite::Superseded => return Ok(Marked::Superseded),
                 KeyWrite::Conflict => {}
             }

@@ -12,7 +12,7 @@ use weightd_core::{
 };
 
 use super::{
-    Documents, DocumentsError, Optional,
+    Context, Documents, DocumentsError, Optional,
     commit::{Commit, Failed, Part, Without},
     edit::{self, Intent, Write},
     may_have_happened, operations, read_error,
@@ -24,8 +24,6 @@ use crate::consul::{
 
 /// Attempts of a transaction that clashes on history or freeze alone.
 const ATTEMPTS: usize = 5;
-/// Maximum size of the answer for the state in bytes.
-const MAX_ANSWER: usize = 64 * 1024;
 
 /// What a leader knows of the keys of a rollout.
 #[derive(Debug, Clone)]
@@ -104,12 +102,8 @@ impl Documents {
     pub async fn begin_rollout(&self, lead: &Lead, state: &State) -> Result<Led, DocumentsError> {
         let mut operations = self.fence(lead);
         operations.push(self.state_of(lead, state));
-        match self.client.transact(&operations).await {
-            Ok(Committed::Yes(index)) => Ok(Led::Applied(index)),
-            Ok(Committed::No(failed)) => match failed.into_iter().find(|failed| failed.denied) {
-                Some(denied) => Err(self.not_led(lead, ConsulError::Denied(denied.what))),
-                None => Ok(Led::Conflict),
-            },
+        match self.client.all_or_none(&operations).await {
+            Ok(done) => Ok(done.map_or(Led::Conflict, Led::Applied)),
             Err(error) if may_have_happened(&error) => Err(self.unknown_lead(lead, error)),
             Err(error) => Err(self.not_led(lead, error)),
         }
@@ -124,26 +118,15 @@ impl Documents {
         let fence = Operation::CheckSession { key: controller, session: session.clone() };
         let values = values.into_iter().map(|(key, value)| Operation::Set { key, value });
         let operations: Vec<_> = [fence].into_iter().chain(values).collect();
-        match self.client.transact(&operations).await? {
-            Committed::Yes(_) => Ok(true),
-            Committed::No(failed) => match failed.into_iter().find(|failed| failed.denied) {
-                Some(denied) => Err(ConsulError::Denied(denied.what)),
-                None => Ok(false),
-            },
-        }
+        self.client.all_or_none(&operations).await.map(|done| done.is_some())
     }
 
     /// The checks that every transaction of a leader begins with.
     fn fence(&self, lead: &Lead) -> Vec<Operation> {
         let keys = RolloutKeys(&self.root);
-        let unchanged = |key: String, index: u64| match index {
-            // Consul cannot check the index of a key that is absent.
-            0 => Operation::CheckNotExists { key },
-            index => Operation::CheckIndex { key, index },
-        };
         let mut operations = vec![Operation::CheckSession { key: keys.controller(), session: lead.session.clone() }];
-        operations.push(unchanged(keys.request(&lead.backend), lead.request));
-        operations.extend(lead.spec.map(|index| unchanged(keys.spec(&lead.backend), index)));
+        operations.push(Operation::unchanged(keys.request(&lead.backend), lead.request));
+        operations.extend(lead.spec.map(|index| Operation::unchanged(keys.spec(&lead.backend), index)));
         operations
     }
 
@@ -170,16 +153,8 @@ impl Documents {
         if frozen || transaction.document.is_some_and(|document| document != index) {
             return Ok(None);
         }
-        let intent = Intent {
-            by: format!("rolloutd for {}", spec.by),
-            reason: Some(reason(spec, transaction, share)),
-            at: at.to_string(),
-            way: Way::Rollout,
-            token: context.token.clone(),
-            history: context.entries(),
-            create: true,
-            ..Intent::default()
-        };
+        let by = format!("rolloutd for {}", spec.by);
+        let intent = intent(by, reason(spec, transaction, share), at, &context);
         // Refused is only what no rollout starts with, so somebody changed the document.
         let Ok(edit) = edit::split(backend, context.stored.as_ref(), &split, &intent) else { return Ok(None) };
         let (Some(entry), Write::Document { .. }) = (&edit.entry, &edit.write) else { return Ok(None) };
@@ -199,10 +174,8 @@ impl Documents {
     ) -> Result<Commit, DocumentsError> {
         let key = self.key(&lead.backend);
         let mut documents = self.fence(lead);
-        documents.extend(transaction.document.filter(|_| !lead.has_leaves).map(|index| match index {
-            0 => Operation::CheckNotExists { key },
-            index => Operation::CheckIndex { key, index },
-        }));
+        let document = transaction.document.filter(|_| !lead.has_leaves);
+        documents.extend(document.map(|index| Operation::unchanged(key, index)));
         documents.push(self.state_of(lead, &transaction.state));
         let mut history = None;
         if transaction.ends && left_out.is_empty() {
@@ -224,14 +197,8 @@ impl Documents {
     /// [`DocumentsError::Read`] if Consul does not answer: it is not known.
     pub async fn was_led(&self, lead: &Lead, state: &State) -> Result<Led, DocumentsError> {
         let key = RolloutKeys(&self.root).state(&lead.backend);
-        let read = async {
-            let listing = self.client.get_at_most(&key, MAX_ANSWER).await?;
-            let entries = listing.entries()?;
-            let Some(entry) = entries.first() else { return Ok(Led::Lost) };
-            let value = entry.bytes().map_err(ConsulError::BadResponse)?;
-            Ok(if value == state.to_value() { Led::Applied(entry.modify_index) } else { Led::Lost })
-        };
-        read.await.map_err(|source| read_error(&key, source))
+        let found = self.index_of(&key, &state.to_value()).await;
+        found.map(|index| index.map_or(Led::Lost, Led::Applied)).map_err(|source| read_error(&key, source))
     }
 
     fn unknown_lead(&self, lead: &Lead, source: ConsulError) -> DocumentsError {
@@ -247,6 +214,20 @@ impl Documents {
             RolloutKeys(&self.root).controller(),
         );
         DocumentsError::Write { key, rule, source }
+    }
+}
+
+/// The writer, the reason and the way of a document that a rollout writes.
+pub(super) fn intent(by: String, reason: String, at: Timestamp, context: &Context) -> Intent {
+    Intent {
+        by,
+        reason: Some(reason),
+        at: at.to_string(),
+        way: Way::Rollout,
+        token: context.token.clone(),
+        history: context.entries(),
+        create: true,
+        ..Intent::default()
     }
 }
 

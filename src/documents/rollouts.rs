@@ -31,7 +31,7 @@ use weightd_core::{
 
 pub use self::{
     abort::Aborted,
-    ask::{Answer, Asked, TakenBack},
+    ask::{Answer, TakenBack},
     plans::{PlanError, parse_plan},
     start::Started,
 };
@@ -252,6 +252,21 @@ impl Documents {
         Ok(Rollouts { rollouts, controller, filtered })
     }
 
+    /// Reads the evidence and the logs of all rollouts, for a leader that goes on with them. What cannot be read is left out:
+    /// it costs time and no safety.
+    ///
+    /// # Errors
+    /// [`DocumentsError::Read`].
+    pub async fn notes(&self) -> Result<(BTreeMap<BackendName, Evidence>, BTreeMap<BackendName, Log>), DocumentsError> {
+        let keys = self.rollout_keys();
+        let (evidences, logs) = (keys.evidences(), keys.logs());
+        let ((evidences, _), (logs, _)) = tokio::try_join!(
+            self.read_kind(&evidences, |value, _| Evidence::parse(value)),
+            self.read_kind(&logs, |value, _| Log::parse(value)),
+        )?;
+        Ok((readable(evidences), readable(logs)))
+    }
+
     /// Reads what the keys of a backend say to a node; none if it has no key.
     ///
     /// # Errors
@@ -317,19 +332,15 @@ impl Documents {
         })
         .await
     }
-
-    /// The `ModifyIndex` of `key` if it has this value; none if it has another one or none.
-    async fn index_of(&self, key: &str, value: &[u8]) -> Result<Option<u64>, ConsulError> {
-        let listing = self.client.get_at_most(key, MAX_ANSWER).await?;
-        let entries = listing.entries()?;
-        let Some(entry) = entries.first() else { return Ok(None) };
-        let found = entry.bytes().map_err(ConsulError::BadResponse)?;
-        Ok((found == value).then_some(entry.modify_index))
-    }
 }
 
 /// The keys of one kind, by backend, and whether ACLs hide some.
 type Kind<T> = (BTreeMap<BackendName, KeyRead<T>>, bool);
+
+/// The values that can be read.
+fn readable<T>(reads: BTreeMap<BackendName, KeyRead<T>>) -> BTreeMap<BackendName, T> {
+    reads.into_iter().filter_map(|(backend, read)| Some((backend, read.value?.ok()?))).collect()
+}
 
 /// The rights that a transaction needs, as rules of an ACL policy.
 fn rules(operations: &[Operation]) -> String {

@@ -2,13 +2,13 @@
 //! written.
 
 use super::{Documents, DocumentsError, MAX_BACKEND, may_have_happened};
-use crate::consul::client::{Committed, ConsulError, Operation};
+use crate::consul::client::{ConsulError, Operation};
 
 /// The result of a conditional write of one key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyWrite {
-    /// The read-back confirms it.
-    Yes,
+    /// The read-back confirms it: the `ModifyIndex` of the key; 0 if it is gone.
+    Yes(u64),
     /// Nothing was written, because another writer changed the key first.
     Conflict,
     /// Consul confirmed the write, but the read-back is different: another writer changed the key since.
@@ -44,14 +44,8 @@ impl Documents {
     /// # Errors
     /// As [`Self::put_one`].
     pub(super) async fn delete_one(&self, key: &str, index: u64, hint: &str) -> Result<KeyWrite, DocumentsError> {
-        let answer = match self.client.transact(&[Operation::DeleteCas { key: key.to_owned(), index }]).await {
-            Ok(Committed::Yes(_)) => Ok(true),
-            Ok(Committed::No(failed)) => match failed.into_iter().find(|failed| failed.denied) {
-                Some(denied) => Err(ConsulError::Denied(denied.what)),
-                None => Ok(false),
-            },
-            Err(error) => Err(error),
-        };
+        let delete = Operation::DeleteCas { key: key.to_owned(), index };
+        let answer = self.client.all_or_none(&[delete]).await.map(|done| done.is_some());
         self.confirm_one(key, After::Nothing, answer, hint).await
     }
 
@@ -66,14 +60,14 @@ impl Documents {
         match answer {
             Ok(false) => Ok(KeyWrite::Conflict),
             Ok(true) => match self.has_one(key, &after).await {
-                Ok(true) => Ok(KeyWrite::Yes),
-                Ok(false) => Ok(KeyWrite::Superseded),
+                Ok(Some(index)) => Ok(KeyWrite::Yes(index)),
+                Ok(None) => Ok(KeyWrite::Superseded),
                 Err(error) => Err(unknown(error)),
             },
             // Only a read shows whether Consul did the write.
             Err(error) if may_have_happened(&error) => match self.has_one(key, &after).await {
-                Ok(true) => Ok(KeyWrite::Yes),
-                Ok(false) | Err(_) => Err(unknown(error)),
+                Ok(Some(index)) => Ok(KeyWrite::Yes(index)),
+                Ok(None) | Err(_) => Err(unknown(error)),
             },
             Err(source) => {
                 let rule = format!("key \"{key}\" {{ policy = \"write\" }}");
@@ -82,13 +76,23 @@ impl Documents {
         }
     }
 
-    async fn has_one(&self, key: &str, after: &After<'_>) -> Result<bool, ConsulError> {
+    /// The `ModifyIndex` of `key` if it is as it should be; 0 if it should be gone and is.
+    async fn has_one(&self, key: &str, after: &After<'_>) -> Result<Option<u64>, ConsulError> {
+        match after {
+            After::Value(value) => self.index_of(key, value).await,
+            After::Nothing => {
+                let listing = self.client.get_at_most(key, MAX_BACKEND).await?;
+                Ok(listing.entries()?.is_empty().then_some(0))
+            }
+        }
+    }
+
+    /// The `ModifyIndex` of `key` if it has this value; none if it has another one or none.
+    pub(super) async fn index_of(&self, key: &str, value: &[u8]) -> Result<Option<u64>, ConsulError> {
         let listing = self.client.get_at_most(key, MAX_BACKEND).await?;
         let entries = listing.entries()?;
-        match (after, entries.first()) {
-            (After::Nothing, entry) => Ok(entry.is_none()),
-            (After::Value(_), None) => Ok(false),
-            (After::Value(value), Some(entry)) => Ok(entry.bytes().map_err(ConsulError::BadResponse)? == *value),
-        }
+        let Some(entry) = entries.first() else { return Ok(None) };
+        let found = entry.bytes().map_err(ConsulError::BadResponse)?;
+        Ok((found == value).then_some(entry.modify_index))
     }
 }

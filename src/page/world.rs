@@ -21,6 +21,8 @@ use weightd_core::{
     rollout::keys::RolloutKeys,
 };
 
+pub use crate::base::clock::timestamp as now;
+
 use self::decode::Decoded;
 use super::view::{
     facts::Facts,
@@ -122,11 +124,6 @@ impl World {
             Group::Steady => (person, moves, steady + 1),
         })
     }
-}
-
-/// The wall-clock time, for people.
-pub fn now() -> Timestamp {
-    Timestamp::from_seconds(u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or_default())
 }
 
 /// The followed prefixes.

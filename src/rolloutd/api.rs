@@ -11,11 +11,8 @@ use axum::{
 };
 use tokio::sync::watch;
 
-use super::{
-    leader::Seen,
-    leadership::{self, Term},
-    metrics::Metrics,
-};
+use super::{leader::Seen, leadership::Term, metrics::Metrics};
+use crate::base::clock;
 
 /// What the interface serves.
 #[derive(Debug)]
@@ -64,7 +61,7 @@ async fn metrics(State(served): State<Arc<Served>>) -> Response {
     const TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     let leads = served.terms.borrow().as_ref().is_some_and(Term::may_act);
     let seen = served.seen.borrow().clone().filter(|_| leads);
-    match served.metrics.text(seen.as_ref(), leadership::now()) {
+    match served.metrics.text(seen.as_ref(), clock::timestamp()) {
         Ok(text) => ([(header::CONTENT_TYPE, TYPE)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }

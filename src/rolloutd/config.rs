@@ -11,7 +11,6 @@ mod webhook;
 
 use std::{
     collections::BTreeMap,
-    io,
     net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -28,7 +27,7 @@ pub(in crate::rolloutd) use self::checks::check_basic;
 pub use crate::base::config::Env;
 use crate::{
     base::{
-        config::{ConfigError, Place, read},
+        config::{ConfigError, Place, read_or},
         secret::SecretSource,
         telemetry::settings::Log,
     },
@@ -172,13 +171,7 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] names the place and the fix. A `path` that does not exist is an error.
     pub fn load(path: Option<&Path>, env: &Env<'_>) -> Result<Self, ConfigError> {
-        let (path, explicit) = path.map_or((Path::new(DEFAULT_PATH), false), |path| (path, true));
-        let text = match read(path) {
-            Err(ConfigError::Read { source, .. }) if !explicit && source.kind() == io::ErrorKind::NotFound => {
-                String::new()
-            }
-            read => read?,
-        };
+        let (path, text) = read_or(path, DEFAULT_PATH)?;
         Self::parse(path, &text, env)
     }
 

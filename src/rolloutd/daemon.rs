@@ -4,7 +4,6 @@ use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser, Subcommand};
-use clap_complete::Shell;
 use sd_notify::NotifyState;
 use tokio::{net::TcpListener, sync::watch, time::timeout};
 use tokio_util::task::TaskTracker;
@@ -15,7 +14,7 @@ use super::{
     api::{self, Served},
     config::{Config, Role},
     leader::{Leader, Shared},
-    leadership::{Candidate, now},
+    leadership::Candidate,
     metrics::Metrics,
     sources::{self, Sources},
     telling::Teller,
@@ -24,14 +23,14 @@ use super::{
 use crate::{
     base::{
         chain::Chain,
-        clock::Clock,
-        manual,
+        clock::{self, Clock},
+        manual::About,
+        serve::{Limits, serve},
         shutdown::{SignalAction, Signals, Tasks},
         systemd, telemetry,
     },
-    consul::{Client, follow::Follower},
+    consul::{Access, Client, follow::Follower},
     documents::Documents,
-    weightd::api::serve::{Limits, serve},
 };
 
 /// Exit code: the configuration is invalid (`EX_USAGE`).
@@ -55,17 +54,8 @@ struct Args {
     #[arg(long)]
     check: bool,
 
-    /// Print a configuration file with all keys, their defaults and explanations, and exit
-    #[arg(long)]
-    print_default_config: bool,
-
-    /// Print the completion script for a shell and exit
-    #[arg(long, value_name = "SHELL", hide = true)]
-    completions: Option<Shell>,
-
-    /// Print the manual page and exit
-    #[arg(long, hide = true)]
-    man: bool,
+    #[command(flatten)]
+    about: About,
 
     #[command(subcommand)]
     role: Option<Command>,
@@ -105,18 +95,8 @@ Exit codes: 0 success, 1 failure, 2 wrong arguments, 64 invalid configuration";
 )]
 pub fn main() -> ExitCode {
     let args = Args::parse();
-    if args.print_default_config {
-        print!("{}", Config::default_toml());
-        return ExitCode::SUCCESS;
-    }
-    if let Some(shell) = args.completions {
-        let mut script = Vec::new();
-        clap_complete::generate(shell, &mut Args::command(), "rolloutd", &mut script);
-        print!("{}", String::from_utf8_lossy(&script));
-        return ExitCode::SUCCESS;
-    }
-    if args.man {
-        print!("{}", manual::page(Args::command(), "8"));
+    if let Some(text) = args.about.text(Args::command(), Config::default_toml) {
+        print!("{text}");
         return ExitCode::SUCCESS;
     }
     let config = match Config::load(args.config.as_deref(), &|name| std::env::var(name).ok()) {
@@ -251,7 +231,7 @@ fn controller_of(config: &Config) -> Controller {
     Controller {
         name: config.name.clone(),
         version: crate::VERSION.to_owned(),
-        since: now(),
+        since: clock::timestamp(),
         sources: config.sources.keys().cloned().collect(),
         checks: config.checks.keys().cloned().collect(),
     }
@@ -267,31 +247,42 @@ struct Reloaded {
 }
 
 impl Reloaded {
-    /// Reads the configuration again. What cannot change at runtime is named.
+    /// Reads the configuration again. It is applied as a whole or not at all; what cannot change at runtime is named.
     fn reload(&mut self, args: &Args, log: &telemetry::Handle) {
-        let Self { config, client, says, sources, webhooks } = self;
-        let new = match Config::load(args.config.as_deref(), &|name| std::env::var(name).ok()) {
-            Ok(new) => new,
+        systemd::notify_reloading();
+        let read = Config::load(args.config.as_deref(), &|name| std::env::var(name).ok());
+        match read {
             Err(error) => {
                 error!(error = %Chain(&error), "the configuration cannot be used; the old one stays in force");
-                return;
             }
-        };
-        let restart = config.needs_restart(&new, Role::Controller);
-        if !restart.is_empty() {
-            warn!(keys = restart.join(", "), "these keys changed and apply after a restart");
+            Ok(new) => self.apply(new, log),
         }
-        log.set_level(&new.log.level);
-        if config.consul.address == new.consul.address
-            && let Err(error) = client.replace(crate::consul::Access::of(&new.consul))
-        {
-            error!(error = %Chain(&error), "token and certificates cannot be read; the old ones stay in use");
+        systemd::notify(&[NotifyState::Ready]);
+    }
+
+    fn apply(&mut self, new: Config, log: &telemetry::Handle) {
+        let Self { config, client, says, sources, webhooks } = self;
+        let restart = config.needs_restart(&new, Role::Controller);
+        // A token and a CA belong to one Consul address. If the address changes, they need the restart as well.
+        let consul = if new.consul.address == config.consul.address { &new.consul } else { &config.consul };
+        let access = Access::of(consul);
+        // The only step that can fail comes first.
+        if let Err(error) = client.replace(access.clone()) {
+            error!(error = %Chain(&error), "token and certificates cannot be read; the old configuration stays in force");
             return;
         }
+        log.set_level(&new.log.level);
         sources.reconfigure(&new);
         webhooks.reconfigure(&new);
-        says.send_replace(controller_of(&new));
-        *config = new;
-        info!("the configuration is read again");
+        // What needs a restart stays what it was, so that the next reload names it again.
+        Access { token: config.consul.token, auth: config.consul.auth, tls: config.consul.tls } = access;
+        config.log.level = new.log.level;
+        (config.sources, config.checks, config.webhooks) = (new.sources, new.checks, new.webhooks);
+        says.send_replace(controller_of(config));
+        if restart.is_empty() {
+            info!("the configuration is read again");
+        } else {
+            warn!(keys = restart.join(", "), "these keys changed and apply after a restart");
+        }
     }
 }

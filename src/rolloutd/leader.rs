@@ -14,20 +14,23 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::warn;
 use weightd_core::{
     model::{BackendName, Root, Timestamp},
-    rollout::{Evidence, Now, Observations, Phase, Shown, State, intake::Intake, keys::RolloutKeys, known, tick},
+    rollout::{Evidence, Now, Observations, Phase, Shown, State, known, log::Log, tick},
 };
 
 use super::{
-    leadership::{Term, now},
+    leadership::Term,
     observing::Observing,
     sources::{self, Sources},
-    telling::Teller,
-    tracked::{All, Tracked, Wanted, request},
+    telling::{self, Teller},
+    tracked::{All, Tracked, request},
     window,
     world::World,
 };
 use crate::{
-    base::{chain::Chain, clock::Clock},
+    base::{
+        chain::Chain,
+        clock::{self, Clock},
+    },
     consul::Client,
     documents::{Documents, DocumentsError, lead::Led},
 };
@@ -114,7 +117,7 @@ impl Leader {
             evidence: BTreeMap::new(),
             outcomes: mpsc::unbounded_channel(),
             noting: Arc::new(tokio::sync::Semaphore::new(1)),
-            since: now(),
+            since: clock::timestamp(),
             shared,
         }
     }
@@ -154,19 +157,16 @@ impl Leader {
     }
 
     /// Reads evidence and logs as the last leader left them.
-    async fn load(&mut self) -> BTreeMap<String, Vec<u8>> {
-        let keys = RolloutKeys(&self.shared.root);
+    async fn load(&mut self) -> BTreeMap<BackendName, Log> {
         loop {
-            match tokio::try_join!(self.values(keys.evidences()), self.values(keys.logs())) {
+            match self.documents.notes().await {
                 Ok((evidence, logs)) => {
-                    let parsed = evidence
-                        .iter()
-                        .filter_map(|(tail, value)| Some((BackendName::new(tail).ok()?, Evidence::parse(value).ok()?)));
-                    self.evidence = parsed.collect();
+                    self.evidence = evidence;
                     return logs;
                 }
                 Err(error) => {
-                    warn!(error = %Chain(&error), hint = error.remedy(), "the leader cannot read evidence and logs");
+                    let hint = telling::rule(&error);
+                    warn!(error = %Chain(&error), hint, "the leader cannot read evidence and logs");
                     if self.term().is_none() {
                         return BTreeMap::new();
                     }
@@ -176,23 +176,8 @@ impl Leader {
         }
     }
 
-    /// The values below a prefix.
-    async fn values(&self, prefix: String) -> Result<BTreeMap<String, Vec<u8>>, crate::consul::ConsulError> {
-        let listing = self.shared.client.list(&prefix, None).await?;
-        let entries = listing.entries()?;
-        if entries.is_empty() {
-            self.shared.client.may_read(&prefix).await?;
-        }
-        let mut values = BTreeMap::new();
-        for entry in entries {
-            let Some(tail) = entry.key.strip_prefix(&prefix) else { continue };
-            values.insert(tail.to_owned(), entry.bytes().map_err(crate::consul::ConsulError::BadResponse)?);
-        }
-        Ok(values)
-    }
-
     /// One look at everything, and one tick of each rollout.
-    fn pass(&mut self, term: &Term, logs: &BTreeMap<String, Vec<u8>>) {
+    fn pass(&mut self, term: &Term, logs: &BTreeMap<BackendName, Log>) {
         let began = Instant::now();
         let reported = self.world.take(began);
         if !self.world.is_complete() {
@@ -200,7 +185,7 @@ impl Leader {
             self.shared.seen.send_modify(|seen| seen.get_or_insert_default().failed = failed);
             return;
         }
-        let now = Now { moment: self.shared.clock.now(), wall: now() };
+        let now = Now { moment: self.shared.clock.now(), wall: clock::timestamp() };
         self.look(term, now, logs);
         let active = self.active();
         let breaker = self.breaker(now);
@@ -210,7 +195,10 @@ impl Leader {
         let names: Vec<BackendName> = self.all.keys().cloned().collect();
         for backend in names {
             self.observe(&backend, now);
-            let Some(tracked) = self.all.get_mut(&backend) else { continue };
+            let asked = request(&self.world.requests.now(), &backend);
+            let Some(tracked) = self.all.get_mut(&backend).filter(|tracked| !tracked.is_at_rest(asked.as_ref())) else {
+                continue;
+            };
             let Some(rollout) = tracked.rollout.take() else { continue };
             let mut seen = Observations {
                 leader: true,
@@ -220,7 +208,7 @@ impl Leader {
                 watched: self.world.is_watched(&backend, &self.shared.name),
                 spec: tracked.spec_seen(&rollout.state),
                 document: known::document(&rollout.spec, self.world.document(&backend)),
-                request: request(&self.world.requests.now(), &backend),
+                request: asked,
                 approval: request(&self.world.approvals.now(), &backend),
                 window_closed: rollout.spec.plan.window.as_ref().is_some_and(|window| !window::is_open(window)),
                 timeout_server: Some(SESSION_SECONDS),
@@ -231,10 +219,10 @@ impl Leader {
             if ready {
                 seen.answer = tracked.answer.take();
             }
-            if let Some((intake, observing)) = tracked.intake.as_mut().zip(tracked.observing.as_ref()) {
+            if let Some(observing) = &mut tracked.observing {
                 for name in &reported {
                     if let Some(Ok(report)) = self.world.reports.get(name).map(|read| &read.report) {
-                        let taken = intake.take(report);
+                        let taken = observing.intake.take(report);
                         seen.blocks.extend(taken.blocks);
                         seen.slots.extend(taken.slots);
                     }
@@ -255,10 +243,6 @@ impl Leader {
                 seen.from_too_small = nodes.from_too_small;
             }
             let (rollout, actions) = tick(rollout, &seen, now);
-            let shown = Shown::of(&rollout, &seen, now);
-            self.shared.seen.send_modify(|all| {
-                all.get_or_insert_default().rollouts.insert(backend.clone(), (rollout.state.clone(), shown));
-            });
             tracked.rollout = Some(rollout);
             for action in actions {
                 self.act(term, &backend, action, now);
@@ -269,43 +253,37 @@ impl Leader {
     }
 
     /// Compares every rollout with Consul.
-    fn look(&mut self, term: &Term, now: Now, logs: &BTreeMap<String, Vec<u8>>) {
+    fn look(&mut self, term: &Term, now: Now, logs: &BTreeMap<BackendName, Log>) {
         let (specs, states) = (self.world.specs.now(), self.world.states.now());
         let tails: BTreeSet<&String> = specs.iter().chain(states.iter()).map(|(tail, _)| tail).collect();
         let names: BTreeSet<BackendName> = tails.into_iter().filter_map(|tail| BackendName::new(tail).ok()).collect();
         self.all.retain(|backend, tracked| names.contains(backend) || tracked.under_way.is_some());
         for backend in names {
-            let tracked = self
-                .all
-                .entry(backend.clone())
-                .or_insert_with(|| Tracked::new(logs.get(backend.as_str()).map(Vec::as_slice)));
+            let tracked = self.all.entry(backend.clone()).or_insert_with(|| Tracked::new(logs.get(&backend).cloned()));
             let published = self.world.document(&backend);
             let document = |spec: &_| known::document(spec, published);
-            let wanted = tracked.look(&backend, (&specs, &states), document, self.evidence.get(&backend), now);
-            if let Wanted::Begin(state) = wanted
+            let first = tracked.look(&backend, (&specs, &states), document, self.evidence.get(&backend), now);
+            if let Some(state) = first
                 && tracked.not_before.is_none_or(|at| at <= Instant::now())
             {
                 tracked.under_way = Some(0);
                 let lead = self.lead(term, &backend);
-                self.begin(lead, *state);
+                self.begin(lead, state);
             }
         }
     }
 
-    /// Starts or ends the observation of a backend.
+    /// Starts or ends the observation of a backend. A rollout after another one can have other sides.
     fn observe(&mut self, backend: &BackendName, now: Now) {
         let Some(tracked) = self.all.get_mut(backend) else { return };
-        let wanted = tracked.is_observed(now.wall);
-        if wanted
-            && tracked.observing.is_none()
-            && let Some(rollout) = &tracked.rollout
-        {
+        let Some(rollout) = tracked.rollout.as_ref().filter(|_| tracked.is_observed(now.wall)) else {
+            tracked.observing = None;
+            return;
+        };
+        if tracked.observing.as_ref().is_none_or(|observing| !observing.is_of(&rollout.spec)) {
             let Shared { name, tasks, .. } = &self.shared;
             let observing = Observing::start(&self.documents, backend, &rollout.spec, name, &self.stop, tasks);
-            tracked.intake = Some(Intake::new(backend.clone(), observing.view()));
             tracked.observing = Some(observing);
-        } else if !wanted {
-            (tracked.observing, tracked.intake) = (None, None);
         }
     }
 
@@ -345,14 +323,19 @@ impl Leader {
         back.count() >= BREAKER_ROLLBACKS
     }
 
+    /// Says what was seen, for the API.
     fn publish(&self, began: Instant) {
+        let rollouts = self.all.iter().filter_map(|(backend, tracked)| {
+            let rollout = tracked.rollout.as_ref()?;
+            Some((backend.clone(), (rollout.state.clone(), rollout.shown().clone())))
+        });
         let unreadable =
             self.all.iter().filter_map(|(backend, tracked)| Some((backend.clone(), tracked.unreadable.clone()?)));
-        let (unreadable, failed) = (unreadable.collect(), self.world.failed());
-        self.shared.seen.send_modify(|seen| {
-            let seen = seen.get_or_insert_default();
-            seen.rollouts.retain(|backend, _| self.all.contains_key(backend));
-            (seen.unreadable, seen.failed, seen.took) = (unreadable, failed, began.elapsed());
-        });
+        self.shared.seen.send_replace(Some(Seen {
+            rollouts: rollouts.collect(),
+            unreadable: unreadable.collect(),
+            failed: self.world.failed(),
+            took: began.elapsed(),
+        }));
     }
 }

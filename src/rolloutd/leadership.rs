@@ -14,7 +14,7 @@ use tracing::{info, warn};
 use weightd_core::rollout::Controller;
 
 use crate::{
-    base::{chain::Chain, retry::Backoff},
+    base::{chain::Chain, clock, retry::Backoff},
     consul::{
         Client, ConsulError,
         follow::Follower,
@@ -158,7 +158,7 @@ impl Candidate {
             Some(holder) if holder != *session => return Ok(false),
             Some(_) | None => {}
         }
-        let value = Controller { since: now(), ..self.value.borrow_and_update().clone() };
+        let value = Controller { since: clock::timestamp(), ..self.value.borrow_and_update().clone() };
         self.client.acquire(&self.key, value.to_value(), session).await.map_err(Lost::Consul)
     }
 
@@ -188,12 +188,6 @@ enum Lost {
     Session,
     /// Consul gave no usable answer.
     Consul(ConsulError),
-}
-
-/// The time, for people.
-pub(super) fn now() -> weightd_core::model::Timestamp {
-    let seconds = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs();
-    weightd_core::model::Timestamp::from_seconds(seconds)
 }
 
 async fn sleep_or(stop: &CancellationToken, pause: Duration) {

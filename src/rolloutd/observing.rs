@@ -11,7 +11,7 @@ use tracing::warn;
 use weightd_core::{
     fleet::{Sides, View, ViewId},
     model::BackendName,
-    rollout::Spec,
+    rollout::{Spec, intake::Intake},
 };
 
 use crate::{
@@ -24,17 +24,19 @@ const LOOK: Duration = Duration::from_secs(5);
 /// Shortest and longest pause after an error.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 
-/// An observation. It ends when this is dropped.
+/// An observation, and what was read of its answers. It ends when this is dropped.
 #[derive(Debug)]
 pub(super) struct Observing {
-    view: View,
+    view: ViewId,
+    /// What of the reports is new.
+    pub(super) intake: Intake,
     /// The `ModifyIndex` of its key; none while it is not written.
     index: watch::Receiver<Option<u64>>,
     _stop: DropGuard,
 }
 
 /// The view of a rollout.
-pub(super) fn view(spec: &Spec) -> View {
+fn view(spec: &Spec) -> View {
     View { sides: Some(Sides { from: spec.from.clone(), to: spec.to.clone() }), ..View::default() }
 }
 
@@ -51,13 +53,19 @@ impl Observing {
         let stop = stop.child_token();
         let (sender, index) = watch::channel(None);
         let view = view(spec);
-        tasks.spawn(run(documents.clone(), backend.clone(), view.clone(), by.to_owned(), sender, stop.clone()));
-        Self { view, index, _stop: stop.drop_guard() }
+        let id = view.id();
+        tasks.spawn(run(documents.clone(), backend.clone(), view, by.to_owned(), sender, stop.clone()));
+        Self { view: id, intake: Intake::new(backend.clone(), id), index, _stop: stop.drop_guard() }
     }
 
     /// The name of the view in reports.
     pub(super) fn view(&self) -> ViewId {
-        self.view.id()
+        self.view
+    }
+
+    /// Whether it counts the sides of this rollout.
+    pub(super) fn is_of(&self, spec: &Spec) -> bool {
+        self.view == view(spec).id()
     }
 
     /// The `ModifyIndex` of the observation. Before it is written, no report answers it.

@@ -8,7 +8,6 @@ use weightd_core::{
     model::{BackendName, Timestamp},
     rollout::{
         Evidence, Now, Request, Rollout, Spec, State, begin, digest,
-        intake::Intake,
         log::Log,
         observe::{Answer, SpecSeen},
     },
@@ -39,7 +38,7 @@ pub(super) struct Tracked {
     pub(super) not_before: Option<Instant>,
     /// What became of the last one.
     pub(super) answer: Option<(u64, Answer)>,
-    pub(super) intake: Option<Intake>,
+    /// What makes the nodes count; none while nobody needs the numbers.
     pub(super) observing: Option<Observing>,
     pub(super) log: Log,
     /// Why the rollout cannot be read; reported once.
@@ -50,18 +49,9 @@ pub(super) struct Tracked {
     pub(super) log_changed: bool,
 }
 
-/// What a look at Consul's values asks for.
-#[derive(Debug)]
-pub(super) enum Wanted {
-    /// Nothing.
-    Nothing,
-    /// The first state of a new rollout.
-    Begin(Box<State>),
-}
-
 impl Tracked {
-    pub(super) fn new(log: Option<&[u8]>) -> Self {
-        let log = log.map(Log::parse).and_then(Result::ok).unwrap_or_default();
+    pub(super) fn new(log: Option<Log>) -> Self {
+        let log = log.unwrap_or_default();
         Self {
             rollout: None,
             ended: None,
@@ -71,7 +61,6 @@ impl Tracked {
             under_way: None,
             not_before: None,
             answer: None,
-            intake: None,
             observing: None,
             log,
             unreadable: None,
@@ -80,8 +69,8 @@ impl Tracked {
         }
     }
 
-    /// Compares with Consul: loads a rollout that is not known, takes over a state that somebody else wrote, and asks for the
-    /// first state of a new one.
+    /// Compares with Consul: loads a rollout that is not known, and takes over a state that somebody else wrote. Returns the
+    /// first state of a new one, which must be written.
     pub(super) fn look(
         &mut self,
         backend: &BackendName,
@@ -89,17 +78,17 @@ impl Tracked {
         document: impl Fn(&Spec) -> weightd_core::rollout::observe::DocumentSeen,
         evidence: Option<&Evidence>,
         now: Now,
-    ) -> Wanted {
+    ) -> Option<State> {
         self.take_spec(specs.get(backend.as_str()));
         if self.under_way.is_some() {
-            return Wanted::Nothing;
+            return None;
         }
         let stored = states.get(backend.as_str());
         let index = stored.map_or(0, |value| value.index);
         let read_to = states.keys.as_ref().map_or(0, |keys| keys.index);
         let stale = read_to < self.state_index && self.state_at.elapsed().as_secs() < RESTORED_SECONDS;
         if stale {
-            return Wanted::Nothing;
+            return None;
         }
         if index != self.state_index || (self.rollout.is_none() && self.ended.is_none()) {
             self.load(backend, stored, evidence, now);
@@ -107,11 +96,10 @@ impl Tracked {
         let before = self.rollout.as_ref().map(|rollout| &rollout.state).or(self.ended.as_ref());
         // A state that cannot be read is not replaced.
         if before.is_none() && stored.is_some() {
-            return Wanted::Nothing;
+            return None;
         }
-        let Some((_, Ok(spec), sha)) = &self.spec else { return Wanted::Nothing };
-        begin(spec, sha.clone(), before, document(spec), now.wall)
-            .map_or(Wanted::Nothing, |state| Wanted::Begin(Box::new(state)))
+        let Some((_, Ok(spec), sha)) = &self.spec else { return None };
+        begin(spec, sha, before, || document(spec), now.wall)
     }
 
     fn take_spec(&mut self, value: Option<&Value>) {
@@ -182,6 +170,15 @@ impl Tracked {
             Some((_, Err(error), _)) => SpecSeen::Unreadable(error.clone()),
             Some(_) | None => SpecSeen::Changed,
         }
+    }
+
+    /// Whether a tick cannot have an effect: it has ended, nobody counts, and its last request was answered.
+    pub(super) fn is_at_rest(&self, request: Option<&Request>) -> bool {
+        let Some(rollout) = &self.rollout else { return true };
+        let answered = rollout.state.answered.as_ref().map(|answered| &answered.id);
+        let open = request.is_some_and(|request| request.rollout == rollout.spec.id && Some(&request.id) != answered);
+        let waits = self.under_way.is_some() || self.answer.is_some() || self.observing.is_some();
+        rollout.state.phase.is_final() && !open && !waits
     }
 
     /// Whether people want it to be counted: it is under way, or has ended a moment ago.

@@ -14,13 +14,15 @@ use tokio::{sync::watch, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use weightd_core::{
     desired::{DesiredState, Published},
-    fleet::{CountersRead, Fleet, Freeze, Inventory, Keys, NodeName, NodeRead, NodeReport, counters::Counters},
+    fleet::{
+        CountersRead, Fleet, Freeze, Inventory, Keys, NodeName, NodeRead, NodeReport, Observation, counters::Counters,
+    },
     model::{BackendName, Root},
     rollout::keys::RolloutKeys,
 };
 
 use crate::{
-    base::clock::Clock,
+    base::clock::{self, Clock},
     consul::{
         Client, ConsulError,
         follow::{Followed, Follower, Value},
@@ -50,6 +52,11 @@ impl Kind {
     /// What was read last.
     pub(super) fn now(&self) -> Followed {
         self.receiver.borrow().clone()
+    }
+
+    /// What was read last, if it was not taken before.
+    fn take_new(&mut self) -> Option<Followed> {
+        self.receiver.has_changed().unwrap_or(false).then(|| self.receiver.borrow_and_update().clone())
     }
 }
 
@@ -119,63 +126,9 @@ impl World {
         }
     }
 
-    fn kinds(&mut self) -> [&mut Kind; 9] {
+    /// All kinds, each with its keys below the root.
+    fn kinds(&self) -> [(&'static str, &Kind); 9] {
         [
-            &mut self.specs,
-            &mut self.requests,
-            &mut self.approvals,
-            &mut self.states,
-            &mut self.freezes,
-            &mut self.nodes,
-            &mut self.inventories,
-            &mut self.counters,
-            &mut self.observations,
-        ]
-    }
-
-    /// Waits until something changed.
-    pub(super) async fn changed(&mut self) {
-        let mut feed = self.documents.feed.clone();
-        feed.mark_unchanged();
-        if self.documents.feed.has_changed().unwrap_or(false) {
-            return;
-        }
-        let mut waits: Vec<Pin<Box<dyn Future<Output = ()> + Send + '_>>> = Vec::with_capacity(10);
-        waits.push(Box::pin(async move {
-            // The watch ends with this process only.
-            if feed.changed().await.is_err() {
-                std::future::pending::<()>().await;
-            }
-        }));
-        for kind in self.kinds() {
-            waits.push(Box::pin(async {
-                if kind.receiver.changed().await.is_err() {
-                    std::future::pending::<()>().await;
-                }
-            }));
-        }
-        select_all(waits).await;
-    }
-
-    /// Whether each kind was read at least once.
-    pub(super) fn is_complete(&self) -> bool {
-        let kinds = [
-            &self.specs,
-            &self.requests,
-            &self.approvals,
-            &self.states,
-            &self.freezes,
-            &self.nodes,
-            &self.inventories,
-            &self.counters,
-            &self.observations,
-        ];
-        self.has_documents && kinds.iter().all(|kind| kind.receiver.borrow().keys.is_some())
-    }
-
-    /// Why a kind of keys cannot be read; none if all can.
-    pub(super) fn failed(&self) -> Option<String> {
-        let kinds = [
             ("rollouts/spec/", &self.specs),
             ("rollouts/request/", &self.requests),
             ("rollouts/approval/", &self.approvals),
@@ -185,8 +138,31 @@ impl World {
             ("inventory/", &self.inventories),
             ("counters/", &self.counters),
             ("observe/", &self.observations),
-        ];
-        kinds.iter().find_map(|(name, kind)| {
+        ]
+    }
+
+    /// Waits until something changed that [`World::take`] has not taken.
+    pub(super) async fn changed(&self) {
+        // Of a clone, a change that the original has not seen is new as well.
+        let mut feed = self.documents.feed.clone();
+        let mut waits: Vec<Pin<Box<dyn Future<Output = ()> + Send>>> = vec![Box::pin(async move {
+            change(&mut feed).await;
+        })];
+        for (_, kind) in self.kinds() {
+            let mut receiver = kind.receiver.clone();
+            waits.push(Box::pin(async move { change(&mut receiver).await }));
+        }
+        select_all(waits).await;
+    }
+
+    /// Whether each kind was read at least once.
+    pub(super) fn is_complete(&self) -> bool {
+        self.has_documents && self.kinds().iter().all(|(_, kind)| kind.receiver.borrow().keys.is_some())
+    }
+
+    /// Why a kind of keys cannot be read; none if all can.
+    pub(super) fn failed(&self) -> Option<String> {
+        self.kinds().iter().find_map(|(name, kind)| {
             let followed = kind.receiver.borrow();
             followed.failed.as_ref().map(|(_, why)| format!("{}{name}: {why}", self.root.as_str()))
         })
@@ -198,23 +174,33 @@ impl World {
             self.desired = Arc::clone(state);
             self.has_documents = true;
         }
+        for kind in [&mut self.specs, &mut self.requests, &mut self.approvals, &mut self.states, &mut self.freezes] {
+            kind.receiver.mark_unchanged();
+        }
+        self.observations.receiver.mark_unchanged();
         self.take_fleet(now);
         self.take_counters()
     }
 
     fn take_fleet(&mut self, now: Instant) {
-        let (nodes, inventories) = (self.nodes.now(), self.inventories.now());
-        let known = std::mem::take(&mut self.fleet.nodes);
-        for (tail, value) in nodes.iter() {
-            let Ok(name) = NodeName::new(tail) else { continue };
-            let read = match known.get(&name).filter(|read| read.index == value.index) {
-                Some(read) => read.clone(),
-                None => NodeRead { index: value.index, report: NodeReport::parse(&name, &value.bytes) },
-            };
-            self.fleet.nodes.insert(name, read);
+        let (nodes, inventories) = (self.nodes.take_new(), self.inventories.take_new());
+        if nodes.is_none() && inventories.is_none() {
+            return;
         }
-        let names = inventories.iter().filter_map(|(tail, value)| Some((NodeName::new(tail).ok()?, value)));
-        self.fleet.inventory = names.map(|(name, value)| (name, Inventory::parse(&value.bytes))).collect();
+        if let Some(nodes) = nodes {
+            let mut known = std::mem::take(&mut self.fleet.nodes);
+            for (tail, value) in nodes.iter() {
+                let Ok(name) = NodeName::new(tail) else { continue };
+                let same = known.remove(&name).filter(|read| read.index == value.index);
+                let parsed = || NodeRead { index: value.index, report: NodeReport::parse(&name, &value.bytes) };
+                let read = same.unwrap_or_else(parsed);
+                self.fleet.nodes.insert(name, read);
+            }
+        }
+        if let Some(inventories) = inventories {
+            let names = inventories.iter().filter_map(|(tail, value)| Some((NodeName::new(tail).ok()?, value)));
+            self.fleet.inventory = names.map(|(name, value)| (name, Inventory::parse(&value.bytes))).collect();
+        }
         let missing: BTreeSet<NodeName> =
             self.fleet.inventory.keys().filter(|name| !self.fleet.nodes.contains_key(*name)).cloned().collect();
         self.missing_since.retain(|name, _| missing.contains(name));
@@ -225,7 +211,7 @@ impl World {
 
     fn take_counters(&mut self) -> Vec<NodeName> {
         let mut new = Vec::new();
-        let followed = self.counters.now();
+        let Some(followed) = self.counters.take_new() else { return new };
         let mut reports = BTreeMap::new();
         for (tail, value) in followed.iter() {
             let Ok(name) = NodeName::new(tail) else { continue };
@@ -280,12 +266,10 @@ impl World {
     pub(super) fn is_watched(&self, backend: &BackendName, own: &str) -> bool {
         let prefix = format!("{backend}/");
         let followed = self.observations.receiver.borrow();
-        followed.iter().any(|(tail, value)| {
-            let by_own = || {
-                weightd_core::fleet::Observation::parse(&value.bytes)
-                    .is_ok_and(|observation| observation.by.as_deref() == Some(own))
-            };
-            tail.starts_with(&prefix) && !by_own()
+        let of_backend = followed.below(&prefix);
+        of_backend.map(|(_, value)| Observation::parse(&value.bytes)).any(|observation| {
+            let by = observation.ok().and_then(|observation| observation.by);
+            by.as_deref() != Some(own)
         })
     }
 
@@ -304,9 +288,16 @@ impl World {
     }
 }
 
+/// Waits for a change. The sender ends with this process only.
+async fn change<T>(receiver: &mut watch::Receiver<T>) {
+    if receiver.changed().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
 /// By how much the clock that made a report is off at least. A report that is read late is not a clock that is off.
 fn clock_offset(made: u64) -> Duration {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let now = clock::wall();
     let made = Duration::from_millis(made);
     if made > now { made.saturating_sub(now) } else { (now.saturating_sub(made)).saturating_sub(READ_WITHIN) }
 }

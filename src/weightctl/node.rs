@@ -103,7 +103,7 @@ async fn expect(nodes: u64, documents: &Documents, context: &Context<'_>) -> Res
     };
     if changed {
         match documents.expect(wanted, index).await? {
-            KeyWrite::Yes => {}
+            KeyWrite::Yes(_) => {}
             KeyWrite::Conflict => return Err(conflict("nothing was written")),
             KeyWrite::Superseded => return Err(conflict("Consul accepted the write, but another one replaced it")),
         }
@@ -186,7 +186,7 @@ async fn forget(documents: &Documents, node: &NodeName, roster: &Roster) -> Resu
     };
     let Some((index, entry)) = roster.inventory.get(node) else { return Err(reported()) };
     // An entry that changed, or is there again, is from the node.
-    if documents.forget(node, *index).await? != KeyWrite::Yes {
+    if !matches!(documents.forget(node, *index).await?, KeyWrite::Yes(_)) {
         return Err(reported());
     }
     // A node that started in this moment found its entry and does not write it again.

@@ -22,12 +22,18 @@ mod view;
 mod watch;
 
 use clap::Subcommand;
-use weightd_core::model::{BackendName, Timestamp};
+use weightd_core::{
+    model::{BackendName, Timestamp},
+    rollout::Verb as Asked,
+};
 
 use super::{Exit, context::Context, failure::Failure, output};
-use crate::documents::{
-    Documents,
-    rollouts::{RolloutRead, Standing},
+use crate::{
+    base::clock,
+    documents::{
+        Documents,
+        rollouts::{RolloutRead, Standing},
+    },
 };
 
 const EXAMPLES: &str = "\
@@ -60,9 +66,16 @@ enum Verb {
     Status(status::StatusArgs),
     Watch(watch::Args),
     Pause(ask::PauseArgs),
-    Resume(ask::ResumeArgs),
-    Promote(ask::PromoteArgs),
-    Approve(ask::ApproveArgs),
+    /// Go on after `pause`, or after it stopped to wait for a person
+    ///
+    /// After a regression the evidence starts anew, with another 1 % of false verdicts.
+    Resume(ask::AskArgs),
+    /// Let the present bake count as full; all other conditions stay
+    Promote(ask::AskArgs),
+    /// Allow the next step, where the plan asks for an approval
+    ///
+    /// Writes a key of its own: `rollouts/approval/BACKEND`, so that a policy can separate who approves.
+    Approve(ask::AskArgs),
     Abort(abort::Args),
     Mode(ask::ModeArgs),
     Plan(plan::PlanArgs),
@@ -78,9 +91,9 @@ pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Fail
         Verb::Status(args) => status::status(args, context).await,
         Verb::Watch(args) => watch::run(args, context).await,
         Verb::Pause(args) => ask::pause(args, context).await,
-        Verb::Resume(args) => ask::resume(args, context).await,
-        Verb::Promote(args) => ask::promote(args, context).await,
-        Verb::Approve(args) => ask::approve(args, context).await,
+        Verb::Resume(args) => ask::ask(Asked::Resume, args, context).await,
+        Verb::Promote(args) => ask::ask(Asked::Promote, args, context).await,
+        Verb::Approve(args) => ask::ask(Asked::Approve, args, context).await,
         Verb::Abort(args) => abort::run(args, context).await,
         Verb::Mode(args) => ask::mode(args, context).await,
         Verb::Plan(args) => plan::plan(args, context).await,
@@ -92,10 +105,7 @@ pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Fail
 
 /// The time: Consul's own, or that of this host before its first answer.
 fn now(documents: &Documents) -> Timestamp {
-    documents.time().unwrap_or_else(|| {
-        let seconds = u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or_default();
-        Timestamp::from_seconds(seconds)
-    })
+    documents.time().unwrap_or_else(clock::timestamp)
 }
 
 /// The backend has no rollout.

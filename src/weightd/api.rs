@@ -20,7 +20,6 @@ use weightd_core::model::Moment;
 use self::page::Page;
 use super::{fleet::Published, instance::Instance, metrics::Metrics, status};
 use crate::base::clock::Clock;
-pub use crate::base::serve;
 
 /// Maximum age of the readings in a status, unless they take longer than [`MAX_WAIT`].
 const MAX_AGE: Duration = Duration::from_secs(1);

@@ -7,7 +7,7 @@ mod file;
 mod resolve;
 
 use std::{
-    fmt, io,
+    fmt,
     net::SocketAddr,
     path::{Path, PathBuf},
     str::FromStr,
@@ -19,7 +19,7 @@ use weightd_core::model::Root;
 pub use crate::base::config::Env;
 use crate::{
     base::{
-        config::{self, ConfigError, Place, UnknownChoice, choose, read},
+        config::{self, ConfigError, Place, UnknownChoice, choose, read_or},
         telemetry::settings::Log,
     },
     consul, haproxy,
@@ -134,13 +134,7 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] names the place and the fix. A `path` that does not exist is an error.
     pub fn load(path: Option<&Path>, env: &Env<'_>) -> Result<Self, ConfigError> {
-        let (path, explicit) = path.map_or((Path::new(DEFAULT_PATH), false), |path| (path, true));
-        let text = match read(path) {
-            Err(ConfigError::Read { source, .. }) if !explicit && source.kind() == io::ErrorKind::NotFound => {
-                String::new()
-            }
-            read => read?,
-        };
+        let (path, text) = read_or(path, DEFAULT_PATH)?;
         Self::parse(path, &text, env)
     }
 

@@ -29,7 +29,7 @@ use crate::{
     base::{
         chain::Chain,
         clock::Clock,
-        manual,
+        serve::{Limits, serve},
         shutdown::{SignalAction, Signals, Tasks},
         systemd::{self, Watchdog},
         telemetry,
@@ -39,11 +39,7 @@ use crate::{
         watch::{Watch, WatchHandle},
     },
     weightd::{
-        api::{
-            self, ApiState,
-            page::Page,
-            serve::{Limits, serve},
-        },
+        api::{self, ApiState, page::Page},
         claim::{AlreadyControlled, Claim},
         config::{Config, HaproxyConfig, Mode},
         fleet,
@@ -83,18 +79,8 @@ const SOCKET_LIMITS: Limits = Limits { connections: 32, lifetime: CONNECTION };
 )]
 pub fn main() -> ExitCode {
     let args = Args::parse();
-    if args.print_default_config {
-        print!("{}", Config::default_toml());
-        return ExitCode::SUCCESS;
-    }
-    if let Some(shell) = args.completions {
-        let mut script = Vec::new();
-        clap_complete::generate(shell, &mut Args::command(), "weightd", &mut script);
-        print!("{}", String::from_utf8_lossy(&script));
-        return ExitCode::SUCCESS;
-    }
-    if args.man {
-        print!("{}", manual::page(Args::command(), "8"));
+    if let Some(text) = args.about.text(Args::command(), Config::default_toml) {
+        print!("{text}");
         return ExitCode::SUCCESS;
     }
     let config = match Config::load(args.config.as_deref(), &|name| std::env::var(name).ok()) {

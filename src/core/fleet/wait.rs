@@ -166,7 +166,9 @@ pub fn standing(
 ) -> Standing {
     match &read.report {
         Err(bad) => Standing::Waiting(Waiting::Unreadable(bad.clone())),
-        Ok(report) => Indexed::of(report, read.index).standing(backend, index, documents, document),
+        Ok(report) => {
+            Indexed::only(report, read.index, |name| name == backend).standing(backend, index, documents, document)
+        }
     }
 }
 
@@ -182,12 +184,19 @@ pub(super) struct Indexed<'r> {
 impl<'r> Indexed<'r> {
     /// `key` is the `ModifyIndex` of the report's key.
     pub(super) fn of(report: &'r NodeReport, key: u64) -> Self {
+        Self::only(report, key, |_| true)
+    }
+
+    /// The same, for questions about these backends only.
+    fn only(report: &'r NodeReport, key: u64, asked: impl Fn(&BackendName) -> bool) -> Self {
+        let recent = report.recent.iter().filter(|recent| asked(&recent.backend));
+        let out = report.out.iter().filter(|out| asked(&out.backend));
         Self {
             report,
             key,
-            recent: report.recent.iter().map(|recent| (&recent.backend, recent)).collect(),
-            out: report.out.iter().map(|out| (&out.backend, out)).collect(),
-            lacks: report.lacks.iter().collect(),
+            recent: recent.map(|recent| (&recent.backend, recent)).collect(),
+            out: out.map(|out| (&out.backend, out)).collect(),
+            lacks: report.lacks.iter().filter(|backend| asked(backend)).collect(),
         }
     }
 

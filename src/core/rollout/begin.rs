@@ -16,21 +16,22 @@ pub fn digest(value: &[u8]) -> String {
 }
 
 /// The first state of a rollout. `sha` is the digest of its spec, `before` the state that the key has: that of an earlier
-/// rollout. None if that one has not ended: its spec must not be replaced, and [`super::tick()`] latches it.
+/// rollout; `document` is asked for only where a rollout begins. None if that one has not ended: its spec must not be replaced, and [`super::tick()`] latches it.
 pub fn begin(
     spec: &Spec,
-    sha: String,
+    sha: &str,
     before: Option<&State>,
-    document: DocumentSeen,
+    document: impl FnOnce() -> DocumentSeen,
     now: Timestamp,
 ) -> Option<State> {
     if before.is_some_and(|before| before.id == spec.id || !before.phase.is_final()) {
         return None;
     }
+    let document = document();
     let share = document.share.unwrap_or(spec.back);
     Some(State {
         id: spec.id.clone(),
-        spec: sha,
+        spec: sha.to_owned(),
         // It grows over all rollouts of a backend, so that no request for an earlier one fits.
         seq: before.map_or(1, |before| before.seq + 1),
         phase: Phase::Queued,

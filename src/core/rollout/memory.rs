@@ -42,6 +42,8 @@ pub struct Memory {
     pub(super) told: BTreeMap<&'static str, Moment>,
     /// The reasons that hold, by word: since when, and whether people were told.
     pub(super) held: BTreeMap<&'static str, (Moment, bool)>,
+    /// What people are shown since the last tick.
+    pub(super) shown: Shown,
     /// When the evidence was last persisted, and what people were shown then.
     pub(super) persisted: Option<(Moment, Shown)>,
     /// Whether sessions on `to` were waited for as long as they can last.

@@ -34,6 +34,7 @@ pub fn tick(mut rollout: Rollout, seen: &Observations, now: Now) -> (Rollout, Ve
         actions.push(Action::Transact(Box::new(change.transaction.clone())));
         rollout.memory.pending = Some(Box::new(change));
     }
+    rollout.memory.shown = Shown::of(&rollout, seen, now);
     if let Some(evidence) = persist(&mut rollout, seen, now) {
         actions.push(Action::Persist(Box::new(evidence)));
     }
@@ -46,15 +47,16 @@ fn persist(rollout: &mut Rollout, seen: &Observations, now: Now) -> Option<Evide
     if !matches!(rollout.state.phase, Phase::Preflight | Phase::Shift | Phase::Bake) {
         return None;
     }
-    let shown = Shown::of(rollout, seen, now);
     let (pause, watched) = PERSIST_SECONDS;
+    let shown = &rollout.memory.shown;
     let due = rollout.memory.persisted.as_ref().is_none_or(|(at, before)| {
         let seconds = now.moment.since(*at).as_secs();
-        seconds >= if seen.watched { watched } else { pause } || (before.differs(&shown) && seconds >= AT_ONCE_SECONDS)
+        seconds >= if seen.watched { watched } else { pause } || (before.differs(shown) && seconds >= AT_ONCE_SECONDS)
     });
     if !due {
         return None;
     }
-    rollout.memory.persisted = Some((now.moment, shown.clone()));
-    Some(Evidence { shown, ..rollout.evidence() })
+    let evidence = Evidence { shown: shown.clone(), ..rollout.evidence() };
+    rollout.memory.persisted = Some((now.moment, evidence.shown.clone()));
+    Some(evidence)
 }

@@ -1,6 +1,5 @@
 use weightd_core::{
     desired::PatternShare,
-    history::Way,
     model::{BackendName, Timestamp},
     rollout::{
         Request, Spec, State, Verb,
@@ -9,14 +8,16 @@ use weightd_core::{
     },
 };
 
-use super::{Asked, RolloutRead, new_id, rules};
+use super::{RolloutRead, new_id, rules};
 use crate::{
     consul::client::{Committed, ConsulError, Operation},
     documents::{
-        Context, Documents, DocumentsError,
+        Documents, DocumentsError,
         commit::{Commit, Failed, Without},
-        edit::{self, Edit, Intent, Write},
+        edit::{self, Edit, Write},
+        lead::intent,
         may_have_happened, operations,
+        single::KeyWrite,
     },
 };
 
@@ -116,15 +117,8 @@ impl Documents {
             Operation::DeleteCas { key: key.clone(), index: seen.spec.index },
             Operation::Set { key: keys.request(backend), value: b"{}".to_vec() },
         ];
-        match self.client.transact(&operations).await {
-            Ok(Committed::Yes(_)) => Ok(Some(Aborted::Withdrawn)),
-            Ok(Committed::No(failed)) => match failed.iter().find(|failed| failed.denied) {
-                Some(denied) => {
-                    let source = ConsulError::Denied(denied.what.clone());
-                    Err(DocumentsError::Write { key, rule: rules(&operations), source })
-                }
-                None => Ok(None),
-            },
+        match self.client.all_or_none(&operations).await {
+            Ok(done) => Ok(done.map(|_| Aborted::Withdrawn)),
             // Only a read shows whether Consul did it.
             Err(error) if may_have_happened(&error) => match self.rollout(backend).await {
                 Ok(now) if now.spec.index == 0 => Ok(Some(Aborted::Withdrawn)),
@@ -143,8 +137,8 @@ impl Documents {
     ) -> Result<Option<Aborted>, DocumentsError> {
         let Some(request) = request(seen, by, false) else { return Ok(Some(Aborted::Nothing)) };
         match self.ask_rollout(backend, &request, seen.request.index).await? {
-            Asked::Yes(_) => Ok(Some(Aborted::Asked { request: Box::new(request), why })),
-            Asked::Conflict | Asked::Superseded => Ok(None),
+            KeyWrite::Yes(_) => Ok(Some(Aborted::Asked { request: Box::new(request), why })),
+            KeyWrite::Conflict | KeyWrite::Superseded => Ok(None),
         }
     }
 
@@ -166,7 +160,9 @@ impl Documents {
             if context.stored.as_ref().map_or(0, |stored| stored.index) != document {
                 return Ok(None);
             }
-            let intent = intent(spec, by, &context);
+            let reason = by.reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+            let reason = format!("rollout {}: aborted{reason}", spec.id);
+            let intent = intent(by.name.to_owned(), reason, by.at, &context);
             let Ok(edit) = edit::split(backend, context.stored.as_ref(), &split, &intent) else { return Ok(None) };
             let Edit { write: write @ Write::Document { value, .. }, entry: Some(entry), .. } = &edit else {
                 // The document is there already: a leader or another person was faster.
@@ -225,18 +221,4 @@ fn request(seen: &RolloutRead, by: By<'_>, wrote: bool) -> Option<Request> {
     let at = state.map_or(0, |state| state.seq);
     let request = Request::new(new_id(), Verb::Abort { wrote }, rollout, at, by.name, by.reason);
     Some(Request { when: Some(by.at), ..request })
-}
-
-fn intent(spec: &Spec, by: By<'_>, context: &Context) -> Intent {
-    let reason = by.reason.map(|reason| format!(": {reason}")).unwrap_or_default();
-    Intent {
-        by: by.name.to_owned(),
-        reason: Some(format!("rollout {}: aborted{reason}", spec.id)),
-        at: by.at.to_string(),
-        way: Way::Rollout,
-        token: context.token.clone(),
-        history: context.entries(),
-        create: true,
-        ..Intent::default()
-    }
 }

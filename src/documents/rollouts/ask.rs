@@ -6,21 +6,10 @@ use weightd_core::{
     rollout::{Request, State, Verb, state::Answered},
 };
 
-use crate::documents::{Documents, DocumentsError, may_have_happened};
+use crate::documents::{Documents, DocumentsError, single::KeyWrite};
 
 /// Between two reads of the state while an answer is waited for.
 const PACE: Duration = Duration::from_millis(150);
-
-/// The result of a request that was written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Asked {
-    /// The read-back confirms it: the `ModifyIndex` of the key.
-    Yes(u64),
-    /// Nothing was written: another request was faster.
-    Conflict,
-    /// Consul confirmed it, and another request has replaced it since.
-    Superseded,
-}
 
 /// The answer of a leader.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,7 +45,7 @@ impl Documents {
         backend: &BackendName,
         request: &Request,
         seen: u64,
-    ) -> Result<Asked, DocumentsError> {
+    ) -> Result<KeyWrite, DocumentsError> {
         self.put_request(backend, &request.verb, request.to_value(), seen).await
     }
 
@@ -94,8 +83,8 @@ impl Documents {
         let asked = self.put_request(backend, &request.verb, b"{}".to_vec(), written).await?;
         // A leader that was faster wrote its answer in the same transaction.
         match (self.answer_now(backend, request).await?, asked) {
-            (Answer::None, Asked::Yes(_) | Asked::Superseded) => Ok(TakenBack::Yes),
-            (Answer::None, Asked::Conflict) => Ok(TakenBack::Replaced),
+            (Answer::None, KeyWrite::Yes(_) | KeyWrite::Superseded) => Ok(TakenBack::Yes),
+            (Answer::None, KeyWrite::Conflict) => Ok(TakenBack::Replaced),
             (answer, _) => Ok(TakenBack::Answered(answer)),
         }
     }
@@ -117,30 +106,10 @@ impl Documents {
         verb: &Verb,
         value: Vec<u8>,
         index: u64,
-    ) -> Result<Asked, DocumentsError> {
+    ) -> Result<KeyWrite, DocumentsError> {
         let keys = self.rollout_keys();
         let key = if *verb == Verb::Approve { keys.approval(backend) } else { keys.request(backend) };
-        let unknown = |source| DocumentsError::UnknownResult {
-            key: key.clone(),
-            hint: format!("`weightctl rollout status {backend}` shows what is asked for"),
-            source,
-        };
-        match self.client.put(&key, value.clone(), index).await {
-            Ok(false) => Ok(Asked::Conflict),
-            Ok(true) => match self.index_of(&key, &value).await {
-                Ok(Some(index)) => Ok(Asked::Yes(index)),
-                Ok(None) => Ok(Asked::Superseded),
-                Err(error) => Err(unknown(error)),
-            },
-            // Only a read shows whether Consul did it.
-            Err(error) if may_have_happened(&error) => match self.index_of(&key, &value).await {
-                Ok(Some(index)) => Ok(Asked::Yes(index)),
-                Ok(None) | Err(_) => Err(unknown(error)),
-            },
-            Err(source) => {
-                let rule = format!("key \"{key}\" {{ policy = \"write\" }}");
-                Err(DocumentsError::Write { key, rule, source })
-            }
-        }
+        let hint = format!("`weightctl rollout status {backend}` shows what is asked for");
+        self.put_one(&key, value, index, &hint).await
     }
 }

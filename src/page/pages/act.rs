@@ -36,7 +36,8 @@ use crate::{
         commit::Without,
         edit::{Edit, Intent, Write},
         history::Marked,
-        rollouts::{Aborted, Answer as Answered, Asked as RolloutAsked, Standing, TakenBack, new_id},
+        rollouts::{Aborted, Answer as Answered, Standing, TakenBack, new_id},
+        single::KeyWrite,
     },
 };
 
@@ -257,9 +258,9 @@ async fn try_ask(who: &Who, backend: &BackendName, form: &ActionForm, verb: Verb
     let request = Request::new(new_id(), verb.clone(), state.id.clone(), form.at, &who.seen.name, why.as_deref());
     let request = Request { when: Some(world::now()), ..request };
     let written = match documents.ask_rollout(backend, &request, index).await? {
-        RolloutAsked::Yes(written) => written,
-        RolloutAsked::Conflict => return Ok(Outcome::Changed("Somebody else asked for something first.".to_owned())),
-        RolloutAsked::Superseded => {
+        KeyWrite::Yes(written) => written,
+        KeyWrite::Conflict => return Ok(Outcome::Changed("Somebody else asked for something first.".to_owned())),
+        KeyWrite::Superseded => {
             return Ok(Outcome::Changed("Somebody else asked for something just after you.".to_owned()));
         }
     };

@@ -46,17 +46,33 @@ pub fn find<'w>(world: &'w World, who: &Who, name: &str) -> Option<&'w Arc<App>>
     who.seen.sees.backends.contains(&name).then(|| world.apps.get(&name))?
 }
 
+/// Who asks for a page of an application, what is shown now, and the application. Else the answer that says why not. `path` is
+/// the page that the person comes back to after signing in.
+pub async fn open(
+    shared: &Arc<Shared>,
+    headers: &HeaderMap,
+    name: &str,
+    path: &str,
+) -> Result<(Who, Arc<World>, Arc<App>), Response> {
+    let who = match shared.who(headers).await {
+        Ok(who) => who,
+        Err(not_in) => return Err(error::not_in(shared, headers, &not_in, path)),
+    };
+    let world = shared.world();
+    match find(&world, &who, name).cloned() {
+        Some(app) => Ok((who, world, app)),
+        None => Err(error::no_application(shared, headers, &who, name)),
+    }
+}
+
 /// One application.
 pub async fn show(State(shared): State<Arc<Shared>>, Path(name): Path<String>, headers: HeaderMap) -> Response {
     let path = format!("/app/{name}");
-    let who = match shared.who(&headers).await {
-        Ok(who) => who,
-        Err(not_in) => return error::not_in(&shared, &headers, &not_in, &path),
+    let (who, world, app) = match open(&shared, &headers, &name, &path).await {
+        Ok(opened) => opened,
+        Err(answer) => return answer,
     };
-    let world = shared.world();
-    let Some(app) = find(&world, &who, &name) else {
-        return error::no_application(&shared, &headers, &who, &name);
-    };
+    let app = &app;
     let detail = detail(app, who.seen.sees.nodes);
     let mut frame = Frame::of(&shared, &headers, &who, &world, title(app)).at("applications", path);
     frame.answer = frame.answer.filter(|answer| answer.of == name);

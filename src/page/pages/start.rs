@@ -37,8 +37,7 @@ use super::{
         world::{self, App},
     },
     act::{Outcome, finish, intent, mode, reason},
-    application::find,
-    error,
+    application::open,
     frame::{Frame, page},
 };
 use crate::documents::{
@@ -99,14 +98,11 @@ type Named = (String, Plan, bool);
 /// The page.
 pub async fn show(State(shared): State<Arc<Shared>>, Path(name): Path<String>, headers: HeaderMap) -> Response {
     let path = format!("/app/{name}/start");
-    let who = match shared.who(&headers).await {
-        Ok(who) => who,
-        Err(not_in) => return error::not_in(&shared, &headers, &not_in, &path),
+    let (who, _, app) = match open(&shared, &headers, &name, &path).await {
+        Ok(opened) => opened,
+        Err(answer) => return answer,
     };
-    let world = shared.world();
-    let Some(app) = find(&world, &who, &name) else {
-        return error::no_application(&shared, &headers, &who, &name);
-    };
+    let app = &app;
     measure(&shared, &who, app);
     let form = StartForm { plan: "careful".to_owned(), ..StartForm::default() };
     respond(&shared, &headers, &who, app, &form, Vec::new(), StatusCode::OK).await
@@ -300,14 +296,11 @@ pub async fn begin(
     Form(form): Form<StartForm>,
 ) -> Response {
     let path = format!("/app/{name}/start");
-    let who = match shared.who(&headers).await {
-        Ok(who) => who,
-        Err(not_in) => return error::not_in(&shared, &headers, &not_in, &path),
+    let (who, _, app) = match open(&shared, &headers, &name, &path).await {
+        Ok(opened) => opened,
+        Err(answer) => return answer,
     };
-    let world = shared.world();
-    let Some(app) = find(&world, &who, &name) else {
-        return error::no_application(&shared, &headers, &who, &name);
-    };
+    let app = &app;
     match try_begin(&shared, &who, app, &form).await {
         Ok(Begun::Refused(refusals)) => {
             respond(&shared, &headers, &who, app, &form, refusals, StatusCode::UNPROCESSABLE_ENTITY).await

@@ -29,8 +29,7 @@ use super::{
         world::App,
     },
     act::{self, Outcome, finish, intent},
-    application::find,
-    error,
+    application::open,
     frame::{Frame, page},
 };
 use crate::documents::{
@@ -126,14 +125,11 @@ pub async fn show(
     headers: HeaderMap,
 ) -> Response {
     let path = format!("/app/{name}/weights");
-    let who = match shared.who(&headers).await {
-        Ok(who) => who,
-        Err(not_in) => return error::not_in(&shared, &headers, &not_in, &path),
+    let (who, world, app) = match open(&shared, &headers, &name, &path).await {
+        Ok(opened) => opened,
+        Err(answer) => return answer,
     };
-    let world = shared.world();
-    let Some(app) = find(&world, &who, &name) else {
-        return error::no_application(&shared, &headers, &who, &name);
-    };
+    let app = &app;
     let frame = Frame::of(&shared, &headers, &who, &world, format!("Set weights of {name}")).at("applications", "");
     let template = match compute(&who, app, &fields).await {
         Ok(computed) => of(&frame, app, &fields, computed),
@@ -299,14 +295,11 @@ pub async fn write(
     headers: HeaderMap,
     Form(fields): Form<Fields>,
 ) -> Response {
-    let who = match shared.who(&headers).await {
-        Ok(who) => who,
-        Err(not_in) => return error::not_in(&shared, &headers, &not_in, &format!("/app/{name}/weights")),
+    let (who, _, app) = match open(&shared, &headers, &name, &format!("/app/{name}/weights")).await {
+        Ok(opened) => opened,
+        Err(answer) => return answer,
     };
-    let world = shared.world();
-    let Some(app) = find(&world, &who, &name) else {
-        return error::no_application(&shared, &headers, &who, &name);
-    };
+    let app = &app;
     let outcome = match compute(&who, app, &fields).await {
         Ok(Some(Ok((known, edit)))) => written(&who, &app.facts, &known, &edit, &fields).await,
         Ok(Some(Err(why))) => Outcome::Not(format!("Nothing was written. {why}")),

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     mem,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use tokio::{
@@ -24,7 +24,10 @@ use weightd_core::{
 };
 
 use super::{Answers, Results, Rollouts, Wanted, client::Client};
-use crate::rolloutd::config::{CheckConfig, Config, SourceConfig};
+use crate::{
+    base::clock,
+    rolloutd::config::{CheckConfig, Config, SourceConfig},
+};
 
 /// How often the scheduler looks for windows that are complete.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -179,7 +182,7 @@ impl Scheduler {
 
     /// Asks for each window that is complete and was not asked for.
     fn ask(&mut self) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let now = clock::wall().as_secs();
         let mut late = Vec::new();
         for (key, job) in &mut self.jobs {
             let Some(check) = self.config.checks.get(&job.wanted.uses) else { continue };

@@ -10,7 +10,8 @@ use super::{no_rollout, note_unreadable, now, start::mode as read_mode, text, un
 use crate::{
     documents::{
         Documents,
-        rollouts::{Answer, Asked, RolloutRead, Standing, TakenBack, new_id},
+        rollouts::{Answer, RolloutRead, Standing, TakenBack, new_id},
+        single::KeyWrite,
     },
     weightctl::{
         Exit,
@@ -37,37 +38,9 @@ pub(super) struct PauseArgs {
     who: Who,
 }
 
-/// Go on after `pause`, or after it stopped to wait for a person
-///
-/// After a regression the evidence starts anew, with another 1 % of false verdicts.
+/// A request that needs a confirmation.
 #[derive(Debug, clap::Args)]
-pub(super) struct ResumeArgs {
-    /// The backend
-    #[arg(value_parser = BackendName::new)]
-    backend: BackendName,
-    #[command(flatten)]
-    who: Who,
-    #[command(flatten)]
-    yes: Yes,
-}
-
-/// Let the present bake count as full; all other conditions stay
-#[derive(Debug, clap::Args)]
-pub(super) struct PromoteArgs {
-    /// The backend
-    #[arg(value_parser = BackendName::new)]
-    backend: BackendName,
-    #[command(flatten)]
-    who: Who,
-    #[command(flatten)]
-    yes: Yes,
-}
-
-/// Allow the next step, where the plan asks for an approval
-///
-/// Writes a key of its own: `rollouts/approval/BACKEND`, so that a policy can separate who approves.
-#[derive(Debug, clap::Args)]
-pub(super) struct ApproveArgs {
+pub(super) struct AskArgs {
     /// The backend
     #[arg(value_parser = BackendName::new)]
     backend: BackendName,
@@ -141,16 +114,9 @@ pub(super) async fn pause(args: &PauseArgs, context: &Context<'_>) -> Result<Exi
     Asking { backend: &args.backend, verb: Verb::Pause, who: &args.who, yes: None }.run(context).await
 }
 
-pub(super) async fn resume(args: &ResumeArgs, context: &Context<'_>) -> Result<Exit, Failure> {
-    Asking { backend: &args.backend, verb: Verb::Resume, who: &args.who, yes: Some(&args.yes) }.run(context).await
-}
-
-pub(super) async fn promote(args: &PromoteArgs, context: &Context<'_>) -> Result<Exit, Failure> {
-    Asking { backend: &args.backend, verb: Verb::Promote, who: &args.who, yes: Some(&args.yes) }.run(context).await
-}
-
-pub(super) async fn approve(args: &ApproveArgs, context: &Context<'_>) -> Result<Exit, Failure> {
-    Asking { backend: &args.backend, verb: Verb::Approve, who: &args.who, yes: Some(&args.yes) }.run(context).await
+/// Resume, promote or approve.
+pub(super) async fn ask(verb: Verb, args: &AskArgs, context: &Context<'_>) -> Result<Exit, Failure> {
+    Asking { backend: &args.backend, verb, who: &args.who, yes: Some(&args.yes) }.run(context).await
 }
 
 pub(super) async fn mode(args: &ModeArgs, context: &Context<'_>) -> Result<Exit, Failure> {
@@ -214,10 +180,10 @@ impl Asking<'_> {
             ..Request::new(new_id(), self.verb.clone(), rollout, at, &by, self.who.reason.as_deref())
         };
         let (written, wait) = match documents.ask_rollout(backend, &request, seen).await? {
-            Asked::Yes(index) => (index, ANSWER),
+            KeyWrite::Yes(index) => (index, ANSWER),
             // A leader can have answered it before somebody replaced it.
-            Asked::Superseded => (0, Duration::ZERO),
-            Asked::Conflict => return Err(faster(backend)),
+            KeyWrite::Superseded => (0, Duration::ZERO),
+            KeyWrite::Conflict => return Err(faster(backend)),
         };
         let answer = documents.answer(backend, &request, wait).await?;
         if wait.is_zero() && answer == Answer::None {

@@ -13,9 +13,9 @@ use axum::{
 use serde::{Serialize, de::DeserializeOwned};
 use weightd_core::{model::Escaped, wire::pause::ApiError};
 
-use super::{ApiState, serve::Peer};
+use super::ApiState;
 use crate::{
-    base::chain::Chain,
+    base::{chain::Chain, serve::Peer},
     weightd::pausing::{PauseError, Pausing},
 };
 

@@ -1,10 +1,10 @@
 use std::path::PathBuf;
 
 use clap::Parser;
-use clap_complete::Shell;
+
+use crate::base::manual::About;
 
 /// Keeps the server weights in HAProxy in step with Consul KV, through the runtime API, without reloads
-#[expect(clippy::struct_excessive_bools, reason = "each field is one command-line flag")]
 #[derive(Debug, Parser)]
 #[command(name = "weightd", version = crate::VERSION, after_help = AFTER_HELP)]
 pub(super) struct Args {
@@ -24,17 +24,8 @@ pub(super) struct Args {
     #[arg(long)]
     pub dry_run: bool,
 
-    /// Print a configuration file with all keys, their defaults and explanations, and exit
-    #[arg(long)]
-    pub print_default_config: bool,
-
-    /// Print the completion script for a shell and exit
-    #[arg(long, value_name = "SHELL", hide = true)]
-    pub completions: Option<Shell>,
-
-    /// Print the manual page and exit
-    #[arg(long, hide = true)]
-    pub man: bool,
+    #[command(flatten)]
+    pub about: About,
 }
 
 const AFTER_HELP: &str = "\

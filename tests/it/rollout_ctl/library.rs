@@ -5,7 +5,8 @@ use std::time::Duration;
 use anyhow::ensure;
 use weightd::documents::{
     DocumentsError,
-    rollouts::{Aborted, Answer, Asked, Standing, Started, TakenBack, new_id},
+    rollouts::{Aborted, Answer, Standing, Started, TakenBack, new_id},
+    single::KeyWrite,
 };
 use weightd_core::{
     model::Timestamp,
@@ -87,10 +88,10 @@ async fn a_request_that_nobody_answers_is_taken_back() -> anyhow::Result<()> {
         let read = documents.rollout(&app1).await?;
         let seen = if verb == Verb::Approve { read.approval.index } else { read.request.index };
         let request = Request::new(new_id(), verb, "r1".to_owned(), 7, "ada", None);
-        let Asked::Yes(written) = documents.ask_rollout(&app1, &request, seen).await? else {
+        let KeyWrite::Yes(written) = documents.ask_rollout(&app1, &request, seen).await? else {
             anyhow::bail!("not asked")
         };
-        ensure!(documents.ask_rollout(&app1, &request, seen).await? == Asked::Conflict);
+        ensure!(documents.ask_rollout(&app1, &request, seen).await? == KeyWrite::Conflict);
         ensure!(documents.answer(&app1, &request, Duration::from_millis(300)).await? == Answer::None);
         ensure!(documents.take_back(&app1, &request, written).await? == TakenBack::Yes);
         ensure!(consul.get(key).await? == Some(b"{}".to_vec()));
@@ -109,7 +110,9 @@ async fn the_answer_of_a_leader_is_found_also_while_it_is_taken_back() -> anyhow
     let (documents, app1) = (documents(&consul, None)?, app1()?);
     let request = Request::new("q1".to_owned(), Verb::Promote, "r1".to_owned(), 7, "ada", None);
     let seen = documents.rollout(&app1).await?.request.index;
-    let Asked::Yes(written) = documents.ask_rollout(&app1, &request, seen).await? else { anyhow::bail!("not asked") };
+    let KeyWrite::Yes(written) = documents.ask_rollout(&app1, &request, seen).await? else {
+        anyhow::bail!("not asked")
+    };
     let mut answered = state("r1", "bake", "auto", 10, 5);
     answered["answered"] = serde_json::json!({"id": "q1"});
     consul.put(STATE, answered.to_string()).await?;

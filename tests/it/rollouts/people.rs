@@ -21,7 +21,15 @@ async fn a_document_of_a_person_ends_a_rollout_and_is_never_overwritten() -> any
     stage.consul.put(&key(APP), document.clone()).await?;
     stage.becomes(Phase::TakenOver, 50, 10).await?;
     ensure!(stage.consul.get(&key(APP)).await?.as_deref() == Some(document.as_bytes()));
-    Ok(())
+    // It is still observed. A rollout in the other direction counts other sides.
+    let plan = json!({"step": [{"share": 100, "bake": "20s"}]});
+    stage.start_sides("r2", "auto", ("green", "blue"), &plan).await?;
+    eventually(Duration::from_secs(20), "the other sides are counted", async || {
+        let observed = stage.observed().await?;
+        ensure!(observed == [json!({"from": ["green"], "to": ["blue"]})], "{observed:?}");
+        Ok(())
+    })
+    .await
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use weightd_core::rollout::{Phase, State};
@@ -67,12 +68,35 @@ impl Stage {
 
     /// Starts a rollout with a plan as it is in the spec.
     pub(super) async fn start_plan(&self, id: &str, mode: &str, plan: &Value) -> anyhow::Result<()> {
+        self.start_sides(id, mode, ("blue", "green"), plan).await
+    }
+
+    /// The same from one side to the other.
+    pub(super) async fn start_sides(
+        &self,
+        id: &str,
+        mode: &str,
+        (from, to): (&str, &str),
+        plan: &Value,
+    ) -> anyhow::Result<()> {
         let spec = json!({
-            "v": 1, "id": id, "to": ["green"], "from": ["blue"], "back": 0, "mode": mode, "plan": plan,
+            "v": 1, "id": id, "to": [to], "from": [from], "back": 0, "mode": mode, "plan": plan,
             "regression": "rollback", "by": "ann", "at": "2026-11-27T10:00:00Z",
         });
         self.consul.put("weightd/rollouts/request/app", "{}").await?;
         self.consul.put("weightd/rollouts/spec/app", spec.to_string()).await
+    }
+
+    /// The sides of each observation of the backend.
+    pub(super) async fn observed(&self) -> anyhow::Result<Vec<Value>> {
+        let below = "weightd/observe/app/";
+        let keys = self.consul.http().json(Method::GET, &format!("kv/{below}?keys"), &Value::Null).await?;
+        let mut observed = Vec::new();
+        for key in keys.as_array().into_iter().flatten().filter_map(Value::as_str) {
+            let value = self.consul.get(key).await?.unwrap_or_default();
+            observed.push(serde_json::from_slice::<Value>(&value)?["sides"].take());
+        }
+        Ok(observed)
     }
 
     /// Asks for something as `weightctl rollout` does.

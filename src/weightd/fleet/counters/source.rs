@@ -3,7 +3,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 use tracing::debug;
@@ -19,7 +18,7 @@ use weightd_core::{
 
 use super::reading::reading;
 use crate::{
-    base::chain::Chain,
+    base::{chain::Chain, clock},
     haproxy::{
         Address, BadReply, ExchangeError, Info, Query, ReadLine, Reader,
         reply::{self, ServersState},
@@ -34,8 +33,7 @@ const MASTER_FAILURES: u32 = 25;
 
 /// The wall-clock time.
 pub(super) fn wall() -> Wall {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    u64::try_from(clock::wall().as_millis()).unwrap_or(u64::MAX)
 }
 
 /// One HAProxy.
