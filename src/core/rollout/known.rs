@@ -5,15 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     Spec,
     observe::{DocumentSeen, NodeSeen},
+    spec,
 };
 use crate::{
-    desired::{Instruction, PatternShare, Published},
+    desired::{Instruction, Published},
     fleet::{
         CountersRead, DocumentNow, Fleet, Heard, Mode, NodeName, Standing, ViewId, Waiting,
         counters::{Counted, Flag, Instance},
         standing,
     },
-    model::{BackendName, ServerName},
+    model::BackendName,
 };
 
 /// Seconds for which a node that says nothing still counts.
@@ -153,21 +154,7 @@ pub fn document(spec: &Spec, published: Option<&Published>) -> DocumentSeen {
     let Published::Valid(Instruction::Weights(desired) | Instruction::Leaves(desired)) = published else {
         return DocumentSeen { index, ..DocumentSeen::default() };
     };
-    if let Some(split) = &desired.split {
-        let own = spec.share_of(split);
-        let sum = || {
-            let to = split.shares().iter().filter(|(pattern, _)| spec.to.iter().any(|to| to.overlaps(pattern)));
-            PatternShare::from_thousandths(to.map(|(_, share)| share.thousandths()).sum())
-        };
-        return DocumentSeen { index, share: own.or_else(sum), is_split: own.is_some() };
-    }
-    let sum = |of: &dyn Fn(&ServerName) -> bool| {
-        let weights = desired.weights.iter().filter(|(server, _)| of(server));
-        weights.map(|(_, weight)| u32::from(weight.get())).sum::<u32>()
-    };
-    let all = sum(&|_| true);
-    let to = sum(&|server| spec.to.iter().any(|to| to.matches(server.as_str())));
-    let thousandths = (u64::from(to) * 100_000 + u64::from(all) / 2).checked_div(u64::from(all));
-    let share = thousandths.and_then(|share| PatternShare::from_thousandths(u32::try_from(share).ok()?));
-    DocumentSeen { index, share, is_split: false }
+    let own = desired.split.as_ref().and_then(|split| spec.share_of(split));
+    let share = own.or_else(|| spec::share_in(&spec.to, &spec.from, desired));
+    DocumentSeen { index, share, is_split: own.is_some() }
 }

@@ -10,8 +10,8 @@ use super::{
     stored::{self, BadValue, is_id},
 };
 use crate::{
-    desired::{Pattern, PatternShare, Split},
-    model::Timestamp,
+    desired::{Desired, Pattern, PatternShare, Split},
+    model::{ServerName, Timestamp},
 };
 
 /// What a rollout is.
@@ -115,6 +115,25 @@ pub(super) fn split_of(to: &[Pattern], from: &[Pattern], share: PatternShare) ->
     let from = parts(from, all - share.thousandths());
     let shares = to.chain(from).filter_map(|(pattern, part)| Some((pattern, PatternShare::from_thousandths(part)?)));
     Split::new(shares.collect::<BTreeMap<_, _>>())
+}
+
+/// The share of `to` among both sides in a document; none where neither has a share. What else the document has does not
+/// count: a rollout moves shares between its sides only.
+pub(super) fn share_in(to: &[Pattern], from: &[Pattern], desired: &Desired) -> Option<PatternShare> {
+    let sum = |side: &[Pattern]| -> u64 {
+        if let Some(split) = &desired.split {
+            let overlaps = |pattern: &Pattern| side.iter().any(|one| one.overlaps(pattern));
+            let of = split.shares().iter().filter(|(pattern, _)| overlaps(pattern));
+            of.map(|(_, share)| u64::from(share.thousandths())).sum()
+        } else {
+            let is_on = |server: &ServerName| side.iter().any(|pattern| pattern.matches(server.as_str()));
+            let of = desired.weights.iter().filter(|(server, _)| is_on(server));
+            of.map(|(_, weight)| u64::from(weight.get())).sum()
+        }
+    };
+    let (to, all) = (sum(to), sum(to) + sum(from));
+    let share = (to * u64::from(PatternShare::ALL.thousandths()) + all / 2).checked_div(all)?;
+    PatternShare::from_thousandths(u32::try_from(share).ok()?)
 }
 
 /// The parts of a side, in thousandths: equal but for what rounding leaves, which the first ones get.

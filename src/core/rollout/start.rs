@@ -22,6 +22,7 @@ use super::{
     Controller, Mode, Plan, Spec,
     known::pins_users,
     plan::{OnRegression, Protocol, Step, Traffic},
+    spec,
 };
 use crate::{
     desired::{Desired, Instruction, Pattern, PatternShare, Published, Split},
@@ -191,7 +192,7 @@ pub fn propose(wish: &Wish, known: &Known<'_>) -> Result<Proposal, Vec<Refusal>>
         return Err(refusals);
     }
     proposal.unnamed = sides::unnamed(&proposal.to, &proposal.from, desired, known.nodes);
-    proposal.back = compare::share(&proposal.to, &proposal.from, desired);
+    proposal.back = spec::share_in(&proposal.to, &proposal.from, desired).unwrap_or_default();
     document(wish, known, desired, leaves, &mut proposal, &mut refusals);
     usable(known, &proposal, &mut refusals);
     plan(wish, known, &mut proposal, &mut refusals);

@@ -32,27 +32,6 @@ pub(super) fn split(to: &[Pattern], from: &[Pattern], share: PatternShare) -> Re
     spec::split_of(to, from, share)
 }
 
-/// The share of the new side in a document. 0 where nothing has a share.
-pub(super) fn share(to: &[Pattern], from: &[Pattern], desired: &Desired) -> PatternShare {
-    let overlaps = |side: &[Pattern], pattern: &Pattern| side.iter().any(|one| one.overlaps(pattern));
-    let sums = if let Some(split) = &desired.split {
-        let sum = |side: &[Pattern]| -> u64 {
-            let of = split.shares().iter().filter(|(pattern, _)| overlaps(side, pattern));
-            of.map(|(_, share)| u64::from(share.thousandths())).sum()
-        };
-        (sum(to), sum(from))
-    } else {
-        let sum = |side: &[Pattern]| -> u64 {
-            let of = desired.weights.iter().filter(|(server, _)| is_on(side, server));
-            of.map(|(_, weight)| u64::from(weight.get())).sum()
-        };
-        (sum(to), sum(from))
-    };
-    let all = sums.0 + sums.1;
-    let thousandths = (sums.0 * u64::from(PatternShare::ALL.thousandths()) + all / 2).checked_div(all);
-    thousandths.and_then(|share| PatternShare::from_thousandths(u32::try_from(share).ok()?)).unwrap_or_default()
-}
-
 /// The first node on which the document gives other shares than `split`: of the new side, or of a server within its side.
 pub(super) fn difference(
     to: &[Pattern],

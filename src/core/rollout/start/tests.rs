@@ -83,6 +83,21 @@ fn the_old_side_is_what_is_above_0_now() {
 }
 
 #[test]
+fn a_server_on_neither_side_does_not_change_the_share_that_is_shown_and_gone_back_to() {
+    let servers = [("blue", 60, "up"), ("green", 20, "up"), ("red", 20, "up")];
+    let up = nodes([node("lb-1", &servers)]);
+    let splits = split(&[("blue", 60), ("green", 20), ("red", 20)]);
+    for document in [weights(&servers.map(|(name, weight, _)| (name, weight))), splits] {
+        let wanted = Wish { from: Some(patterns(&["blue"])), convert: true, ..wish(Mode::Watch) };
+        let proposal = propose(&wanted, &known(&document, &up)).unwrap();
+        let spec = proposal.spec("r1".to_owned(), "ann".to_owned(), Timestamp::from_seconds(7), None);
+        // What the person was shown is what the controller finds.
+        let seen = crate::rollout::known::document(&spec, Some(&document));
+        assert_eq!((proposal.back, seen.share), (share(25), Some(share(25))));
+    }
+}
+
+#[test]
 fn the_old_side_of_a_split_is_its_patterns() {
     let up = nodes([node("lb-1", &[("blue-1", 9, "up"), ("blue-2", 9, "up"), ("green-1", 2, "up")])]);
     let document = split(&[("blue-*", 90), ("green-*", 10)]);
