@@ -2,7 +2,12 @@ use std::time::Duration;
 
 use crate::model::Moment;
 
-/// When the report of a node is written.
+/// The intervals between two readings. A second is a multiple of each: blocks and slots end there.
+const READ_EVERY: [Duration; 3] = [Duration::from_millis(250), Duration::from_millis(500), Duration::from_secs(1)];
+/// A reading takes at most one of so many parts of its interval, unless that is the longest one.
+const READ_PART: u32 = 50;
+
+/// When the report of a node is written, and how often its numbers are read.
 ///
 /// A new observation and a first failure are written at once, a closed block within [`Publication::BLOCK_WITHIN`], and
 /// failures that go on once in [`Publication::SLOTS_EVERY`]: never because nothing happened.
@@ -20,6 +25,15 @@ impl Publication {
     pub const BLOCK_WITHIN: Duration = Duration::from_millis(1500);
     /// Between two writings because of failures.
     pub const SLOTS_EVERY: Duration = Duration::from_secs(2);
+
+    /// How long after a reading the next one comes, if this one took so long.
+    ///
+    /// What a process of HAProxy counted since its last reading is lost if it ends, and a failure is seen with the next
+    /// reading: so it is read often where that costs little.
+    pub fn read_every(took: Duration) -> Duration {
+        let [.., longest] = READ_EVERY;
+        READ_EVERY.into_iter().find(|every| took.saturating_mul(READ_PART) <= *every).unwrap_or(longest)
+    }
 
     /// Nothing is to be written.
     pub fn new() -> Self {

@@ -1,4 +1,4 @@
-//! The task of one root: reads the observed backends once a second, and writes the report when it is due.
+//! The task of one root: reads the observed backends one to four times a second, and writes the report when it is due.
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
@@ -163,8 +163,9 @@ impl Reporter {
             if on {
                 let asked = !self.answering && self.observed.iter().any(|observed| observed.unanswered);
                 if asked || now >= read_at || self.setup.sources.iter().any(Source::was_reloaded) {
+                    let began = self.now();
                     self.read(asked).await;
-                    read_at = self.next_second();
+                    read_at = self.next_reading(self.now().since(began));
                 } else if self.has_leaving() {
                     join_all(self.setup.sources.iter_mut().map(Source::read_leaving)).await;
                 }
@@ -206,9 +207,11 @@ impl Reporter {
         self.setup.sources.iter().any(Source::has_leaving)
     }
 
-    /// The next whole second of the wall clock: blocks and slots end there.
-    fn next_second(&self) -> Moment {
-        self.now() + Duration::from_millis(1000 - wall() % 1000)
+    /// When to read next, after a reading that took so long: at a multiple of the interval on the wall clock.
+    fn next_reading(&self, took: Duration) -> Moment {
+        let every = Publication::read_every(took);
+        let every = u64::try_from(every.as_millis()).unwrap_or(1000);
+        self.now() + Duration::from_millis(every - wall() % every)
     }
 
     fn wait_until(&self, on: bool, read_at: Moment, writing: bool) -> Moment {
@@ -395,7 +398,7 @@ impl Reporter {
         };
         let before = self.shown.send_replace(Shown { state, observed });
         if before.observed == 0 && observed > 0 {
-            info!(observed, root = %self.setup.root, "somebody observes; weightd reads these backends once a second");
+            info!(observed, root = %self.setup.root, "somebody observes; weightd reads these backends up to four times a second");
         } else if before.observed > 0 && observed == 0 {
             info!(root = %self.setup.root, "nobody observes any more");
         }

@@ -63,3 +63,9 @@ fn a_write_that_failed_is_tried_again_and_nothing_after_the_last_observer_left()
     publication.stop();
     assert_eq!(written(&mut publication, 9000, 60_000), [0; 0]);
 }
+
+#[test]
+fn readings_are_as_frequent_as_their_cost_allows() {
+    let every = |millis| Publication::read_every(Duration::from_millis(millis)).as_millis();
+    assert_eq!([0, 5, 6, 10, 11, 20, 2000].map(every), [250, 250, 500, 500, 1000, 1000, 1000]);
+}
