@@ -137,7 +137,7 @@ impl Saving {
     pub async fn run(&mut self, instance: &Instance) {
         loop {
             self.wait(instance).await;
-            if self.has_unsaved(&instance.lock()) {
+            if self.has_unsaved(&mut instance.lock()) {
                 sleep_until(self.next_write).await;
                 self.start_write(instance);
             } else {
@@ -149,14 +149,15 @@ impl Saving {
     /// Writes the remaining unsaved changes.
     pub async fn finish(&mut self, instance: &Instance) {
         self.wait(instance).await;
-        if self.has_unsaved(&instance.lock()) {
+        if self.has_unsaved(&mut instance.lock()) {
             self.start_write(instance);
             self.wait(instance).await;
         }
     }
 
-    fn has_unsaved(&self, session: &Session) -> bool {
-        session.unsaved.state || self.server_state.is_some() && session.unsaved.server_state
+    fn has_unsaved(&self, session: &mut Session) -> bool {
+        session.unsaved.server_state &= self.server_state.is_some();
+        session.unsaved.state || session.unsaved.server_state
     }
 
     /// Waits for the running write.
@@ -189,9 +190,11 @@ impl Saving {
             session.unsaved.journal |= !self.journal.append(session.take_unjournaled());
             Snapshot { number: self.journal.start_snapshot(), stored: session.to_store() }
         });
-        let file = self.server_state.clone().filter(|_| std::mem::take(&mut session.unsaved.server_state));
+        let file = self.server_state.clone().filter(|_| session.unsaved.server_state);
         let server_state = file.and_then(|file| {
+            // While the content is unknown, it stays to be written.
             let (text, pid) = (session.server_state()?, session.processes.current.as_ref()?.pid);
+            session.unsaved.server_state = false;
             self.is_new(pid, &text).then_some((file, text, pid))
         });
         Work { snapshot, server_state }

@@ -100,7 +100,6 @@ impl Session {
     pub(super) fn plans(&mut self, batch: &[BackendName], now: Moment) -> Vec<(BackendName, Cause, Plan)> {
         let mut plans = Vec::new();
         self.queue.in_progress(0);
-        self.unsaved.server_state = true;
         for name in batch {
             let Some(backend) = self.backends.get_mut(name) else { continue };
             if backend.is_unchanged() && self.pauses.of(name).is_none() {
@@ -109,6 +108,7 @@ impl Session {
                 }
                 continue;
             }
+            self.unsaved.server_state = true;
             if self.pauses.of(name).is_some() {
                 backend.observe_paused(name, now);
                 self.report(name);

@@ -235,6 +235,9 @@ fn a_reading_that_shows_what_the_reading_before_showed_is_not_evaluated_and_a_ch
     assert!(rig.backend("app").is_unchanged());
     rig.pass_seconds(2);
     assert!(rig.backend("app").observed_at.unwrap() > read_at && rig.session.converged(), "it counts as a reading");
+    rig.session.unsaved.server_state = false;
+    rig.pass_seconds(2);
+    assert!(!rig.session.unsaved.server_state, "the server-state file is as it would be written");
 
     // A weight that returns to what an earlier reading showed is a change after a read-back.
     rig.publish(&[("app", &both([80, 20]))]);
@@ -249,7 +252,7 @@ fn a_reading_that_shows_what_the_reading_before_showed_is_not_evaluated_and_a_ch
     rig.pass_seconds(3);
     rig.haproxy.server("app", "blue").op_state = 0;
     rig.pass_seconds(2);
-    assert!(!rig.backend("app").observed.servers[0].usable(true));
+    assert!(!rig.backend("app").observed.servers[0].usable(true) && rig.session.unsaved.server_state);
     rig.haproxy.server("app", "blue").op_state = 2;
     rig.pass_seconds(2);
     assert!(rig.backend("app").observed.servers[0].usable(true) && rig.backend("app").is_unchanged());
