@@ -223,7 +223,9 @@ pub fn same_servers(before: &str, now: &str) -> bool {
 
 /// Whether two rows are the same but for the value in this column.
 fn same_but_for(column: usize, before: &str, now: &str) -> bool {
-    let Some((start, _)) = before.match_indices(' ').nth(column.saturating_sub(1)) else { return before == now };
+    // Fields are short: a search for each of them would cost more than a look at every byte.
+    let mut spaces = before.bytes().enumerate().filter(|(_, byte)| *byte == b' ');
+    let Some((start, _)) = spaces.nth(column.saturating_sub(1)) else { return before == now };
     let (before, now) = (before.as_bytes().split_at_checked(start + 1), now.as_bytes().split_at_checked(start + 1));
     let after = |rest: &[u8]| rest.iter().position(|byte| *byte == b' ').unwrap_or(rest.len());
     match (before, now) {

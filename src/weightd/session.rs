@@ -68,8 +68,9 @@ const REREAD_DELAY: Duration = Duration::from_secs(1);
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(500));
 /// Interval of the routine pass over all backends; longer if it would exceed [`SERVERS_PER_SECOND`].
 const PASS_INTERVAL: Duration = Duration::from_secs(1);
-/// Maximum number of servers that the routine passes read per second. It keeps weightd below 0.5 % of a core.
-const SERVERS_PER_SECOND: u32 = 3000;
+/// Maximum number of servers that the routine passes read per second. It keeps weightd below 0.5 % of a core, and HAProxy, which
+/// writes the answers, about as low.
+const SERVERS_PER_SECOND: u32 = 1500;
 
 /// Intervals of the session. They can change at any time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
