@@ -58,6 +58,16 @@ const FROZEN: &[(&str, &str)] =
 const MISSING: &[(&str, &str)] =
     &[("inventory/lb1", r#"{"v":1,"node":"lb1"}"#), ("inventory/lb2", r#"{"v":1,"node":"lb2"}"#)];
 
+const OLD: &[(&str, &str)] = &[
+    ("old/app/blue", "80"),
+    ("old/app/green", "20"),
+    ("old/other/blue", "70"),
+    ("old/other/green", "30"),
+    ("freeze", "{}"),
+    ("freeze/app", "{}"),
+    ("freeze/other", "{}"),
+];
+
 const CASES: &[Case] = &[
     Case { line: "set app green=50 --yes", keys: APP, says: "written: {} " },
     Case { line: "set app green=50 --yes", keys: LEAVES, says: "written: {} " },
@@ -70,6 +80,7 @@ const CASES: &[Case] = &[
     Case { line: "rollback app --yes", keys: APP, says: "written: {} " },
     Case { line: "rollback --all --off green* --yes -o json", keys: TWO, says: "\"backend\": \"{}\"" },
     Case { line: "apply -f FILE --yes", keys: TWO, says: "written: {} " },
+    Case { line: "import --from-kv ROOTold --yes", keys: OLD, says: "written: {} " },
     Case { line: "settle app", keys: APP, says: "settled: the next rollback of {} " },
     Case { line: "freeze app -m audit", keys: APP, says: "frozen: {};" },
     Case { line: "freeze -m audit", keys: APP, says: "frozen: all backends;" },
@@ -222,8 +233,9 @@ async fn cut_everywhere(consul: Arc<Consul>, number: usize, case: &Case) -> anyh
     let file = dir.path().join("weights.toml");
     fs::write(&file, "[app]\nweights = { green = 50 }\n[other]\nweights = { green = 60 }\n")?;
     let gate = Gate::open(&consul).await?;
-    let line = case.line.replace("FILE", &file.display().to_string());
-    let bench = Bench { consul, gate, root: format!("root{number}/"), line };
+    let root = format!("root{number}/");
+    let line = case.line.replace("FILE", &file.display().to_string()).replace("ROOT", &root);
+    let bench = Bench { consul, gate, root, line };
 
     bench.reset(case.keys).await?;
     let before = bench.keys().await?;
