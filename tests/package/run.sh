@@ -153,7 +153,7 @@ check "Consul is up" inside systemd-run --quiet --unit=consul /opt/servers/bin/c
 until_ "Consul serves" inside bash -c '/opt/servers/bin/consul kv put weightd/weights/app "{\"weights\":{\"blue\":90,\"green\":10}}"'
 
 weights() {
-    inside weightctl status --local -o json | tr -d ' \n' | grep -o '"observed":[0-9]*' | tr '\n' ' '
+    inside weightctl status --local -o json | tr -d ' \n' | grep -o '"observed":[0-9]*,"configured"' | cut -d, -f1 | tr '\n' ' '
 }
 in_haproxy() {
     inside perl -MIO::Socket::UNIX -e '
@@ -180,7 +180,7 @@ done
 is "bash finds the completions" "complete -F _weightctl weightctl" \
     inside bash -c '. /usr/share/bash-completion/bash_completion; _completion_loader weightctl; complete -p weightctl'
 is "fish completes" "blue=,green=" inside fish -c 'string join , (complete -C "weightctl set app " | cut -f 1)'
-is "zsh completes" "weightctl set app blue=90 green=10" inside timeout 60 zsh -f /srv/tab.zsh
+is "zsh completes" "weightctl override app blue=90 green=10" inside timeout 60 zsh -f /srv/tab.zsh
 
 step "upgrade before it was ever started"
 check "it is upgraded" inside dpkg -i /srv/newer.deb
@@ -244,7 +244,7 @@ check "a token is put beside the configuration" inside touch /etc/weightd/consul
 check "it is removed" inside dpkg -r weightd
 is "it is stopped" "inactive" inside systemctl is-active weightd
 is "HAProxy keeps its weights" "blue=90 green=10" in_haproxy
-is "what stays" "/etc/weightd/consul.token /etc/weightd/weightd.toml /var/lib/weightd " \
+is "what stays" "/etc/weightd/consul.token /etc/weightd/weightd.toml /run/weightd /var/lib/weightd " \
     inside sh -c 'ls -d /etc/weightd/consul.token /etc/weightd/weightd.toml /var/lib/weightd /run/weightd /usr/bin/weight* 2>/dev/null | tr "\n" " "'
 check "it is installed again" inside dpkg -i /srv/weightd.deb
 is "it is enabled as before, and not started" "enabled inactive" service
