@@ -6,4 +6,5 @@ mod kinds;
 mod leaders;
 mod people;
 mod stage;
+mod stored;
 mod verbs;
