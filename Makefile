@@ -107,9 +107,10 @@ metrics-test: servers
 	@[ -n "$$TEST_VICTORIA_METRICS" ] || [ -x "$$GOBIN/victoria-metrics" ] || go install $(VICTORIA_METRICS)
 	$(CARGO) test --locked --test it sources:: -- --include-ignored
 
-# One at a time: the times are of a machine that does nothing else.
+# One at a time: the times are of a machine that does nothing else. ROLLOUT_BAKE=5m lets the crowd of healthy rollouts
+# have the bakes of the plan `quick`: half an hour instead of 12 minutes.
 rollout-test: servers
-	RUST_TEST_THREADS=1 $(CARGO) test --locked --test it rollouts::kinds:: -- --ignored --nocapture
+	RUST_TEST_THREADS=1 $(CARGO) test --locked --test it rollouts:: -- --ignored --nocapture
 
 # The Debian packages.
 deb:

@@ -28,11 +28,11 @@ fn named(sample: &str) -> Option<String> {
 
 #[tokio::test]
 async fn every_metric_of_a_leader_is_promised_and_no_other() -> anyhow::Result<()> {
-    let mut stage = Stage::new(1, 60).await?;
+    let stage = Stage::new(1, 60).await?;
     // A source and a webhook that do not answer.
     let nobody = Port::free()?;
     let query = r#"'sum(increase(requests_total{cluster="$label"}[$window]))'"#;
-    stage.configure(&format!(
+    stage.rolloutd.add(&format!(
         "[sources.metrics]\nurl = \"http://127.0.0.1:{nobody}\"\nscrape_interval = \"1s\"\n\
          [checks.slow]\nsource = \"metrics\"\nwindow = \"10s\"\ntotal = {query}\nbad = {query}\n\
          [[webhook]]\nname = \"chat\"\nurl = \"http://127.0.0.1:{nobody}/hook\"\n"

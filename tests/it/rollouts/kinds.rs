@@ -29,7 +29,7 @@ async fn is_taken_back(
     within: u64,
 ) -> anyhow::Result<()> {
     stage.start_plan("r1", "auto", plan).await?;
-    stage.becomes(Phase::Bake, 10, 150).await?;
+    stage.becomes(Phase::Bake, 10, 200).await?;
     // The bake has begun: the failure comes in the middle of it.
     tokio::time::sleep(Duration::from_secs(5)).await;
     let (failed, began) = (stage.failed(), Instant::now());
@@ -53,7 +53,7 @@ async fn is_seen(kind: &str, proxied: Proxied, fails: impl FnOnce(&Side), within
 
 /// The same for a kind that only a metrics system sees, in a check of this name.
 async fn is_measured(kind: &str, proxied: Proxied, check: &str, fails: impl FnOnce(&Side)) -> anyhow::Result<()> {
-    let mut stage = Stage::of(proxied, 3, 67).await?;
+    let stage = Stage::of(proxied, 3, 67).await?;
     let sides = [("blue", stage.blue.tally().clone()), ("green", stage.green.tally().clone())];
     let exporter = Exporter::start(move || sides.iter().map(|(name, tally)| metrics(name, tally)).collect()).await?;
     let system = MetricsSystem::start(Kind::Prometheus, &exporter).await?;
@@ -63,8 +63,8 @@ async fn is_measured(kind: &str, proxied: Proxied, check: &str, fails: impl FnOn
         format!("[checks.{name}]\nsource = \"metrics\"\nwindow = \"10s\"\ntotal = {total}\nbad = {bad}\n")
     };
     let checks = named("slow") + &named("failed");
-    stage.configure(&format!("[sources.metrics]\n{}scrape_interval = \"1s\"\n{checks}", system.source()))?;
-    let mut plan = plan("3m");
+    stage.rolloutd.add(&format!("[sources.metrics]\n{}scrape_interval = \"1s\"\n{checks}", system.source()))?;
+    let mut plan = plan("90s");
     plan["protocol"] = if proxied == Proxied::Tcp { "tcp" } else { "http" }.into();
     let labels = json!({"from": "blue", "to": "green"});
     plan["check"]["measured"] = json!({"use": check, "labels": labels, "slo": 0.01, "warm_up": "0s"});
@@ -73,7 +73,8 @@ async fn is_measured(kind: &str, proxied: Proxied, check: &str, fails: impl FnOn
 
 /// The counters of a side.
 fn metrics(name: &str, tally: &Tally) -> String {
-    let counters = [("requests", tally.requests()), ("slow_requests", tally.slow()), ("failed_requests", tally.failed())];
+    let counters =
+        [("requests", tally.requests()), ("slow_requests", tally.slow()), ("failed_requests", tally.failed())];
     counters.iter().map(|(counter, count)| format!("{counter}_total{{cluster=\"{name}\"}} {count}\n")).collect()
 }
 

@@ -1,10 +1,9 @@
 //! What a rollout needs: nodes, two sides, traffic, a controller.
 
-use std::{fs, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use reqwest::Method;
-use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use weightd_core::rollout::{Phase, State};
@@ -102,13 +101,6 @@ impl Stage {
         }
         let rolloutd = rolloutd::Rolloutd::start(&consul, "one").await?;
         Ok(Self { consul, blue, green, nodes: all, rolloutd })
-    }
-
-    /// Adds lines to the configuration of the controller, which takes them over while it runs.
-    pub(super) fn configure(&mut self, lines: &str) -> anyhow::Result<()> {
-        let file = fs::read_to_string(self.rolloutd.dir().join("rolloutd.toml"))?;
-        self.rolloutd.write(&format!("{file}\n{lines}"))?;
-        self.rolloutd.program().signal(Signal::HUP)
     }
 
     /// Starts a rollout as `weightctl rollout start` does.

@@ -1,0 +1,210 @@
+//! Leaders that are killed, one at each transition. Some minutes: `make rollout-test`.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use rustix::process::Signal;
+use serde_json::json;
+use tokio::time::Instant;
+use weightd_core::rollout::{Controller, Phase, State};
+
+use super::{
+    stage::{APP, Stage},
+    stored,
+};
+use crate::harness::{Behaviour, Rolloutd, always, eventually};
+
+/// The longest time without a leader: Consul ends a session after up to twice its 10 s.
+const SUCCESSION: Duration = Duration::from_secs(25);
+
+/// A rollout, and two controllers; [`Stage::rolloutd`] is the first.
+struct Controllers {
+    stage: Stage,
+    second: Rolloutd,
+    /// Where each leader died, and how long the next one took.
+    died: Vec<(String, Duration)>,
+}
+
+impl Controllers {
+    async fn start() -> anyhow::Result<Self> {
+        let stage = Stage::new(3, 67).await?;
+        let second = Rolloutd::start(&stage.consul, "two").await?;
+        Ok(Self { stage, second, died: Vec::new() })
+    }
+
+    /// The name of the one that leads.
+    async fn leader(&self) -> anyhow::Result<String> {
+        let value = self.stage.consul.get("weightd/controller").await?.context("nobody leads")?;
+        Ok(Controller::parse(&value)?.name)
+    }
+
+    /// Kills the leader in this phase, calls `then`, and waits for the other one, which goes on with state and evidence.
+    async fn leader_dies(&mut self, at: &str, phase: Phase, then: impl FnOnce(&mut Stage)) -> anyhow::Result<()> {
+        let lives = match self.leader().await?.as_str() {
+            "one" => "two",
+            _ => "one",
+        };
+        self.other_than(lives).kill().await?;
+        let killed = Instant::now();
+        let (state, evidence) = (self.stage.state().await?, self.stage.evidence().await?);
+        ensure!(state.phase == phase, "{at}: it died too late: {state:?}");
+        eventually(SUCCESSION, "the other one leads", async || {
+            let leader = self.leader().await?;
+            ensure!(leader == lives, "{leader} leads");
+            Ok(())
+        })
+        .await
+        .with_context(|| format!("killed at {at}"))?;
+        self.died.push((at.to_owned(), killed.elapsed()));
+        then(&mut self.stage);
+        self.goes_on_with(&state, &evidence).await.with_context(|| format!("after the death at {at}"))?;
+        self.other_than(lives).start_again().await?;
+        self.one_leads(lives).await
+    }
+
+    fn other_than(&mut self, name: &str) -> &mut Rolloutd {
+        if name == "two" { &mut self.stage.rolloutd } else { &mut self.second }
+    }
+
+    /// Waits until the new leader has stored what it knows of a bake: not less than what the dead one stored. Other phases
+    /// have no evidence; one that has ended stays as it is.
+    async fn goes_on_with(&self, before: &State, evidence: &serde_json::Value) -> anyhow::Result<()> {
+        if before.phase != Phase::Bake {
+            let same = self.stage.state().await? == *before;
+            ensure!(same || !before.phase.is_final(), "it moved after its end");
+            return Ok(());
+        }
+        eventually(Duration::from_secs(90), "the new leader stores evidence", async || {
+            let (state, now) = (self.stage.state().await?, self.stage.evidence().await?);
+            let moved = (state.phase, state.step) != (before.phase, before.step);
+            ensure!(moved || now != *evidence, "{now}");
+            if !moved {
+                for number in ["/good", "/block", "/judge/to_n", "/judge/to_e"] {
+                    let (was, is) = (evidence.pointer(number), now.pointer(number));
+                    let (was, is) = (was.and_then(serde_json::Value::as_u64), is.and_then(serde_json::Value::as_u64));
+                    ensure!(is.context("a number")? >= was.context("a number")?, "{number}: {was:?} and {is:?}");
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Waits until this one leads and the other one knows that it does not.
+    async fn one_leads(&self, name: &str) -> anyhow::Result<()> {
+        let (leads, follows) = match name {
+            "one" => (&self.stage.rolloutd, &self.second),
+            _ => (&self.second, &self.stage.rolloutd),
+        };
+        eventually(Duration::from_secs(10), "one leads and the other one follows", async || {
+            let (leads, follows) = (leads.get("/ready").await?.1, follows.get("/ready").await?.1);
+            ensure!(leads.contains("it leads"), "{leads}");
+            ensure!(follows.contains("another controller leads"), "{follows}");
+            Ok(())
+        })
+        .await
+    }
+
+    /// Waits until the rollout waits for an approval.
+    async fn waits_for_approval(&self, within: u64) -> anyhow::Result<()> {
+        eventually(Duration::from_secs(within), "it waits for an approval only", async || {
+            let evidence = self.stage.evidence().await?;
+            let holding = evidence["shown"]["holding"].as_array().context("no reasons")?.clone();
+            let words: Vec<_> = holding.iter().filter_map(|reason| reason["word"].as_str()).collect();
+            let bake_is_full = evidence["shown"]["good"].as_u64() >= evidence["shown"]["needed"].as_u64();
+            ensure!(bake_is_full && words == ["approval"], "{evidence}");
+            Ok(())
+        })
+        .await
+    }
+
+    /// A node that does nothing for a while: what was written is not applied everywhere.
+    fn node(&mut self, signal: Signal) -> anyhow::Result<()> {
+        self.stage.nodes[2].weightd.program().signal(signal)
+    }
+
+    fn print(&self) {
+        for (at, pause) in &self.died {
+            println!("killed at {at}: another one leads after {pause:.1?}");
+        }
+        let longest = self.died.iter().map(|(_, pause)| *pause).max().unwrap_or_default();
+        println!("{} leaders killed, at most {longest:.1?} without one", self.died.len());
+    }
+}
+
+/// Lets a node go on that [`Controllers::node`] stopped.
+fn go_on(stage: &mut Stage) {
+    let signalled = stage.nodes[2].weightd.program().signal(Signal::CONT);
+    assert!(signalled.is_ok(), "{signalled:?}");
+}
+
+#[tokio::test]
+#[ignore = "minutes; make rollout-test"]
+async fn a_healthy_rollout_ends_although_each_transition_kills_the_leader() -> anyhow::Result<()> {
+    let mut all = Controllers::start().await?;
+    let step = |share| json!({"share": share, "bake": "30s", "must_exclude": 0, "approve": true});
+    all.stage.start_plan("r1", "auto", &json!({"step": [step(50), step(100)]})).await?;
+    eventually(Duration::from_secs(20), "the rollout is there", async || all.stage.evidence().await).await?;
+    all.leader_dies("preflight", Phase::Preflight, |_| ()).await?;
+    for (number, share) in [(1, 50), (2, 100)] {
+        all.waits_for_approval(240).await?;
+        let phase = all.stage.state().await?.phase;
+        all.leader_dies(&format!("the approval of step {number}"), phase, |_| ()).await?;
+        all.waits_for_approval(120).await?;
+        all.node(Signal::STOP)?;
+        all.stage.approve(&format!("q{number}")).await?;
+        all.stage.becomes(Phase::Shift, share, 20).await?;
+        all.leader_dies(&format!("the shift to {share} %"), Phase::Shift, go_on).await?;
+        all.stage.becomes(Phase::Bake, share, 60).await?;
+        all.leader_dies(&format!("the begin of the bake at {share} %"), Phase::Bake, |_| ()).await?;
+        if number == 1 {
+            eventually(Duration::from_secs(60), "some of the bake is stored", async || {
+                let good = all.stage.evidence().await?["good"].as_u64();
+                ensure!(good > Some(0), "{good:?}");
+                Ok(())
+            })
+            .await?;
+            all.leader_dies("the middle of a bake", Phase::Bake, |_| ()).await?;
+        }
+    }
+    all.stage.becomes(Phase::Done, 100, 240).await?;
+    all.leader_dies("the end", Phase::Done, |_| ()).await?;
+    let ended = all.stage.state().await?;
+    always(Duration::from_secs(5), "nothing moves after the end", async || {
+        ensure!(all.stage.state().await? == ended);
+        Ok(())
+    })
+    .await?;
+    let written = stored::written(&all.stage.consul, APP, "green").await?;
+    ensure!(written == [50, 100], "{written:?}");
+    all.stage.green_is(100, 5).await?;
+    ensure!(all.stage.failed() == 0, "{} requests failed", all.stage.failed());
+    all.print();
+    Ok(())
+}
+
+#[tokio::test]
+#[ignore = "minutes; make rollout-test"]
+async fn a_bad_rollout_goes_back_although_the_leader_is_killed_on_the_way() -> anyhow::Result<()> {
+    let mut all = Controllers::start().await?;
+    let step = |share| json!({"share": share, "bake": "1m", "must_exclude": 0});
+    all.stage.start_plan("r1", "auto", &json!({"step": [step(50), step(100)]})).await?;
+    all.stage.becomes(Phase::Bake, 50, 200).await?;
+    all.leader_dies("the begin of the bake at 50 %", Phase::Bake, |_| ()).await?;
+    all.node(Signal::STOP)?;
+    all.stage.green.behave(Behaviour::Status(500));
+    let back = eventually(Duration::from_secs(60), "it goes back", async || match all.stage.state().await? {
+        State { phase: Phase::RollingBack, .. } => Ok(()),
+        state => bail!("{state:?}"),
+    });
+    back.await?;
+    all.leader_dies("the way back", Phase::RollingBack, go_on).await?;
+    all.stage.becomes(Phase::RolledBack, 0, 70).await?;
+    all.leader_dies("the end", Phase::RolledBack, |_| ()).await?;
+    let written = stored::written(&all.stage.consul, APP, "green").await?;
+    ensure!(written == [50, 0], "{written:?}");
+    ensure!(all.stage.state().await?.late.is_empty());
+    all.stage.green_is(0, 5).await?;
+    all.print();
+    Ok(())
+}
