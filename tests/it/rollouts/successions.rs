@@ -38,7 +38,8 @@ impl Controllers {
         Ok(Controller::parse(&value)?.name)
     }
 
-    /// Kills the leader in this phase, calls `then`, and waits for the other one, which goes on with state and evidence.
+    /// Kills the leader in this phase, calls `then` while nobody leads, and waits for the other one, which goes on with state
+    /// and evidence.
     async fn leader_dies(&mut self, at: &str, phase: Phase, then: impl FnOnce(&mut Stage)) -> anyhow::Result<()> {
         let lives = match self.leader().await?.as_str() {
             "one" => "two",
@@ -48,6 +49,7 @@ impl Controllers {
         let killed = Instant::now();
         let (state, evidence) = (self.stage.state().await?, self.stage.evidence().await?);
         ensure!(state.phase == phase, "{at}: it died too late: {state:?}");
+        then(&mut self.stage);
         eventually(SUCCESSION, "the other one leads", async || {
             let leader = self.leader().await?;
             ensure!(leader == lives, "{leader} leads");
@@ -56,7 +58,6 @@ impl Controllers {
         .await
         .with_context(|| format!("killed at {at}"))?;
         self.died.push((at.to_owned(), killed.elapsed()));
-        then(&mut self.stage);
         self.goes_on_with(&state, &evidence).await.with_context(|| format!("after the death at {at}"))?;
         self.other_than(lives).start_again().await?;
         self.one_leads(lives).await

@@ -1,6 +1,6 @@
 //! Evidence over a change of leader, named checks, gates and reasons.
 
-use super::bench::{Bench, HEALTHY, cell, names, part, plan, share};
+use super::bench::{Bench, HEALTHY, START, cell, names, part, plan, share};
 use crate::rollout::{
     Action, EventKind, Evidence, Holding, Mode, Phase, Rollout, Verb, holding, observe::SourceCell, plan::PlanFile,
 };
@@ -88,6 +88,18 @@ fn a_block_counts_for_a_step_only_if_it_began_after_all_nodes_had_applied() {
     assert_eq!(bench.rollout.judge.step_counts().n, 0, "it began before");
     bench.block(HEALTHY.0, HEALTHY.1);
     assert_eq!(bench.rollout.judge.step_counts().n, 300);
+}
+
+#[test]
+fn a_broken_slo_needs_less_evidence_and_is_named() {
+    let mut bench = baking();
+    while bench.phase() == Phase::Bake && bench.wall < START + 600 {
+        bench.block((300, 9), (2700, 3));
+    }
+    let why = bench.rollout.state.why.as_deref().unwrap_or_default();
+    assert_eq!(bench.phase(), Phase::RollingBack);
+    assert!(bench.rollout.judge.total() < 100.0, "{why}");
+    assert!(why.starts_with("the new side is worse and breaks the SLO of `errors`: evidence "), "{why}");
 }
 
 #[test]
