@@ -2,7 +2,10 @@
 
 mod scene;
 
-use std::{sync::atomic::AtomicBool, time::Duration};
+use std::{
+    sync::atomic::{AtomicBool, AtomicU32, Ordering},
+    time::Duration,
+};
 
 use anyhow::ensure;
 use serde_json::{Value, json};
@@ -43,7 +46,7 @@ async fn twenty_healthy_rollouts_are_not_taken_back_and_skip_no_step() -> anyhow
     let mut scene = Scene::start(BACKENDS, NODES, PER_SECOND).await?;
     let began = Instant::now();
     scene.start_rollouts(&quick(bake)?).await?;
-    let outage = AtomicBool::new(false);
+    let (outage, resumed) = (AtomicBool::new(false), AtomicU32::new(0));
     let Scene { servers, consul, apps, nodes, metrics, rolloutd, .. } = &mut scene;
     let (consul, apps) = (&*consul, &*apps);
     let say = |what: &str| println!("{:5.0} s: {what}", began.elapsed().as_secs_f64());
@@ -93,7 +96,7 @@ async fn twenty_healthy_rollouts_are_not_taken_back_and_skip_no_step() -> anyhow
     };
     let ended = tokio::select! {
         ended = story => ended,
-        trouble = scene::until_trouble(consul, apps) => trouble,
+        trouble = scene::until_trouble(consul, apps, &outage, &resumed) => trouble,
         broken = scene::bursts(consul, apps, &outage) => broken,
     };
     ended.map_err(|error| error.context(rolloutd.log()))?;
@@ -108,6 +111,7 @@ async fn twenty_healthy_rollouts_are_not_taken_back_and_skip_no_step() -> anyhow
     };
     let by_sides: u64 = apps.iter().map(|app| app.blue.failed() + app.green.failed()).sum();
     let (answered, failed) = (count(|count| count.answered()), count(|count| count.failed));
+    println!("a person resumed {} times after the outage", resumed.load(Ordering::Relaxed));
     println!("{answered} requests answered, {failed} failed; the sides failed {by_sides}");
     ensure!(failed <= by_sides, "requests failed that no side failed");
     Ok(())

@@ -139,9 +139,7 @@ impl Stage {
 
     /// Asks for something as `weightctl rollout` does.
     pub(super) async fn request(&self, id: &str, verb: &str) -> anyhow::Result<()> {
-        let state = self.state().await?;
-        let request = json!({"v": 1, "id": id, "verb": verb, "rollout": state.id, "at": state.seq, "by": "bob"});
-        self.consul.put("weightd/rollouts/request/app", request.to_string()).await
+        stored::request(&self.consul, APP, id, verb).await
     }
 
     /// The state in Consul.

@@ -29,6 +29,13 @@ pub(super) async fn state(consul: &Consul, backend: &str) -> anyhow::Result<Stat
     State::parse(&value, 1).with_context(|| String::from_utf8_lossy(&value).into_owned())
 }
 
+/// Asks for something as `weightctl rollout` does.
+pub(super) async fn request(consul: &Consul, backend: &str, id: &str, verb: &str) -> anyhow::Result<()> {
+    let state = state(consul, backend).await?;
+    let request = json!({"v": 1, "id": id, "verb": verb, "rollout": state.id, "at": state.seq, "by": "bob"});
+    consul.put(&format!("weightd/rollouts/request/{backend}"), request.to_string()).await
+}
+
 /// The evidence.
 pub(super) async fn evidence(consul: &Consul, backend: &str) -> anyhow::Result<Value> {
     Ok(serde_json::from_slice(&read(consul, "rollouts/evidence", backend).await?)?)

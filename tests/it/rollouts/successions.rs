@@ -6,7 +6,10 @@ use anyhow::{Context as _, bail, ensure};
 use rustix::process::Signal;
 use serde_json::json;
 use tokio::time::Instant;
-use weightd_core::rollout::{Controller, Phase, State};
+use weightd_core::{
+    model::Timestamp,
+    rollout::{Controller, Phase, State},
+};
 
 use super::{
     stage::{APP, Stage},
@@ -29,19 +32,22 @@ impl Controllers {
     async fn start() -> anyhow::Result<Self> {
         let stage = Stage::new(3, 67).await?;
         let second = Rolloutd::start(&stage.consul, "two").await?;
+        // Somebody watches the rollout: evidence is stored every 10 s.
+        let observation = json!({"by": "carol", "sides": {"from": ["blue"], "to": ["green"]}});
+        stage.consul.put("weightd/observe/app/carol", observation.to_string()).await?;
         Ok(Self { stage, second, died: Vec::new() })
     }
 
-    /// The name of the one that leads.
-    async fn leader(&self) -> anyhow::Result<String> {
+    /// The one that leads.
+    async fn leader(&self) -> anyhow::Result<Controller> {
         let value = self.stage.consul.get("weightd/controller").await?.context("nobody leads")?;
-        Ok(Controller::parse(&value)?.name)
+        Ok(Controller::parse(&value)?)
     }
 
     /// Kills the leader in this phase, calls `then` while nobody leads, and waits for the other one, which goes on with state
     /// and evidence.
     async fn leader_dies(&mut self, at: &str, phase: Phase, then: impl FnOnce(&mut Stage)) -> anyhow::Result<()> {
-        let lives = match self.leader().await?.as_str() {
+        let lives = match self.leader().await?.name.as_str() {
             "one" => "two",
             _ => "one",
         };
@@ -52,7 +58,7 @@ impl Controllers {
         then(&mut self.stage);
         eventually(SUCCESSION, "the other one leads", async || {
             let leader = self.leader().await?;
-            ensure!(leader == lives, "{leader} leads");
+            ensure!(leader.name == lives, "{leader:?}");
             Ok(())
         })
         .await
@@ -75,7 +81,7 @@ impl Controllers {
             ensure!(same || !before.phase.is_final(), "it moved after its end");
             return Ok(());
         }
-        eventually(Duration::from_secs(90), "the new leader stores evidence", async || {
+        eventually(Duration::from_secs(60), "the new leader stores evidence", async || {
             let (state, now) = (self.stage.state().await?, self.stage.evidence().await?);
             let moved = (state.phase, state.step) != (before.phase, before.step);
             ensure!(moved || now != *evidence, "{now}");
@@ -106,10 +112,12 @@ impl Controllers {
         .await
     }
 
-    /// Waits until the rollout waits for an approval.
+    /// Waits until the present leader says that the rollout waits for an approval.
     async fn waits_for_approval(&self, within: u64) -> anyhow::Result<()> {
         eventually(Duration::from_secs(within), "it waits for an approval only", async || {
-            let evidence = self.stage.evidence().await?;
+            let (leader, evidence) = (self.leader().await?, self.stage.evidence().await?);
+            let shown: Timestamp = serde_json::from_value(evidence["shown"]["at"].clone())?;
+            ensure!(shown > leader.since, "that is of the leader before: {evidence}");
             let holding = evidence["shown"]["holding"].as_array().context("no reasons")?.clone();
             let words: Vec<_> = holding.iter().filter_map(|reason| reason["word"].as_str()).collect();
             let bake_is_full = evidence["shown"]["good"].as_u64() >= evidence["shown"]["needed"].as_u64();

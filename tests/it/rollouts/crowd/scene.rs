@@ -2,14 +2,14 @@
 
 use std::{
     fmt::Write as _,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicBool, AtomicU32, Ordering},
     time::Duration,
 };
 
 use anyhow::{Context as _, bail, ensure};
 use serde_json::{Value, json};
 use tokio::time::interval;
-use weightd_core::rollout::{Phase, State};
+use weightd_core::rollout::{Latch, Phase, State};
 
 use crate::{
     common::key,
@@ -162,17 +162,30 @@ pub(super) async fn all(
     .await
 }
 
-/// Ends with an error as soon as a rollout goes back, is taken over or waits for a person. Consul may be without a leader.
-pub(super) async fn until_trouble(consul: &Consul, apps: &[App]) -> anyhow::Result<()> {
+/// Ends with an error as soon as a rollout goes back, is taken over, or waits for a person. Consul may be without a leader.
+/// An outage of both sides breaks the SLO, which waits for a person by design: a person resumes the rollout after the outage,
+/// and `resumed` counts that.
+pub(super) async fn until_trouble(
+    consul: &Consul,
+    apps: &[App],
+    outage: &AtomicBool,
+    resumed: &AtomicU32,
+) -> anyhow::Result<()> {
     let mut polls = interval(Duration::from_secs(1));
     loop {
         polls.tick().await;
         let Ok(states) = states(consul, apps).await else { continue };
         for (App { backend, .. }, state) in apps.iter().zip(&states) {
-            let healthy = !stored::is_back(state) && state.phase != Phase::TakenOver && state.latched.is_none();
-            if !healthy {
+            let waits = state.latched.is_some_and(|why| why != Latch::Slo);
+            if stored::is_back(state) || state.phase == Phase::TakenOver || waits {
                 let log = stored::log(consul, backend).await;
                 bail!("{backend}: {state:?}\n{log:?}");
+            }
+            if state.latched == Some(Latch::Slo) && !outage.load(Ordering::Relaxed) {
+                let id = format!("{backend}-{}", state.seq);
+                if stored::request(consul, backend, &id, "resume").await.is_ok() {
+                    resumed.fetch_add(1, Ordering::Relaxed);
+                }
             }
         }
     }
