@@ -257,6 +257,22 @@ fn counts_that_differ_from_those_of_haproxy_are_no_data() {
 }
 
 #[test]
+fn no_step_ends_before_each_named_check_has_judged_a_part_of_it() {
+    let mut bench = with_source();
+    let answer = |block| SourceCell { block, covers: 1, cell: cell((300, 0), (2700, 0)) };
+    // A window from before the end of the warm-up, which is longer than the bake here.
+    bench.seen.sources.insert("latency".to_owned(), Ok(answer(bench.wall / 10)));
+    bench.rollout.memory.raised_at = Some(bench.wall + 600);
+    bench.blocks(20, HEALTHY.0, HEALTHY.1);
+    assert_eq!((bench.phase(), bench.latched(), &*words(&bench)), (Phase::Bake, None, &["unmeasured"][..]));
+    assert!(bench.was_told(EventKind::Holding), "the bake is full");
+    bench.rollout.memory.raised_at = Some(bench.wall - 600);
+    bench.seen.sources.insert("latency".to_owned(), Ok(answer(bench.wall / 10)));
+    bench.blocks(2, HEALTHY.0, HEALTHY.1);
+    assert_eq!((bench.phase(), bench.rollout.state.share), (Phase::Shift, share(50)));
+}
+
+#[test]
 fn a_named_check_that_was_never_answered_holds() {
     let mut bench = with_source();
     bench.blocks(1, HEALTHY.0, HEALTHY.1);
