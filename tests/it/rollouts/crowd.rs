@@ -16,6 +16,7 @@ use weightd_core::rollout::{
 };
 
 use self::scene::{App, Scene};
+use crate::harness::traffic::Count;
 
 const BACKENDS: usize = 20;
 const NODES: usize = 2;
@@ -106,11 +107,11 @@ async fn twenty_healthy_rollouts_are_not_taken_back_and_skip_no_step() -> anyhow
         let all = ["all nodes have 10 %", "all nodes have 50 %", "all nodes have 95 %", "all nodes have 100 %"];
         ensure!(applied == all, "{backend}: {applied:?}");
     }
-    let count = |count: fn(&crate::harness::traffic::Count) -> u64| -> u64 {
+    let count = |count: fn(&Count) -> u64| -> u64 {
         nodes.iter().flat_map(|node| &node.traffic).map(|traffic| count(&traffic.count())).sum()
     };
     let by_sides: u64 = apps.iter().map(|app| app.blue.failed() + app.green.failed()).sum();
-    let (answered, failed) = (count(|count| count.answered()), count(|count| count.failed));
+    let (answered, failed) = (count(Count::answered), count(|count| count.failed));
     println!("a person resumed {} times after the outage", resumed.load(Ordering::Relaxed));
     println!("{answered} requests answered, {failed} failed; the sides failed {by_sides}");
     ensure!(failed <= by_sides, "requests failed that no side failed");

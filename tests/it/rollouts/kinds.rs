@@ -20,14 +20,14 @@ fn plan(bake: &str) -> Value {
     json!({"step": [step(10), step(100)]})
 }
 
-/// Lets green fail in this way at 10 % of 200 requests a second on three nodes, and prints how long it takes.
+/// Lets green fail in this way at 10 % of 200 requests a second on three nodes, and says how long it takes.
 async fn is_taken_back(
     kind: &str,
     stage: Stage,
     plan: &Value,
     fails: impl FnOnce(&Side),
     within: u64,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<String> {
     stage.start_plan("r1", "auto", plan).await?;
     stage.becomes(Phase::Bake, 10, 200).await?;
     // The bake has begun: the failure comes in the middle of it.
@@ -42,17 +42,16 @@ async fn is_taken_back(
     let why = stage.state().await?.why.unwrap_or_default();
     let failed = stage.failed() - failed;
     ensure!(stage.blue.failed() == 0);
-    println!("{kind}: verdict after {verdict:.1?}, last node after {last:.1?}, {failed} requests failed: {why}");
-    Ok(())
+    Ok(format!("{kind}: verdict after {verdict:.1?}, last node after {last:.1?}, {failed} requests failed: {why}"))
 }
 
 /// The same for a kind that HAProxy sees.
-async fn is_seen(kind: &str, proxied: Proxied, fails: impl FnOnce(&Side), within: u64) -> anyhow::Result<()> {
+async fn is_seen(kind: &str, proxied: Proxied, fails: impl FnOnce(&Side), within: u64) -> anyhow::Result<String> {
     is_taken_back(kind, Stage::of(proxied, 3, 67).await?, &plan("1m"), fails, within).await
 }
 
 /// The same for a kind that only a metrics system sees, in a check of this name.
-async fn is_measured(kind: &str, proxied: Proxied, check: &str, fails: impl FnOnce(&Side)) -> anyhow::Result<()> {
+async fn is_measured(kind: &str, proxied: Proxied, check: &str, fails: impl FnOnce(&Side)) -> anyhow::Result<String> {
     let stage = Stage::of(proxied, 3, 67).await?;
     let sides = [("blue", stage.blue.tally().clone()), ("green", stage.green.tally().clone())];
     let exporter = Exporter::start(move || sides.iter().map(|(name, tally)| metrics(name, tally)).collect()).await?;
@@ -75,65 +74,79 @@ async fn is_measured(kind: &str, proxied: Proxied, check: &str, fails: impl FnOn
 fn metrics(name: &str, tally: &Tally) -> String {
     let counters =
         [("requests", tally.requests()), ("slow_requests", tally.slow()), ("failed_requests", tally.failed())];
-    counters.iter().map(|(counter, count)| format!("{counter}_total{{cluster=\"{name}\"}} {count}\n")).collect()
+    let lines = counters.map(|(counter, count)| format!("{counter}_total{{cluster=\"{name}\"}} {count}\n"));
+    lines.concat()
 }
 
 #[tokio::test]
 #[ignore = "minutes; make rollout-test"]
 async fn answers_with_500_are_found() -> anyhow::Result<()> {
-    is_seen("500", Proxied::Http, |green| green.behave(Behaviour::Status(500)), 60).await
+    println!("{}", is_seen("500", Proxied::Http, |green| green.behave(Behaviour::Status(500)), 60).await?);
+    Ok(())
 }
 
 #[tokio::test]
 #[ignore = "minutes; make rollout-test"]
 async fn one_answer_in_twenty_with_500_is_found() -> anyhow::Result<()> {
-    is_seen("5 % of 500", Proxied::Http, |green| green.behave(Behaviour::Fails(50)), 180).await
+    println!("{}", is_seen("5 % of 500", Proxied::Http, |green| green.behave(Behaviour::Fails(50)), 180).await?);
+    Ok(())
 }
 
 #[tokio::test]
 #[ignore = "minutes; make rollout-test"]
 async fn answers_with_404_are_found() -> anyhow::Result<()> {
-    is_seen("404", Proxied::Http, |green| green.behave(Behaviour::Status(404)), 120).await
+    println!("{}", is_seen("404", Proxied::Http, |green| green.behave(Behaviour::Status(404)), 120).await?);
+    Ok(())
 }
 
 #[tokio::test]
 #[ignore = "minutes; make rollout-test"]
 async fn closed_connections_are_found() -> anyhow::Result<()> {
-    is_seen("close", Proxied::Http, |green| green.behave(Behaviour::Closes), 60).await
+    println!("{}", is_seen("close", Proxied::Http, |green| green.behave(Behaviour::Closes), 60).await?);
+    Ok(())
 }
 
 #[tokio::test]
 #[ignore = "minutes; make rollout-test"]
 async fn requests_that_never_end_are_found() -> anyhow::Result<()> {
-    is_seen("hang", Proxied::Http, |green| green.behave(Behaviour::Hangs), 120).await
+    println!("{}", is_seen("hang", Proxied::Http, |green| green.behave(Behaviour::Hangs), 120).await?);
+    Ok(())
 }
 
 #[tokio::test]
 #[ignore = "minutes; make rollout-test"]
 async fn refused_connections_are_found_although_no_request_fails() -> anyhow::Result<()> {
-    is_seen("refused, with redispatch", Proxied::Http, Side::close, 60).await
+    println!("{}", is_seen("refused, with redispatch", Proxied::Http, Side::close, 60).await?);
+    Ok(())
 }
 
 #[tokio::test]
 #[ignore = "minutes; make rollout-test"]
 async fn refused_connections_are_found_without_redispatch() -> anyhow::Result<()> {
-    is_seen("refused, without redispatch", Proxied::WithoutRedispatch, Side::close, 60).await
+    println!("{}", is_seen("refused, without redispatch", Proxied::WithoutRedispatch, Side::close, 60).await?);
+    Ok(())
 }
 
 #[tokio::test]
 #[ignore = "minutes; make rollout-test"]
 async fn slow_answers_are_found_by_a_named_check() -> anyhow::Result<()> {
-    is_measured("slow", Proxied::Http, "slow", |green| green.behave(Behaviour::Slow)).await
+    println!("{}", is_measured("slow", Proxied::Http, "slow", |green| green.behave(Behaviour::Slow)).await?);
+    Ok(())
 }
 
 #[tokio::test]
 #[ignore = "minutes; make rollout-test"]
 async fn failed_answers_inside_of_tcp_are_found_by_a_named_check() -> anyhow::Result<()> {
-    is_measured("tcp, 500", Proxied::Tcp, "failed", |green| green.behave(Behaviour::Status(500))).await
+    println!(
+        "{}",
+        is_measured("tcp, 500", Proxied::Tcp, "failed", |green| green.behave(Behaviour::Status(500))).await?
+    );
+    Ok(())
 }
 
 #[tokio::test]
 #[ignore = "minutes; make rollout-test"]
 async fn refused_connections_are_found_in_mode_tcp() -> anyhow::Result<()> {
-    is_measured("tcp, refused", Proxied::Tcp, "failed", Side::close).await
+    println!("{}", is_measured("tcp, refused", Proxied::Tcp, "failed", Side::close).await?);
+    Ok(())
 }

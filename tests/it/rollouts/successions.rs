@@ -132,12 +132,16 @@ impl Controllers {
         self.stage.nodes[2].weightd.program().signal(signal)
     }
 
-    fn print(&self) {
-        for (at, pause) in &self.died {
-            println!("killed at {at}: another one leads after {pause:.1?}");
-        }
+    /// Where each leader died, and how long nobody led.
+    fn report(&self) -> String {
+        let lines =
+            self.died.iter().map(|(at, pause)| format!("killed at {at}: another one leads after {pause:.1?}\n"));
         let longest = self.died.iter().map(|(_, pause)| *pause).max().unwrap_or_default();
-        println!("{} leaders killed, at most {longest:.1?} without one", self.died.len());
+        format!(
+            "{}{} leaders killed, at most {longest:.1?} without one",
+            lines.collect::<Vec<_>>().concat(),
+            self.died.len()
+        )
     }
 }
 
@@ -188,7 +192,7 @@ async fn a_healthy_rollout_ends_although_each_transition_kills_the_leader() -> a
     ensure!(written == [50, 100], "{written:?}");
     all.stage.green_is(100, 5).await?;
     ensure!(all.stage.failed() == 0, "{} requests failed", all.stage.failed());
-    all.print();
+    println!("{}", all.report());
     Ok(())
 }
 
@@ -214,6 +218,6 @@ async fn a_bad_rollout_goes_back_although_the_leader_is_killed_on_the_way() -> a
     ensure!(written == [50, 0], "{written:?}");
     ensure!(all.stage.state().await?.late.is_empty());
     all.stage.green_is(0, 5).await?;
-    all.print();
+    println!("{}", all.report());
     Ok(())
 }
