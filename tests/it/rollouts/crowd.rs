@@ -102,10 +102,7 @@ async fn twenty_healthy_rollouts_are_not_taken_back_and_skip_no_step() -> anyhow
     };
     ended.map_err(|error| error.context(rolloutd.log()))?;
     for App { backend, .. } in apps {
-        let (written, applied) = scene::steps(consul, backend).await?;
-        ensure!(written == [10, 50, 95, 100], "{backend}: {written:?}");
-        let all = ["all nodes have 10 %", "all nodes have 50 %", "all nodes have 95 %", "all nodes have 100 %"];
-        ensure!(applied == all, "{backend}: {applied:?}");
+        scene::expect_steps(consul, backend, &[10, 50, 95, 100]).await?;
     }
     let count = |count: fn(&Count) -> u64| -> u64 {
         nodes.iter().flat_map(|node| &node.traffic).map(|traffic| count(&traffic.count())).sum()

@@ -6,13 +6,13 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{bail, ensure};
 use serde_json::{Value, json};
 use tokio::time::interval;
 use weightd_core::rollout::{Latch, Phase, State};
 
 use crate::{
-    common::key,
+    common::{SOON, key},
     harness::{
         Behaviour, Consul, Haproxy, Port, Rolloutd, Side, Traffic, Weightd, config,
         consul_servers::Servers,
@@ -225,14 +225,22 @@ pub(super) async fn common_outage(apps: &[App], outage: &AtomicBool, lasts: Dura
     outage.store(false, Ordering::Relaxed);
 }
 
-/// The shares that a rollout wrote, and those that all nodes had, as its log says; percent.
-pub(super) async fn steps(consul: &Consul, backend: &str) -> anyhow::Result<(Vec<u64>, Vec<String>)> {
+/// Fails unless a rollout wrote each of these shares once and in this order, and each was applied before the next one. The log
+/// is written soon after the end.
+pub(super) async fn expect_steps(consul: &Consul, backend: &str, shares: &[u64]) -> anyhow::Result<()> {
     let written = stored::written(consul, backend, "green").await?;
-    let log = stored::log(consul, backend).await?;
-    let applied = log.events.iter().filter(|event| event.what == "applied").map(|event| event.detail.clone());
-    let told = log.events.iter().filter(|event| event.what == "advanced").count();
-    ensure!(told == written.len(), "{log:?}");
-    let last = log.events.last().context("an empty log")?;
-    ensure!(last.what == "done", "{log:?}");
-    Ok((written, applied.collect()))
+    ensure!(written == shares, "{backend}: {written:?}");
+    let steps = (1..).zip(shares).flat_map(|(step, share)| {
+        [("advanced", format!("step {step}: {share} %")), ("applied", format!("all nodes have {share} %"))]
+    });
+    let end = shares.last().map(|share| ("done", format!("done at {share} %")));
+    let expected: Vec<_> = steps.chain(end).collect();
+    eventually(SOON, "the log has each step once", async || {
+        let log = stored::log(consul, backend).await?;
+        let events = log.events.iter().map(|event| (event.what.as_str(), event.detail.clone()));
+        let steps: Vec<_> = events.filter(|(what, _)| ["advanced", "applied", "done"].contains(what)).collect();
+        ensure!(steps == expected, "{backend}: {log:?}");
+        Ok(())
+    })
+    .await
 }
