@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use rustix::process::Signal;
 use serde_json::json;
 use tokio::time::Instant;
 use weightd_core::{
     model::Timestamp,
-    rollout::{Controller, Phase, State},
+    rollout::{Controller, Latch, Phase, State},
 };
 
 use super::{
@@ -46,7 +46,12 @@ impl Controllers {
 
     /// Kills the leader in this phase, calls `then` while nobody leads, and waits for the other one, which goes on with state
     /// and evidence.
-    async fn leader_dies(&mut self, at: &str, phase: Phase, then: impl FnOnce(&mut Stage)) -> anyhow::Result<()> {
+    async fn leader_dies(
+        &mut self,
+        at: &str,
+        phase: Phase,
+        then: impl AsyncFnOnce(&mut Stage) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
         let lives = match self.leader().await?.name.as_str() {
             "one" => "two",
             _ => "one",
@@ -55,7 +60,7 @@ impl Controllers {
         let killed = Instant::now();
         let (state, evidence) = (self.stage.state().await?, self.stage.evidence().await?);
         ensure!(state.phase == phase, "{at}: it died too late: {state:?}");
-        then(&mut self.stage);
+        then(&mut self.stage).await?;
         eventually(SUCCESSION, "the other one leads", async || {
             let leader = self.leader().await?;
             ensure!(leader.name == lives, "{leader:?}");
@@ -127,9 +132,14 @@ impl Controllers {
         .await
     }
 
-    /// A node that does nothing for a while: what was written is not applied everywhere.
-    fn node(&mut self, signal: Signal) -> anyhow::Result<()> {
-        self.stage.nodes[2].weightd.program().signal(signal)
+    /// Waits until the state is so.
+    async fn until(&self, within: u64, what: &str, so: impl Fn(&State) -> bool) -> anyhow::Result<()> {
+        eventually(Duration::from_secs(within), what, async || {
+            let state = self.stage.state().await?;
+            ensure!(so(&state), "{state:?}");
+            Ok(())
+        })
+        .await
     }
 
     /// Where each leader died, and how long nobody led.
@@ -145,10 +155,9 @@ impl Controllers {
     }
 }
 
-/// Lets a node go on that [`Controllers::node`] stopped.
-fn go_on(stage: &mut Stage) {
-    let signalled = stage.nodes[2].weightd.program().signal(Signal::CONT);
-    assert!(signalled.is_ok(), "{signalled:?}");
+/// A node that does nothing for a while: what was written is not applied everywhere.
+fn signal_node(stage: &mut Stage, signal: Signal) -> anyhow::Result<()> {
+    stage.nodes[2].weightd.program().signal(signal)
 }
 
 #[tokio::test]
@@ -158,18 +167,21 @@ async fn a_healthy_rollout_ends_although_each_transition_kills_the_leader() -> a
     let step = |share| json!({"share": share, "bake": "30s", "must_exclude": 0, "approve": true});
     all.stage.start_plan("r1", "auto", &json!({"step": [step(50), step(100)]})).await?;
     eventually(Duration::from_secs(20), "the rollout is there", async || all.stage.evidence().await).await?;
-    all.leader_dies("preflight", Phase::Preflight, |_| ()).await?;
+    all.leader_dies("preflight", Phase::Preflight, async |_| Ok(())).await?;
     for (number, share) in [(1, 50), (2, 100)] {
         all.waits_for_approval(240).await?;
         let phase = all.stage.state().await?.phase;
-        all.leader_dies(&format!("the approval of step {number}"), phase, |_| ()).await?;
+        all.leader_dies(&format!("the approval of step {number}"), phase, async |_| Ok(())).await?;
         all.waits_for_approval(120).await?;
-        all.node(Signal::STOP)?;
+        signal_node(&mut all.stage, Signal::STOP)?;
         all.stage.approve(&format!("q{number}")).await?;
         all.stage.becomes(Phase::Shift, share, 20).await?;
-        all.leader_dies(&format!("the shift to {share} %"), Phase::Shift, go_on).await?;
+        all.leader_dies(&format!("the shift to {share} %"), Phase::Shift, async |stage| {
+            signal_node(stage, Signal::CONT)
+        })
+        .await?;
         all.stage.becomes(Phase::Bake, share, 60).await?;
-        all.leader_dies(&format!("the begin of the bake at {share} %"), Phase::Bake, |_| ()).await?;
+        all.leader_dies(&format!("the begin of the bake at {share} %"), Phase::Bake, async |_| Ok(())).await?;
         if number == 1 {
             eventually(Duration::from_secs(60), "some of the bake is stored", async || {
                 let good = all.stage.evidence().await?["good"].as_u64();
@@ -177,11 +189,11 @@ async fn a_healthy_rollout_ends_although_each_transition_kills_the_leader() -> a
                 Ok(())
             })
             .await?;
-            all.leader_dies("the middle of a bake", Phase::Bake, |_| ()).await?;
+            all.leader_dies("the middle of a bake", Phase::Bake, async |_| Ok(())).await?;
         }
     }
     all.stage.becomes(Phase::Done, 100, 240).await?;
-    all.leader_dies("the end", Phase::Done, |_| ()).await?;
+    all.leader_dies("the end", Phase::Done, async |_| Ok(())).await?;
     let ended = all.stage.state().await?;
     always(Duration::from_secs(5), "nothing moves after the end", async || {
         ensure!(all.stage.state().await? == ended);
@@ -203,20 +215,47 @@ async fn a_bad_rollout_goes_back_although_the_leader_is_killed_on_the_way() -> a
     let step = |share| json!({"share": share, "bake": "1m", "must_exclude": 0});
     all.stage.start_plan("r1", "auto", &json!({"step": [step(50), step(100)]})).await?;
     all.stage.becomes(Phase::Bake, 50, 200).await?;
-    all.leader_dies("the begin of the bake at 50 %", Phase::Bake, |_| ()).await?;
-    all.node(Signal::STOP)?;
+    all.leader_dies("the begin of the bake at 50 %", Phase::Bake, async |_| Ok(())).await?;
+    signal_node(&mut all.stage, Signal::STOP)?;
     all.stage.green.behave(Behaviour::Status(500));
-    let back = eventually(Duration::from_secs(60), "it goes back", async || match all.stage.state().await? {
-        State { phase: Phase::RollingBack, .. } => Ok(()),
-        state => bail!("{state:?}"),
-    });
-    back.await?;
-    all.leader_dies("the way back", Phase::RollingBack, go_on).await?;
+    all.until(60, "it goes back", |state| state.phase == Phase::RollingBack).await?;
+    all.leader_dies("the way back", Phase::RollingBack, async |stage| signal_node(stage, Signal::CONT)).await?;
     all.stage.becomes(Phase::RolledBack, 0, 70).await?;
-    all.leader_dies("the end", Phase::RolledBack, |_| ()).await?;
+    all.leader_dies("the end", Phase::RolledBack, async |_| Ok(())).await?;
     let written = stored::written(&all.stage.consul, APP, "green").await?;
     ensure!(written == [50, 0], "{written:?}");
     ensure!(all.stage.state().await?.late.is_empty());
+    all.stage.green_is(0, 5).await?;
+    println!("{}", all.report());
+    Ok(())
+}
+
+#[tokio::test]
+#[ignore = "minutes; make rollout-test"]
+async fn what_a_person_decided_stays_although_the_leader_is_killed() -> anyhow::Result<()> {
+    let mut all = Controllers::start().await?;
+    // Nobody approves the second step, so that the rollout stays at 50 %.
+    let step = |share| json!({"share": share, "bake": "30s", "must_exclude": 0, "approve": share == 100});
+    all.stage.start_plan("r1", "auto", &json!({"step": [step(50), step(100)]})).await?;
+    all.stage.becomes(Phase::Bake, 50, 200).await?;
+    all.stage.request("q1", "pause").await?;
+    all.until(20, "it is paused", |state| state.paused.is_some()).await?;
+    all.leader_dies("a pause", Phase::Bake, async |_| Ok(())).await?;
+    let both = |stage: &Stage, status| [&stage.blue, &stage.green].map(|side| side.behave(Behaviour::Status(status)));
+    both(&all.stage, 503);
+    all.until(120, "the SLO is broken", |state| state.latched == Some(Latch::Slo)).await?;
+    both(&all.stage, 200);
+    all.leader_dies("a latch", Phase::Bake, async |_| Ok(())).await?;
+    let held = all.stage.state().await?;
+    ensure!(held.paused.is_some() && held.latched == Some(Latch::Slo) && held.step == 1, "{held:?}");
+    all.stage.request("q2", "resume").await?;
+    all.until(20, "it goes on", |state| state.paused.is_none() && state.latched.is_none()).await?;
+    all.leader_dies("a resume, and a person aborts", Phase::Bake, async |stage| stage.request("q3", "abort").await)
+        .await?;
+    all.stage.becomes(Phase::RolledBack, 0, 70).await?;
+    ensure!(all.stage.state().await?.aborted);
+    let written = stored::written(&all.stage.consul, APP, "green").await?;
+    ensure!(written == [50, 0], "{written:?}");
     all.stage.green_is(0, 5).await?;
     println!("{}", all.report());
     Ok(())
