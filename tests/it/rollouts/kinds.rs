@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use weightd_core::rollout::Phase;
@@ -14,13 +14,13 @@ use crate::harness::{
     side::Tally,
 };
 
-/// Steps of 10 % and 100 % with this bake.
-fn plan(bake: &str) -> Value {
+/// Steps of this share and of 100 %, with this bake.
+fn plan(share: u32, bake: &str) -> Value {
     let step = |share| json!({"share": share, "bake": bake, "must_exclude": 0});
-    json!({"step": [step(10), step(100)]})
+    json!({"step": [step(share), step(100)]})
 }
 
-/// Lets green fail in this way at 10 % of 200 requests a second on three nodes, and says how long it takes.
+/// Lets green fail in this way in the first step of the plan, and says how long it takes.
 async fn is_taken_back(
     kind: &str,
     stage: Stage,
@@ -29,7 +29,8 @@ async fn is_taken_back(
     within: u64,
 ) -> anyhow::Result<String> {
     stage.start_plan("r1", "auto", plan).await?;
-    stage.becomes(Phase::Bake, 10, 200).await?;
+    let share = plan["step"][0]["share"].as_u64().context("a share")?;
+    stage.becomes(Phase::Bake, u32::try_from(share)?, 200).await?;
     // The bake has begun: the failure comes in the middle of it.
     tokio::time::sleep(Duration::from_secs(5)).await;
     let (failed, began) = (stage.failed(), Instant::now());
@@ -45,9 +46,9 @@ async fn is_taken_back(
     Ok(format!("{kind}: verdict after {verdict:.1?}, last node after {last:.1?}, {failed} requests failed: {why}"))
 }
 
-/// The same for a kind that HAProxy sees.
+/// The same at 10 % of 200 requests a second on three nodes, for a kind that HAProxy sees.
 async fn is_seen(kind: &str, proxied: Proxied, fails: impl FnOnce(&Side), within: u64) -> anyhow::Result<String> {
-    is_taken_back(kind, Stage::of(proxied, 3, 67).await?, &plan("1m"), fails, within).await
+    is_taken_back(kind, Stage::of(proxied, 3, 67).await?, &plan(10, "1m"), fails, within).await
 }
 
 /// The same for a kind that only a metrics system sees, in a check of this name.
@@ -63,7 +64,7 @@ async fn is_measured(kind: &str, proxied: Proxied, check: &str, fails: impl FnOn
     };
     let checks = named("slow") + &named("failed");
     stage.rolloutd.add(&format!("[sources.metrics]\n{}scrape_interval = \"1s\"\n{checks}", system.source()))?;
-    let mut plan = plan("90s");
+    let mut plan = plan(10, "90s");
     plan["protocol"] = if proxied == Proxied::Tcp { "tcp" } else { "http" }.into();
     let labels = json!({"from": "blue", "to": "green"});
     plan["check"]["measured"] = json!({"use": check, "labels": labels, "slo": 0.01, "warm_up": "0s"});
@@ -82,6 +83,14 @@ fn metrics(name: &str, tally: &Tally) -> String {
 #[ignore = "minutes; make rollout-test"]
 async fn answers_with_500_are_found() -> anyhow::Result<()> {
     println!("{}", is_seen("500", Proxied::Http, |green| green.behave(Behaviour::Status(500)), 60).await?);
+    Ok(())
+}
+
+#[tokio::test]
+#[ignore = "minutes; make rollout-test"]
+async fn answers_with_500_are_found_at_one_percent() -> anyhow::Result<()> {
+    let (stage, fails) = (Stage::new(3, 34).await?, |green: &Side| green.behave(Behaviour::Status(500)));
+    println!("{}", is_taken_back("500, at 1 % of 100 a second", stage, &plan(1, "1m"), fails, 30).await?);
     Ok(())
 }
 
