@@ -41,7 +41,8 @@ pub struct Consul {
     program: Program,
     port: Port,
     https: Port,
-    _others: [Port; 2],
+    server: Port,
+    serf: Port,
     http: Http,
     ca: Authority,
     dir: TempDir,
@@ -65,6 +66,24 @@ impl Consul {
 
     /// Starts a Consul.
     pub async fn start_with(options: Options) -> anyhow::Result<Self> {
+        let mut consul = Self::prepared(options, &Value::Null).await?;
+        if options.missing > 0 {
+            consul.spawn().await?;
+        } else {
+            consul.start_again().await?;
+        }
+        if options.acl {
+            let http = &consul.http;
+            let token =
+                consul.program.ready("Consul returns a management token", async || consul_acl::bootstrap(http).await);
+            let token = token.await?;
+            consul.http.token = Some(token);
+        }
+        Ok(consul)
+    }
+
+    /// A Consul that is not started yet, with more keys in its configuration.
+    pub(super) async fn prepared(options: Options, more: &Value) -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new().prefix("consul-").tempdir()?;
         let path = program::server("consul")?;
         let (port, https, server, serf) = (Port::free()?, Port::free()?, Port::free()?, Port::free()?);
@@ -103,6 +122,9 @@ impl Consul {
             fs::write(file(CA), ca.pem())?;
             ca.issue(&Leaf::default())?.write(&file(CERT), &file(KEY))?;
         }
+        for (key, value) in more.as_object().into_iter().flatten() {
+            config[key] = value.clone();
+        }
         let own = dir.path().join("agent.json");
         fs::write(&own, config.to_string()).context("cannot write Consul's configuration")?;
 
@@ -112,23 +134,15 @@ impl Consul {
             .args(["-config-file".as_ref(), common.as_os_str()])
             .args(["-config-file".as_ref(), own.as_os_str()]);
         let http = Http::new(&port)?;
-        let mut consul = Self { program, port, https, _others: [server, serf], http, ca, dir };
-        if options.missing > 0 {
-            consul.program.spawn()?;
-            let http = &consul.http;
-            let answers = async || expect_ok(http.request(Method::GET, "status/leader")).await;
-            consul.program.ready("Consul answers", answers).await?;
-        } else {
-            consul.start_again().await?;
-        }
-        if options.acl {
-            let http = &consul.http;
-            let token =
-                consul.program.ready("Consul returns a management token", async || consul_acl::bootstrap(http).await);
-            let token = token.await?;
-            consul.http.token = Some(token);
-        }
-        Ok(consul)
+        Ok(Self { program, port, https, server, serf, http, ca, dir })
+    }
+
+    /// Starts Consul, and waits until it answers: it may have no leader.
+    pub(super) async fn spawn(&mut self) -> anyhow::Result<()> {
+        self.program.spawn()?;
+        let http = &self.http;
+        let answers = async || expect_ok(http.request(Method::GET, "status/leader")).await;
+        self.program.ready("Consul answers", answers).await.map(drop)
     }
 
     /// Starts Consul after `stop` or `kill`. With `durable` it keeps its data; else it is empty and its index restarts.
@@ -153,6 +167,16 @@ impl Consul {
     /// Kills Consul.
     pub async fn kill(&mut self) -> anyhow::Result<()> {
         self.program.kill().await
+    }
+
+    /// The port on which it talks to other servers.
+    pub(super) fn server_port(&self) -> u16 {
+        self.server.number()
+    }
+
+    /// The port on which it finds other agents.
+    pub(super) fn serf_port(&self) -> u16 {
+        self.serf.number()
     }
 
     /// The process id.

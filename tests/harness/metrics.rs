@@ -27,40 +27,58 @@ use super::{
     tls::{Authority, Leaf},
 };
 
+/// A page of metrics, as an application serves it. It ends when this is dropped.
+#[derive(Debug)]
+pub struct Exporter {
+    port: u16,
+    task: JoinHandle<()>,
+}
+
+impl Exporter {
+    /// Serves what `text` returns, on a free port of 127.0.0.1.
+    pub async fn start(text: impl Fn() -> String + Send + 'static) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let port = listener.local_addr()?.port();
+        let task = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(answer(stream, text()));
+            }
+        });
+        Ok(Self { port, task })
+    }
+}
+
+impl Drop for Exporter {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
 /// Two clusters that count requests by status: `blue` gets 100 requests a second, 1 of them fails; `green` gets 20, 2 of them
-/// fail. They end when this is dropped.
+/// fail.
 #[derive(Debug)]
 pub struct Counting {
-    port: u16,
+    exporter: Exporter,
     green: Arc<AtomicBool>,
-    task: JoinHandle<()>,
 }
 
 impl Counting {
     /// Starts them on a free port of 127.0.0.1.
     pub async fn start() -> anyhow::Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let port = listener.local_addr()?.port();
         let green = Arc::new(AtomicBool::new(true));
         let (begin, alive) = (Instant::now(), Arc::clone(&green));
-        let task = tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let text = exposition(begin.elapsed().as_secs_f64(), alive.load(Ordering::Relaxed));
-                tokio::spawn(answer(stream, text));
-            }
-        });
-        Ok(Self { port, green, task })
+        let text = move || exposition(begin.elapsed().as_secs_f64(), alive.load(Ordering::Relaxed));
+        Ok(Self { exporter: Exporter::start(text).await?, green })
+    }
+
+    /// Their page of metrics.
+    pub fn exporter(&self) -> &Exporter {
+        &self.exporter
     }
 
     /// From now on `green` shows nothing, as a cluster that is gone.
     pub fn stop_green(&self) {
         self.green.store(false, Ordering::Relaxed);
-    }
-}
-
-impl Drop for Counting {
-    fn drop(&mut self) {
-        self.task.abort();
     }
 }
 
@@ -105,7 +123,7 @@ pub enum Kind {
     VictoriaMetrics,
 }
 
-/// A metrics system that scrapes a [`Counting`] once a second.
+/// A metrics system that scrapes an [`Exporter`] once a second.
 #[derive(Debug)]
 pub struct MetricsSystem {
     program: Program,
@@ -118,8 +136,8 @@ pub struct MetricsSystem {
 const CA: &str = "ca.pem";
 
 impl MetricsSystem {
-    /// Starts it.
-    pub async fn start(kind: Kind, counting: &Counting) -> anyhow::Result<Self> {
+    /// Starts it. The page of metrics has a counter `requests_total` with the clusters `blue` and `green`.
+    pub async fn start(kind: Kind, exporter: &Exporter) -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new().prefix("metrics-").tempdir()?;
         let port = Port::free()?;
         let scrape = dir.path().join("scrape.yml");
@@ -127,7 +145,7 @@ impl MetricsSystem {
             &scrape,
             format!(
                 "global:\n  scrape_interval: 1s\n  scrape_timeout: 1s\nscrape_configs:\n  - job_name: app\n    static_configs:\n      - targets: ['127.0.0.1:{}']\n",
-                counting.port
+                exporter.port
             ),
         )?;
         let (name, data) = (kind.program(), dir.path().join("data"));
@@ -154,15 +172,16 @@ impl MetricsSystem {
             ]
             .to_vec(),
         };
-        let mut program = Program::new(name, program::server(name)?, dir.path()).args(arguments);
-        program.spawn()?;
-        let system = Self { program, port, kind, dir };
-        system.answers().await
+        let program = Program::new(name, program::server(name)?, dir.path()).args(arguments);
+        let mut system = Self { program, port, kind, dir };
+        system.start_again().await?;
+        Ok(system)
     }
 
-    /// Waits until the API of queries answers with samples: Prometheus takes seconds until its first scrape, and a window
-    /// that began before has fewer counts.
-    async fn answers(mut self) -> anyhow::Result<Self> {
+    /// Starts it after [`MetricsSystem::stop`], with the same data, and waits until the API of queries answers with samples:
+    /// Prometheus takes seconds until its first scrape, and a window that began before has fewer counts.
+    pub async fn start_again(&mut self) -> anyhow::Result<()> {
+        self.program.spawn()?;
         let trust = tls::trusting(Some(&Ca::File(self.ca_file())))?;
         let http = reqwest::Client::builder().tls_backend_preconfigured(trust).no_proxy().build()?;
         let url = format!("{}/api/v1/query?query=requests_total&latency_offset=1s", self.url());
@@ -172,8 +191,7 @@ impl MetricsSystem {
             ensure!(answer.contains("green"), "{answer}");
             Ok(())
         };
-        self.program.ready("the API of queries answers with samples", answers).await?;
-        Ok(self)
+        self.program.ready("the API of queries answers with samples", answers).await
     }
 
     fn url(&self) -> String {

@@ -25,6 +25,7 @@ pub mod apps;
 pub mod config;
 pub mod consul;
 pub mod consul_acl;
+pub mod consul_servers;
 pub mod dns;
 pub mod gate;
 pub mod haproxy;

@@ -3,6 +3,7 @@
 use std::{fs, path::Path, time::Duration};
 
 use anyhow::{Context as _, ensure};
+use rustix::process::Signal;
 use tempfile::TempDir;
 
 use super::{Consul, Port, program, program::Program};
@@ -113,6 +114,13 @@ impl Rolloutd {
     /// Replaces the configuration file.
     pub fn write(&self, config: &str) -> anyhow::Result<()> {
         fs::write(self.dir.path().join("rolloutd.toml"), config).context("cannot write rolloutd.toml")
+    }
+
+    /// Adds lines to the configuration file, which it takes over while it runs.
+    pub fn add(&self, lines: &str) -> anyhow::Result<()> {
+        let file = fs::read_to_string(self.dir.path().join("rolloutd.toml"))?;
+        self.write(&format!("{file}\n{lines}"))?;
+        self.program.signal(Signal::HUP)
     }
 
     /// The directory with the configuration file.

@@ -13,7 +13,7 @@ use anyhow::Context as _;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
-    time::sleep,
+    time::{Instant, sleep},
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -31,6 +31,9 @@ pub enum Behaviour {
     /// It answers after 300 ms.
     Slow,
 }
+
+/// An answer that takes longer is slow.
+const SLOW: Duration = Duration::from_millis(250);
 
 impl Behaviour {
     /// As one number: the kind in thousands above the value.
@@ -60,9 +63,34 @@ impl Behaviour {
 pub struct Side {
     port: u16,
     behaviour: Arc<AtomicU16>,
+    tally: Tally,
+    stop: CancellationToken,
+    _end: DropGuard,
+}
+
+/// What an application counts. A clone counts on.
+#[derive(Debug, Clone, Default)]
+pub struct Tally {
     requests: Arc<AtomicU64>,
     failed: Arc<AtomicU64>,
-    _stop: DropGuard,
+    slow: Arc<AtomicU64>,
+}
+
+impl Tally {
+    /// How many requests it got.
+    pub fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    /// How many requests it answered with a status of 500 or more.
+    pub fn failed(&self) -> u64 {
+        self.failed.load(Ordering::Relaxed)
+    }
+
+    /// How many requests it answered late.
+    pub fn slow(&self) -> u64 {
+        self.slow.load(Ordering::Relaxed)
+    }
 }
 
 impl Side {
@@ -72,10 +100,9 @@ impl Side {
         socket.set_nonblocking(true)?;
         let port = socket.local_addr()?.port();
         let behaviour = Arc::new(AtomicU16::new(Behaviour::Status(200).code()));
-        let (requests, failed) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let tally = Tally::default();
         let stop = CancellationToken::new();
-        let shared =
-            Shared { behaviour: Arc::clone(&behaviour), requests: Arc::clone(&requests), failed: Arc::clone(&failed) };
+        let (now, counts) = (Arc::clone(&behaviour), tally.clone());
         let stopped = stop.clone();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
         thread::spawn(move || {
@@ -83,13 +110,13 @@ impl Side {
                 let Ok(listener) = TcpListener::from_std(socket) else { return };
                 let serving = async {
                     while let Ok((stream, _)) = listener.accept().await {
-                        tokio::spawn(serve(stream, name, shared.clone()));
+                        tokio::spawn(serve(stream, name, Arc::clone(&now), counts.clone()));
                     }
                 };
                 stopped.run_until_cancelled(serving).await;
             });
         });
-        Ok(Self { port, behaviour, requests, failed, _stop: stop.drop_guard() })
+        Ok(Self { port, behaviour, tally, _end: stop.clone().drop_guard(), stop })
     }
 
     /// Its port.
@@ -102,28 +129,29 @@ impl Side {
         self.behaviour.store(behaviour.code(), Ordering::Relaxed);
     }
 
+    /// What it counted, and counts.
+    pub fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
     /// How many requests it answered with a status of 500 or more.
     pub fn failed(&self) -> u64 {
-        self.failed.load(Ordering::Relaxed)
+        self.tally.failed()
     }
 
     /// How many requests it got.
     pub fn requests(&self) -> u64 {
-        self.requests.load(Ordering::Relaxed)
+        self.tally.requests()
+    }
+
+    /// Closes its port for good: connections break, and new ones are refused.
+    pub fn close(&self) {
+        self.stop.cancel();
     }
 }
 
-/// What the connections of an application share.
-#[derive(Debug, Clone)]
-struct Shared {
-    behaviour: Arc<AtomicU16>,
-    requests: Arc<AtomicU64>,
-    failed: Arc<AtomicU64>,
-}
-
 /// Answers the requests of a connection.
-async fn serve(mut stream: TcpStream, name: &'static str, shared: Shared) -> Option<()> {
-    let Shared { behaviour, requests, failed } = shared;
+async fn serve(mut stream: TcpStream, name: &'static str, behaviour: Arc<AtomicU16>, tally: Tally) -> Option<()> {
     let mut buffer = Vec::new();
     loop {
         while !buffer.ends_with(b"\r\n\r\n") {
@@ -132,7 +160,7 @@ async fn serve(mut stream: TcpStream, name: &'static str, shared: Shared) -> Opt
             }
         }
         buffer.clear();
-        let number = requests.fetch_add(1, Ordering::Relaxed);
+        let (number, began) = (tally.requests.fetch_add(1, Ordering::Relaxed), Instant::now());
         let status = match Behaviour::of(behaviour.load(Ordering::Relaxed)) {
             Behaviour::Status(status) => status,
             // Spread over the requests, and not the first of each thousand.
@@ -149,7 +177,10 @@ async fn serve(mut stream: TcpStream, name: &'static str, shared: Shared) -> Opt
             }
         };
         if status >= 500 {
-            failed.fetch_add(1, Ordering::Relaxed);
+            tally.failed.fetch_add(1, Ordering::Relaxed);
+        }
+        if began.elapsed() >= SLOW {
+            tally.slow.fetch_add(1, Ordering::Relaxed);
         }
         let length = name.len();
         let answer = format!("HTTP/1.1 {status} X\r\ncontent-length: {length}\r\n\r\n{name}");

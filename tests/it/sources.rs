@@ -87,7 +87,7 @@ async fn no_data(sources: &Sources, name: &str, reason: &str) -> anyhow::Result<
 
 async fn named_checks(kind: Kind) -> anyhow::Result<()> {
     let counting = Counting::start().await?;
-    let mut system = MetricsSystem::start(kind, &counting).await?;
+    let mut system = MetricsSystem::start(kind, counting.exporter()).await?;
     let tasks = Tasks::default();
     let sources = Sources::start(&config(&system.source())?, &tasks);
     sources.set([(BackendName::new("web")?, wanted()?)].into());
@@ -144,7 +144,7 @@ async fn no_data_of(source: &str, reason: &str) -> anyhow::Result<()> {
 #[tokio::test]
 async fn a_source_that_is_another_server_or_denies_access_is_no_data() -> anyhow::Result<()> {
     let counting = Counting::start().await?;
-    let system = MetricsSystem::start(Kind::Prometheus, &counting).await?;
+    let system = MetricsSystem::start(Kind::Prometheus, counting.exporter()).await?;
     let source = system.source();
     no_data_of(&source.replace("secret", "wrong"), "the source denies access (401)").await?;
     no_data_of(&source.replace("https://", "http://").replace("ca_file", "# ca_file"), "is not of the API").await?;

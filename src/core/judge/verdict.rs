@@ -127,9 +127,8 @@ impl Judge {
     /// The verdict of the evidence so far. `control`: `from` had requests in the last block. Without a control nothing moves
     /// by itself.
     pub fn verdict(&self, control: bool) -> Verdict {
-        let mut broken = self.checks().filter(|(_, check)| check.is_broken()).peekable();
-        let is_broken = broken.peek().is_some();
-        if self.total() >= THRESHOLD || broken.any(|(_, check)| check.evidence() >= GREY) {
+        let is_broken = self.checks().any(|(_, check)| check.is_broken());
+        if self.total() >= THRESHOLD || self.broken_by_to().next().is_some() {
             return if control { Verdict::Rollback } else { Verdict::Hold };
         }
         match () {
@@ -139,10 +138,16 @@ impl Judge {
         }
     }
 
+    /// The checks whose SLO is broken and that have evidence against `to`: each of them is a verdict.
+    pub fn broken_by_to(&self) -> impl Iterator<Item = &str> {
+        let broken = self.checks().filter(|(_, check)| check.is_broken() && check.evidence() >= GREY);
+        broken.map(|(name, _)| name)
+    }
+
     /// Whether an SLO is broken and nothing else is found: it is not clear that `to` is the cause.
     pub fn is_slo_alone(&self) -> bool {
-        let mut broken = self.checks().filter(|(_, check)| check.is_broken()).peekable();
-        broken.peek().is_some() && self.total() < THRESHOLD && broken.all(|(_, check)| check.evidence() < GREY)
+        let is_broken = self.checks().any(|(_, check)| check.is_broken());
+        is_broken && self.total() < THRESHOLD && self.broken_by_to().next().is_none()
     }
 
     /// All checks by name, `errors` first.

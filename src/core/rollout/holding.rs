@@ -51,6 +51,8 @@ pub enum Holding {
     Flapping,
     /// A named check has no data.
     Source(String, String),
+    /// A named check has judged nothing in this step yet: it warms up, or its first window is not over.
+    Unmeasured(String),
     /// The window of the plan is closed.
     Window,
     /// Changes are frozen.
@@ -91,6 +93,7 @@ impl Holding {
             Self::Dropped(_) => "dropped",
             Self::Flapping => "flapping",
             Self::Source(..) => "source",
+            Self::Unmeasured(_) => "unmeasured",
             Self::Window => "window",
             Self::Frozen(_) => "frozen",
             Self::Approval(_) => "approval",
@@ -130,6 +133,7 @@ impl fmt::Display for Holding {
             Self::Dropped(nodes) => write!(f, "over 20 % of the counts were of no use; late: {}", names(nodes)),
             Self::Flapping => write!(f, "usable servers of the new side change all the time"),
             Self::Source(check, why) => write!(f, "check `{}` has no data: {}", Escaped(check), Escaped(why)),
+            Self::Unmeasured(check) => write!(f, "check `{}` has judged nothing in this step yet", Escaped(check)),
             Self::Window => write!(f, "the window is closed"),
             Self::Frozen(why) => write!(f, "changes are frozen: {}", Escaped(why)),
             Self::Approval(step) => write!(f, "step {step} needs an approval"),
@@ -214,6 +218,10 @@ pub fn holding(rollout: &Rollout, seen: &Observations) -> Vec<Holding> {
             add(true, Holding::Share(real, wanted));
         }
         if state.mode == Mode::Auto {
+            let answered = |name: &str| memory.silent_sources.contains_key(name) || memory.counted.contains_key(name);
+            for name in rollout.spec.plan.named.keys().filter(|name| !answered(name)) {
+                add(true, Holding::Unmeasured(name.clone()));
+            }
             evidence(&rollout.bake(true), &mut add);
         }
     }

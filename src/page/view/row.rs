@@ -323,6 +323,7 @@ pub fn holding_word(word: &str) -> &str {
         "unwired" => "no requests arrive",
         "flapping" => "servers come and go",
         "source" => "a check has no data",
+        "unmeasured" => "a check has judged nothing yet",
         "share" => "another share than wanted",
         "breaker" => "many rollbacks",
         "window" => "window",

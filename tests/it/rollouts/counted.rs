@@ -1,9 +1,8 @@
 //! What a controller counts.
 
-use std::{collections::BTreeSet, fs, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::ensure;
-use rustix::process::Signal;
 use serde_json::json;
 use weightd_core::rollout::Phase;
 
@@ -29,17 +28,15 @@ fn named(sample: &str) -> Option<String> {
 
 #[tokio::test]
 async fn every_metric_of_a_leader_is_promised_and_no_other() -> anyhow::Result<()> {
-    let mut stage = Stage::new(1, 60).await?;
+    let stage = Stage::new(1, 60).await?;
     // A source and a webhook that do not answer.
     let nobody = Port::free()?;
-    let file = fs::read_to_string(stage.rolloutd.dir().join("rolloutd.toml"))?;
     let query = r#"'sum(increase(requests_total{cluster="$label"}[$window]))'"#;
-    stage.rolloutd.write(&format!(
-        "{file}\n[sources.metrics]\nurl = \"http://127.0.0.1:{nobody}\"\nscrape_interval = \"1s\"\n\
+    stage.rolloutd.add(&format!(
+        "[sources.metrics]\nurl = \"http://127.0.0.1:{nobody}\"\nscrape_interval = \"1s\"\n\
          [checks.slow]\nsource = \"metrics\"\nwindow = \"10s\"\ntotal = {query}\nbad = {query}\n\
          [[webhook]]\nname = \"chat\"\nurl = \"http://127.0.0.1:{nobody}/hook\"\n"
     ))?;
-    stage.rolloutd.program().signal(Signal::HUP)?;
     let check = json!({"use": "slow", "labels": {"from": "blue", "to": "green"}});
     let step = json!({"share": 50, "bake": "20s", "must_exclude": 0});
     stage.start_plan("r1", "auto", &json!({"step": [step], "check": {"latency": check}})).await?;

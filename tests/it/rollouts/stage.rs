@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use weightd_core::rollout::{Phase, State};
 
+use super::stored;
 use crate::{
     common::key,
     harness::{
@@ -18,6 +19,44 @@ use crate::{
 
 /// The backend.
 pub(super) const APP: &str = "app";
+
+/// How HAProxy treats the requests of the backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Proxied {
+    /// In mode http. A request that no server took goes to another one.
+    Http,
+    /// In mode http. A request that no server took fails.
+    WithoutRedispatch,
+    /// In mode tcp: HAProxy sees connections only.
+    Tcp,
+}
+
+impl Proxied {
+    fn frontend(self, port: u16) -> String {
+        match self {
+            Self::Http | Self::WithoutRedispatch => config::frontend(port, APP),
+            Self::Tcp => {
+                format!("frontend f_{APP}\n    mode tcp\n    bind 127.0.0.1:{port}\n    default_backend {APP}\n")
+            }
+        }
+    }
+
+    const fn lines(self) -> &'static [&'static str] {
+        match self {
+            Self::Http => &["balance roundrobin", "retries 1", "option redispatch"],
+            Self::WithoutRedispatch => &["balance roundrobin", "retries 1", "no option redispatch"],
+            Self::Tcp => &["mode tcp", "balance roundrobin", "retries 1", "option redispatch"],
+        }
+    }
+
+    /// A connection of mode tcp stays on its server, so each request has its own.
+    const fn rate(self, per_second: u32) -> Rate {
+        match self {
+            Self::Http | Self::WithoutRedispatch => Rate { kept: per_second, fresh: 0 },
+            Self::Tcp => Rate { kept: 0, fresh: per_second },
+        }
+    }
+}
 
 /// A node.
 #[derive(Debug)]
@@ -40,6 +79,11 @@ pub(super) struct Stage {
 impl Stage {
     /// So many nodes, each with so many requests a second, a document with everything on blue, and a controller.
     pub(super) async fn new(nodes: usize, per_second: u32) -> anyhow::Result<Self> {
+        Self::of(Proxied::Http, nodes, per_second).await
+    }
+
+    /// The same with a backend of another kind.
+    pub(super) async fn of(proxied: Proxied, nodes: usize, per_second: u32) -> anyhow::Result<Self> {
         let consul = Consul::start().await?;
         consul.put("weightd/observe/_", "{}").await?;
         consul.put(&key(APP), json!({"split": {"blue": 100, "green": 0}, "by": "test"}).to_string()).await?;
@@ -48,12 +92,11 @@ impl Stage {
         for number in 1..=nodes {
             let port = Port::free()?;
             let servers = [("blue", blue.port(), 100), ("green", green.port(), 0)];
-            let lines = ["balance roundrobin", "retries 1", "option redispatch"];
-            let body = config::frontend(port.number(), APP) + &config::backend(APP, &lines, &servers, "");
-            let haproxy = Haproxy::start(&body).await?;
+            let frontend = proxied.frontend(port.number());
+            let haproxy = Haproxy::start(&(frontend + &config::backend(APP, proxied.lines(), &servers, ""))).await?;
             let settings = Settings::new(&consul, &haproxy).set("node", format!("lb{number}"));
             let weightd = settings.start().await?;
-            let traffic = Traffic::start(port.number(), Rate { kept: per_second, fresh: 0 });
+            let traffic = Traffic::start(port.number(), proxied.rate(per_second));
             all.push(Node { haproxy, weightd, traffic });
         }
         let rolloutd = rolloutd::Rolloutd::start(&consul, "one").await?;
@@ -79,12 +122,7 @@ impl Stage {
         (from, to): (&str, &str),
         plan: &Value,
     ) -> anyhow::Result<()> {
-        let spec = json!({
-            "v": 1, "id": id, "to": [to], "from": [from], "back": 0, "mode": mode, "plan": plan,
-            "regression": "rollback", "by": "ann", "at": "2026-11-27T10:00:00Z",
-        });
-        self.consul.put("weightd/rollouts/request/app", "{}").await?;
-        self.consul.put("weightd/rollouts/spec/app", spec.to_string()).await
+        stored::start(&self.consul, APP, id, mode, (from, to), plan).await
     }
 
     /// The sides of each observation of the backend.
@@ -101,15 +139,19 @@ impl Stage {
 
     /// Asks for something as `weightctl rollout` does.
     pub(super) async fn request(&self, id: &str, verb: &str) -> anyhow::Result<()> {
-        let state = self.state().await?;
-        let request = json!({"v": 1, "id": id, "verb": verb, "rollout": state.id, "at": state.seq, "by": "bob"});
-        self.consul.put("weightd/rollouts/request/app", request.to_string()).await
+        stored::request(&self.consul, APP, id, verb).await
     }
 
     /// The state in Consul.
     pub(super) async fn state(&self) -> anyhow::Result<State> {
-        let value = self.consul.get("weightd/rollouts/state/app").await?.context("there is no state")?;
-        State::parse(&value, 1).with_context(|| String::from_utf8_lossy(&value).into_owned())
+        stored::state(&self.consul, APP).await
+    }
+
+    /// Approves the next step as `weightctl rollout approve` does.
+    pub(super) async fn approve(&self, id: &str) -> anyhow::Result<()> {
+        let state = self.state().await?;
+        let approval = json!({"v": 1, "id": id, "verb": "approve", "rollout": state.id, "at": state.seq, "by": "eve"});
+        self.consul.put("weightd/rollouts/approval/app", approval.to_string()).await
     }
 
     /// Waits until the rollout is in this phase at this share, and returns how long that took.
@@ -130,8 +172,21 @@ impl Stage {
 
     /// The evidence in Consul.
     pub(super) async fn evidence(&self) -> anyhow::Result<Value> {
-        let value = self.consul.get("weightd/rollouts/evidence/app").await?.context("there is no evidence")?;
-        Ok(serde_json::from_slice(&value)?)
+        stored::evidence(&self.consul, APP).await
+    }
+
+    /// Waits until the rollout goes back, and returns how long that took.
+    pub(super) async fn goes_back(&self, within: u64) -> anyhow::Result<Duration> {
+        let began = Instant::now();
+        let gone = eventually(Duration::from_secs(within), "the rollout goes back", async || {
+            let state = self.state().await?;
+            let shown = self.evidence().await.map(|value| value["shown"].to_string()).unwrap_or_default();
+            ensure!(stored::is_back(&state), "{state:?}\n{shown}");
+            Ok(())
+        })
+        .await;
+        gone.with_context(|| self.rolloutd.log())?;
+        Ok(began.elapsed())
     }
 
     /// Waits until each HAProxy has this weight of green.

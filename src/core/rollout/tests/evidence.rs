@@ -1,6 +1,6 @@
 //! Evidence over a change of leader, named checks, gates and reasons.
 
-use super::bench::{Bench, HEALTHY, cell, names, part, plan, share};
+use super::bench::{Bench, HEALTHY, START, cell, names, part, plan, share};
 use crate::rollout::{
     Action, EventKind, Evidence, Holding, Mode, Phase, Rollout, Verb, holding, observe::SourceCell, plan::PlanFile,
 };
@@ -88,6 +88,18 @@ fn a_block_counts_for_a_step_only_if_it_began_after_all_nodes_had_applied() {
     assert_eq!(bench.rollout.judge.step_counts().n, 0, "it began before");
     bench.block(HEALTHY.0, HEALTHY.1);
     assert_eq!(bench.rollout.judge.step_counts().n, 300);
+}
+
+#[test]
+fn a_broken_slo_needs_less_evidence_and_is_named() {
+    let mut bench = baking();
+    while bench.phase() == Phase::Bake && bench.wall < START + 600 {
+        bench.block((300, 9), (2700, 3));
+    }
+    let why = bench.rollout.state.why.as_deref().unwrap_or_default();
+    assert_eq!(bench.phase(), Phase::RollingBack);
+    assert!(bench.rollout.judge.total() < 100.0, "{why}");
+    assert!(why.starts_with("the new side is worse and breaks the SLO of `errors`: evidence "), "{why}");
 }
 
 #[test]
@@ -242,6 +254,22 @@ fn counts_that_differ_from_those_of_haproxy_are_no_data() {
     let differs = says(&mut bench, answer(block, 300, 5000));
     assert!(differs.is_some_and(|reason| reason.to_string().contains("5000")));
     assert_eq!(says(&mut bench, answer(block, 300, 2600)), None);
+}
+
+#[test]
+fn no_step_ends_before_each_named_check_has_judged_a_part_of_it() {
+    let mut bench = with_source();
+    let answer = |block| SourceCell { block, covers: 1, cell: cell((300, 0), (2700, 0)) };
+    // A window from before the end of the warm-up, which is longer than the bake here.
+    bench.seen.sources.insert("latency".to_owned(), Ok(answer(bench.wall / 10)));
+    bench.rollout.memory.raised_at = Some(bench.wall + 600);
+    bench.blocks(20, HEALTHY.0, HEALTHY.1);
+    assert_eq!((bench.phase(), bench.latched(), &*words(&bench)), (Phase::Bake, None, &["unmeasured"][..]));
+    assert!(bench.was_told(EventKind::Holding), "the bake is full");
+    bench.rollout.memory.raised_at = Some(bench.wall - 600);
+    bench.seen.sources.insert("latency".to_owned(), Ok(answer(bench.wall / 10)));
+    bench.blocks(2, HEALTHY.0, HEALTHY.1);
+    assert_eq!((bench.phase(), bench.rollout.state.share), (Phase::Shift, share(50)));
 }
 
 #[test]

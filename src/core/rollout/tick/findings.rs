@@ -2,7 +2,7 @@
 
 use super::decide::{TELL_SECONDS, back, latch};
 use crate::{
-    judge::{Trip, Verdict},
+    judge::{THRESHOLD, Trip, Verdict},
     rollout::{
         Action, Event, EventKind, Latch, Mode, Now, Phase, Rollout, memory::Pending, plan::OnRegression, windows::Found,
     },
@@ -28,7 +28,7 @@ pub(super) fn find(rollout: &mut Rollout, now: Now, actions: &mut Vec<Action>) -
     let evidence = rollout.evidence_line();
     match verdict {
         Verdict::Rollback if may_act && rollout.spec.regression == OnRegression::Rollback => {
-            return Some(back(rollout, now, &format!("the new side is worse: {evidence}")));
+            return Some(back(rollout, now, &format!("{}: {evidence}", worse(rollout))));
         }
         Verdict::Rollback if may_act => return latch(rollout, now, Latch::Regression, &evidence),
         Verdict::Rollback => tell_once(rollout, now, "regression", evidence, actions),
@@ -56,6 +56,15 @@ pub(super) fn tell(rollout: &mut Rollout, now: Now, actions: &mut Vec<Action>) {
     if let Some(found) = windows(rollout, now) {
         tell_once(rollout, now, found.rule.as_str(), sentence(&found), actions);
     }
+}
+
+/// What a verdict found. A broken SLO needs less evidence against `to` than a regression, so it is named.
+fn worse(rollout: &Rollout) -> String {
+    let broken: Vec<_> = rollout.judge.broken_by_to().map(|name| format!("`{name}`")).collect();
+    if rollout.judge.total() >= THRESHOLD || broken.is_empty() {
+        return "the new side is worse".to_owned();
+    }
+    format!("the new side is worse and breaks the SLO of {}", broken.join(", "))
 }
 
 fn windows(rollout: &Rollout, now: Now) -> Option<Found> {

@@ -103,6 +103,8 @@ fn tell(rollout: &mut Rollout, reasons: &[Holding], now: Now, actions: &mut Vec<
         // They are told by the transition, or are no trouble.
         Holding::Paused(_) | Holding::Latched(_) | Holding::Baseline(..) | Holding::Queued => false,
         Holding::Approval(_) => bake_is_full || rollout.state.phase == Phase::Preflight,
+        // A check needs its warm-up and a window in each step. It is trouble only if it keeps the step from its end.
+        Holding::Unmeasured(_) => bake_is_full,
         reason => !reason.is_evidence(),
     };
     let waiting: Vec<&Holding> = reasons.iter().filter(|reason| waits(reason)).collect();
