@@ -2,7 +2,7 @@
 
 use super::decide::{TELL_SECONDS, back, latch};
 use crate::{
-    judge::{Trip, Verdict},
+    judge::{THRESHOLD, Trip, Verdict},
     rollout::{
         Action, Event, EventKind, Latch, Mode, Now, Phase, Rollout, memory::Pending, plan::OnRegression, windows::Found,
     },
@@ -28,7 +28,9 @@ pub(super) fn find(rollout: &mut Rollout, now: Now, actions: &mut Vec<Action>) -
     let evidence = rollout.evidence_line();
     match verdict {
         Verdict::Rollback if may_act && rollout.spec.regression == OnRegression::Rollback => {
-            return Some(back(rollout, now, &format!("the new side is worse: {evidence}")));
+            // With less evidence than of a verdict alone, the broken SLO decides.
+            let slo = if rollout.judge.total() < THRESHOLD { ", and the SLO is broken" } else { "" };
+            return Some(back(rollout, now, &format!("the new side is worse{slo}: {evidence}")));
         }
         Verdict::Rollback if may_act => return latch(rollout, now, Latch::Regression, &evidence),
         Verdict::Rollback => tell_once(rollout, now, "regression", evidence, actions),
