@@ -21,8 +21,8 @@ key_prefix "weightd/rollouts/approval/" { policy = "read" }
 # Where each rollout is. Without this rule no rollout begins.
 key_prefix "weightd/rollouts/state/" { policy = "write" }
 
-# What the judge knows and what happened, also for people. Without these rules a new leader begins
-# with no evidence, and `weightctl rollout` shows less.
+# What the judge knows and what happened, also for people. Without one of these rules neither is
+# written: a new leader begins without evidence after 10 s, and `weightctl rollout` shows less.
 key_prefix "weightd/rollouts/evidence/" { policy = "write" }
 key_prefix "weightd/rollouts/log/" { policy = "write" }
 

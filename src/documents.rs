@@ -104,6 +104,17 @@ pub enum DocumentsError {
     },
 }
 
+impl DocumentsError {
+    /// Whether Consul denied the request to this token.
+    pub fn is_denied(&self) -> bool {
+        match self {
+            Self::Read { source, .. } | Self::Write { source, .. } | Self::UnknownResult { source, .. } => {
+                matches!(source, ConsulError::Denied(_))
+            }
+        }
+    }
+}
+
 /// Attempts of a write that clashes on history or freeze alone: other writers of the same backend, so it ends soon.
 const ATTEMPTS: usize = 8;
 /// Maximum size of the answer for one backend in bytes, if it is read without the other backends.

@@ -28,6 +28,7 @@ mod list;
 mod local;
 mod man;
 mod node;
+mod notes;
 mod observing;
 mod outcome;
 mod output;
@@ -73,7 +74,8 @@ pub async fn run(args: impl Iterator<Item = OsString>, env: &Env<'_>) -> ExitCod
     if let Some(words) = complete::requested(&args) {
         return complete::run(words, env).into();
     }
-    let mut command = cli::command();
+    let columns = output::columns().unwrap_or(cli::WIDEST).min(cli::WIDEST);
+    let mut command = notes::fit(cli::command(), columns);
     let parsed = command.try_get_matches_from_mut(args).and_then(|matches| Cli::from_arg_matches(&matches));
     let cli = match parsed {
         Ok(cli) => cli,

@@ -158,7 +158,10 @@ impl Follower {
         if let Err(error) = self.client.refresh(error) {
             tracing::debug!(error = %Chain(&error), "the token cannot be read again");
         }
-        let why = Chain(error).to_string();
+        let mut why = Chain(error).to_string();
+        if matches!(error, ConsulError::Denied(_)) {
+            why = format!("{why}; the token needs: key_prefix \"{}\" {{ policy = \"read\" }}", self.prefix);
+        }
         self.sender.send_if_modified(|followed| match &followed.failed {
             Some((_, known)) if *known == why => false,
             known => {

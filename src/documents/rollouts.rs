@@ -253,18 +253,15 @@ impl Documents {
     }
 
     /// Reads the evidence and the logs of all rollouts, for a leader that goes on with them. What cannot be read is left out:
-    /// it costs time and no safety.
-    ///
-    /// # Errors
-    /// [`DocumentsError::Read`].
-    pub async fn notes(&self) -> Result<(BTreeMap<BackendName, Evidence>, BTreeMap<BackendName, Log>), DocumentsError> {
+    /// it costs time and no safety. The errors are [`DocumentsError::Read`].
+    pub async fn notes(&self) -> (Notes<Evidence>, Notes<Log>) {
         let keys = self.rollout_keys();
         let (evidences, logs) = (keys.evidences(), keys.logs());
-        let ((evidences, _), (logs, _)) = tokio::try_join!(
+        let (evidences, logs) = tokio::join!(
             self.read_kind(&evidences, |value, _| Evidence::parse(value)),
             self.read_kind(&logs, |value, _| Log::parse(value)),
-        )?;
-        Ok((readable(evidences), readable(logs)))
+        );
+        (evidences.map(|(read, _)| readable(read)), logs.map(|(read, _)| readable(read)))
     }
 
     /// Reads what the keys of a backend say to a node; none if it has no key.
@@ -333,6 +330,9 @@ impl Documents {
         .await
     }
 }
+
+/// What a leader left of one kind, by backend.
+pub type Notes<T> = Result<BTreeMap<BackendName, T>, DocumentsError>;
 
 /// The keys of one kind, by backend, and whether ACLs hide some.
 type Kind<T> = (BTreeMap<BackendName, KeyRead<T>>, bool);

@@ -158,13 +158,17 @@ impl Leader {
             return;
         }
         let (documents, session) = (self.documents.clone(), term.session.clone());
+        let [evidence, logs] =
+            [keys.evidences(), keys.logs()].map(|prefix| format!("key_prefix \"{prefix}\" {{ policy = \"write\" }}"));
+        let rules = format!("{evidence} and {logs}");
         self.shared.tasks.spawn(async move {
             match documents.note(&session, values).await {
                 Ok(true) => {}
                 Ok(false) => warn!("evidence and logs are not written: another controller leads"),
                 // Both may be lost: the evidence costs a minute, and the log of this program has each event.
                 Err(error) => {
-                    warn!(error = %Chain(&error), hint = error.remedy(), "evidence and logs are not written");
+                    let hint = telling::needed(&error, &rules);
+                    warn!(error = %Chain(&error), hint, "evidence and logs are not written");
                     sleep(AFTER_LOSS).await;
                 }
             }

@@ -41,6 +41,10 @@ const TICK_EVERY: Duration = Duration::from_secs(1);
 const TICK_AFTER: Duration = Duration::from_millis(20);
 /// The pause after a read that failed.
 const AFTER_LOSS: Duration = Duration::from_secs(1);
+/// So long a leader tries to read evidence and logs that its token may not read.
+const NOTES_WITHIN: Duration = Duration::from_secs(10);
+/// The same problem is reported so often.
+const REPORT_EVERY: Duration = Duration::from_secs(60);
 /// So long preflight waits for sessions that are left on `to`. HAProxy does not show its `timeout server`; this is longer than
 /// most of them.
 const SESSION_SECONDS: u64 = 60;
@@ -101,6 +105,23 @@ pub(super) struct Leader {
     since: Timestamp,
     /// Whether a write of evidence and logs is under way.
     pub(super) noting: Arc<tokio::sync::Semaphore>,
+    /// What it could not read.
+    reported: Reported,
+}
+
+/// The problems that were reported, and when.
+#[derive(Debug, Default)]
+struct Reported(BTreeMap<String, Instant>);
+
+impl Reported {
+    /// Logs a problem, once in [`REPORT_EVERY`].
+    fn warn(&mut self, problem: String, message: &'static str) {
+        self.0.retain(|_, at| at.elapsed() < REPORT_EVERY);
+        self.0.entry(problem).or_insert_with_key(|problem| {
+            warn!(error = problem, "{message}");
+            Instant::now()
+        });
+    }
 }
 
 impl Leader {
@@ -117,6 +138,7 @@ impl Leader {
             evidence: BTreeMap::new(),
             outcomes: mpsc::unbounded_channel(),
             noting: Arc::new(tokio::sync::Semaphore::new(1)),
+            reported: Reported::default(),
             since: clock::timestamp(),
             shared,
         }
@@ -156,23 +178,29 @@ impl Leader {
         term.filter(|term| term.may_act() && !self.stop.is_cancelled())
     }
 
-    /// Reads evidence and logs as the last leader left them.
+    /// Reads evidence and logs as the last leader left them. Without the right to read them it begins with none: a rollout
+    /// that nobody judges is worse.
     async fn load(&mut self) -> BTreeMap<BackendName, Log> {
+        let began = Instant::now();
         loop {
-            match self.documents.notes().await {
-                Ok((evidence, logs)) => {
-                    self.evidence = evidence;
-                    return logs;
-                }
-                Err(error) => {
-                    let hint = telling::rule(&error);
-                    warn!(error = %Chain(&error), hint, "the leader cannot read evidence and logs");
-                    if self.term().is_none() {
-                        return BTreeMap::new();
-                    }
-                    sleep(AFTER_LOSS).await;
-                }
+            let (evidence, logs) = self.documents.notes().await;
+            let errors: Vec<_> = [evidence.as_ref().err(), logs.as_ref().err()].into_iter().flatten().collect();
+            for error in &errors {
+                let what = format!("{}; {}", Chain(*error), telling::rule(error));
+                self.reported.warn(what, "the leader cannot read evidence and logs");
             }
+            let without = errors.iter().all(|error| error.is_denied()) && began.elapsed() >= NOTES_WITHIN;
+            if errors.is_empty() || without {
+                if without && !errors.is_empty() {
+                    warn!("the leader begins without what it may not read");
+                }
+                self.evidence = evidence.unwrap_or_default();
+                return logs.unwrap_or_default();
+            }
+            if self.term().is_none() {
+                return BTreeMap::new();
+            }
+            sleep(AFTER_LOSS).await;
         }
     }
 
@@ -180,8 +208,11 @@ impl Leader {
     fn pass(&mut self, term: &Term, logs: &BTreeMap<BackendName, Log>) {
         let began = Instant::now();
         let reported = self.world.take(began);
+        let failed = self.world.failed();
+        if let Some(why) = &failed {
+            self.reported.warn(why.clone(), "the leader cannot read all keys");
+        }
         if !self.world.is_complete() {
-            let failed = self.world.failed();
             self.shared.seen.send_modify(|seen| seen.get_or_insert_default().failed = failed);
             return;
         }

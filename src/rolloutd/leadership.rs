@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use weightd_core::rollout::Controller;
 
+use super::telling;
 use crate::{
     base::{chain::Chain, clock, retry::Backoff},
     consul::{
@@ -32,6 +33,8 @@ const TRY_EVERY: Duration = Duration::from_secs(5);
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(4));
 /// The same error is reported so often.
 const REPORT_EVERY: Duration = Duration::from_secs(60);
+/// The ACL rule of the session.
+const SESSION_RULE: &str = "session \"NODE-OF-AGENT\" { policy = \"write\" }";
 /// Time for the release of the lock at the end.
 const RELEASE: Duration = Duration::from_secs(2);
 
@@ -84,7 +87,7 @@ impl Candidate {
                 None => break,
                 Some(Ok(session)) => session,
                 Some(Err(error)) => {
-                    self.report(&error);
+                    self.report(&error, SESSION_RULE);
                     sleep_or(&stop, backoff.next()).await;
                     continue;
                 }
@@ -125,8 +128,8 @@ impl Candidate {
                     }
                     return;
                 }
-                Err(Lost::Consul(error)) => {
-                    self.report(&error);
+                Err(Lost::Consul(error, rule)) => {
+                    self.report(&error, &rule);
                     if renewed.elapsed() > TTL * 2 {
                         return;
                     }
@@ -149,21 +152,23 @@ impl Candidate {
 
     /// Renews the session, and takes the lock or sees that it is still ours. False if another one has it.
     async fn hold(&mut self, session: &SessionId) -> Result<bool, Lost> {
-        if !self.client.renew_session(session).await.map_err(Lost::Consul)? {
+        let of_session = |error| Lost::Consul(error, SESSION_RULE.to_owned());
+        if !self.client.renew_session(session).await.map_err(of_session)? {
             return Err(Lost::Session);
         }
-        let held = self.client.held_key(&self.key).await.map_err(Lost::Consul)?;
+        let rule = format!("key \"{}\" {{ policy = \"write\" }}", self.key);
+        let held = self.client.held_key(&self.key).await.map_err(|error| Lost::Consul(error, rule.clone()))?;
         match held.and_then(|held| held.session) {
             Some(holder) if holder == *session && !self.value.has_changed().unwrap_or(false) => return Ok(true),
             Some(holder) if holder != *session => return Ok(false),
             Some(_) | None => {}
         }
         let value = Controller { since: clock::timestamp(), ..self.value.borrow_and_update().clone() };
-        self.client.acquire(&self.key, value.to_value(), session).await.map_err(Lost::Consul)
+        self.client.acquire(&self.key, value.to_value(), session).await.map_err(|error| Lost::Consul(error, rule))
     }
 
-    /// Says once in a minute why the lock cannot be held.
-    fn report(&mut self, error: &ConsulError) {
+    /// Says once in a minute why the lock cannot be held. `rule` is the ACL rule that the request needs.
+    fn report(&mut self, error: &ConsulError, rule: &str) {
         if let Err(error) = self.client.refresh(error) {
             warn!(error = %Chain(&error), "the token cannot be read again");
         }
@@ -175,7 +180,7 @@ impl Candidate {
         self.reported = Some((why.clone(), Instant::now()));
         warn!(
             error = why,
-            hint = error.remedy(),
+            hint = telling::needed(error, rule),
             key = self.key,
             "the lock of the controller cannot be renewed or taken"
         );
@@ -186,8 +191,8 @@ impl Candidate {
 enum Lost {
     /// Consul ended the session.
     Session,
-    /// Consul gave no usable answer.
-    Consul(ConsulError),
+    /// Consul gave no usable answer. With the ACL rule that the request needs.
+    Consul(ConsulError, String),
 }
 
 async fn sleep_or(stop: &CancellationToken, pause: Duration) {

@@ -12,7 +12,10 @@ use super::{
     metrics::Metrics,
     webhooks::{Message, Webhooks},
 };
-use crate::documents::{DocumentsError, lead::Led};
+use crate::{
+    consul::ConsulError,
+    documents::{DocumentsError, lead::Led},
+};
 
 /// Tells people.
 #[derive(Debug, Clone)]
@@ -100,10 +103,15 @@ const fn needs_a_person(kind: EventKind) -> bool {
 /// What to do about a write that failed.
 pub(super) fn rule(error: &DocumentsError) -> String {
     match error {
-        DocumentsError::Read { rule, source, .. } | DocumentsError::Write { rule, source, .. } => match source {
-            crate::consul::ConsulError::Denied(_) => format!("the token needs: {rule}"),
-            source => source.remedy().to_owned(),
-        },
+        DocumentsError::Read { rule, source, .. } | DocumentsError::Write { rule, source, .. } => needed(source, rule),
         DocumentsError::UnknownResult { hint, .. } => hint.clone(),
+    }
+}
+
+/// What to do about a request that failed and needs this ACL rule.
+pub(super) fn needed(error: &ConsulError, rule: &str) -> String {
+    match error {
+        ConsulError::Denied(_) => format!("the token needs: {rule}"),
+        error => error.remedy().to_owned(),
     }
 }

@@ -45,12 +45,15 @@ On a host with weightd, its configuration gives the defaults: Consul's address, 
 root, and the address of weightd's API. The file is /etc/weightd/weightd.toml, or the one that
 WEIGHTD_CONFIG names. weightctl never uses weightd's token.";
 
+/// The columns of the help on a wide terminal, and in a pipe.
+pub(super) const WIDEST: usize = 100;
+
 /// Read and change the server weights that weightd sets in HAProxy
 #[derive(Debug, Parser)]
 #[command(
     name = "weightctl",
     version = crate::VERSION,
-    max_term_width = 100,
+    max_term_width = WIDEST,
     after_help = "See `weightctl --help` for examples and exit codes.",
     after_long_help = format!("{EXAMPLES}\n\n{}", Exit::help())
 )]
@@ -155,17 +158,42 @@ pub(super) fn explain(mut error: clap::Error) -> clap::Error {
         return error;
     }
     let Some(ContextValue::String(verb)) = error.get(ContextKind::InvalidSubcommand).cloned() else { return error };
-    let verbs = Cli::command();
-    let verbs = verbs.get_subcommands().filter(|known| !known.is_hide_set()).map(Command::get_name);
+    let all = Cli::command();
+    let path = path(&error);
+    let of = path.iter().try_fold(&all, |command, word| command.find_subcommand(word)).unwrap_or(&all);
+    let verbs = of.get_subcommands().filter(|known| !known.is_hide_set()).map(Command::get_name);
     let typo: Vec<_> = verbs.filter(|known| is_typo(&verb, known)).map(str::to_owned).collect();
     error.remove(ContextKind::SuggestedSubcommand);
     error.remove(ContextKind::Suggested);
-    if !typo.is_empty() {
-        error.insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(typo));
-    } else if let Some(meant) = equivalent(&verb) {
+    let meant = match path.first().map(String::as_str) {
+        Some("rollout") => equivalent_of_rollouts(&verb),
+        Some(_) => None,
+        None => equivalent(&verb),
+    };
+    if let Some(meant) = meant.map(str::to_owned).or_else(|| elsewhere(&all, &path, &verb)) {
         error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![meant.into()]));
+    } else if !typo.is_empty() {
+        error.insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(typo));
     }
     error
+}
+
+/// The verbs above the unknown one, such as `rollout`: from the usage that clap prints.
+fn path(error: &clap::Error) -> Vec<String> {
+    let Some(ContextValue::StyledStr(usage)) = error.get(ContextKind::Usage) else { return Vec::new() };
+    let usage = usage.to_string();
+    let words = usage.split_whitespace().skip_while(|word| *word != "weightctl").skip(1);
+    words.take_while(|word| word.bytes().all(|byte| byte.is_ascii_lowercase())).map(str::to_owned).collect()
+}
+
+/// The command with this verb where there is one at another place: `weightctl rollout promote` for `weightctl promote`.
+fn elsewhere(all: &Command, path: &[String], verb: &str) -> Option<String> {
+    let is_shown = |command: &&Command| !command.is_hide_set() && command.get_name() == verb && verb != "help";
+    if !path.is_empty() {
+        return all.get_subcommands().find(is_shown).map(|_| format!("see `weightctl {verb} --help`"));
+    }
+    let groups = all.get_subcommands().filter(|group| group.get_subcommands().any(|below| is_shown(&below)));
+    groups.map(|group| format!("see `weightctl {} {verb} --help`", group.get_name())).next()
 }
 
 /// The suggestion for a verb that other programs use for a similar action.
@@ -182,6 +210,28 @@ fn equivalent(verb: &str) -> Option<&'static str> {
             "`weightctl freeze --help` stops changes of the fleet, `weightctl pause --help` stops weightd on this host",
         ),
         "doctor" | "diagnose" | "verify" => Some("`weightctl check` finds problems"),
+        _ => None,
+    }
+}
+
+/// The same for the verbs of `rollout`.
+fn equivalent_of_rollouts(verb: &str) -> Option<&'static str> {
+    match verb {
+        "stop" | "cancel" | "end" | "kill" | "delete" | "remove" | "rollback" | "back" | "revert" | "undo"
+        | "release" => Some("`weightctl rollout abort BACKEND` takes the new side back, and ends the rollout"),
+        "hold" | "freeze" | "wait" | "suspend" => Some("`weightctl rollout pause BACKEND` stops at the present share"),
+        "continue" | "unpause" | "unfreeze" | "go" | "retry" => Some("`weightctl rollout resume BACKEND` goes on"),
+        "advance" | "next" | "skip" | "step" => {
+            Some("`weightctl rollout promote BACKEND` lets the present bake count as full")
+        }
+        "list" | "ls" | "get" | "show" | "describe" => Some("`weightctl rollout status` shows all rollouts"),
+        "history" | "events" | "logs" => Some("`weightctl rollout log BACKEND` shows what happened"),
+        "why" | "diff" => Some("`weightctl rollout explain BACKEND` shows why it does what it does now"),
+        "check" | "validate" | "verify" => Some("`weightctl rollout lint FILE` checks the file of a plan"),
+        "plans" | "presets" => Some("`weightctl rollout plan BACKEND` shows the plans"),
+        "begin" | "create" | "run" | "new" | "set" | "shift" => {
+            Some("`weightctl rollout start --help` shows how to start a rollout")
+        }
         _ => None,
     }
 }
@@ -210,6 +260,30 @@ mod tests {
             assert!(!error(verb).contains("'release'"), "{}", error(verb));
         }
         assert!(error("delete").contains("deletes nothing"), "{}", error("delete"));
+    }
+
+    #[test]
+    fn an_unknown_verb_of_rollouts_gets_a_suggestion_of_rollouts() {
+        let error = |words: &[&str]| {
+            explain(command().try_get_matches_from([&["weightctl"], words].concat()).unwrap_err()).to_string()
+        };
+        for (verb, meant) in [
+            ("stop", "`weightctl rollout abort BACKEND`"),
+            ("cancel", "`weightctl rollout abort BACKEND`"),
+            ("rollback", "`weightctl rollout abort BACKEND`"),
+            ("list", "`weightctl rollout status`"),
+            ("next", "`weightctl rollout promote BACKEND`"),
+            ("traffic", "`weightctl traffic --help`"),
+            ("stat", "'status'"),
+            ("pasue", "'pause'"),
+        ] {
+            let said = error(&["rollout", verb, "app1"]);
+            assert!(said.contains(meant) && !said.contains("on this host"), "{said}");
+            assert!(!said.contains(&format!("similar subcommand exists: '{verb}'")), "{said}");
+        }
+        assert!(error(&["promote", "app1"]).contains("`weightctl rollout promote --help`"), "{}", error(&["promote"]));
+        assert!(!error(&["rollout", "frobnicate"]).contains("tip"), "{}", error(&["rollout", "frobnicate"]));
+        assert!(!error(&["node", "frobnicate"]).contains("tip"), "{}", error(&["node", "frobnicate"]));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::base::config::{InvalidDuration, parse_duration, show_duration};
 
 const EXAMPLES: &str = "\
 Examples:
-  weightctl override app1 blue=100 green=0 --local --for 2h --reason 'Consul is gone'
+  weightctl override app1 blue=100 green=0 --local --for 2h -m 'Consul is gone'
   weightctl override app1 --back --local --for 2h --reason 'Consul is gone'
   weightctl resume app1 --local                         go back to the document in Consul
 

@@ -27,7 +27,8 @@ use weightd_core::{
     rollout::Verb as Asked,
 };
 
-use super::{Exit, context::Context, failure::Failure, output};
+pub(super) use self::text::wrap;
+use super::{Exit, context::Context, failure::Failure, output, refusals::no_such};
 use crate::{
     base::clock,
     documents::{
@@ -108,8 +109,13 @@ fn now(documents: &Documents) -> Timestamp {
     documents.time().unwrap_or_else(clock::timestamp)
 }
 
-/// The backend has no rollout.
-fn no_rollout(backend: &BackendName) -> Failure {
+/// The backend has no rollout, and it may not exist.
+async fn no_rollout(documents: &Documents, backend: &BackendName) -> Failure {
+    // Without the right to read the document, nothing is said about it.
+    if matches!(documents.published(backend).await, Ok(None)) {
+        let unknown = no_such(documents, backend, "`weightctl list` shows the backends").await;
+        return unknown.context(format!("backend `{backend}` has no rollout"));
+    }
     Failure::new(Exit::Refused, format!("backend `{backend}` has no rollout"))
         .hint("`weightctl rollout status` shows the rollouts, `weightctl rollout start --help` how to start one")
 }

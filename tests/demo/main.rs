@@ -75,7 +75,7 @@ async fn main() -> ExitCode {
 async fn run(arguments: &Arguments, screen: &mut Screen) -> anyhow::Result<()> {
     let start = Instant::now();
     if arguments.story == Story::Rollout {
-        rollout::run(screen).await?;
+        rollout::run(screen, arguments.keep).await?;
         let took = start.elapsed().as_secs_f64();
         screen.line(&format!("The demo took {took:.0} s. No program is left running."))?;
         return Ok(());

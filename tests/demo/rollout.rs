@@ -1,14 +1,18 @@
 //! The demo of rollouts: a healthy green climbs to 100 % by itself, and one that begins to fail at 10 % is taken back by
 //! itself, on two nodes under traffic.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, fmt::Write as _, time::Duration};
 
 use anyhow::{Context as _, bail, ensure};
-use tokio::time::{Instant, sleep};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::{Instant, sleep},
+};
 use weightd_core::rollout::{Evidence, Phase, Shown, State, log::Log};
 
 use crate::{
-    harness::{Behaviour, Consul, Rolloutd, Side, eventually, traffic::Count},
+    harness::{Behaviour, Consul, Rolloutd, Side, eventually, program, traffic::Count},
+    interruption,
     screen::{Screen, bar, command},
     stage::{NODES, Node, difference},
 };
@@ -19,6 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(300);
 const LOOK: Duration = Duration::from_millis(200);
 /// Of 1,000 requests, how many green fails in the second rollout.
 const FAILS: u16 = 300;
+const FAILURE: &str = "begins to fail: 30 % of its answers are a 500";
 
 struct Stage {
     nodes: Vec<Node>,
@@ -35,7 +40,7 @@ impl Stage {
         let ports = (blue.port(), green.port());
         let starting = NODES.map(|name| Node::start(name, &consul, ports));
         let nodes = futures_util::future::try_join_all(starting).await?.into_iter().map(|(node, _)| node).collect();
-        let rolloutd = Rolloutd::start(&consul, "one").await?;
+        let rolloutd = Rolloutd::start(&consul, "ctl-1").await?;
         let ready = async || {
             let (status, answer) = rolloutd.get("/ready").await?;
             ensure!(status == 200, "{answer}");
@@ -57,6 +62,61 @@ impl Stage {
         ensure!(output.status.success(), "weightctl: {}: {}", output.status, said.trim());
         screen.fact("weightctl", said.trim().lines().last().unwrap_or_default())?;
         Ok(())
+    }
+
+    /// The commands that a user can try while the demo runs.
+    fn instructions(&self) -> anyhow::Result<String> {
+        let bin = program::binary("weightctl")?;
+        let bin = bin.parent().context("weightctl has no directory")?.display();
+        let (consul, demo) = (self.consul.address(), std::process::id());
+        let mut text = format!(
+            "Green serves well again, and the programs run until Ctrl-C. In another terminal:\n\
+             \n\
+             \x20 export CONSUL_HTTP_ADDR={consul}\n\
+             \x20 PATH={bin}:$PATH\n\
+             \n\
+             \x20 weightctl rollout plan app\n\
+             \x20 weightctl rollout start app --to green --plan demo --mode auto\n\
+             \x20 weightctl rollout watch app\n\
+             \x20 weightctl rollout pause app -m 'a call'\n\
+             \x20 weightctl rollout resume app\n\
+             \x20 weightctl rollout explain app\n\
+             \x20 weightctl rollout abort app --wait\n\
+             \n\
+             \x20 # green begins to fail; the same command lets it serve again\n\
+             \x20 kill -USR1 {demo}\n\
+             \x20 # what rolloutd does\n\
+             \x20 tail -f {}\n",
+            self.rolloutd.dir().join("rolloutd.log").display()
+        );
+        for node in &self.nodes {
+            writeln!(text, "\x20 # {}: which side answers\n\x20 curl -i http://127.0.0.1:{}/", node.name, node.web)?;
+        }
+        Ok(text)
+    }
+
+    /// Runs on, for a person with other terminals. A SIGUSR1 lets green fail, and the next one lets it serve.
+    async fn keep(&self, screen: &mut Screen) -> anyhow::Result<()> {
+        self.green.behave(Behaviour::Status(200));
+        screen.line(&format!("\n{}", self.instructions()?))?;
+        let mut toggle = signal(SignalKind::user_defined1())?;
+        let (mut fails, mut before) = (false, self.counts());
+        loop {
+            tokio::select! {
+                _ = toggle.recv() => {
+                    fails = !fails;
+                    self.green.behave(if fails { Behaviour::Fails(FAILS) } else { Behaviour::Status(200) });
+                    screen.fact("green", if fails { FAILURE } else { "serves well again" })?;
+                }
+                () = sleep(Duration::from_secs(1)) => {
+                    let counts = self.counts();
+                    let recent = difference(&counts, &before);
+                    before = counts;
+                    let share = recent.percent("green");
+                    screen.live(&format!("  answers   {} green {share:5.1} %, {:3} failed", bar(share), recent.failed))?;
+                }
+            }
+        }
     }
 
     async fn value(&self, kind: &str) -> anyhow::Result<Option<Vec<u8>>> {
@@ -115,8 +175,8 @@ fn live(state: &State, shown: Option<&Shown>, recent: &Count) -> String {
     format!("  {:<9} {} {share:5.1} %  {good:>9}", state.phase.as_str(), bar(share))
 }
 
-/// Runs the story.
-pub async fn run(screen: &mut Screen) -> anyhow::Result<()> {
+/// Runs the story; with `keep`, the programs run until the demo is interrupted.
+pub async fn run(screen: &mut Screen, keep: bool) -> anyhow::Result<()> {
     screen.line("rolloutd moves \"app\" from blue to green by a plan, judges green beside blue on two HAProxies,")?;
     screen.line("and takes it back when it is worse. All runs here, on loopback.\n")?;
     screen.live("  starting Consul, blue and green, two HAProxies, two weightd, rolloutd")?;
@@ -144,7 +204,7 @@ pub async fn run(screen: &mut Screen) -> anyhow::Result<()> {
     let fail = |screen: &mut Screen| {
         stage.green.behave(Behaviour::Fails(FAILS));
         fails_since = Some(Instant::now());
-        screen.fact("green", &format!("begins to fail: {} % of its answers are a 500", FAILS / 10))?;
+        screen.fact("green", FAILURE)?;
         Ok(())
     };
     let ended = stage.show(screen, &known, fail).await?;
@@ -169,5 +229,12 @@ pub async fn run(screen: &mut Screen) -> anyhow::Result<()> {
         "answers",
         &format!("{} requests, {} failed, all of them green's own", count.answered() + count.failed, count.failed),
     )?;
+    if keep {
+        // Ctrl-C is the regular end here.
+        tokio::select! {
+            kept = stage.keep(screen) => kept?,
+            interrupted = interruption() => interrupted?,
+        }
+    }
     Ok(())
 }

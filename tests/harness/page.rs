@@ -1,9 +1,10 @@
 //! The page, in this process, and a browser without a screen: it keeps cookies and follows nothing by itself.
 
-use std::{net::SocketAddr, sync::Mutex, time::Duration};
+use std::{fmt::Write as _, fs, net::SocketAddr, os::unix::fs::PermissionsExt, sync::Mutex, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use reqwest::{Method, RequestBuilder, StatusCode, header::HeaderMap};
+use tempfile::TempDir;
 use weightd::{
     base::shutdown::Tasks,
     consul::{Settings as ConsulSettings, TokenSource},
@@ -12,7 +13,10 @@ use weightd::{
 
 pub use weightd::page::settings::Settings;
 
-use super::{Consul, eventually};
+use super::{
+    Consul, Port, eventually,
+    program::{self, Program},
+};
 
 /// A page.
 #[derive(Debug)]
@@ -58,6 +62,69 @@ pub fn settings(consul: &Consul, token: Option<&str>) -> anyhow::Result<Settings
         tls: None,
         metrics: Some("127.0.0.1:0".parse()?),
     })
+}
+
+/// A page as a process of its own. People stay signed in when it starts again, because its keys are in a file.
+#[derive(Debug)]
+pub struct Process {
+    /// The page.
+    pub page: Page,
+    program: Program,
+    metrics: u16,
+    http: reqwest::Client,
+    _dir: TempDir,
+}
+
+impl Process {
+    /// A page for this Consul, which reads with this token.
+    pub async fn start(consul: &Consul, token: Option<&str>) -> anyhow::Result<Self> {
+        let dir = tempfile::Builder::new().prefix("page-").tempdir()?;
+        let path = |name: &str| dir.path().join(name);
+        let (port, metrics) = (Port::free()?, Port::free()?);
+        fs::write(path("keys"), "a".repeat(64))?;
+        fs::set_permissions(path("keys"), PermissionsExt::from_mode(0o600))?;
+        let mut config = format!(
+            "[consul]\naddress = \"{}\"\n[page]\nlisten = \"127.0.0.1:{port}\"\nmetrics_listen = \"127.0.0.1:{metrics}\"\nkey_file = \"{}\"\n",
+            consul.address(),
+            path("keys").display()
+        );
+        if let Some(token) = token {
+            fs::write(path("token"), token)?;
+            writeln!(config, "token_file = \"{}\"", path("token").display())?;
+        }
+        fs::write(path("rolloutd.toml"), config)?;
+        let program = Program::new("page", program::binary("rolloutd")?, dir.path())
+            .args(["page".as_ref(), "--config".as_ref(), path("rolloutd.toml").as_os_str()])
+            .env("ROLLOUTD_LOG", "debug");
+        let page = Page::at(([127, 0, 0, 1], port.number()).into());
+        let http = super::http().pool_max_idle_per_host(0).build()?;
+        let mut process = Self { page, program, metrics: metrics.number(), http, _dir: dir };
+        process.start_again().await?;
+        Ok(process)
+    }
+
+    /// Starts it after its end, and waits until it has read everything.
+    pub async fn start_again(&mut self) -> anyhow::Result<()> {
+        self.program.spawn()?;
+        let (http, url) = (&self.http, format!("http://127.0.0.1:{}/ready", self.metrics));
+        let ready = async || {
+            let status = http.get(&url).send().await?.status();
+            ensure!(status == StatusCode::OK, "{status}");
+            Ok(())
+        };
+        self.program.ready("/ready answers", ready).await
+    }
+
+    /// Its metrics.
+    pub async fn metrics(&self) -> anyhow::Result<String> {
+        let url = format!("http://127.0.0.1:{}/metrics", self.metrics);
+        Ok(self.http.get(url).send().await?.text().await?)
+    }
+
+    /// The process.
+    pub fn program(&mut self) -> &mut Program {
+        &mut self.program
+    }
 }
 
 impl Page {

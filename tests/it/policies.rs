@@ -1,6 +1,7 @@
 //! The policies in `consul/`: each one allows its task and nothing else. Without one of its rules, the effect is the
 //! one in its comments.
 
+mod controller;
 mod keys;
 mod rollouts;
 

@@ -97,8 +97,12 @@ async fn weights_are_set_and_taken_back_by_keyboard_alone() -> anyhow::Result<()
     let document = String::from_utf8(stage.consul.get(&key(APP)).await?.unwrap_or_default())?;
     ensure!(document.contains("\"green\":25") && document.contains("\"by\":\"ann\""), "{document}");
     browser.press("r").await?;
-    let there = browser.script("document.activeElement?.textContent").await?;
-    ensure!(there.as_str().is_some_and(|text| text.starts_with("Roll back to blue 100")), "{there}");
+    eventually(SOON, "the button that rolls back has the focus", async || {
+        let there = browser.script("document.activeElement?.textContent").await?;
+        ensure!(there.as_str().is_some_and(|text| text.starts_with("Roll back to blue 100")), "{there}");
+        Ok(())
+    })
+    .await?;
     browser.press("Enter").await?;
     browser.shows("Rolled back:").await?;
     stage.green_is(0, 10).await?;

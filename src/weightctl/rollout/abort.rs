@@ -101,7 +101,7 @@ async fn end(args: &Args, documents: &Documents, context: &Context<'_>, done: Ab
         if args.wait.is_given() { context.format.json_line(outcome) } else { context.format.json(outcome) }
     };
     match done {
-        Aborted::Nothing => Err(no_rollout(backend)),
+        Aborted::Nothing => Err(no_rollout(documents, backend).await),
         Aborted::Ended(state) => {
             let why = state.why.as_ref().map(|why| format!(": {}", Escaped(why))).unwrap_or_default();
             output::message(&format!(

@@ -167,6 +167,9 @@ impl Asking<'_> {
         let backend = self.backend;
         let read = documents.rollout(backend).await?;
         note_unreadable(backend, &read);
+        if read.standing() == Standing::None {
+            return Err(no_rollout(&documents, backend).await);
+        }
         let (rollout, at) = self.target(&read)?;
         let seen = self.key_index(&read)?;
         if let Some(Yes { yes: false }) = self.yes {
@@ -196,7 +199,7 @@ impl Asking<'_> {
     fn target(&self, read: &RolloutRead) -> Result<(String, u64), Failure> {
         let backend = self.backend;
         match read.standing() {
-            Standing::None => Err(no_rollout(backend)),
+            Standing::None => Err(Failure::new(Exit::Refused, format!("backend `{backend}` has no rollout"))),
             Standing::Unreadable(key, bad) => Err(unreadable(backend, key, bad)),
             Standing::Active(state) => Ok((state.id.clone(), state.seq)),
             Standing::Ended(state) => {

@@ -25,6 +25,7 @@ use crate::{
         context::Context,
         failure::Failure,
         output,
+        refusals::no_such,
         table::{Align, Table, Tone},
     },
 };
@@ -56,26 +57,53 @@ pub(super) struct PlanArgs {
     errors: f64,
 }
 
+const A_PLAN: &str = "\
+Examples:
+  weightctl rollout lint plan.toml                check it
+  weightctl rollout plan app1 --plan plan.toml    what it would see
+
+A complete plan; everything but the steps can be left out:
+  mode = \"auto\"
+  [[step]]
+  share = 10                # percent of the requests
+  bake = \"30m\"              # how long it is judged there
+  [[step]]
+  share = 50
+  bake = \"1h\"
+  approve = true            # wait for a person before this step
+  must_exclude = 4          # go on when \"4 times worse\" is excluded
+  [check.errors]
+  ratio = 1.5               # worse: more than this times the old side
+  floor = 0.0002            # a lower error rate is good
+  slo = 0.001               # the highest error rate of all
+  [window]
+  allow = [\"Mon-Thu 09:00-16:00\"]
+  timezone = \"Europe/Paris\"
+  [on]
+  regression = \"rollback\"   # or \"hold\": stop and wait for a person
+
+Exit codes: 1 the file cannot be read, 7 the plan is invalid.";
+
 /// Check the file of a plan
 ///
 /// Says what is wrong, with the line, and exits with 7; else shows the plan as a controller reads it. Needs no Consul.
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = A_PLAN)]
 pub(super) struct LintArgs {
     /// The file, TOML
     file: PathBuf,
 }
 
-fn number(text: &str, most: f64) -> Result<f64, &'static str> {
-    let number = text.parse::<f64>().ok().filter(|number| number.is_finite() && (0.0..=most).contains(number));
-    number.ok_or("write a number, such as 200 or 0.5")
+fn number(text: &str, most: f64) -> Option<f64> {
+    text.parse::<f64>().ok().filter(|number| number.is_finite() && (0.0..=most).contains(number))
 }
 
 fn rate(text: &str) -> Result<f64, &'static str> {
-    number(text, 1e9)
+    number(text, 1e9).ok_or("write a number, such as 200 or 0.5")
 }
 
 fn percent(text: &str) -> Result<f64, &'static str> {
-    number(text, 100.0)
+    number(text, 100.0).ok_or("write a percentage from 0 to 100, such as 0.5")
 }
 
 /// A plan that a person chose.
@@ -120,8 +148,16 @@ pub(super) async fn choose(documents: &Documents, text: &str) -> Result<Choice, 
 
 fn read_file(path: &Path) -> Result<Plan, Failure> {
     let name = Escaped(&path.display().to_string()).to_string();
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| Failure::caused(Exit::Failure, error).context(format!("cannot read the plan {name}")))?;
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        let hint = match Preset::ALL.into_iter().find(|preset| preset.as_str() == name) {
+            Some(preset) => {
+                let preset = preset.as_str();
+                format!("`{preset}` is a preset: `weightctl rollout plan BACKEND --plan {preset}` shows it")
+            }
+            None => "give the path of a TOML file; `weightctl rollout lint --help` shows a complete plan".to_owned(),
+        };
+        Failure::caused(Exit::Failure, error).context(format!("cannot read the plan {name}")).hint(hint)
+    })?;
     parse_plan(&text).map_err(|problem| invalid(&name, &problem))
 }
 
@@ -263,7 +299,8 @@ async fn stored(documents: &Documents) -> Vec<Choice> {
 
 /// The present traffic: the errors are those of the servers above 0.
 async fn measured(documents: &Documents, backend: &BackendName) -> Result<(Traffic, Protocol), Failure> {
-    let index = documents.published(backend).await?.map_or(0, |published| published.index());
+    let published = documents.published(backend).await?;
+    let index = published.as_ref().map_or(0, weightd_core::desired::Published::index);
     let gathered = gather::gather(documents, backend, index, true).await;
     let serves: Vec<Pattern> = gathered
         .nodes
@@ -274,6 +311,9 @@ async fn measured(documents: &Documents, backend: &BackendName) -> Result<(Traff
         .map(|server| Pattern::from(&server.name))
         .collect();
     let Some(sample) = &gathered.sample else {
+        if published.is_none() {
+            return Err(no_such(documents, backend, "`weightctl list` shows the backends").await);
+        }
         return Err(Failure::new(Exit::NotConverged, format!("there are no numbers of {backend}"))
             .hint("`weightctl status` shows the nodes; add --rate 100 to assume 100 requests a second"));
     };
@@ -329,3 +369,6 @@ fn span(seconds: f64) -> String {
         s => format!("{:.0}d", s / 86_400.0),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -34,7 +34,7 @@ use crate::{
         failure::Failure,
         output,
         preview::preview,
-        refusals::refused,
+        refusals::{no_such, refused},
     },
 };
 
@@ -264,7 +264,9 @@ fn refuse_second(backend: &BackendName, seen: &RolloutRead, controller: &KeyRead
                 "backend `{backend}` has a rollout already: started by {} at {}, and no controller has begun it",
                 spec.by, spec.at
             );
-            Err(Failure::new(Exit::Refused, what).hint(hint(&format!("leader: {}", text::leader(controller)))))
+            let leader = text::leader(controller);
+            let who = if controller.index == 0 { leader } else { format!("leader: {leader}") };
+            Err(Failure::new(Exit::Refused, what).hint(hint(&who)))
         }
     }
 }
@@ -308,10 +310,8 @@ async fn propose(
         Err(refusals) => refusals,
     };
     if refusals.contains(&Refusal::NoDocument) {
-        // It suggests a similar name.
-        let released = edit::EditError::NoSuchBackend(backend.clone());
-        let failure = refused(documents, released).await;
-        return Err(failure.context("the rollout cannot begin"));
+        let hint = "`weightctl list` shows the backends, `weightctl set --help` how to begin to manage one";
+        return Err(no_such(documents, backend, hint).await.context("the rollout cannot begin"));
     }
     for refusal in refusals.iter().skip(1) {
         output::note(&format!("{refusal}; {}", refusal.remedy()));

@@ -10,7 +10,10 @@ use super::{
     view::{self, RolloutView},
 };
 use crate::{
-    documents::rollouts::{RolloutRead, Standing},
+    documents::{
+        Documents,
+        rollouts::{RolloutRead, Standing},
+    },
     weightctl::{Exit, context::Context, failure::Failure, output},
 };
 
@@ -39,8 +42,12 @@ pub(super) struct LogArgs {
     #[arg(value_parser = BackendName::new)]
     backend: BackendName,
     /// Only the last N events
-    #[arg(long, short = 'n', value_name = "N", default_value_t = 100)]
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 100, value_parser = lines)]
     lines: usize,
+}
+
+fn lines(text: &str) -> Result<usize, &'static str> {
+    text.parse().map_err(|_| "write a whole number, such as 20")
 }
 
 /// Shows the rollouts. The JSON output is a list of [`RolloutView`]; with a backend, one.
@@ -48,6 +55,9 @@ pub(super) async fn status(args: &StatusArgs, context: &Context<'_>) -> Result<E
     let documents = context.documents()?;
     if let Some(backend) = &args.backend {
         let (read, controller) = tokio::try_join!(documents.rollout(backend), documents.controller())?;
+        if read.standing() == Standing::None && !exists(&documents, backend).await {
+            return Err(no_rollout(&documents, backend).await);
+        }
         let now = now(&documents);
         let view = RolloutView::of(backend, &read, &controller, now);
         context.format.data(&view, |_| text::detail(backend, &read, &controller, now, output::width()))?;
@@ -71,6 +81,11 @@ pub(super) async fn status(args: &StatusArgs, context: &Context<'_>) -> Result<E
     Ok(Exit::Ok)
 }
 
+/// Whether the backend has a document; also true if that cannot be read.
+async fn exists(documents: &Documents, backend: &BackendName) -> bool {
+    !matches!(documents.published(backend).await, Ok(None))
+}
+
 /// Shows what happened. The JSON output is a list of `{"rollout", "at", "what", "detail", "by"}`.
 pub(super) async fn log(args: &LogArgs, context: &Context<'_>) -> Result<Exit, Failure> {
     let documents = context.documents()?;
@@ -80,13 +95,16 @@ pub(super) async fn log(args: &LogArgs, context: &Context<'_>) -> Result<Exit, F
         return Err(Failure::new(Exit::Failure, format!("the log of `{}` cannot be read: {bad}", args.backend)));
     }
     let Some(log) = log.get() else {
+        if !exists(&documents, &args.backend).await {
+            return Err(no_rollout(&documents, &args.backend).await);
+        }
         output::message(&format!("{} has no log of rollouts", args.backend));
         context.format.json::<[Entry; 0]>(&[])?;
         return Ok(Exit::Ok);
     };
     let skip = log.events.len().saturating_sub(args.lines);
     let events: Vec<_> = log.events.iter().skip(skip).collect();
-    context.format.data(&events, |_| text::log(log, args.lines, output::width()))?;
+    context.format.data(&events, |_| text::log(&events, output::width()))?;
     Ok(Exit::Ok)
 }
 
@@ -205,7 +223,7 @@ pub(super) async fn explain(args: &ExplainArgs, context: &Context<'_>) -> Result
     let (read, controller) = tokio::try_join!(documents.rollout(backend), documents.controller())?;
     note_unreadable(backend, &read);
     if read.standing() == Standing::None {
-        return Err(no_rollout(backend));
+        return Err(no_rollout(&documents, backend).await);
     }
     let now = now(&documents);
     let shown = view::shown(&read);

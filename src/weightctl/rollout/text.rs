@@ -7,8 +7,8 @@ use weightd_core::{
     model::{BackendName, Escaped, Timestamp},
     reasons::list,
     rollout::{
-        Controller, Mode, Phase, Plan, Shown, Spec, State,
-        log::Log,
+        Controller, Latch, Mode, Phase, Plan, Shown, Spec, State,
+        log::Entry,
         plan::{OnRegression, Step},
         shown::CheckShown,
     },
@@ -119,6 +119,17 @@ pub(super) fn bar(spec: &Spec, state: &State) -> String {
     (1..).zip(&spec.plan.steps).map(step).collect::<Vec<_>>().join(" ")
 }
 
+/// What a rollout waits for: its word, what happened, and what a person can do.
+pub(super) fn waits_for(latch: Latch) -> String {
+    let what = match latch {
+        Latch::Inconclusive => "twice the bake is over without enough evidence; resume or abort it",
+        Latch::Slo => "the SLO is broken, and it is not clear that the new side is the cause; resume or abort it",
+        Latch::Regression => "the new side is worse, and the plan says hold; resume or abort it",
+        Latch::SpecChanged => "its spec was changed or deleted since the start; abort it, and start another",
+    };
+    format!("{}: {what}", latch.as_str())
+}
+
 /// One line: where the rollout is.
 pub(super) fn sentence(read: &RolloutRead, now: Timestamp) -> String {
     let (state, spec) = match read.standing() {
@@ -216,7 +227,7 @@ fn of_state(text: &mut String, read: &RolloutRead, state: &State, width: usize) 
         row(text, "paused", &format!("by {}{reason}", Escaped(&paused.by)), width);
     }
     if let Some(latch) = state.latched {
-        row(text, "waits", &format!("for a person: {}", latch.as_str()), width);
+        row(text, "waits", &format!("for a person: {}", waits_for(latch)), width);
     }
     if !state.late.is_empty() {
         let late = list(state.late.iter().map(weightd_core::fleet::NodeName::as_str));
@@ -344,11 +355,17 @@ const fn tone(state: &State) -> Tone {
     }
 }
 
-/// The last `most` events of a log, oldest first.
-pub(super) fn log(log: &Log, most: usize, width: usize) -> String {
+/// Events, oldest first. Where they are of several rollouts, each begins with its identifier.
+pub(super) fn log(events: &[&Entry], width: usize) -> String {
     let mut text = String::new();
-    let skip = log.events.len().saturating_sub(most);
-    for event in log.events.iter().skip(skip) {
+    let several = events.windows(2).any(|pair| pair[0].rollout != pair[1].rollout);
+    let mut of = None;
+    for event in events {
+        if several && of != Some(&event.rollout) {
+            of = Some(&event.rollout);
+            let name = format!("rollout {}", Escaped(&event.rollout));
+            let _ = writeln!(text, "{}", Tone::Faint.paint(&name));
+        }
         let by = event.by.as_ref().map(|by| format!("{}: ", Escaped(by))).unwrap_or_default();
         let head = format!("{}  {:<13}", event.at, Escaped(&event.what).to_string());
         let room = width.saturating_sub(head.chars().count() + 1).max(20);
@@ -362,8 +379,14 @@ pub(super) fn log(log: &Log, most: usize, width: usize) -> String {
     text
 }
 
+/// The newest of these events that fit into `room` lines, oldest first.
+pub(super) fn newest(events: &[&Entry], width: usize, room: usize) -> String {
+    let texts = (0..events.len()).map(|skip| log(&events[skip..], width));
+    texts.into_iter().find(|text| text.lines().count() <= room).unwrap_or_default()
+}
+
 /// The words in lines of at most `room` characters.
-fn wrap(text: &str, room: usize) -> Vec<String> {
+pub(in crate::weightctl) fn wrap(text: &str, room: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split(' ') {
         let long = |line: &String| !line.is_empty() && line.chars().count() + 1 + word.chars().count() > room;

@@ -80,8 +80,11 @@ fn word(read: &RolloutRead) -> &'static str {
     }
 }
 
-/// What the leader wrote of the rollout of the state; none if it is of another one.
+/// What the leader wrote of the rollout of the state; none if it is of another one, or a newer rollout has not begun.
 pub(super) fn shown(read: &RolloutRead) -> Option<&Shown> {
+    if matches!(read.standing(), Standing::Pending(_)) {
+        return None;
+    }
     let (state, evidence) = (read.state.get()?, read.evidence.get()?);
     (evidence.rollout == state.id).then_some(&evidence.shown)
 }

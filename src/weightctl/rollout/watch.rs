@@ -115,7 +115,7 @@ async fn until(
     let mut watched = Watched::default();
     let mut nobody: Option<Instant> = None;
     let mut slo_since: Option<Instant> = None;
-    let mut shown = String::new();
+    let mut shown = Shown::default();
     let mut first = true;
     loop {
         let next = Instant::now() + PACE;
@@ -123,9 +123,10 @@ async fn until(
         match reading.await.map_err(Failure::from) {
             Ok((read, controller)) => {
                 if first && read.standing() == Standing::None {
-                    return Err(no_rollout(backend));
+                    return Err(no_rollout(documents, backend).await);
                 }
                 first = false;
+                shown.answered();
                 let now = now(documents);
                 watched.keep(documents, backend, &read).await;
                 show(backend, &read, &controller, now, context, ends, &mut shown)?;
@@ -153,7 +154,9 @@ async fn until(
                 }
             }
             // An election of Consul's leader takes seconds.
-            Err(failure) if failure.exit == Exit::Unreachable && !first => output::failure(&failure),
+            Err(failure) if failure.exit == Exit::Unreachable && !first => {
+                shown.unreachable(&failure, now(documents), redraws(context, ends))?;
+            }
             Err(failure) => return Err(failure),
         }
         if let Some(limit) = ends.timeout.filter(|limit| started.elapsed() >= *limit) {
@@ -216,6 +219,44 @@ impl Watched {
     }
 }
 
+/// What is on the terminal.
+#[derive(Debug, Default)]
+struct Shown {
+    /// The last line that says where the rollout is.
+    line: String,
+    /// The last screen.
+    screen: String,
+    /// Since when Consul cannot be reached.
+    unreachable: Option<Timestamp>,
+}
+
+impl Shown {
+    /// Consul cannot be reached: said above the last screen, else once.
+    fn unreachable(&mut self, failure: &Failure, now: Timestamp, redraws: bool) -> Result<(), Failure> {
+        let first = self.unreachable.is_none();
+        let since = *self.unreachable.get_or_insert(now);
+        if !redraws {
+            if first {
+                output::failure(failure);
+            }
+            return Ok(());
+        }
+        let what = format!("Consul does not answer since {since}; what is below is older: {:#}", failure.error);
+        let lines = text::wrap(&what, output::width());
+        output::redraw_screen(&format!("{}\n\n{}", lines.join("\n"), self.screen))
+    }
+
+    /// Consul has answered.
+    fn answered(&mut self) {
+        self.unreachable = None;
+    }
+}
+
+/// Whether the terminal is redrawn.
+fn redraws(context: &Context<'_>, ends: Ends) -> bool {
+    ends.live && context.format == Format::Table && output::is_screen()
+}
+
 /// Shows it: redrawn on a terminal, else one line for each change.
 fn show(
     backend: &BackendName,
@@ -224,22 +265,18 @@ fn show(
     now: Timestamp,
     context: &Context<'_>,
     ends: Ends,
-    before: &mut String,
+    before: &mut Shown,
 ) -> Result<(), Failure> {
-    if ends.live && context.format == Format::Table && output::is_screen() {
-        let width = output::width();
-        let mut screen = text::detail(backend, read, controller, now, width);
-        if let Some(log) = read.log.as_ref().and_then(KeyRead::get) {
-            screen.push('\n');
-            screen += &text::log(log, EVENTS, width);
-        }
-        return output::redraw_screen(&screen);
+    if redraws(context, ends) {
+        let (width, height) = output::size();
+        before.screen = screen(backend, read, controller, now, width, height);
+        return output::redraw_screen(&before.screen);
     }
     let line = change(read, now);
-    if *before == line {
+    if before.line == line {
         return Ok(());
     }
-    before.clone_from(&line);
+    before.line.clone_from(&line);
     match context.format {
         Format::Json => context.format.json_line(&RolloutView::of(backend, read, controller, now)),
         Format::Table if ends.live => output::print(&format!("{now}  {backend}  {line}\n")),
@@ -248,6 +285,28 @@ fn show(
             Ok(())
         }
     }
+}
+
+/// The rollout, and as many of its newest events as fit below it.
+fn screen(
+    backend: &BackendName,
+    read: &RolloutRead,
+    controller: &KeyRead<Controller>,
+    now: Timestamp,
+    width: usize,
+    height: usize,
+) -> String {
+    let mut screen = text::detail(backend, read, controller, now, width);
+    let id = read.spec.get().map(|spec| spec.id.as_str()).or(read.state.get().map(|state| state.id.as_str()));
+    let log = read.log.as_ref().and_then(KeyRead::get).map(|log| log.events.as_slice()).unwrap_or_default();
+    let events: Vec<_> = log.iter().filter(|event| Some(event.rollout.as_str()) == id).collect();
+    // The cursor has the last row, and a blank line is above the events.
+    let room = height.saturating_sub(screen.lines().count() + 2);
+    let events = text::newest(&events[events.len().saturating_sub(EVENTS)..], width, room);
+    if !events.is_empty() {
+        screen = format!("{screen}\n{events}");
+    }
+    screen
 }
 
 /// What counts as a change: where it is and what holds it, without what grows all the time.
@@ -287,7 +346,7 @@ fn ended(backend: &BackendName, read: &RolloutRead, now: Timestamp, ends: Ends) 
 fn needs_person(read: &RolloutRead, now: Timestamp) -> Option<String> {
     let state = read.state.get()?;
     if let Some(latch) = state.latched {
-        return Some(latch.as_str().to_owned());
+        return Some(text::waits_for(latch));
     }
     if let Some(paused) = &state.paused {
         return Some(format!("paused by {}", Escaped(&paused.by)));
@@ -297,3 +356,6 @@ fn needs_person(read: &RolloutRead, now: Timestamp) -> Option<String> {
     let only = shown.good >= shown.needed && shown.holding.iter().all(|held| held.word == "approval");
     shown.holding.first().filter(|_| only).map(|held| Escaped(&held.text).to_string())
 }
+
+#[cfg(test)]
+mod tests;

@@ -118,7 +118,10 @@ pub(super) const VERBS: [&str; 18] = [
 ];
 
 /// What a person replaces, or the program fills in, and what it is here. The longer ones come first.
-pub(super) const PLACEHOLDERS: [(&str, &str); 18] = [
+pub(super) const PLACEHOLDERS: [(&str, &str); 21] = [
+    ("weightctl {} {verb} --help", "weightctl rollout promote --help"),
+    ("{verb} --help", "set --help"),
+    ("--plan {preset}", "--plan careful"),
     ("nodes/NODE", "nodes/lb1"),
     ("status {} --local", "status app --local"),
     ("unfreeze{scope}", "unfreeze app"),

@@ -48,7 +48,16 @@ async fn a_start_without_a_controller_says_so_and_a_second_one_is_refused() -> a
     ensure!(consul.get(REQUEST).await? == Some(b"{}".to_vec()));
 
     let second = rollout(&consul, "start app1 --to green --mode guard --yes").await?;
-    second.expect(7, &["has a rollout already", "alice", "weightctl rollout abort app1"])?;
+    second.expect(7, &["has a rollout already", "alice", "hint: nobody leads", "weightctl rollout abort app1"])?;
+    // What the leader saw of an earlier rollout is not of this one.
+    let ended = state("r1", "done", "auto", 100, 5);
+    consul.put(STATE, ended.to_string()).await?;
+    evidence(&consul, &[]).await?;
+    let explained = rollout(&consul, "explain app1").await?.expect(0, &["no controller has begun it"])?;
+    ensure!(!explained.out.contains("observed"), "{explained:?}");
+    consul.delete(STATE).await?;
+    consul.delete("weightd/rollouts/evidence/app1").await?;
+    rollout(&consul, "log app1 -n x").await?.expect(2, &["write a whole number"])?;
     let withdrawn = rollout(&consul, "abort app1 --yes -o json").await?.expect(0, &["withdrawn"])?;
     ensure!(withdrawn.json()?["result"] == "withdrawn");
     let waited = rollout(&consul, "start app1 --to green --mode watch --yes --wait").await?;
@@ -211,7 +220,10 @@ async fn plans_are_shown_at_a_given_traffic_and_files_are_checked() -> anyhow::R
     let view = rollout(&consul, "plan app1 --rate 1 --plan quick -o json").await?.expect(0, &[])?.json()?;
     ensure!(view["plans"][0]["steps"][0]["left_out"] == true && view["plans"][0]["name"] == "quick", "{view}");
     rollout(&consul, "plan app1 --rate 150 --errors 1 --plan quick").await?.expect(0, &["above the SLO"])?;
+    rollout(&consul, "plan app1 --plan quick").await?.expect(7, &["no key in Consul"])?;
+    consul.put(&key("app1"), document(100, 0)).await?;
     rollout(&consul, "plan app1 --plan quick").await?.expect(3, &["no numbers", "--rate 100"])?;
+    rollout(&consul, "plan app1 --rate 1 --errors 200").await?.expect(2, &["a percentage from 0 to 100"])?;
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("plan.toml");
     std::fs::write(&file, "[[step]]\nshare = 10\nbake = \"1h\"\n[window]\nallow = [\"Mon-Fri 9-17\"]\n")?;
@@ -220,6 +232,29 @@ async fn plans_are_shown_at_a_given_traffic_and_files_are_checked() -> anyhow::R
     rollout(&consul, &format!("lint {}", file.display())).await?.expect(0, &["valid", "10 % 1h"])?;
     let plan = rollout(&consul, &format!("lint {} -o json", file.display())).await?.json()?;
     ensure!(plan["step"][0]["share"] == 10, "{plan}");
-    rollout(&consul, "lint /nonexistent").await?.expect(1, &["cannot read the plan"])?;
+    std::fs::write(&file, "mode = \"atuo\"\n")?;
+    rollout(&consul, &format!("lint {}", file.display())).await?.expect(7, &["`atuo`", "did you mean `auto`?"])?;
+    rollout(&consul, "lint /nonexistent").await?.expect(1, &["cannot read the plan", "lint --help"])?;
+    rollout(&consul, "lint careful").await?.expect(1, &["`careful` is a preset"])?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_backend_that_is_not_there_is_named_with_the_one_that_was_meant() -> anyhow::Result<()> {
+    let consul = Consul::start().await?;
+    consul.put(&key("app1"), document(100, 0)).await?;
+    for verb in ["status", "log", "explain", "watch", "pause", "promote --yes", "abort --yes", "mode auto --yes"] {
+        let (verb, more) = verb.split_once(' ').unwrap_or((verb, ""));
+        let said = rollout(&consul, &format!("{verb} app2 {more}")).await?;
+        said.expect(7, &["`app2` has no rollout", "no key in Consul", "did you mean `app1`?"])?;
+    }
+    // There it is, and has no rollout.
+    rollout(&consul, "status app1").await?.expect(0, &["there is no rollout"])?;
+    rollout(&consul, "log app1").await?.expect(0, &["no log of rollouts"])?;
+    rollout(&consul, "promote app1 --yes").await?.expect(7, &["`app1` has no rollout", "weightctl rollout status"])?;
+    // No verb of `rollout` has --create.
+    let said = rollout(&consul, "start shop --to green --mode watch --yes").await?;
+    let said = said.expect(7, &["no key in Consul", "weightctl set --help"])?;
+    ensure!(!said.err.contains("--create"), "{said:?}");
     Ok(())
 }

@@ -48,7 +48,15 @@ impl Problem {
                 let known: Vec<_> = expected.split('`').skip(1).step_by(2).collect();
                 (format!("unknown key `{}`", Escaped(key)), suggestion(key, &known))
             }
-            None => (Escaped(message).to_string(), "write the value as the documentation shows".to_owned()),
+            None => match message.strip_prefix("unknown variant `").and_then(|rest| rest.split_once("`, ")) {
+                Some((value, expected)) => {
+                    let known: Vec<_> = expected.split('`').skip(1).step_by(2).collect();
+                    (format!("unknown value `{}`", Escaped(value)), suggestion(value, &known))
+                }
+                None => {
+                    (Escaped(message).to_string(), "`weightctl rollout lint --help` shows a complete plan".to_owned())
+                }
+            },
         };
         Self { line, place: Place::Plan, what, remedy }
     }

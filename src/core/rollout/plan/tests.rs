@@ -251,3 +251,14 @@ fn steps_that_cannot_reach_300_requests_are_left_out() {
     assert_eq!((percents(&left), percents(&fitted.steps)), (vec![1.0, 5.0], vec![10.0, 25.0, 50.0, 95.0, 100.0]));
     assert!(sight(&plan, Traffic { per_second: 1.0, error_rate: 0.002 }).above_slo);
 }
+
+#[test]
+fn a_wrong_value_gets_the_right_one_and_a_wrong_form_a_complete_plan() {
+    let of = |message: &str| Problem::of_parser("", None, message);
+    let typo = of("unknown variant `rolback`, expected `rollback` or `hold`");
+    assert_eq!((typo.what.as_str(), typo.remedy.as_str()), ("unknown value `rolback`", "did you mean `rollback`?"));
+    let other = of("unknown variant `x`, expected one of `watch`, `guard`, `auto`");
+    assert_eq!(other.remedy, "write one of `watch`, `guard`, `auto`");
+    let form = of("a share is a number from 0 to 100");
+    assert!(form.remedy.contains("`weightctl rollout lint --help`"), "{form}");
+}

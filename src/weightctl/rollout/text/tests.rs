@@ -41,3 +41,19 @@ fn the_present_step_is_marked() {
         "errors (over 1.5 times the old side, above 0.02 %, SLO 0.1 %), masked, redirected, refused"
     );
 }
+
+#[test]
+fn the_events_of_several_rollouts_are_told_apart() {
+    let event = |rollout: &str| Entry {
+        rollout: rollout.to_owned(),
+        at: "2026-11-21T10:00:00Z".parse().unwrap(),
+        what: "advanced".to_owned(),
+        detail: "step 1".to_owned(),
+        by: None,
+    };
+    let (first, second) = (event("r1"), event("r2"));
+    assert_eq!(log(&[&first, &first], 80).matches("rollout").count(), 0);
+    let text = anstream::adapter::strip_str(&log(&[&first, &first, &second], 80)).to_string();
+    let heads: Vec<_> = text.lines().filter(|line| line.starts_with("rollout")).collect();
+    assert_eq!(heads, ["rollout r1", "rollout r2"], "{text}");
+}
