@@ -4,14 +4,16 @@
 CARGO ?= cargo
 # The build directory of cargo.
 BUILD = $(or $(CARGO_TARGET_DIR),target)/debug
-# How the benchmark program is built, with the floor in it. DRIVER=dev is as the tests are built: after the tests, little
-# is left to build, where `cargo bench` builds each crate and each program again with fat LTO. Its floor is slow, so it
-# prints no ratios: it is for a check of the results. The programs under test are those of the release in both cases.
-DRIVER_dev = $(CARGO) test --locked --workspace --bench sync
-DRIVER_bench = $(CARGO) bench --locked --bench sync
-DRIVER ?= bench
+# How the benchmark program and the programs under test are built. PROFILE=dev is as the tests are built: after the tests,
+# nothing is left to build, where the release builds each crate and each program again with fat LTO. Such programs are slow,
+# so it prints no ratios: it is for a check of the results.
+BENCH_dev = $(CARGO) test --locked --workspace --bench sync
+BENCH_release = $(CARGO) bench --locked --bench sync
+PROGRAMS_dev = debug
+PROGRAMS_release = release
+PROFILE ?= release
 # The path of the benchmark program, from cargo's build messages.
-BENCH = $(DRIVER_$(DRIVER)) --no-run --message-format=json | \
+BENCH = $(BENCH_$(PROFILE)) --no-run --message-format=json | \
 	sed -n 's/.*"executable":"\([^"]*\/sync-[^"]*\)".*/\1/p'
 
 .DEFAULT_GOAL := help
@@ -25,7 +27,7 @@ help:
 	@echo 'make demo           run the demo; with KEEP=1 it runs until Ctrl-C; STORY=rollout shows rollouts, 4 min'
 	@echo 'make compose-test   test docker-compose.yml; needs Docker'
 	@echo 'make bench          run the benchmarks; CASE=micro or CASE=one-change ROUNDS=50 runs a part, JSON=1 prints JSON,'
-	@echo '                    DRIVER=dev builds only the programs under test in release, and prints no ratios'
+	@echo '                    PROFILE=dev checks only the results, and prints no ratios'
 	@echo 'make rollout-test   rollouts with real programs: each kind of failure, a crowd of healthy ones, leaders that die; 40 min'
 	@echo 'make judge-sim      simulate rollouts and print how the judge decides; some minutes'
 	@echo 'make metrics-test   ask a real Prometheus and a real VictoriaMetrics; needs Go'
@@ -70,15 +72,16 @@ page-test: servers
 compose-test:
 	@tests/compose/run.sh
 
-# weightd is built last and alone, as it is released: together with the benchmark it would get features that only tests
-# need. CASE=micro measures the pure parts, without servers. It runs first.
+# The programs under test are built last and alone, as they are released: together with the benchmark they would get features
+# that only tests need. CASE=micro measures the pure parts, without servers. It runs first.
 bench: $(if $(filter micro,$(CASE)),,servers)
 ifeq ($(filter-out micro,$(CASE))$(JSON),)
 	$(CARGO) bench --locked --bench micro
 endif
 ifneq ($(CASE),micro)
-	@bench=$$($(BENCH)) && $(CARGO) build --locked --release $(if $(filter one-change,$(CASE)),--bin weightd,--bins) && \
-		TEST_PROGRAMS='$(or $(CARGO_TARGET_DIR),target)/release' $$bench
+	@bench=$$($(BENCH)) && \
+		$(CARGO) build --locked --profile $(PROFILE) $(if $(filter one-change,$(CASE)),--bin weightd,--bins) && \
+		TEST_PROGRAMS='$(or $(CARGO_TARGET_DIR),target)/$(PROGRAMS_$(PROFILE))' $$bench
 endif
 
 # Runs docs/coming-from-consul-template.md completely. `make test` uses a fake consul-template, this target uses the
