@@ -66,11 +66,13 @@ pub const FIRST_READ: Duration = Duration::from_secs(3);
 const REREAD_DELAY: Duration = Duration::from_secs(1);
 /// Minimum and maximum delay before a retry when HAProxy does not answer. The socket is local, so retries are cheap.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(500));
-/// Interval of the routine pass over all backends; longer if it would exceed [`SERVERS_PER_SECOND`].
+/// Interval of the routine pass over all backends; longer if it would exceed [`COST_PER_SECOND`].
 const PASS_INTERVAL: Duration = Duration::from_secs(1);
-/// Maximum number of servers that the routine passes read per second. It keeps weightd below 0.5 % of a core, and HAProxy, which
-/// writes the answers, about as low.
-const SERVERS_PER_SECOND: u32 = 1500;
+/// Maximum cost of the routine passes per second. It keeps weightd below 0.5 % of a core, and HAProxy, which writes the answers,
+/// about as low. Reading one server costs 1.
+const COST_PER_SECOND: u32 = 5000;
+/// The cost of reading a backend, beside its servers.
+const BACKEND_COST: u32 = 16;
 
 /// Intervals of the session. They can change at any time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -279,26 +281,26 @@ impl Session {
             self.enforce();
         }
         if self.enforcing && self.queue.needs_pass(now) {
-            let (names, servers) = self.routine_pass(now);
-            let interval =
-                PASS_INTERVAL.max(Duration::from_secs(1) * servers / SERVERS_PER_SECOND).min(self.timing.resync);
+            let (names, cost) = self.routine_pass(now);
+            let interval = PASS_INTERVAL.max(Duration::from_secs(1) * cost / COST_PER_SECOND).min(self.timing.resync);
             self.queue.start_pass(names, retry::jittered(interval, 0.1), now);
         }
     }
 
-    /// Returns the backends of a routine pass and their number of servers. A backend that HAProxy does not have rarely
+    /// Returns the backends of a routine pass and their cost. A backend that HAProxy does not have rarely
     /// appears without a new process, so that a pass reads it only once per resync.
     fn routine_pass(&self, now: Moment) -> (Vec<BackendName>, u32) {
         let included = |backend: &Backend| match (backend.matched, backend.observed_at) {
             (Matched::No, Some(at)) => now.since(at) >= self.timing.resync,
             _ => true,
         };
-        let (mut names, mut servers) = (Vec::new(), 0_u32);
+        let (mut names, mut cost) = (Vec::new(), 0_u32);
         for (name, backend) in self.routine_backends().filter(|(_, backend)| included(backend)) {
             names.push(name.clone());
-            servers = servers.saturating_add(u32::try_from(backend.observed.servers.len().max(1)).unwrap_or(u32::MAX));
+            let servers = u32::try_from(backend.observed.servers.len()).unwrap_or(u32::MAX);
+            cost = cost.saturating_add(servers).saturating_add(BACKEND_COST);
         }
-        (names, servers)
+        (names, cost)
     }
 
     /// Starts the next pending work. Returns `None` if that needs no step of its own.

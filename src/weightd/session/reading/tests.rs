@@ -161,7 +161,7 @@ fn a_manual_edit_is_corrected_in_the_next_routine_pass() {
 fn a_backend_with_drift_is_read_again_after_a_second_even_if_the_pass_is_longer() {
     let mut haproxy = app([90, 10]);
     // With this many servers, a pass takes far longer than one second.
-    let servers: Vec<_> = (0..600).map(|n| (format!("s{n}"), 1)).collect();
+    let servers: Vec<_> = (0..1500).map(|n| (format!("s{n}"), 1)).collect();
     let servers: Vec<_> = servers.iter().map(|(server, weight)| (server.as_str(), *weight)).collect();
     let many: Vec<_> = (0..12).map(|n| format!("other{n}")).collect();
     for other in &many {
