@@ -127,6 +127,8 @@ pub struct Holder {
     not_before: Moment,
     pause: Duration,
     renew_at: Moment,
+    /// The key is not written before this moment.
+    write_from: Moment,
     /// When Consul last said that it has the session, or made it.
     confirmed: Moment,
     /// The session of the earlier run that this run replaced.
@@ -160,6 +162,7 @@ impl Holder {
             not_before: Moment::default(),
             pause: Duration::ZERO,
             renew_at: Moment::default(),
+            write_from: Moment::default(),
             confirmed: Moment::default(),
             took_over: None,
             other_since: None,
@@ -181,6 +184,11 @@ impl Holder {
         self.wanted = Some(value);
     }
 
+    /// Writes the key at `from` at the earliest.
+    pub fn write_from(&mut self, from: Moment) {
+        self.write_from = from;
+    }
+
     /// What to ask now.
     pub fn next(&self, now: Moment) -> Step {
         if now < self.not_before {
@@ -196,10 +204,13 @@ impl Holder {
         if now >= self.renew_at {
             return Step::Renew(session.clone());
         }
-        if self.written.as_ref() != Some(wanted) && self.other_since.is_none() {
-            return Step::Acquire(session.clone(), wanted.clone());
+        if self.written.as_ref() == Some(wanted) || self.other_since.is_some() {
+            return Step::Wait(self.renew_at);
         }
-        Step::Wait(self.renew_at)
+        if now < self.write_from {
+            return Step::Wait(self.renew_at.min(self.write_from));
+        }
+        Step::Acquire(session.clone(), wanted.clone())
     }
 
     /// Takes the answer to `step`.
