@@ -22,6 +22,9 @@ use weightd_core::model::Moment;
 
 use crate::consul::session::SessionId;
 
+/// How long the first report of a session that replaces a lost one waits for a reading of Consul that began after the session.
+/// A report without it says that the node has not read its documents, which would be a false alarm.
+const CONFIRM_WITHIN: Duration = Duration::from_secs(2);
 /// Between two renewals; a third of the session's TTL, so that two of them may fail.
 pub const RENEW_EVERY: Duration = Duration::from_secs(3);
 /// After an error, doubled up to [`RETRY_MOST`].
@@ -184,9 +187,14 @@ impl Holder {
         self.wanted = Some(value);
     }
 
-    /// Writes the key at `from` at the earliest.
-    pub fn write_from(&mut self, from: Moment) {
-        self.write_from = from;
+    /// Until when the first value of a session that replaces a lost one waits to be confirmed; none if it does not wait.
+    pub fn unconfirmed_until(&self, now: Moment) -> Option<Moment> {
+        (now < self.write_from).then_some(self.write_from)
+    }
+
+    /// The value says what Consul has now: it is written at once.
+    pub fn confirm(&mut self, now: Moment) {
+        self.write_from = now;
     }
 
     /// What to ask now.
@@ -223,6 +231,10 @@ impl Holder {
         match (step, answer) {
             (_, Answer::Created(session)) => {
                 self.session = Some(session);
+                // Of the first session, nobody has a report that could be better.
+                if self.confirmed != Moment::default() {
+                    self.write_from = now + CONFIRM_WITHIN;
+                }
                 self.confirmed = now;
                 self.renew_at = now + RENEW_EVERY;
             }

@@ -41,9 +41,6 @@ const COST: u32 = 20;
 /// Interval of the readings while a document is being applied. Not every decision wakes the publisher: a document that
 /// changes no weight has no event.
 const APPLYING: Duration = Duration::from_millis(10);
-/// How long the first report of a session waits for a reading of Consul that began after the session. A report without it says
-/// that the node has not read its documents, which would be a false alarm.
-const CONFIRM_WITHIN: Duration = Duration::from_secs(2);
 /// Mean of the random pause after an error, beside that of the holder.
 const SPREAD: Duration = Duration::from_millis(200);
 /// Between two attempts to write the inventory entry.
@@ -194,13 +191,11 @@ impl Publisher {
             self.not_before = now + cpu_time().saturating_sub(started) * COST;
             return self.next_reading(until, now);
         }
-        let confirmed = self.read.as_ref().is_some_and(|(_, plain, _)| *plain);
-        let at_the_latest = self.session_since + CONFIRM_WITHIN;
-        if self.holder.session().is_some() {
-            if !confirmed && now < at_the_latest {
-                return at_the_latest;
+        if let Some(until) = self.holder.unconfirmed_until(now) {
+            if !self.read.as_ref().is_some_and(|(_, plain, _)| *plain) {
+                return until;
             }
-            self.holder.write_from(now);
+            self.holder.confirm(now);
         }
         let value = self.report.value(now).to_value();
         // CPU time and not time: a process that waits for a processor must not wait even longer.
@@ -292,7 +287,6 @@ impl Publisher {
         if matches!(answer, Answer::Created(_)) {
             self.session_since = now;
             self.report.new_session();
-            self.holder.write_from(now + CONFIRM_WITHIN);
             self.read = None;
             self.stood.clear();
             self.dirty = true;
