@@ -130,6 +130,8 @@ pub struct Holder {
     not_before: Moment,
     pause: Duration,
     renew_at: Moment,
+    /// Whether this run had a session before.
+    had_session: bool,
     /// The key is not written before this moment.
     write_from: Moment,
     /// When Consul last said that it has the session, or made it.
@@ -165,6 +167,7 @@ impl Holder {
             not_before: Moment::default(),
             pause: Duration::ZERO,
             renew_at: Moment::default(),
+            had_session: false,
             write_from: Moment::default(),
             confirmed: Moment::default(),
             took_over: None,
@@ -232,7 +235,7 @@ impl Holder {
             (_, Answer::Created(session)) => {
                 self.session = Some(session);
                 // Of the first session, nobody has a report that could be better.
-                if self.confirmed != Moment::default() {
+                if std::mem::replace(&mut self.had_session, true) {
                     self.write_from = now + CONFIRM_WITHIN;
                 }
                 self.confirmed = now;

@@ -193,7 +193,7 @@ impl Publisher {
         }
         if let Some(until) = self.holder.unconfirmed_until(now) {
             if !self.read.as_ref().is_some_and(|(_, plain, _)| *plain) {
-                return until;
+                return until.min(now + APPLYING * 5);
             }
             self.holder.confirm(now);
         }

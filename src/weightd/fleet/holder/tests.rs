@@ -66,6 +66,10 @@ fn a_session_that_was_lost_is_replaced_at_once() {
     expect(&mut holder, at(3), &Step::Renew(id("s1")), Answer::Renewed(false));
     assert_eq!(holder.standing(), Standing::Absent);
     expect(&mut holder, at(3), &Step::Create, Answer::Created(id("s2")));
+    // The value may be out of date: it waits to be confirmed, or for some time.
+    assert_eq!(holder.unconfirmed_until(at(3)), Some(at(3) + CONFIRM_WITHIN));
+    assert_eq!(holder.next(at(3)), Step::Wait(at(3) + CONFIRM_WITHIN));
+    holder.confirm(at(3));
     expect(&mut holder, at(3), &acquire("s2", b"one"), Answer::Acquired(true));
     assert_eq!(holder.standing(), Standing::Held);
     // Also where the write is the first to fail.
@@ -74,7 +78,7 @@ fn a_session_that_was_lost_is_replaced_at_once() {
     assert_eq!(holder.next(at(4)), Step::Wait(at(4) + RETRY_FIRST));
     expect(&mut holder, at(5), &Step::Renew(id("s2")), Answer::Renewed(false));
     expect(&mut holder, at(5), &Step::Create, Answer::Created(id("s3")));
-    expect(&mut holder, at(5), &acquire("s3", b"two"), Answer::Acquired(true));
+    expect(&mut holder, at(5) + CONFIRM_WITHIN, &acquire("s3", b"two"), Answer::Acquired(true));
 }
 
 #[test]
@@ -90,6 +94,7 @@ fn an_earlier_run_of_this_machine_is_replaced_once() {
     // Another process of this machine did the same to this one.
     expect(&mut holder, at(3), &Step::Renew(id("s1")), Answer::Renewed(false));
     expect(&mut holder, at(3), &Step::Create, Answer::Created(id("s2")));
+    holder.confirm(at(3));
     expect(&mut holder, at(3), &acquire("s2", b"one"), Answer::Acquired(false));
     expect(&mut holder, at(3), &Step::Read, seen("other", "m1", b"theirs"));
     assert_eq!(holder.standing(), Standing::Duplicate);
@@ -143,6 +148,7 @@ fn a_former_session_of_this_run_is_replaced_each_time() {
     for old in ["restored", "restored again"] {
         expect(&mut holder, at(3), &Step::Renew(id("s1")), Answer::Renewed(false));
         expect(&mut holder, at(3), &Step::Create, Answer::Created(id("s1")));
+        holder.confirm(at(3));
         expect(&mut holder, at(3), &acquire("s1", b"one"), Answer::Acquired(false));
         expect(&mut holder, at(3), &Step::Read, seen_of(old, "m1", "run1", b"before"));
         expect(&mut holder, at(3), &Step::Destroy(id(old)), Answer::Destroyed);

@@ -254,7 +254,8 @@ fn a_reading_that_shows_what_the_reading_before_showed_is_not_evaluated_and_a_ch
     rig.pass_seconds(2);
     assert!(!rig.backend("app").observed.servers[0].usable(true) && rig.session.unsaved.server_state);
     rig.haproxy.server("app", "blue").op_state = 2;
-    rig.pass_seconds(2);
+    // Two readings: the second one shows what the first one showed.
+    rig.pass_seconds(3);
     assert!(rig.backend("app").observed.servers[0].usable(true) && rig.backend("app").is_unchanged());
 
     // A new process starts anew.
