@@ -109,7 +109,11 @@ proptest! {
                     two.documents[number] = weights;
                     two.publish();
                 }
-                Action::Reload => two.rig.haproxy.reload(),
+                Action::Reload => {
+                    // A reload between a reading and the set that follows from it cannot be seen by anybody.
+                    two.rig.run();
+                    two.rig.haproxy.reload();
+                }
                 Action::PauseDuringExchange(seconds) => {
                     // Any command of this line was decided before the pause.
                     two.rig.step();
