@@ -26,8 +26,8 @@ pub struct About {
 }
 
 impl About {
-    /// What is asked for; none if the program should do its work. `command` is its command line, `default` the text of its
-    /// default configuration.
+    /// The text to print; none if no option asks for one. `command` is the command line of the program, `default` gives the
+    /// text of its default configuration.
     pub fn text(&self, mut command: Command, default: impl FnOnce() -> String) -> Option<String> {
         if self.print_default_config {
             return Some(default());

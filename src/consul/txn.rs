@@ -67,7 +67,7 @@ impl Operation {
 }
 
 impl Client {
-    /// Runs `operations`, of which the failed one does not matter. Returns the `ModifyIndex` of what was written; none if a
+    /// Runs `operations`, where it does not matter which one failed. Returns the `ModifyIndex` of what was written; none if a
     /// condition is not true, so that nothing was.
     ///
     /// # Errors

@@ -223,7 +223,7 @@ pub fn same_servers(before: &str, now: &str) -> bool {
 
 /// Whether two rows are the same but for the value in this column.
 fn same_but_for(column: usize, before: &str, now: &str) -> bool {
-    // Fields are short: a search for each of them would cost more than a look at every byte.
+    // Fields are short, so one pass over the bytes is cheaper than a search for each space.
     let mut spaces = before.bytes().enumerate().filter(|(_, byte)| *byte == b' ');
     let Some((start, _)) = spaces.nth(column.saturating_sub(1)) else { return before == now };
     let (before, now) = (before.as_bytes().split_at_checked(start + 1), now.as_bytes().split_at_checked(start + 1));

@@ -41,9 +41,9 @@ const TICK_EVERY: Duration = Duration::from_secs(1);
 const TICK_AFTER: Duration = Duration::from_millis(20);
 /// The pause after a read that failed.
 const AFTER_LOSS: Duration = Duration::from_secs(1);
-/// So long a leader tries to read evidence and logs that its token may not read.
+/// How long a leader tries to read evidence and logs if its token may not read them.
 const NOTES_WITHIN: Duration = Duration::from_secs(10);
-/// The same problem is reported so often.
+/// Minimum interval between two reports of the same problem.
 const REPORT_EVERY: Duration = Duration::from_secs(60);
 /// So long preflight waits for sessions that are left on `to`. HAProxy does not show its `timeout server`; this is longer than
 /// most of them.

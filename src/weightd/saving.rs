@@ -155,6 +155,7 @@ impl Saving {
         }
     }
 
+    /// Whether there is something to write. Forgets a file that is not configured: its mark would wake the writer for nothing.
     fn has_unsaved(&self, session: &mut Session) -> bool {
         session.unsaved.server_state &= self.server_state.is_some();
         session.unsaved.state || session.unsaved.server_state
@@ -192,7 +193,7 @@ impl Saving {
         });
         let file = self.server_state.clone().filter(|_| session.unsaved.server_state);
         let server_state = file.and_then(|file| {
-            // While the content is unknown, it stays to be written.
+            // If the content is unknown, the mark stays, and the file is written later.
             let (text, pid) = (session.server_state()?, session.processes.current.as_ref()?.pid);
             session.unsaved.server_state = false;
             self.is_new(pid, &text).then_some((file, text, pid))

@@ -68,8 +68,8 @@ const REREAD_DELAY: Duration = Duration::from_secs(1);
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(500));
 /// Interval of the routine pass over all backends; longer if it would exceed [`COST_PER_SECOND`].
 const PASS_INTERVAL: Duration = Duration::from_secs(1);
-/// Maximum cost of the routine passes per second. It keeps weightd below 0.5 % of a core, and HAProxy, which writes the answers,
-/// about as low. Reading one server costs 1.
+/// Maximum cost of the routine passes per second. It keeps weightd below 0.5 % of a core, and HAProxy, which writes the
+/// answers, about as low. Reading one server costs 1.
 const COST_PER_SECOND: u32 = 5000;
 /// The cost of reading a backend, beside its servers.
 const BACKEND_COST: u32 = 16;
@@ -287,8 +287,8 @@ impl Session {
         }
     }
 
-    /// Returns the backends of a routine pass and their cost. A backend that HAProxy does not have rarely
-    /// appears without a new process, so that a pass reads it only once per resync.
+    /// Returns the backends of a routine pass and their cost. A backend that HAProxy does not have rarely appears without a
+    /// new process, so that a pass reads it only once per resync.
     fn routine_pass(&self, now: Moment) -> (Vec<BackendName>, u32) {
         let included = |backend: &Backend| match (backend.matched, backend.observed_at) {
             (Matched::No, Some(at)) => now.since(at) >= self.timing.resync,

@@ -16,7 +16,8 @@ pub fn digest(value: &[u8]) -> String {
 }
 
 /// The first state of a rollout. `sha` is the digest of its spec, `before` the state that the key has: that of an earlier
-/// rollout; `document` is asked for only where a rollout begins. None if that one has not ended: its spec must not be replaced, and [`super::tick()`] latches it.
+/// rollout; `document` is asked for only where a rollout begins. None if the earlier one has not ended: its spec must not be
+/// replaced, and [`super::tick()`] latches it.
 pub fn begin(
     spec: &Spec,
     sha: &str,

@@ -194,19 +194,14 @@ pub fn failed(shared: &Shared, headers: &HeaderMap, who: &Who, name: &str, faile
 impl From<DocumentsError> for Outcome {
     fn from(error: DocumentsError) -> Self {
         let small = Chain(&error).to_string();
-        let denied = |source: &crate::consul::ConsulError| matches!(source, crate::consul::ConsulError::Denied(_));
         Self::Failed(Box::new(match &error {
-            DocumentsError::Read { rule, source, .. } | DocumentsError::Write { rule, source, .. }
-                if denied(source) =>
-            {
-                Failed {
-                    status: StatusCode::FORBIDDEN,
-                    title: "Your token may not do this".to_owned(),
-                    text: "Nothing was written. The token needs this rule:".to_owned(),
-                    command: rule.clone(),
-                    small,
-                }
-            }
+            DocumentsError::Read { rule, .. } | DocumentsError::Write { rule, .. } if error.is_denied() => Failed {
+                status: StatusCode::FORBIDDEN,
+                title: "Your token may not do this".to_owned(),
+                text: "Nothing was written. The token needs this rule:".to_owned(),
+                command: rule.clone(),
+                small,
+            },
             DocumentsError::UnknownResult { .. } => Failed {
                 status: StatusCode::BAD_GATEWAY,
                 title: "It is not known whether this was written".to_owned(),

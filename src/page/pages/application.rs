@@ -46,8 +46,11 @@ pub fn find<'w>(world: &'w World, who: &Who, name: &str) -> Option<&'w Arc<App>>
     who.seen.sees.backends.contains(&name).then(|| world.apps.get(&name))?
 }
 
-/// Who asks for a page of an application, what is shown now, and the application. Else the answer that says why not. `path` is
-/// the page that the person comes back to after signing in.
+/// Who asks for a page of an application, what is shown now, and the application. `path` is the page that the person comes back
+/// to after signing in.
+///
+/// # Errors
+/// The answer that says why not.
 pub async fn open(
     shared: &Arc<Shared>,
     headers: &HeaderMap,
@@ -66,20 +69,23 @@ pub async fn open(
 }
 
 /// One application.
-pub async fn show(State(shared): State<Arc<Shared>>, Path(name): Path<String>, headers: HeaderMap) -> Response {
+///
+/// # Errors
+/// As [`open`].
+pub async fn show(
+    State(shared): State<Arc<Shared>>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Response> {
     let path = format!("/app/{name}");
-    let (who, world, app) = match open(&shared, &headers, &name, &path).await {
-        Ok(opened) => opened,
-        Err(answer) => return answer,
-    };
-    let app = &app;
-    let detail = detail(app, who.seen.sees.nodes);
-    let mut frame = Frame::of(&shared, &headers, &who, &world, title(app)).at("applications", path);
+    let (who, world, app) = open(&shared, &headers, &name, &path).await?;
+    let detail = detail(&app, who.seen.sees.nodes);
+    let mut frame = Frame::of(&shared, &headers, &who, &world, title(&app)).at("applications", path);
     frame.answer = frame.answer.filter(|answer| answer.of == name);
     if frame.answer.as_ref().is_some_and(|answer| answer.index > 0) {
         frame.reach = reach(&app.facts);
     }
-    let (actions, rights_note) = actions_of(&shared, &who, &world, app).await;
+    let (actions, rights_note) = actions_of(&shared, &who, &world, &app).await;
     let template = ApplicationPage {
         frame: &frame,
         d: &detail,
@@ -89,7 +95,7 @@ pub async fn show(State(shared): State<Arc<Shared>>, Path(name): Path<String>, h
         nodes_key: &who.person.documents.keys().nodes(),
         charts: &chart(&app.facts, world::now()),
     };
-    page(&shared, &headers, StatusCode::OK, &frame, &template)
+    Ok(page(&shared, &headers, StatusCode::OK, &frame, &template))
 }
 
 #[derive(Template)]

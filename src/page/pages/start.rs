@@ -96,16 +96,18 @@ pub struct StartForm {
 type Named = (String, Plan, bool);
 
 /// The page.
-pub async fn show(State(shared): State<Arc<Shared>>, Path(name): Path<String>, headers: HeaderMap) -> Response {
-    let path = format!("/app/{name}/start");
-    let (who, _, app) = match open(&shared, &headers, &name, &path).await {
-        Ok(opened) => opened,
-        Err(answer) => return answer,
-    };
-    let app = &app;
-    measure(&shared, &who, app);
+///
+/// # Errors
+/// As [`open`].
+pub async fn show(
+    State(shared): State<Arc<Shared>>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Response> {
+    let (who, _, app) = open(&shared, &headers, &name, &format!("/app/{name}/start")).await?;
+    measure(&shared, &who, &app);
     let form = StartForm { plan: "careful".to_owned(), ..StartForm::default() };
-    respond(&shared, &headers, &who, app, &form, Vec::new(), StatusCode::OK).await
+    Ok(respond(&shared, &headers, &who, &app, &form, Vec::new(), StatusCode::OK).await)
 }
 
 /// Measures the traffic, with the token of the person, once in ten minutes.
@@ -289,25 +291,23 @@ pub fn fragments(shared: &Shared, app: &App) -> Vec<(String, String)> {
 }
 
 /// Starts it.
+///
+/// # Errors
+/// As [`open`].
 pub async fn begin(
     State(shared): State<Arc<Shared>>,
     Path(name): Path<String>,
     headers: HeaderMap,
     Form(form): Form<StartForm>,
-) -> Response {
-    let path = format!("/app/{name}/start");
-    let (who, _, app) = match open(&shared, &headers, &name, &path).await {
-        Ok(opened) => opened,
-        Err(answer) => return answer,
-    };
-    let app = &app;
-    match try_begin(&shared, &who, app, &form).await {
+) -> Result<Response, Response> {
+    let (who, _, app) = open(&shared, &headers, &name, &format!("/app/{name}/start")).await?;
+    Ok(match try_begin(&shared, &who, &app, &form).await {
         Ok(Begun::Refused(refusals)) => {
-            respond(&shared, &headers, &who, app, &form, refusals, StatusCode::UNPROCESSABLE_ENTITY).await
+            respond(&shared, &headers, &who, &app, &form, refusals, StatusCode::UNPROCESSABLE_ENTITY).await
         }
         Ok(Begun::Ended(outcome)) => finish(&shared, &headers, &who, &app.facts.name, "start", outcome),
         Err(error) => finish(&shared, &headers, &who, &app.facts.name, "start", error.into()),
-    }
+    })
 }
 
 enum Begun {

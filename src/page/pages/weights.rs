@@ -118,24 +118,22 @@ fn chosen(fields: &Fields) -> Chosen {
 }
 
 /// The page, with a review of what was chosen.
+///
+/// # Errors
+/// As [`open`].
 pub async fn show(
     State(shared): State<Arc<Shared>>,
     Path(name): Path<String>,
     Query(fields): Query<Fields>,
     headers: HeaderMap,
-) -> Response {
-    let path = format!("/app/{name}/weights");
-    let (who, world, app) = match open(&shared, &headers, &name, &path).await {
-        Ok(opened) => opened,
-        Err(answer) => return answer,
-    };
-    let app = &app;
+) -> Result<Response, Response> {
+    let (who, world, app) = open(&shared, &headers, &name, &format!("/app/{name}/weights")).await?;
     let frame = Frame::of(&shared, &headers, &who, &world, format!("Set weights of {name}")).at("applications", "");
-    let template = match compute(&who, app, &fields).await {
-        Ok(computed) => of(&frame, app, &fields, computed),
-        Err(outcome) => return finish(&shared, &headers, &who, &app.facts.name, "weights", outcome),
+    let template = match compute(&who, &app, &fields).await {
+        Ok(computed) => of(&frame, &app, &fields, computed),
+        Err(outcome) => return Ok(finish(&shared, &headers, &who, &app.facts.name, "weights", outcome)),
     };
-    page(&shared, &headers, StatusCode::OK, &frame, &template)
+    Ok(page(&shared, &headers, StatusCode::OK, &frame, &template))
 }
 
 /// What would be written, or why nothing can be; none if nothing was chosen.
@@ -289,24 +287,23 @@ fn review(facts: &Facts, known: &Context, edit: &Edit, fields: &Fields) -> Revie
 }
 
 /// Writes what was reviewed.
+///
+/// # Errors
+/// As [`open`].
 pub async fn write(
     State(shared): State<Arc<Shared>>,
     Path(name): Path<String>,
     headers: HeaderMap,
     Form(fields): Form<Fields>,
-) -> Response {
-    let (who, _, app) = match open(&shared, &headers, &name, &format!("/app/{name}/weights")).await {
-        Ok(opened) => opened,
-        Err(answer) => return answer,
-    };
-    let app = &app;
-    let outcome = match compute(&who, app, &fields).await {
+) -> Result<Response, Response> {
+    let (who, _, app) = open(&shared, &headers, &name, &format!("/app/{name}/weights")).await?;
+    let outcome = match compute(&who, &app, &fields).await {
         Ok(Some(Ok((known, edit)))) => written(&who, &app.facts, &known, &edit, &fields).await,
         Ok(Some(Err(why))) => Outcome::Not(format!("Nothing was written. {why}")),
         Ok(None) => Outcome::Not("Nothing was written: nothing was chosen.".to_owned()),
         Err(outcome) => outcome,
     };
-    finish(&shared, &headers, &who, &app.facts.name, "weights", outcome)
+    Ok(finish(&shared, &headers, &who, &app.facts.name, "weights", outcome))
 }
 
 async fn written(who: &Who, facts: &Facts, known: &Context, edit: &Edit, fields: &Fields) -> Outcome {

@@ -167,10 +167,7 @@ impl Asking<'_> {
         let backend = self.backend;
         let read = documents.rollout(backend).await?;
         note_unreadable(backend, &read);
-        if read.standing() == Standing::None {
-            return Err(no_rollout(&documents, backend).await);
-        }
-        let (rollout, at) = self.target(&read)?;
+        let (rollout, at) = self.target(&documents, &read).await?;
         let seen = self.key_index(&read)?;
         if let Some(Yes { yes: false }) = self.yes {
             output::message(&format!("{backend}: {}", text::sentence(&read, now(&documents))));
@@ -196,10 +193,10 @@ impl Asking<'_> {
     }
 
     /// The rollout, and the `seq` of its state.
-    fn target(&self, read: &RolloutRead) -> Result<(String, u64), Failure> {
+    async fn target(&self, documents: &Documents, read: &RolloutRead) -> Result<(String, u64), Failure> {
         let backend = self.backend;
         match read.standing() {
-            Standing::None => Err(Failure::new(Exit::Refused, format!("backend `{backend}` has no rollout"))),
+            Standing::None => Err(no_rollout(documents, backend).await),
             Standing::Unreadable(key, bad) => Err(unreadable(backend, key, bad)),
             Standing::Active(state) => Ok((state.id.clone(), state.seq)),
             Standing::Ended(state) => {

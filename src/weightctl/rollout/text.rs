@@ -381,8 +381,8 @@ pub(super) fn log(events: &[&Entry], width: usize) -> String {
 
 /// The newest of these events that fit into `room` lines, oldest first.
 pub(super) fn newest(events: &[&Entry], width: usize, room: usize) -> String {
-    let texts = (0..events.len()).map(|skip| log(&events[skip..], width));
-    texts.into_iter().find(|text| text.lines().count() <= room).unwrap_or_default()
+    let mut texts = (0..events.len()).map(|skip| log(&events[skip..], width));
+    texts.find(|text| text.lines().count() <= room).unwrap_or_default()
 }
 
 /// The words in lines of at most `room` characters.

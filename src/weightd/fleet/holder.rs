@@ -195,7 +195,7 @@ impl Holder {
         (now < self.write_from).then_some(self.write_from)
     }
 
-    /// The value says what Consul has now: it is written at once.
+    /// The value is up to date: it may be written at once.
     pub fn confirm(&mut self, now: Moment) {
         self.write_from = now;
     }
@@ -234,7 +234,7 @@ impl Holder {
         match (step, answer) {
             (_, Answer::Created(session)) => {
                 self.session = Some(session);
-                // Of the first session, nobody has a report that could be better.
+                // Before the first session there is no report that this one could replace.
                 if std::mem::replace(&mut self.had_session, true) {
                     self.write_from = now + CONFIRM_WITHIN;
                 }

@@ -41,6 +41,8 @@ const COST: u32 = 20;
 /// Interval of the readings while a document is being applied. Not every decision wakes the publisher: a document that
 /// changes no weight has no event.
 const APPLYING: Duration = Duration::from_millis(10);
+/// The same while a report waits for a reading of Consul that confirms it.
+const CONFIRMING: Duration = Duration::from_millis(50);
 /// Mean of the random pause after an error, beside that of the holder.
 const SPREAD: Duration = Duration::from_millis(200);
 /// Between two attempts to write the inventory entry.
@@ -185,20 +187,20 @@ impl Publisher {
         }
         let started = cpu_time();
         self.gather(now);
+        // CPU time and not time: a process that waits for a processor must not wait even longer.
+        self.not_before = now + cpu_time().saturating_sub(started) * COST;
         self.dirty |= self.changes_at.is_some_and(|at| now >= at);
         let mut until = now + AT_LEAST_EVERY;
         if !self.dirty {
-            self.not_before = now + cpu_time().saturating_sub(started) * COST;
             return self.next_reading(until, now);
         }
         if let Some(until) = self.holder.unconfirmed_until(now) {
             if !self.read.as_ref().is_some_and(|(_, plain, _)| *plain) {
-                return until.min(now + APPLYING * 5);
+                return until.min(now + CONFIRMING);
             }
             self.holder.confirm(now);
         }
         let value = self.report.value(now).to_value();
-        // CPU time and not time: a process that waits for a processor must not wait even longer.
         self.not_before = now + cpu_time().saturating_sub(started) * COST;
         self.dirty = false;
         match self.pace.offer(&value, now) {

@@ -45,11 +45,12 @@ impl Session {
 
     /// Starts to read a batch.
     pub(super) fn start_reading(&mut self, urgency: Urgency, mut batch: Vec<BackendName>) {
-        let Self { backends, also_read, .. } = self;
-        batch.retain(|name| {
-            let read = |backend: &&mut Backend| backend.managed() || also_read.contains(name);
-            backends.get_mut(name).filter(read).map(Backend::start_reading).is_some()
-        });
+        batch.retain(|name| self.backends.get(name).is_some_and(|backend| self.should_read(name, backend)));
+        for name in &batch {
+            if let Some(backend) = self.backends.get_mut(name) {
+                backend.start_reading();
+            }
+        }
         self.queue.in_progress(if urgency == Urgency::Urgent { batch.len() } else { 0 });
         if !batch.is_empty() {
             let reads = self.reads(&batch);
@@ -60,7 +61,7 @@ impl Session {
 
     /// Starts the next round after the last answer of a round, or decides the batch.
     pub(super) fn finish_round(&mut self, batch: Vec<BackendName>, reads: &Reads, round: usize, now: Moment) {
-        // Most batches are such: neither what to ask next nor what to do is worth the time that it takes to find out.
+        // Most batches show nothing new. Then the next queries and the decisions are not computed.
         if batch.iter().all(|name| self.has_nothing_to_do(name)) {
             return self.decide(&[], now);
         }
@@ -90,17 +91,16 @@ impl Session {
     /// Returns the queries for `batch`, as far as they are known. The ids come with the first reading in a process, and
     /// the tracked servers with the roles.
     fn reads(&self, batch: &[BackendName]) -> Reads {
-        let mut backends = Vec::with_capacity(batch.len());
-        let mut tracked = BTreeSet::new();
-        for name in batch {
-            let backend = self.backends.get(name);
-            let id = backend.filter(|backend| backend.roles.is_none()).and_then(|backend| backend.id);
-            backends.push(BackendRead { backend: name.clone(), roles: id });
-            let roles = backend.and_then(|backend| backend.roles.as_ref()).into_iter();
-            let servers = roles.flat_map(|roles| roles.servers.values());
-            tracked.extend(servers.filter_map(|role| Some(&role.tracked.as_ref()?.0)));
-        }
-        Reads { backends, tracked: tracked.into_iter().cloned().collect() }
+        let backends = batch.iter().map(|name| BackendRead {
+            backend: name.clone(),
+            roles: self.backends.get(name).filter(|b| b.roles.is_none()).and_then(|b| b.id),
+        });
+        let tracked: BTreeSet<&BackendName> = batch
+            .iter()
+            .filter_map(|name| self.backends.get(name)?.roles.as_ref())
+            .flat_map(|roles| roles.servers.values().filter_map(|role| Some(&role.tracked.as_ref()?.0)))
+            .collect();
+        Reads { backends: backends.collect(), tracked: tracked.into_iter().cloned().collect() }
     }
 
     /// Evaluates one frame of a reading. Returns false if the rest of the answer must be ignored.
