@@ -97,13 +97,9 @@ impl Commit {
             if denied(part) {
                 continue;
             }
-            match freeze {
-                Optional::Present(_, index) => commit.push(part, Operation::CheckIndex { key, index: *index }),
-                // An absent key cannot be checked, so the first write that may create it does.
-                Optional::Absent => {
-                    commit.push(part, Operation::Cas { key, value: Freeze::default().to_value(), index: 0 });
-                }
-                Optional::Off(why) => commit.without.push(Without { part, why: why.clone() }),
+            match still(key, freeze) {
+                Ok(operation) => commit.push(part, operation),
+                Err(why) => commit.without.push(Without { part, why: why.to_owned() }),
             }
         }
         commit
@@ -143,6 +139,16 @@ impl Commit {
             return Failed::Conflict;
         }
         Failed::ReadAgain
+    }
+}
+
+/// The operation that fails if a freeze is not as it was read; why there is none, if it could not be read.
+pub(super) fn still(key: String, freeze: &Optional<Freeze>) -> Result<Operation, &str> {
+    match freeze {
+        Optional::Present(_, index) => Ok(Operation::CheckIndex { key, index: *index }),
+        // An absent key cannot be checked, so the first write that may create it does.
+        Optional::Absent => Ok(Operation::Cas { key, value: Freeze::default().to_value(), index: 0 }),
+        Optional::Off(why) => Err(why),
     }
 }
 

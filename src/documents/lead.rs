@@ -13,7 +13,7 @@ use weightd_core::{
 
 use super::{
     Context, Documents, DocumentsError, Optional,
-    commit::{Commit, Failed, Part, Without},
+    commit::{Commit, Failed, Part, Without, still},
     edit::{self, Intent, Write},
     may_have_happened, operations, read_error,
 };
@@ -67,6 +67,7 @@ impl Documents {
         at: Timestamp,
     ) -> Result<Led, DocumentsError> {
         let goes_back = transaction.state.phase == Phase::RollingBack;
+        let obeys = transaction.obeys_freeze;
         let mut left_out: Vec<Without> = Vec::new();
         for _ in 0..ATTEMPTS {
             let commit = match transaction.write {
@@ -80,7 +81,7 @@ impl Documents {
                 Ok(Committed::Yes(index)) => return Ok(Led::Applied(index)),
                 Ok(Committed::No(failed)) => match commit.judge(&failed) {
                     Failed::Conflict => return Ok(Led::Conflict),
-                    Failed::Denied(what) => return Err(self.not_led(lead, ConsulError::Denied(what))),
+                    Failed::Denied(what) => return Err(self.not_led(lead, obeys, ConsulError::Denied(what))),
                     Failed::WithoutParts(parts) => left_out.extend(parts),
                     // Going back never waits for a history that others write as well.
                     Failed::ReadAgain if goes_back => {
@@ -89,7 +90,7 @@ impl Documents {
                     Failed::ReadAgain => {}
                 },
                 Err(error) if may_have_happened(&error) => return Err(self.unknown_lead(lead, error)),
-                Err(error) => return Err(self.not_led(lead, error)),
+                Err(error) => return Err(self.not_led(lead, obeys, error)),
             }
         }
         Ok(Led::Conflict)
@@ -105,7 +106,7 @@ impl Documents {
         match self.client.all_or_none(&operations).await {
             Ok(done) => Ok(done.map_or(Led::Conflict, Led::Applied)),
             Err(error) if may_have_happened(&error) => Err(self.unknown_lead(lead, error)),
-            Err(error) => Err(self.not_led(lead, error)),
+            Err(error) => Err(self.not_led(lead, false, error)),
         }
     }
 
@@ -161,8 +162,17 @@ impl Documents {
         let mut documents = self.fence(lead);
         documents.extend(operations(&self.key(backend), &edit.write));
         documents.push(self.state_of(lead, &transaction.state));
-        let passes_freeze = !transaction.obeys_freeze;
-        Ok(Some(Commit::of(documents, entry, &context, (&self.root, backend), passes_freeze, left_out)))
+        if transaction.obeys_freeze {
+            // A person's write goes without a freeze that it may not read, and says so; nobody would read that of a leader.
+            let keys = self.keys();
+            for (key, freeze) in [(keys.freeze_all(), &context.freeze_all), (keys.freeze(backend), &context.freeze)] {
+                match still(key, freeze) {
+                    Ok(operation) => documents.push(operation),
+                    Err(why) => return Err(self.not_led(lead, true, ConsulError::Denied(why.to_owned()))),
+                }
+            }
+        }
+        Ok(Some(Commit::of(documents, entry, &context, (&self.root, backend), true, left_out)))
     }
 
     /// The transaction that writes the state alone, and at the end of a rollout marks it in the history.
@@ -206,13 +216,14 @@ impl Documents {
         DocumentsError::UnknownResult { key: RolloutKeys(&self.root).state(&lead.backend), hint, source }
     }
 
-    fn not_led(&self, lead: &Lead, source: ConsulError) -> DocumentsError {
+    fn not_led(&self, lead: &Lead, obeys_freeze: bool, source: ConsulError) -> DocumentsError {
         let key = RolloutKeys(&self.root).state(&lead.backend);
-        let rule = format!(
-            r#"key "{key}" {{ policy = "write" }} key "{}" {{ policy = "write" }} key "{}" {{ policy = "write" }}"#,
-            self.key(&lead.backend),
-            RolloutKeys(&self.root).controller(),
-        );
+        let mut needed = vec![key.clone(), self.key(&lead.backend), RolloutKeys(&self.root).controller()];
+        if obeys_freeze {
+            needed.extend([self.keys().freeze_all(), self.keys().freeze(&lead.backend)]);
+        }
+        let needed: Vec<_> = needed.iter().map(|key| format!(r#"key "{key}" {{ policy = "write" }}"#)).collect();
+        let rule = needed.join(" ");
         DocumentsError::Write { key, rule, source }
     }
 }

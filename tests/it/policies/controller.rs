@@ -1,11 +1,22 @@
 //! The policy of the controller: what goes on without each of its rules, and what it says.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use reqwest::Method;
 use serde_json::{Value, json};
-use weightd_core::rollout::digest;
+use weightd::{
+    consul::{Client, Settings, TokenSource},
+    documents::{
+        Documents, DocumentsError,
+        lead::{Lead, Led},
+    },
+};
+use weightd_core::{
+    desired::PatternShare,
+    model::BackendName,
+    rollout::{Phase, Spec, State, Transaction, digest},
+};
 
 use super::{consul, rules, token};
 use crate::{
@@ -80,7 +91,7 @@ async fn each_rule_of_the_controller_is_needed_and_it_says_which_one_is_missing(
     let agent = consul.http().json(Method::GET, "agent/self", &Value::Null).await?["Config"]["NodeName"].take();
     let agent = agent.as_str().context("no name of the agent")?;
     let all: Vec<_> = rules("controller.hcl")?.into_iter().map(|rule| rule.replace("NODE-OF-AGENT", agent)).collect();
-    // One rule has no case: the freeze of one backend stops only an advance, which needs traffic.
+    // The freeze of one backend stops only an advance: the next test.
     ensure!(all.len() == CASES.len() + 1, "{all:?}");
     for (number, (without, becomes, says)) in CASES.into_iter().enumerate() {
         bake(&consul, &format!("r{number}")).await?;
@@ -117,4 +128,74 @@ async fn each_rule_of_the_controller_is_needed_and_it_says_which_one_is_missing(
         rolloutd.stop().await?;
     }
     Ok(())
+}
+
+/// More traffic: the only transaction that a freeze stops. With all rules but that of the freeze of one backend, nobody knows
+/// whether one is frozen.
+#[tokio::test]
+async fn without_the_right_to_read_the_freeze_of_a_backend_a_leader_gives_it_no_more_traffic() -> anyhow::Result<()> {
+    let consul = consul().await?;
+    bake(&consul, "r1").await?;
+    let agent = consul.http().json(Method::GET, "agent/self", &Value::Null).await?["Config"]["NodeName"].take();
+    let agent = agent.as_str().context("no name of the agent")?;
+    let all: Vec<_> = rules("controller.hcl")?.into_iter().map(|rule| rule.replace("NODE-OF-AGENT", agent)).collect();
+    let with: Vec<_> = all.iter().filter(|rule| !rule.contains("\"weightd/freeze/\"")).cloned().collect();
+    ensure!(with.len() + 1 == all.len(), "{all:?}");
+    let frozen = json!({"v": 1, "frozen": {"by": "carol"}}).to_string();
+    let (without, whole) = (token(&consul, "without", &with).await?, token(&consul, "whole", &all).await?);
+    let denied = |led: &Result<Led, DocumentsError>| match led {
+        Err(DocumentsError::Write { rule, source, .. }) => {
+            rule.contains(r#"key "weightd/freeze/app1" { policy = "write" }"#) && source.to_string().contains("denied")
+        }
+        _ => false,
+    };
+    for there in [true, false] {
+        if there {
+            consul.put("weightd/freeze/app1", frozen.clone()).await?;
+        } else {
+            consul.delete("weightd/freeze/app1").await?;
+        }
+        let led = advance(&consul, &without).await?;
+        ensure!(denied(&led), "frozen: {there}: {led:?}");
+    }
+    consul.put("weightd/freeze/app1", frozen).await?;
+    let led = advance(&consul, &whole).await?;
+    ensure!(matches!(led, Ok(Led::Conflict)), "it is frozen: {led:?}");
+    consul.put("weightd/freeze/app1", "{}").await?;
+    let led = advance(&consul, &whole).await?;
+    ensure!(matches!(led, Ok(Led::Applied(_))), "{led:?}");
+    Ok(())
+}
+
+/// A leader with this token gives green 50 %.
+async fn advance(consul: &Consul, secret: &str) -> anyhow::Result<Result<Led, DocumentsError>> {
+    let token = TokenSource::Value(secret.to_owned().into());
+    let client = Client::new(Settings { address: consul.address().parse()?, token, ..Settings::default() })?;
+    let session = client.create_session("controller").await?;
+    ensure!(client.acquire("weightd/controller", b"{}".to_vec(), &session).await?, "another one leads");
+    let index = async |key: &str| consul.index(&format!("weightd/{key}")).await;
+    let lead = Lead {
+        session: session.clone(),
+        backend: BackendName::new("app1")?,
+        spec: Some(index("rollouts/spec/app1").await?),
+        request: index("rollouts/request/app1").await?,
+        state: index("rollouts/state/app1").await?,
+        has_leaves: false,
+    };
+    let spec = consul.get("weightd/rollouts/spec/app1").await?.context("no spec")?;
+    let before = State::parse(&consul.get(STATE).await?.context("no state")?, 1)?;
+    let share = PatternShare::from_thousandths(50_000).context("a share")?;
+    let transaction = Transaction {
+        attempt: 1,
+        state: State { seq: 8, phase: Phase::Shift, step: 2, share, document: None, ..before },
+        write: Some(share),
+        document: Some(index("weights/app1").await?),
+        obeys_freeze: true,
+        ends: false,
+    };
+    let client = Arc::new(client);
+    let documents = Documents::sharing(Arc::clone(&client), &"weightd/".parse()?);
+    let led = documents.lead(&lead, &Spec::parse(&spec)?, &transaction, "2026-11-21T10:00:00Z".parse()?).await;
+    client.destroy_session(&session).await?;
+    Ok(led)
 }
