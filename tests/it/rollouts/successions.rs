@@ -15,7 +15,10 @@ use super::{
     stage::{APP, Stage},
     stored,
 };
-use crate::harness::{Behaviour, Rolloutd, always, eventually};
+use crate::{
+    common::key,
+    harness::{Behaviour, Rolloutd, always, eventually},
+};
 
 /// The longest time without a leader: Consul ends a session after up to twice its 10 s.
 const SUCCESSION: Duration = Duration::from_secs(25);
@@ -30,8 +33,20 @@ struct Controllers {
 
 impl Controllers {
     async fn start() -> anyhow::Result<Self> {
-        let stage = Stage::new(3, 67).await?;
-        let second = Rolloutd::start(&stage.consul, "two").await?;
+        Self::among(3, 67, "").await
+    }
+
+    /// The same with so many nodes, each with so many requests a second, and lines for the configuration of the controllers.
+    async fn among(nodes: usize, per_second: u32, config: &str) -> anyhow::Result<Self> {
+        let mut stage = Stage::new(nodes, per_second).await?;
+        let mut second = Rolloutd::start(&stage.consul, "two").await?;
+        if !config.is_empty() {
+            for rolloutd in [&mut stage.rolloutd, &mut second] {
+                rolloutd.add(config)?;
+                rolloutd.stop().await?;
+                rolloutd.start_again().await?;
+            }
+        }
         // Somebody watches the rollout: evidence is stored every 10 s.
         let observation = json!({"by": "carol", "sides": {"from": ["blue"], "to": ["green"]}});
         stage.consul.put("weightd/observe/app/carol", observation.to_string()).await?;
@@ -257,6 +272,65 @@ async fn what_a_person_decided_stays_although_the_leader_is_killed() -> anyhow::
     let written = stored::written(&all.stage.consul, APP, "green").await?;
     ensure!(written == [50, 0], "{written:?}");
     all.stage.green_is(0, 5).await?;
+    println!("{}", all.report());
+    Ok(())
+}
+
+#[tokio::test]
+#[ignore = "minutes; make rollout-test"]
+async fn a_rollout_keeps_its_turn_and_a_person_s_documents_although_the_leader_is_killed() -> anyhow::Result<()> {
+    let mut all = Controllers::among(3, 67, "[controller]\nmax_active = 1\n").await?;
+    eventually(SUCCESSION, "one leads", async || all.leader().await).await?;
+    // No node has this backend, so its rollout stays in preflight.
+    let plan = json!({"step": [{"share": 50, "bake": "1h", "must_exclude": 0}]});
+    let other = "first";
+    all.stage.consul.put(&key(other), json!({"split": {"blue": 100, "green": 0}, "by": "test"}).to_string()).await?;
+    stored::start(&all.stage.consul, other, "r0", "auto", ("blue", "green"), &plan).await?;
+    eventually(Duration::from_secs(20), "the first one has its turn", async || {
+        let state = stored::state(&all.stage.consul, other).await?;
+        ensure!(state.phase == Phase::Preflight, "{state:?}");
+        Ok(())
+    })
+    .await?;
+    all.stage.start_plan("r1", "auto", &plan).await?;
+    all.until(20, "it waits for its turn", |state| state.phase == Phase::Queued).await?;
+    all.leader_dies("the queue", Phase::Queued, async |_| Ok(())).await?;
+    always(Duration::from_secs(3), "it still waits", async || {
+        let (first, state) = (stored::state(&all.stage.consul, other).await?, all.stage.state().await?);
+        ensure!(first.phase == Phase::Preflight && state.phase == Phase::Queued, "{first:?} {state:?}");
+        Ok(())
+    })
+    .await?;
+    stored::request(&all.stage.consul, other, "q0", "abort").await?;
+    all.stage.becomes(Phase::Bake, 50, 200).await?;
+    // The same shares again: it goes on with the new index.
+    let again = json!({"split": {"blue": 50, "green": 50}, "by": "carol", "reason": "the same again"});
+    all.leader_dies("a bake, and a person writes the same shares", Phase::Bake, async |stage| {
+        stage.consul.put(&key(APP), again.to_string()).await
+    })
+    .await?;
+    let index = all.stage.consul.index(&key(APP)).await?;
+    all.until(20, "the document is adopted", |state| state.document == Some(index)).await?;
+    ensure!(all.stage.state().await?.phase == Phase::Bake);
+    all.leader_dies("an adopted document", Phase::Bake, async |_| Ok(())).await?;
+    // Other shares end it; nobody overwrites them.
+    let other = json!({"split": {"blue": 80, "green": 20}, "by": "carol", "reason": "mine"}).to_string();
+    all.leader_dies("a bake, and a person writes other shares", Phase::Bake, async |stage| {
+        stage.consul.put(&key(APP), other.clone()).await
+    })
+    .await?;
+    all.until(20, "it is taken over", |state| state.phase == Phase::TakenOver).await?;
+    all.leader_dies("the end", Phase::TakenOver, async |_| Ok(())).await?;
+    let ended = all.stage.state().await?;
+    always(Duration::from_secs(5), "nothing moves after the end", async || {
+        ensure!(all.stage.state().await? == ended);
+        ensure!(all.stage.consul.get(&key(APP)).await? == Some(other.clone().into_bytes()));
+        Ok(())
+    })
+    .await?;
+    let written = stored::written(&all.stage.consul, APP, "green").await?;
+    ensure!(written == [50], "{written:?}");
+    all.stage.green_is(1, 5).await?;
     println!("{}", all.report());
     Ok(())
 }
