@@ -17,6 +17,9 @@ use crate::{
     observed::{Health, Observed, Owner, Role, Roles, Server},
 };
 
+/// What the flag `sticky` means for shares.
+pub const STICKY: &str = "rules such as `use-server` choose the server: the shares are shares of users";
+
 /// What a document would do.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Forecast {
@@ -276,8 +279,7 @@ impl Forecast {
         let mut found: Vec<_> =
             reasons.into_iter().filter_map(|reason| Some((word(&reason.reason)?, reason.detail))).collect();
         if instance.flags.contains(&Flag::Sticky) {
-            let detail = "rules such as `use-server` choose the server: the shares are shares of users";
-            found.push(("sticky", detail.to_owned()));
+            found.push(("sticky", STICKY.to_owned()));
         }
         for (word, detail) in found {
             match self.caveats.iter_mut().find(|caveat| caveat.word == word) {

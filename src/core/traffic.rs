@@ -85,6 +85,8 @@ pub struct Source {
     window: Result<Window, NoNumbers>,
     /// What HAProxy sees of the requests.
     pub protocol: Protocol,
+    /// Whether its last report had the view: an older view may be all that the node has read.
+    pub viewed: bool,
     /// The state of each row at the last reading.
     pub now: BTreeMap<String, Now>,
     /// What pins users to servers, as far as HAProxy says.
@@ -138,6 +140,7 @@ impl Source {
             closed: now,
             window: Err(NoNumbers::NotYet),
             protocol: Protocol::Unknown,
+            viewed: false,
             now: BTreeMap::new(),
             pins: Vec::new(),
         }
@@ -153,6 +156,7 @@ impl Source {
             self.window = Err(NoNumbers::Down(why.clone()));
             return;
         }
+        self.viewed = instance.view(view).is_some();
         let Some(viewed) = instance.view(view) else {
             self.window = Err(NoNumbers::NotYet);
             return;
@@ -228,6 +232,13 @@ impl Source {
             Ok(window) => Ok(window),
             Err(why) => Err(why.clone()),
         }
+    }
+
+    /// The state of each row; none where it is not that of now.
+    pub fn current(&self, now: Moment) -> Option<&BTreeMap<String, Now>> {
+        let unreadable = matches!(self.window, Err(NoNumbers::Down(_) | NoNumbers::Refused(_)));
+        let stale = now.since(self.heard) > STALE;
+        (self.viewed && !unreadable && !stale).then_some(&self.now)
     }
 
     /// When its last report arrived that differed from the one before.

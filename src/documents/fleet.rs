@@ -3,11 +3,14 @@
 //! A key that cannot be read is an error and never an empty answer: without it nothing can be said about the fleet. The
 //! verdicts over the values are in [`weightd_core::fleet`].
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use weightd_core::{
     desired::{Decoder, DesiredState},
-    fleet::{BadValue, Expect, Fleet, Inventory, Keys, NodeName, NodeRead, NodeReport},
+    fleet::{BadValue, Expect, Fleet, Inventory, Keys, Mode, NodeName, NodeRead, NodeReport},
     model::{BackendName, Timestamp},
 };
 
@@ -124,6 +127,22 @@ impl Documents {
             Err(error) => off(error).map(|()| None).map_err(|error| *error)?,
         };
         Ok((Roster { inventory, expect, documents: documents? }, hidden))
+    }
+
+    /// The nodes of the inventory that enforce weights, or whose entry cannot be read; none if the token may not read it.
+    ///
+    /// # Errors
+    /// [`DocumentsError::Read`] for any other reason.
+    pub async fn inventory_in_view(&self) -> Result<Option<BTreeSet<NodeName>>, DocumentsError> {
+        let enforces = |entry: &Result<Inventory, BadValue>| entry.as_ref().map_or(true, |e| e.mode == Mode::Enforce);
+        match self.inventory().await {
+            Ok(all) => {
+                let enforcing = all.into_iter().filter(|(_, (_, entry))| enforces(entry));
+                Ok(Some(enforcing.map(|(node, _)| node).collect()))
+            }
+            Err(error) if error.is_denied() => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     async fn inventory(&self) -> Result<BTreeMap<NodeName, (u64, Result<Inventory, BadValue>)>, DocumentsError> {

@@ -38,6 +38,8 @@ pub(super) struct Following {
     pub(super) lacks: BTreeSet<NodeName>,
     /// The nodes whose report is no data, and why.
     pub(super) no_data: BTreeMap<NodeName, String>,
+    /// The nodes that are gone, though their HAProxies may serve.
+    pub(super) missing: BTreeSet<NodeName>,
 }
 
 /// Sessions on servers of weight 0. Its JSON:
@@ -47,10 +49,11 @@ pub(super) struct Following {
 ///   "servers": ["green"],       the servers at 0, or the patterns of a split
 ///   "sessions": 12,             their sessions, over all nodes that say it
 ///   "done": false,              whether it is known that nothing is left there
-///   "nodes": [{"node": "lb-1", "haproxy": "edge", "sessions": 12, "used": false}…],
+///   "nodes": [{"node": "lb-1", "haproxy": "edge", "sessions": 12, "unread": false, "used": false}…],
 ///                               where something is left; "used": new requests arrive there, though the weight is 0.
-///                               "sessions" is null where it is not known
-///   "silent": ["lb-2"],         nodes that say nothing that can be used
+///                               "sessions" is null where it is not known. "unread": a process that was replaced may have
+///                               some, and cannot be read
+///   "silent": ["lb-2"],         nodes that say nothing that can be used, or are gone
 ///   "pinned_by": ["cookie"],    cookie, stick_table, sticky, connections
 ///   "estimate_seconds": 40      at the present rate; null if that is not known, or the sessions do not become fewer
 /// }
@@ -74,6 +77,7 @@ pub(super) struct LeftView {
     pub(super) node: NodeName,
     pub(super) haproxy: String,
     pub(super) sessions: Option<u64>,
+    pub(super) unread: bool,
     pub(super) used: bool,
 }
 
@@ -96,6 +100,7 @@ impl Following {
             asked: BTreeSet::new(),
             lacks: BTreeSet::new(),
             no_data: BTreeMap::new(),
+            missing: BTreeSet::new(),
         })
     }
 
@@ -111,20 +116,38 @@ impl Following {
 
     /// Reads what the nodes report now.
     pub(super) async fn read(&mut self) -> Result<(), Failure> {
-        let (nodes, reads) = tokio::join!(self.documents.nodes(None), self.observer.read());
-        let (asked, reads) = (observing::counting(&nodes?), reads?);
+        let (nodes, inventory, reads) =
+            tokio::join!(self.documents.nodes(None), self.documents.inventory_in_view(), self.observer.read());
+        let (nodes, inventory, reads) = (nodes?, inventory?, reads?);
+        let asked = observing::counting(&nodes);
         let now = self.now();
+        // Without the inventory, a node that was there is gone for as long as this runs.
+        let expected: BTreeSet<_> = match inventory {
+            Some(enforcing) => enforcing,
+            None => self.asked.union(&self.missing).cloned().collect(),
+        };
+        self.missing = expected.into_iter().filter(|node| !nodes.reports.contains_key(node)).collect();
         for gone in self.asked.iter().filter(|node| !asked.contains(*node)) {
             self.collector.forget(gone);
         }
         self.asked = asked;
         self.lacks.clear();
         self.no_data.clear();
+        for (node, read) in &nodes.reports {
+            if let Err(bad) = &read.report {
+                self.no_data.insert(node.clone(), bad.to_string());
+            }
+        }
         for (node, read) in reads.iter().filter(|(node, _)| self.asked.contains(*node)) {
             match read.heard(self.observer.backend(), self.observer.index()) {
                 Heard::Has(counted) => {
                     if let Ok(report) = &read.report {
                         self.collector.take(node, report, counted, now);
+                        let sources = self.collector.sources.iter().filter(|((of, _), _)| of == node);
+                        let without = sources.filter(|(_, source)| !source.viewed).count();
+                        if let Some(why) = report.why_left_out(self.observer.backend()).filter(|_| without > 0) {
+                            self.no_data.insert(node.clone(), why.to_string());
+                        }
                     }
                 }
                 Heard::Lacks => {
@@ -162,7 +185,8 @@ impl Following {
         if known && !left.is_empty() {
             self.drain.take(now, sessions);
         }
-        let silent: Vec<_> = self.silent().into_iter().chain(self.no_data.keys()).cloned().collect();
+        let silent = self.silent().into_iter().chain(self.no_data.keys()).chain(&self.missing);
+        let silent: Vec<_> = silent.cloned().collect();
         let pins = self.collector.pins();
         Some(DrainingView {
             servers: at_zero.to_vec(),
@@ -191,7 +215,8 @@ fn whole_seconds(duration: Duration) -> u64 {
 
 impl From<Left> for LeftView {
     fn from(left: Left) -> Self {
-        Self { node: left.node, haproxy: left.instance, sessions: left.sessions, used: left.used }
+        let Left { node, instance, sessions, unread, used, .. } = left;
+        Self { node, haproxy: instance, sessions, unread, used }
     }
 }
 
@@ -204,6 +229,10 @@ impl DrainingView {
         }
         let mut text = format!("at 0: {servers}: {} left", output::counted_u64(self.sessions, "session"));
         let place = |left: &LeftView| match (left.sessions, left.used) {
+            (None, _) if left.unread => Some(format!(
+                "not known on {}: HAProxy was reloaded, and weightd cannot read the process before",
+                left.node
+            )),
             (None, _) => Some(format!("{} does not say", left.node)),
             (Some(0), true) => Some(format!("{} still gets requests", left.node)),
             (Some(0), false) => None,

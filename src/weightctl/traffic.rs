@@ -205,7 +205,7 @@ fn servers(following: &Following) -> Vec<ServerName> {
 }
 
 fn nobody_has_it(following: &Following) -> bool {
-    !following.asked.is_empty() && following.lacks.len() == following.asked.len()
+    !following.asked.is_empty() && following.missing.is_empty() && following.lacks.len() == following.asked.len()
 }
 
 async fn nobody(args: &Args, documents: &Documents, following: &Following) -> Failure {

@@ -66,13 +66,16 @@ impl CountersRead {
         if report.lacks.contains(backend) {
             return Heard::Lacks;
         }
-        let left_out = report.left_out.iter().find(|left_out| left_out.0 == *backend);
-        match left_out {
-            Some(left_out) => Heard::NoData(NoData::LeftOut(left_out.1)),
-            None if report.more > 0 => Heard::NoData(NoData::LeftOut(WhyLeftOut::Size)),
-            // It answers another observation, and has not read this one.
-            None => Heard::Silent,
-        }
+        // Without a reason it answers another observation, and has not read this one.
+        report.why_left_out(backend).map_or(Heard::Silent, Heard::NoData)
+    }
+}
+
+impl Counters {
+    /// Why the report does not have all of an observed backend; none if it says nothing of that.
+    pub fn why_left_out(&self, backend: &BackendName) -> Option<NoData> {
+        let named = self.left_out.iter().find(|left_out| left_out.0 == *backend).map(|left_out| left_out.1);
+        named.or_else(|| (self.more > 0).then_some(WhyLeftOut::Size)).map(NoData::LeftOut)
     }
 }
 

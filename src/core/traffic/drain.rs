@@ -74,6 +74,8 @@ pub struct Left {
     pub instance: String,
     /// The sessions; none where they are not known.
     pub sessions: Option<u64>,
+    /// Whether a process of HAProxy that was replaced may have some, and cannot be read.
+    pub unread: bool,
     /// Whether requests still arrive there, though no session is left: pinned users.
     pub used: bool,
     /// Whether it is known that nothing is left: no session, and where something pins users, no request in a whole block.
@@ -93,9 +95,11 @@ impl Collector {
     pub fn left(&self, at_zero: &dyn Fn(&str) -> bool, since: Moment, now: Moment) -> Vec<Left> {
         let left = |((node, instance), source): (&(NodeName, String), &Source)| {
             let (sessions, used) = of(source, at_zero, since, now);
+            let unread = source.now.iter().any(|(row, now)| now.unread && at_zero(row));
+            let sessions = sessions.filter(|_| !unread);
             let pinned = source.pins.iter().any(|pin| pin.brings_back());
             let done = sessions == Some(0) && (!pinned || used == Some(false));
-            Left { node: node.clone(), instance: instance.clone(), sessions, used: used == Some(true), done }
+            Left { node: node.clone(), instance: instance.clone(), sessions, unread, used: used == Some(true), done }
         };
         self.sources.iter().map(left).collect()
     }
@@ -111,12 +115,8 @@ impl Collector {
 
 /// The sessions, and whether a request began in the last block; none where that is not known.
 fn of(source: &Source, at_zero: &dyn Fn(&str) -> bool, since: Moment, now: Moment) -> (Option<u64>, Option<bool>) {
-    let window = source.window(now);
-    let unreadable = matches!(window, Err(super::NoNumbers::Down(_) | super::NoNumbers::Refused(_)));
-    if unreadable || now.since(source.heard()) > super::STALE {
-        return (None, None);
-    }
-    let rows = source.now.iter().filter(|(row, _)| at_zero(row));
+    let (window, Some(current)) = (source.window(now), source.current(now)) else { return (None, None) };
+    let rows = current.iter().filter(|(row, _)| at_zero(row));
     let sessions = rows.map(|(_, now)| now.sessions).sum();
     // The block must have begun after the weights were 0.
     let whole = |window: &&super::Window| source.closed.since(since).as_secs_f64() > window.seconds + PUBLISHED;

@@ -220,7 +220,7 @@ impl<'g> Adding<'g> {
             self.rows.torn += usize::from(window.torn);
             self.rows.unserved += window.unserved as f64 / window.seconds;
         }
-        for (row, state) in &source.now {
+        for (row, state) in source.current(now).into_iter().flatten() {
             let at = self.groups.position(row);
             let Some(entry) = self.rows.rows.get_mut(at) else { continue };
             self.seen.insert(at);

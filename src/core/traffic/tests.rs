@@ -240,3 +240,41 @@ proptest! {
         prop_assert!(shown <= counted, "{shown} of {counted}");
     }
 }
+
+#[test]
+fn a_report_without_the_view_says_nothing_of_sessions() {
+    let mut fleet = Fleet::new();
+    fleet.take("lb1", "a", &json!([]), 0);
+    fleet.instance["views"][0]["id"] = json!("00000000");
+    fleet.take("lb1", "a", &json!([]), 1);
+    let left = fleet.collector.left(&|_| true, at(0), at(1)).remove(0);
+    assert_eq!((left.sessions, left.done), (None, false));
+}
+
+#[test]
+fn sessions_that_nobody_can_read_are_not_gone() {
+    let mut fleet = Fleet::new();
+    fleet.instance["views"][0]["now"]["green"] = state(0, 0, 0.0);
+    fleet.instance["views"][0]["now"]["green"]["unread"] = json!(true);
+    fleet.take("lb1", "a", &json!([]), 0);
+    let of = |name: &'static str| fleet.collector.left(&move |row: &str| row == name, at(0), at(1)).remove(0);
+    let green = of("green");
+    assert_eq!((green.sessions, green.unread, green.done), (None, true, false));
+    assert_eq!((of("blue").sessions, of("blue").unread), (Some(4), false));
+}
+
+#[test]
+fn what_was_read_before_a_haproxy_was_lost_is_not_shown_as_that_of_now() {
+    let mut fleet = Fleet::new();
+    let groups = Groups::of_servers(&weights(&[("blue", 90), ("green", 10)]));
+    fleet.take("lb1", "a", &json!([]), 0);
+    let sessions = |fleet: &Fleet, seconds| {
+        let rows = fleet.collector.rows(&groups, at(seconds)).rows;
+        rows.iter().map(|row| (row.sessions, row.total)).collect::<Vec<_>>()
+    };
+    assert_eq!(sessions(&fleet, 1), [(4, 1), (1, 1)]);
+    assert_eq!(sessions(&fleet, 26), [(0, 0), (0, 0)], "the report is old");
+    fleet.instance["down"] = json!("unreachable");
+    fleet.take("lb1", "a", &json!([]), 2);
+    assert_eq!(sessions(&fleet, 2), [(0, 0), (0, 0)]);
+}

@@ -5,10 +5,11 @@ use std::fmt::Write as _;
 use serde::Serialize;
 use weightd_core::{
     fleet::{NodeName, counters::Protocol},
+    forecast::STICKY,
     model::{BackendName, Escaped, Timestamp},
     reasons::list,
     share::Percent,
-    traffic::{Groups, Rates, Row, Rows},
+    traffic::{Groups, Pin, Rates, Row, Rows},
 };
 
 use crate::{
@@ -38,6 +39,7 @@ const SHORT: usize = 5;
 ///   "rows": [<row>…],                over all nodes
 ///   "unserved_per_second": 0.0,      requests that no server could take: errors beside those of the rows
 ///   "torn": 0,                       HAProxies of which some requests are missing, because a process ended
+///   "sticky": false,                 whether a HAProxy has rules that choose the server: the shares are those of users
 ///   "nodes": [{"node": "lb-1", "rows": [<row>…]}…],              null without --nodes
 ///   "lacks": ["lb-3"],               nodes on which no HAProxy has the backend
 ///   "without": [{"node": "lb-2", "haproxy": "edge", "why": "…"}…],   what has no numbers; haproxy is null for the whole node
@@ -74,6 +76,7 @@ pub(super) struct TrafficView {
     rows: Vec<RowView>,
     unserved_per_second: f64,
     torn: usize,
+    sticky: bool,
     nodes: Option<Vec<NodeRows>>,
     lacks: Vec<NodeName>,
     without: Vec<WithoutView>,
@@ -161,6 +164,7 @@ impl TrafficView {
             |node: &NodeName, why: &str| WithoutView { node: node.clone(), haproxy: None, why: why.to_owned() };
         let no_data = following.no_data.iter().map(|(node, why)| of_node(node, why));
         let silent = following.silent().into_iter().map(|node| of_node(node, "it has not answered"));
+        let missing = following.missing.iter().map(|node| of_node(node, "its weightd has ended or lost Consul"));
         let by_node = |node: &NodeName| NodeRows {
             node: node.clone(),
             rows: views(following.collector.rows_of_node(node, groups, now)),
@@ -174,9 +178,10 @@ impl TrafficView {
             modes: rows.protocols.clone(),
             unserved_per_second: round(rows.unserved),
             torn: rows.torn,
+            sticky: following.collector.pins().contains(&Pin::Sticky),
             nodes: nodes.then(|| following.collector.nodes().into_iter().map(by_node).collect()),
             lacks: following.lacks.iter().cloned().collect(),
-            without: of_haproxy.chain(no_data).chain(silent).collect(),
+            without: of_haproxy.chain(no_data).chain(silent).chain(missing).collect(),
             rows: views(rows),
             draining,
         }
@@ -249,6 +254,9 @@ pub(super) fn text(view: &TrafficView, width: usize) -> String {
     };
     if let Some(draining) = &view.draining {
         note(draining.text().trim_end());
+    }
+    if view.sticky {
+        note(STICKY);
     }
     if view.is_tcp() {
         note("mode tcp: these are connections; HTTP errors are not visible");

@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
+use reqwest::Method;
+use serde_json::Value;
 use tokio::{net::TcpStream, time::Instant};
 
 use super::{Node, run, run_within};
 use crate::{
-    common::SOON,
+    common::{SOON, backend},
+    fleet_node::destroy,
     harness::{
         Consul, Port, eventually,
         holding::{Holding, UPGRADE, get, open},
@@ -59,9 +62,13 @@ impl Site {
     }
 
     async fn drained(&self, timeout: &str) -> anyhow::Result<super::Said> {
-        let arguments = format!("set app1 blue=100 green=0 --yes --wait=drained --timeout {timeout}");
-        run_within(Duration::from_secs(60), &self.consul, None, &arguments).await
+        drained(&self.consul, timeout).await
     }
+}
+
+async fn drained(consul: &Consul, timeout: &str) -> anyhow::Result<super::Said> {
+    let arguments = format!("set app1 blue=100 green=0 --yes --wait=drained --timeout {timeout}");
+    run_within(Duration::from_secs(60), consul, None, &arguments).await
 }
 
 #[tokio::test]
@@ -124,5 +131,52 @@ async fn where_nothing_is_at_zero_nothing_drains() -> anyhow::Result<()> {
     let said = run(&site.consul, "set app1 green=40 --yes --wait=drained").await?;
     said.expect(0, &["no server of app1 is at 0, so that nothing drains"])?;
     run(&site.consul, "release app1 --yes --wait=drained").await?.expect(2, &["`release` sets no weight to 0"])?;
+    Ok(())
+}
+
+/// A node that is gone may still have sessions: its HAProxy goes on.
+#[tokio::test]
+async fn a_node_that_vanishes_is_not_drained() -> anyhow::Result<()> {
+    let mut site = Site::start("http", "    timeout tunnel 10m\n", |_| String::new()).await?;
+    let _streams = site.open(UPGRADE, true).await?;
+    let _second = Node::start_with(&site.consul, "lb2", &backend("app1", 50, 50), |settings| settings).await?;
+    run(&site.consul, "set app1 blue=60 green=40 --yes --wait").await?.expect(0, &["2 of 2 nodes have app1"])?;
+    let ends = async {
+        observed(&site.consul).await?;
+        site.node.weightd.kill().await?;
+        // The key goes with its session, at the latest after 20 s.
+        let entry = site.consul.http().json(Method::GET, "kv/weightd/nodes/lb1", &Value::Null).await?;
+        destroy(&site.consul, entry[0]["Session"].as_str().context("no session")?).await
+    };
+    let (said, ended) = tokio::join!(drained(&site.consul, "8s"), ends);
+    ended?;
+    said?.expect(3, &["done: 2 of 2 nodes have app1", "lb1 has not answered"])?;
+    run(&site.consul, "traffic app1").await?.expect(0, &["lb1: its weightd has ended or lost Consul"])?;
+    Ok(())
+}
+
+/// Waits until the node reports each server: the wait for its sessions has begun.
+async fn observed(consul: &Consul) -> anyhow::Result<()> {
+    eventually(SOON, "the node reports each server", async || {
+        let report = consul.get("weightd/counters/lb1").await?.context("no report")?;
+        let report: Value = serde_json::from_slice(&report)?;
+        ensure!(report.to_string().contains(r#""now":{"blue":"#), "{report}");
+        Ok(())
+    })
+    .await
+}
+
+/// Without the socket of the master nobody can ask the worker that a reload has replaced.
+#[tokio::test]
+async fn a_reload_during_the_wait_leaves_sessions_that_are_not_known() -> anyhow::Result<()> {
+    let mut site = Site::start("http", "    timeout tunnel 10m\n", |_| String::new()).await?;
+    let _streams = site.open(UPGRADE, true).await?;
+    let reload = async {
+        observed(&site.consul).await?;
+        site.node.haproxy.reload_again().await
+    };
+    let (said, reloaded) = tokio::join!(drained(&site.consul, "8s"), reload);
+    reloaded?;
+    said?.expect(3, &["not known on lb1: HAProxy was reloaded, and weightd cannot read the process before"])?;
     Ok(())
 }

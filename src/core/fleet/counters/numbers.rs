@@ -193,8 +193,12 @@ fn numbers<'de, const N: usize, D: Deserializer<'de>>(deserializer: D) -> Result
 /// The state of a row at the last reading.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Now {
-    /// Sessions on its servers: HAProxy's `scur`. A weight of 0 does not end them.
+    /// Sessions on its servers: HAProxy's `scur`, with those of replaced processes that still serve. A weight of 0 does not
+    /// end them.
     pub sessions: u64,
+    /// Whether a replaced process may have more: it had some, and cannot be read any more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unread: bool,
     /// The mean time to an answer, in milliseconds: HAProxy's `rtime`, an exponential mean over about 1,000 requests. Good
     /// for showing and not for judging; 0 where there was no answer.
     #[serde(default)]

@@ -43,7 +43,7 @@ const AT: u64 = 1_795_737_603_000;
 const LAST: u64 = AT / 10_000 - 1;
 
 fn view() -> Viewed {
-    let now = |weight, share| Now { sessions: 4, rtime: 12, usable: 1, total: 1, weight, share };
+    let now = |weight, share| Now { sessions: 4, unread: false, rtime: 12, usable: 1, total: 1, weight, share };
     Viewed {
         id: View { sides: None, per: Per::Side }.id(),
         error: None,

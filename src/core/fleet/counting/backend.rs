@@ -1,9 +1,9 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Levels, ProcessId, Reading, ServerReading, Wall,
     formula::Formula,
-    view::{Increment, ViewCount},
+    view::{Earlier, Increment, ViewCount},
 };
 use crate::{
     fleet::{
@@ -19,6 +19,8 @@ pub struct BackendCount {
     current: Option<Process>,
     /// Processes that ended their service and still finish requests, while they are read to their end.
     leaving: Vec<Process>,
+    /// The servers with sessions in a process that was replaced and cannot be read.
+    unread: BTreeSet<ServerName>,
     last: Option<Reading>,
     views: Vec<ViewCount>,
 }
@@ -30,24 +32,35 @@ struct Process {
     protocol: Protocol,
     servers: BTreeMap<ServerName, Formula>,
     unserved: Unserved,
-    /// Requests in flight when its rest was read last.
+    /// Once it leaves: requests in flight when its rest was read last, and where.
     in_flight: u64,
+    sessions: Sessions,
 }
+
+/// The sessions of each server.
+type Sessions = BTreeMap<ServerName, u64>;
 
 /// The connection errors of a backend that are of none of its servers.
 #[derive(Debug)]
 struct Unserved {
     base: u64,
     most: u64,
+    /// The errors of servers that were removed: they stay in the row of the backend.
+    removed: u64,
 }
 
 impl Unserved {
+    /// From this level on.
+    const fn since(base: u64) -> Self {
+        Self { base, most: 0, removed: 0 }
+    }
+
     fn of(connect_errors: u64, servers: impl Iterator<Item = Levels>) -> u64 {
         connect_errors.saturating_sub(servers.map(|levels| levels.connect_errors).sum())
     }
 
     fn take(&mut self, level: u64) -> u64 {
-        let now = level.saturating_sub(self.base).max(self.most);
+        let now = level.saturating_sub(self.base + self.removed).max(self.most);
         now - std::mem::replace(&mut self.most, now)
     }
 }
@@ -79,14 +92,19 @@ impl BackendCount {
     pub fn take(&mut self, reading: Reading, at: Wall, leaving: bool) {
         let mut increment = Increment::default();
         if self.current.as_ref().is_some_and(|process| process.id != reading.process)
-            && let Some(ended) = self.current.take()
+            && let Some(mut ended) = self.current.take()
         {
+            let with_sessions = |server: &ServerReading| (server.now.name.clone(), server.levels.sessions);
+            let sessions = self.last.iter().flat_map(|last| &last.servers).map(with_sessions);
+            ended.sessions = sessions.filter(|(_, sessions)| *sessions > 0).collect();
             let preloaded = reading.servers.iter().any(|server| server.preloaded);
             // What HAProxy loaded at start was counted before: only a process that begins with 0 is counted from its start.
             self.current = Some(if preloaded { Process::since(&reading) } else { Process::from_zero(&reading) });
             increment.torn = preloaded || !leaving;
             if leaving {
                 self.leaving.push(ended);
+            } else {
+                self.unread.extend(ended.sessions.into_keys());
             }
         }
         let process = self.current.get_or_insert_with(|| Process::since(&reading));
@@ -151,6 +169,10 @@ impl BackendCount {
         if last.sticky() {
             flags.push(Flag::Sticky);
         }
+        let mut earlier = Earlier { sessions: BTreeMap::new(), unread: &self.unread };
+        for (server, sessions) in self.leaving.iter().flat_map(|process| &process.sessions) {
+            *earlier.sessions.entry(server.clone()).or_default() += sessions;
+        }
         Instance {
             down,
             version: last.version.clone(),
@@ -160,7 +182,7 @@ impl BackendCount {
             algorithm: last.algorithm.clone(),
             flags,
             servers: last.servers.iter().map(|server| server.now.clone()).collect(),
-            views: self.views.iter().map(|view| view.report(last, at)).collect(),
+            views: self.views.iter().map(|view| view.report(last, &earlier, at)).collect(),
             ..Instance::unread(name)
         }
     }
@@ -173,13 +195,13 @@ impl Process {
         let servers = reading.servers.iter().map(of).collect();
         let base = Unserved::of(reading.connect_errors, reading.servers.iter().map(|server| server.levels));
         let (id, protocol) = (reading.process, reading.protocol);
-        Self { id, protocol, servers, unserved: Unserved { base, most: 0 }, in_flight: 0 }
+        Self { id, protocol, servers, unserved: Unserved::since(base), in_flight: 0, sessions: Sessions::new() }
     }
 
     /// Counts from the start of the process.
     fn from_zero(reading: &Reading) -> Self {
-        let unserved = Unserved { base: 0, most: 0 };
-        Self { id: reading.process, protocol: reading.protocol, servers: BTreeMap::new(), unserved, in_flight: 0 }
+        let (id, protocol, servers) = (reading.process, reading.protocol, BTreeMap::new());
+        Self { id, protocol, servers, unserved: Unserved::since(0), in_flight: 0, sessions: Sessions::new() }
     }
 
     fn take(&mut self, reading: &Reading, last: Option<&Reading>, increment: &mut Increment) {
@@ -198,16 +220,21 @@ impl Process {
         }
         // A server that is gone may come back with the same name and counters from 0.
         self.servers.retain(|name, _| reading.names().any(|found| found == name));
+        let known = last.filter(|_| same_process).into_iter().flat_map(|last| &last.servers);
+        let removed = known.filter(|server| reading.names().all(|name| *name != server.now.name));
+        self.unserved.removed += removed.map(|server| server.levels.connect_errors).sum::<u64>();
         let level = Unserved::of(reading.connect_errors, reading.servers.iter().map(|server| server.levels));
         if cleared {
             increment.torn = true;
-            self.unserved = Unserved { base: level, most: 0 };
+            self.unserved = Unserved::since(level);
         }
         increment.unserved += self.unserved.take(level);
     }
 
     fn take_rest(&mut self, rest: &Rest, increment: &mut Increment) {
-        self.in_flight = rest.unassigned + rest.servers.iter().map(|(_, levels)| levels.sessions).sum::<u64>();
+        let sessions = rest.servers.iter().map(|(name, levels)| (name.clone(), levels.sessions));
+        self.sessions = sessions.filter(|(_, sessions)| *sessions > 0).collect();
+        self.in_flight = rest.unassigned + self.sessions.values().sum::<u64>();
         for (name, levels) in &rest.servers {
             if let Some(formula) = self.servers.get_mut(name) {
                 // A process that leaves is no place to clear counters; if somebody does, its rest is lost.

@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{Reading, ServerReading, Wall};
 use crate::{
@@ -18,6 +18,14 @@ pub(super) struct Increment {
     pub(super) torn: bool,
     /// Requests of which nothing is known.
     pub(super) lost: u64,
+}
+
+/// The sessions of processes that were replaced.
+pub(super) struct Earlier<'b> {
+    /// Those of processes that are read to their end.
+    pub(super) sessions: BTreeMap<ServerName, u64>,
+    /// The servers with sessions in a process that cannot be read.
+    pub(super) unread: &'b BTreeSet<ServerName>,
 }
 
 impl Increment {
@@ -248,7 +256,7 @@ impl ViewCount {
     }
 
     /// What is reported, with the servers as they were read last.
-    pub(super) fn report(&self, last: &Reading, at: Wall) -> Viewed {
+    pub(super) fn report(&self, last: &Reading, earlier: &Earlier<'_>, at: Wall) -> Viewed {
         let id = self.view.id();
         if let Some(error) = &self.error {
             let (now, blocks, slots) = (BTreeMap::new(), Vec::new(), Vec::new());
@@ -258,11 +266,11 @@ impl ViewCount {
         let kept = (at / SLOT).saturating_sub(Counters::MAX_SLOTS as u64 - 1);
         let failing = fails(&total.1, total);
         let slots = self.slots.iter().filter(|slot| failing && slot.k >= kept).cloned().collect();
-        Viewed { id, error: None, now: self.now(last), blocks: self.blocks.iter().cloned().collect(), slots }
+        Viewed { id, error: None, now: self.now(last, earlier), blocks: self.blocks.iter().cloned().collect(), slots }
     }
 
-    /// The state of each row.
-    fn now(&self, last: &Reading) -> BTreeMap<String, Now> {
+    /// The state of each row. A server that is gone has a row while it has sessions in an earlier process.
+    fn now(&self, last: &Reading, earlier: &Earlier<'_>) -> BTreeMap<String, Now> {
         let active = last.servers.iter().any(|server| server.now.usable() && !server.now.weight.is_zero());
         let weight = |server: &ServerReading| {
             let serves = if active { server.now.usable() } else { server.now.serves_as_backup() };
@@ -282,6 +290,14 @@ impl ViewCount {
                 *times += server.rtime * (server.rate + 1);
                 *rates += server.rate + 1;
             }
+        }
+        for (server, sessions) in &earlier.sessions {
+            let Some(row) = self.row_of(server) else { continue };
+            rows.entry(row).or_default().0.sessions += sessions;
+        }
+        for server in earlier.unread {
+            let Some(row) = self.row_of(server) else { continue };
+            rows.entry(row).or_default().0.unread = true;
         }
         let finish = |(row, (now, times, rates)): (String, (Now, u64, u64))| {
             #[expect(clippy::cast_precision_loss, reason = "hundredths of a percent are below 2^53")]

@@ -161,3 +161,56 @@ fn requests_in_flight_at_the_first_reading_have_begun() {
     assert_eq!((block.sums["other"].started, block.sums["other"].completed), (6, 2));
     assert_eq!(server("blue", waiting).levels.sessions, 4);
 }
+
+/// Sessions of `blue` now, and whether more of them cannot be read.
+fn sessions(count: &BackendCount, seconds: u64) -> (u64, bool) {
+    let now = viewed(count, seconds).now["other"];
+    (now.sessions, now.unread)
+}
+
+#[test]
+fn sessions_of_a_process_that_leaves_are_still_sessions() {
+    let with = |sessions| Levels { sessions, ..answered(100, 0) };
+    let mut count = counting();
+    take(&mut count, 0, reading(with(5), with(0)), true);
+    assert_eq!(sessions(&count, 0), (5, false));
+    take(&mut count, 1, in_process(8, reading(Levels { sessions: 1, ..answered(1, 0) }, answered(0, 0))), true);
+    assert_eq!(sessions(&count, 1), (6, false), "as they were read last");
+    count.rest(7, &Rest { connect_errors: 0, unassigned: 0, servers: vec![(name("blue"), with(3))] });
+    assert_eq!(sessions(&count, 2), (4, false));
+    count.ended(7, true);
+    assert_eq!(sessions(&count, 3), (1, false));
+}
+
+#[test]
+fn sessions_of_a_process_that_cannot_be_read_are_not_known() {
+    let with = |sessions| Levels { sessions, ..answered(100, 0) };
+    let mut count = counting();
+    take(&mut count, 0, reading(with(5), with(0)), false);
+    let new = || in_process(8, reading(answered(1, 0), answered(0, 0)));
+    take(&mut count, 1, new(), false);
+    assert_eq!(sessions(&count, 1), (0, true));
+    // One that had none when it was replaced leaves nothing behind.
+    let mut count = counting();
+    take(&mut count, 0, reading(with(0), with(0)), false);
+    take(&mut count, 1, new(), false);
+    assert_eq!(sessions(&count, 1), (0, false));
+}
+
+#[test]
+fn errors_of_a_server_that_is_removed_are_not_those_of_the_backend() {
+    let unserved = |count: &BackendCount, seconds| viewed(count, seconds).blocks.pop().unwrap().unserved;
+    let failed = Levels { connect_errors: 400, ..answered(0, 0) };
+    let mut count = counting();
+    let with = |reading: Reading, connect_errors| Reading { connect_errors, ..reading };
+    take(&mut count, 0, with(reading(failed, answered(9, 0)), 400), false);
+    let mut one = reading(answered(9, 0), answered(9, 0));
+    one.servers.remove(0);
+    take(&mut count, 1, with(one.clone(), 400), false);
+    take(&mut count, 10, with(one.clone(), 403), false);
+    assert_eq!(unserved(&count, 10), 3);
+    // The same name again begins with 0.
+    let back = Levels { connect_errors: 7, ..answered(0, 0) };
+    take(&mut count, 20, with(reading(back, answered(9, 0)), 410), false);
+    assert_eq!(unserved(&count, 20), 3);
+}
