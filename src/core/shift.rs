@@ -68,6 +68,9 @@ pub struct Shift {
     /// Servers that do not count for a share now, such as in maintenance or on no node. They get the weight that fits the
     /// ratio of their side.
     pub uncounted: Vec<ServerName>,
+    /// Servers that count on a node, on no side and not in the document: they keep their weights, and take a part of each
+    /// share.
+    pub unnamed: Vec<ServerName>,
 }
 
 impl Shift {
@@ -99,6 +102,12 @@ pub enum Refused {
         /// The servers that match both.
         servers: Vec<ServerName>,
     },
+    /// A pattern is given twice.
+    #[error("`{0}` is given twice")]
+    Twice(Pattern),
+    /// Two patterns match some of the same names.
+    #[error("some names match both `{0}` and `{1}`")]
+    Clash(Pattern, Pattern),
     /// The shares add up to more than 100.
     #[error("the shares add up to {0} %, more than 100 %")]
     TooMuch(f64),
@@ -151,7 +160,7 @@ pub fn shift(document: &Weights, reported: &Reported, asked: &[(Pattern, Wanted)
     }
     let counting: BTreeSet<&ServerName> = members.iter().flat_map(|members| reported.counting(members)).collect();
     let counts = |name: &ServerName| counting.contains(name);
-    let present = |members: &[&ServerName]| share(document, members, &counts);
+    let present = |members: &[&ServerName]| share(document, members, 0, &counts);
     let mut wanted = Vec::new();
     for ((_, asked), members) in asked.iter().zip(&members) {
         wanted.push(asked.percent(present(members))?);
@@ -204,18 +213,33 @@ pub fn shift(document: &Weights, reported: &Reported, asked: &[(Pattern, Wanted)
         pattern: pattern.cloned(),
         before: present(members),
         wanted: *wanted,
-        after: share(&weights, members, &counts).unwrap_or_default(),
+        after: share(&weights, members, 0, &counts).unwrap_or_default(),
     });
     let shown: Vec<Shown> = shown.collect();
-    let (mut error, mut worst_node) = (largest_error(&weights, &members, &wanted, &counts), None);
+    let (mut error, mut worst_node) = (largest_error(&weights, &members, &wanted, 0, &counts), None);
+    let mut unnamed = BTreeSet::new();
     for node in &reported.nodes {
-        let here = largest_error(&weights, &members, &wanted, &|name| node.counts(name));
+        let others = node.servers.iter().filter(|server| server.counts && !servers.contains(&server.name));
+        let others: Vec<_> = others.filter(|server| !server.weight.is_zero()).collect();
+        let weight = others.iter().map(|server| u32::from(server.weight.get())).sum();
+        unnamed.extend(others.iter().map(|server| server.name.clone()));
+        let here = largest_error(&weights, &members, &wanted, weight, &|name| node.counts(name));
         if here > error {
             (error, worst_node) = (here, Some(node.node.clone()));
         }
     }
     let uncounted = servers.iter().copied().filter(|name| !counts(name)).cloned().collect();
-    Ok(Shift { weights, sides: shown, error, worst_node, ratio_error, stopped, added, uncounted })
+    Ok(Shift {
+        weights,
+        sides: shown,
+        error,
+        worst_node,
+        ratio_error,
+        stopped,
+        added,
+        uncounted,
+        unnamed: unnamed.into_iter().collect(),
+    })
 }
 
 /// The side of each server that a pattern matches.
@@ -235,6 +259,9 @@ fn sides<'s>(
         }
         for (other, _) in &asked[..at] {
             let both: Vec<_> = own.iter().copied().filter(|name| other.matches(name.as_str())).collect();
+            if other == pattern {
+                return Err(Refused::Twice(pattern.clone()));
+            }
             if !both.is_empty() {
                 let (one, other) = (other.clone(), pattern.clone());
                 return Err(Refused::Overlap { one, other, servers: cloned(&both) });
@@ -277,10 +304,11 @@ fn thousandths(percent: &[f64]) -> Vec<PatternShare> {
     percent.iter().map(round).collect()
 }
 
-/// The share of these servers among those that count, in percent; none if all of those have weight 0.
-fn share(weights: &Weights, members: &[&ServerName], counts: &dyn Fn(&ServerName) -> bool) -> Option<f64> {
+/// The share of these servers among those that count, in percent; none if all of those have weight 0. `others` is the
+/// weight of servers that are not among `weights`.
+fn share(weights: &Weights, members: &[&ServerName], others: u32, counts: &dyn Fn(&ServerName) -> bool) -> Option<f64> {
     let counted = weights.iter().filter(|(name, _)| counts(name));
-    let sum: u32 = counted.map(|(_, weight)| u32::from(weight.get())).sum();
+    let sum = others + counted.map(|(_, weight)| u32::from(weight.get())).sum::<u32>();
     let own = members.iter().filter(|name| counts(name)).filter_map(|name| weights.get(*name));
     let own: u32 = own.map(|weight| u32::from(weight.get())).sum();
     (sum > 0).then(|| f64::from(own) * 100.0 / f64::from(sum))
@@ -290,10 +318,11 @@ fn largest_error(
     weights: &Weights,
     members: &[Vec<&ServerName>],
     wanted: &[f64],
+    others: u32,
     counts: &dyn Fn(&ServerName) -> bool,
 ) -> f64 {
     let error = |(members, wanted): (&Vec<&ServerName>, &f64)| {
-        share(weights, members, counts).map_or(0.0, |share| (share - wanted).abs())
+        share(weights, members, others, counts).map_or(0.0, |share| (share - wanted).abs())
     };
     members.iter().zip(wanted).map(error).fold(0.0, f64::max)
 }
@@ -304,6 +333,7 @@ fn largest_error(
 /// # Errors
 /// [`Refused`] if a pattern is not one of the split, or the shares are more than 100 percent.
 pub fn shift_split(split: &Split, asked: &[(Pattern, Wanted)]) -> Result<Split, Refused> {
+    disjoint(asked)?;
     let shares = split.shares();
     let mut new: BTreeMap<Pattern, f64> = BTreeMap::new();
     for (pattern, wanted) in asked {
@@ -332,12 +362,13 @@ pub fn shift_split(split: &Split, asked: &[(Pattern, Wanted)]) -> Result<Split, 
 /// # Errors
 /// [`Refused`], with the servers.
 pub fn split_from(document: &Weights, asked: &[(Pattern, Wanted)]) -> Result<Split, Refused> {
+    disjoint(asked)?;
     let servers: Vec<&ServerName> = document.keys().collect();
     let side_of = sides(&servers, asked)?;
     let mut new = BTreeMap::new();
     for (side, (pattern, wanted)) in asked.iter().enumerate() {
         let members: Vec<_> = servers.iter().copied().filter(|name| side_of.get(name) == Some(&side)).collect();
-        new.insert(pattern.clone(), wanted.percent(share(document, &members, &|_| true))?);
+        new.insert(pattern.clone(), wanted.percent(share(document, &members, 0, &|_| true))?);
     }
     let rest: Vec<&ServerName> = servers.iter().copied().filter(|name| !side_of.contains_key(name)).collect();
     let wanted: Vec<f64> = new.values().copied().collect();
@@ -357,6 +388,7 @@ pub fn split_from(document: &Weights, asked: &[(Pattern, Wanted)]) -> Result<Spl
 /// # Errors
 /// [`Refused`] if the shares do not add up to 100 percent.
 pub fn split_given(asked: &[(Pattern, Wanted)]) -> Result<Split, Refused> {
+    disjoint(asked)?;
     let mut new = BTreeMap::new();
     for (pattern, wanted) in asked {
         new.insert(pattern.clone(), wanted.percent(None)?);
@@ -364,6 +396,18 @@ pub fn split_given(asked: &[(Pattern, Wanted)]) -> Result<Split, Refused> {
     let percent: Vec<f64> = new.values().copied().collect();
     left_over(&percent, false)?;
     split_of(new)
+}
+
+/// No server has two patterns, also none that comes later.
+fn disjoint(asked: &[(Pattern, Wanted)]) -> Result<(), Refused> {
+    for (at, (pattern, _)) in asked.iter().enumerate() {
+        match asked[..at].iter().find(|(other, _)| other.overlaps(pattern)) {
+            Some((other, _)) if other == pattern => return Err(Refused::Twice(pattern.clone())),
+            Some((other, _)) => return Err(Refused::Clash(other.clone(), pattern.clone())),
+            None => {}
+        }
+    }
+    Ok(())
 }
 
 fn split_of(shares: BTreeMap<Pattern, f64>) -> Result<Split, Refused> {

@@ -197,7 +197,7 @@ pub(super) fn report(backend: &BackendName, edit: &Edit, index: u64, without: &[
 }
 
 /// A freeze stops the write.
-fn frozen_failure(backend: &BackendName, InForce { backend: scope, frozen }: &InForce) -> Failure {
+pub(super) fn frozen_failure(backend: &BackendName, InForce { backend: scope, frozen }: &InForce) -> Failure {
     let what = scope.as_ref().map_or_else(|| "all backends are".to_owned(), |scope| format!("`{scope}` is"));
     let by = frozen.by.as_ref().map(|by| format!(" by {}", Escaped(by))).unwrap_or_default();
     let since = frozen.since.map(|since| format!(" since {since}")).unwrap_or_default();

@@ -202,6 +202,13 @@ impl ForecastView {
         for NoDataView { node, why } in &self.no_data {
             let _ = writeln!(text, "  no data: {node}: {why}");
         }
+        text.push_str(&self.untrue());
+        text
+    }
+
+    /// The lines on where shares will not be what they say.
+    pub(super) fn untrue(&self) -> String {
+        let mut text = String::new();
         let unnamed: Vec<_> = self.servers.iter().filter(|s| s.unnamed).map(|s| s.server.as_str()).collect();
         if !unnamed.is_empty() {
             let names = names(unnamed.into_iter());

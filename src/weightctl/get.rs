@@ -4,6 +4,7 @@ use super::{
     Exit,
     context::Context,
     failure::Failure,
+    observing,
     output::{self, Format},
     refusals::no_such,
     serving,
@@ -45,8 +46,13 @@ async fn one(backend: &BackendName, documents: &Documents, context: &Context<'_>
         view.limit_shares_to(&serving.active);
     }
     context.format.data(&view, |view| table(std::slice::from_ref(view), output::columns()))?;
-    if let Some(serving) = &serving {
-        serving.notes();
+    match &serving {
+        Some(serving) => serving.notes(),
+        // On a host without a weightd that has the backend, the nodes know. A program asks `status`.
+        None if context.format == Format::Table && view.rejected.is_none() => {
+            observing::say_untrue(documents, &view).await;
+        }
+        None => {}
     }
     match &view.rejected {
         None => Ok(Exit::Ok),

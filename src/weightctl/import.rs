@@ -84,7 +84,8 @@ struct From {
 ///   "dry_run": false,      true if nothing was written because of --dry-run
 ///   "imported": [{…}…],    each in the format of `set`; "changed" is false if Consul already had these weights
 ///   "left": [{"backend", "key", "reason", "remedy"}…],        what was not imported; backend or key may be null
-///   "next": [{"backend", "server", "from", "to"}…],           what weightd will set in HAProxy; null with --from-kv
+///   "next": [{"backend", "server", "from", "to", "not_now"}…],   what weightd will set in HAProxy; "not_now": why it is
+///                                                             set later; null with --from-kv
 ///   "unmanaged": ["app9"…]                                    backends without a document; null with --from-kv
 /// }
 /// ```
@@ -217,10 +218,12 @@ impl From {
         if changes.is_empty() {
             output::message(&format!("weightd {has} nothing to do: HAProxy has the weights of these documents"));
         }
-        for NextChange { backend, server, from, to } in &changes {
-            output::note(&format!(
-                "weightd {sets} {backend}/{server} from {from} to {to}: the document in Consul has {to}"
-            ));
+        for NextChange { backend, server, from, to, not_now } in &changes {
+            let change = format!("weightd {sets} {backend}/{server} from {from} to {to}");
+            output::note(&match not_now {
+                Some(why) => format!("{change}, but not now: {why}"),
+                None => format!("{change}: the document in Consul has {to}"),
+            });
         }
         Ok(Some(changes))
     }

@@ -15,8 +15,8 @@ use weightd_core::{
     model::BackendName,
 };
 
-use super::{failure::Failure, output};
-use crate::documents::{Documents, DocumentsError, fleet::Nodes, observe::Observer};
+use super::{failure::Failure, forecast::ForecastView, output};
+use crate::documents::{Documents, DocumentsError, fleet::Nodes, observe::Observer, view::View};
 
 /// The longest time that a question waits for the nodes.
 const LIMIT: Duration = Duration::from_secs(1);
@@ -108,6 +108,27 @@ pub(super) async fn ask(
         note(error);
     }
     Some(answers)
+}
+
+/// Says where the shares of the document that is in force will not be what they say. Says nothing where the token may not ask
+/// the nodes, or nobody answers: nobody asked for more than the document.
+pub(super) async fn say_untrue(documents: &Documents, document: &View) {
+    let asking = async {
+        let mut answers = Answers { asked: counting(&documents.nodes(None).await?), ..Answers::default() };
+        if !answers.asked.is_empty() {
+            let mut slow = None;
+            let collecting = collect(documents, &document.backend, None, &mut answers, &mut slow);
+            if let Ok(observer) = timeout(LIMIT, collecting).await {
+                observer?.end().await;
+            }
+        }
+        Ok::<_, Failure>(answers)
+    };
+    let Ok(answers) = asking.await else { return };
+    let untrue = ForecastView::of(&answers, Some(document), document).untrue();
+    if !untrue.is_empty() {
+        output::message(untrue.trim_end());
+    }
 }
 
 /// Observes until every node has answered.

@@ -92,6 +92,15 @@ impl<'a> Outcome<'a> {
         self.observed = Some(forecast);
     }
 
+    /// Says where shares will not be what they say, as far as the nodes have answered already.
+    fn say_untrue(&self) {
+        let Some(answers) = self.heard else { return };
+        let untrue = ForecastView::of(answers, self.before, &self.after).untrue();
+        if !untrue.is_empty() {
+            output::message(untrue.trim_end());
+        }
+    }
+
     /// Warns of a backend that no HAProxy has.
     fn say_missing(&self, answers: &Answers, near: Option<&str>) {
         if answers.nobody_has_it() {
@@ -159,6 +168,9 @@ pub(super) struct Said {
 /// and would do. With --yes, they are asked only about new backends; with --wait and --yes, the wait says the rest.
 pub(super) async fn say_nodes(documents: &Documents, flags: &Flags, waits: &WaitFlags, outcomes: &mut [Outcome<'_>]) {
     let brief = flags.yes && waits.is_given();
+    if flags.yes {
+        outcomes.iter().for_each(Outcome::say_untrue);
+    }
     let count = outcomes.iter().filter(|outcome| outcome.asks(flags)).count();
     if outcomes.is_empty() || brief && count == 0 {
         return;

@@ -12,6 +12,7 @@ use weightd_core::{
     desired::Pattern,
     history::Way,
     model::{BackendName, InvalidName},
+    reasons::list,
     shift::Wanted,
 };
 
@@ -22,7 +23,7 @@ use self::{
 };
 use super::{
     Exit,
-    change::{Flags, Options, carry_out, confirm, with_context, write},
+    change::{Flags, Options, carry_out, confirm, frozen_failure, with_context, write},
     context::Context,
     failure::Failure,
     outcome::{Outcome, say_nodes},
@@ -220,7 +221,10 @@ async fn all(
     let (mut plans, mut failed) = (Vec::new(), Vec::new());
     for ((backend, known), servers) in contexts.into_iter().zip(servers) {
         match plan(args, asked, documents, backend, &known, servers, context).await {
-            Ok(planned) => plans.push((backend, known, planned)),
+            Ok(planned) => match known.frozen(backend).filter(|_| planned.edit.write != Write::Nothing) {
+                Some(frozen) => failed.push((backend, frozen_failure(backend, &frozen))),
+                None => plans.push((backend, known, planned)),
+            },
             Err(failure) if failure.exit == Exit::Refused => failed.push((backend, failure)),
             Err(failure) => return Err(failure),
         }
@@ -257,19 +261,25 @@ async fn all(
     for (backend, _, planned) in &same {
         outcomes.push(Outcome::of(backend, &planned.edit, &args.flags).shifted(planned.view.as_ref()));
     }
-    let mut written = Vec::new();
+    let (mut written, mut stopped) = (Vec::new(), None);
     if args.flags.dry_run {
         output::message("dry run: nothing was written");
         outcomes.extend(changes.into_iter().map(|(.., outcome)| outcome));
     } else if !changes.is_empty() {
         confirm(documents, &args.flags).await?;
         for (backend, known, edit, outcome) in changes {
-            let index = write(documents, backend, edit, known).await.map_err(|failure| match written.len() {
-                0 => failure,
-                done => failure.context(format!("stopped after the write of {}", output::counted(done, "backend"))),
-            })?;
-            written.push((backend, index));
-            outcomes.push(outcome.written(index));
+            match write(documents, backend, edit, known).await {
+                Ok(index) => {
+                    written.push((backend, index));
+                    outcomes.push(outcome.written(index));
+                }
+                Err(failure) if written.is_empty() => return Err(failure),
+                Err(failure) => {
+                    let written = list(written.iter().map(|(backend, _)| backend.as_str()));
+                    stopped = Some(failure.context(format!("written: {written}; then stopped at {backend}")));
+                    break;
+                }
+            }
         }
     }
     if args.wait.is_given() {
@@ -277,7 +287,8 @@ async fn all(
     } else {
         context.format.json(&outcomes)?;
     }
-    wait_for_each(context.format, documents, written, &args.wait).await
+    let waited = wait_for_each(context.format, documents, written, &args.wait).await;
+    stopped.map_or(waited, Err)
 }
 
 /// The change of one backend.

@@ -130,7 +130,7 @@ async fn other_content_in_consul_stays_unless_replace_is_given() -> anyhow::Resu
     assert_eq!(document(&consul, "app2").await?, json!({"blue": 50, "green": 50}), "the other backend is imported");
     // The result contains the changes that bob's document causes on this HAProxy.
     let json: Value = serde_json::from_str(&output.out)?;
-    assert_eq!(json["next"][0], json!({"backend": "app1", "server": "green", "from": 10, "to": 80}));
+    assert_eq!(json["next"][0], json!({"backend": "app1", "server": "green", "from": 10, "to": 80, "not_now": null}));
 
     // If backends are named, all of them are imported or none.
     consul.delete(&key("app2")).await?;
@@ -152,7 +152,11 @@ async fn the_next_changes_regard_backup_servers() -> anyhow::Result<()> {
     consul.put(&key("app"), r#"{"weights":{"blue":0}}"#).await?;
     let output = import(&consul, 7, &["--from-haproxy", haproxy.address().as_str(), "--yes", "-o", "json"]).await?;
     let json: Value = serde_json::from_str(&output.out)?;
-    assert_eq!(json["next"], json!([]), "a backup server does not replace the last server: {output:?}");
+    let not_now = &json["next"][0]["not_now"];
+    assert_eq!(
+        not_now, "no usable server of the backend would have a weight above 0",
+        "a backup server is none: {json}"
+    );
     Ok(())
 }
 
@@ -297,5 +301,27 @@ async fn a_document_that_would_take_effect_later_is_skipped_and_reported() -> an
     let output = import(&consul, 7, &[&["down"][..], &from, &["--yes"]].concat()).await?;
     assert!(output.err.contains("nothing was written"), "{}", output.err);
     assert!(consul.get(&key("down")).await?.is_none() && consul.get(&key("owned")).await?.is_some());
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_weightd_sets_only_later_is_said_as_such() -> anyhow::Result<()> {
+    let server =
+        |name: &str, weight: u32| format!("    server {name} 127.0.0.1:9 weight {weight} check inter 100ms fall 1\n");
+    let (consul, haproxy) = servers(&format!("backend down\n{}{}", server("blue", 100), server("green", 10))).await?;
+    crate::harness::eventually(crate::common::SOON, "both are down", async || {
+        let answer = haproxy.command("show servers state down").await?;
+        // `srv_op_state`.
+        let down = answer.lines().filter(|line| line.split(' ').nth(5) == Some("0")).count();
+        ensure!(down == 2, "{answer}");
+        Ok(())
+    })
+    .await?;
+    consul.put(&key("down"), r#"{"weights":{"blue":100,"green":0}}"#).await?;
+    let output = import(&consul, 7, &["--from-haproxy", &haproxy.address(), "--yes", "-o", "json"]).await?;
+    ensure!(output.err.contains("weightd will set down/green from 10 to 0, but not now: "), "{}", output.err);
+    ensure!(!output.err.contains("nothing to do"), "{}", output.err);
+    let json: Value = serde_json::from_str(&output.out)?;
+    ensure!(json["next"][0]["server"] == "green" && json["next"][0]["not_now"].is_string(), "{json}");
     Ok(())
 }

@@ -95,6 +95,24 @@ async fn many_backends_are_shifted_by_one_command_or_none_is() -> anyhow::Result
     let refused = ends(&consul, 7, &["shift", "*", "--all", "green*=20%", "--yes"]).await?;
     assert!(refused.err.contains("cannot shift 1 backend: other"), "{}", refused.err);
     assert_eq!(document(&consul, "shop-a").await?["weights"], json!({ "blue": 9, "green": 1 }));
+    ends(&consul, 0, &["freeze", "shop-b", "-m", "an incident"]).await?;
+    let refused = ends(&consul, 7, &["shift", "shop-*", "--all", "green*=20%", "--yes"]).await?;
+    assert!(refused.err.contains("cannot shift 1 backend: shop-b; nothing was written"), "{}", refused.err);
+    assert!(refused.err.contains("`shop-b` is frozen"), "{}", refused.err);
+    assert_eq!(document(&consul, "shop-a").await?["weights"], json!({ "blue": 9, "green": 1 }));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_pattern_that_is_given_twice_is_refused() -> anyhow::Result<()> {
+    let consul = Consul::start().await?;
+    consul.put(&key("app"), json!({ "split": { "blue*": 90, "green*": 10 } }).to_string()).await?;
+    let refused = ends(&consul, 7, &["shift", "app", "green*=10%", "green*=90%", "--yes"]).await?;
+    assert!(refused.err.contains("`green*` is given twice"), "{}", refused.err);
+    let new = ["shift", "new", "a*=10%", "*b=90%", "--split", "--create", "--yes"];
+    let refused = ends(&consul, 7, &new).await?;
+    assert!(refused.err.contains("some names match both `a*` and `*b`"), "{}", refused.err);
+    assert_eq!(document(&consul, "app").await?["split"], json!({ "blue*": 90, "green*": 10 }));
     Ok(())
 }
 

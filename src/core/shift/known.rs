@@ -12,6 +12,8 @@ pub struct KnownServer {
     pub name: ServerName,
     /// The configured weight.
     pub configured: Weight,
+    /// The weight that it has now.
+    pub weight: Weight,
     /// Whether it counts for a share: it is no empty slot, not in maintenance and no backup server.
     pub counts: bool,
 }

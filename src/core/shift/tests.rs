@@ -79,6 +79,7 @@ fn node(name: &str, servers: &[&str]) -> NodeServers {
     let server = |server: &&str| KnownServer {
         name: ServerName::new(server.trim_end_matches('!')).unwrap(),
         configured: Weight::new(100).unwrap(),
+        weight: Weight::ZERO,
         counts: !server.ends_with('!'),
     };
     NodeServers { node: name.to_owned(), servers: servers.iter().map(server).collect() }
@@ -184,4 +185,51 @@ fn weights_become_a_split_if_each_server_has_a_pattern() {
         text(&[to("green-*", 10.0)]).unwrap_err().to_string(),
         "a split needs a share for each server; no pattern matches blue-1, blue-2"
     );
+}
+
+#[test]
+fn a_pattern_is_given_once() {
+    let twice = [to("green*", 10.0), to("green*", 90.0)];
+    let split =
+        Split::new([(pattern("blue*"), 90), (pattern("green*"), 10)].map(|(p, s)| (p, share_of(s))).into()).unwrap();
+    assert_eq!(shift_split(&split, &twice).unwrap_err().to_string(), "`green*` is given twice");
+    assert_eq!(split_given(&twice).unwrap_err(), Refused::Twice(pattern("green*")));
+    let weights = document(&[("blue-1", 1), ("green-1", 1)]);
+    assert_eq!(shift(&weights, &Reported::default(), &twice), Err(Refused::Twice(pattern("green*"))));
+    // No server has both names yet, but one may come.
+    let clash = [to("green-*", 90.0), to("*-2", 10.0)];
+    assert_eq!(split_given(&clash).unwrap_err().to_string(), "some names match both `green-*` and `*-2`");
+    assert_eq!(split_from(&weights, &clash).unwrap_err(), Refused::Clash(pattern("green-*"), pattern("*-2")));
+}
+
+fn share_of(percent: u32) -> PatternShare {
+    PatternShare::from_thousandths(percent * 1000).unwrap()
+}
+
+#[test]
+fn servers_that_serve_beside_the_document_are_an_error_of_the_share() {
+    let known = |name: &str, weight: u64, counts| KnownServer {
+        name: ServerName::new(name).unwrap(),
+        configured: Weight::new(100).unwrap(),
+        weight: Weight::new(weight).unwrap(),
+        counts,
+    };
+    let reported = |red| Reported {
+        nodes: vec![NodeServers {
+            node: "lb1".to_owned(),
+            servers: vec![known("blue-1", 90, true), known("green-1", 10, true), red],
+        }],
+        complete: true,
+    };
+    let weights = document(&[("blue-1", 90), ("green-1", 10)]);
+    let shifted = |red| shift(&weights, &reported(red), &[to("green*", 20.0)]).unwrap();
+    let beside = shifted(known("red-1", 100, true));
+    // 1 of 4 + 1 + 100.
+    assert!((beside.error - (80.0 - 400.0 / 105.0)).abs() < 0.01, "{}", beside.error);
+    assert!(!beside.is_close());
+    assert_eq!(beside.unnamed, [ServerName::new("red-1").unwrap()]);
+    for alone in [known("red-1", 0, true), known("red-1", 100, false)] {
+        let alone = shifted(alone);
+        assert!(alone.is_close() && alone.unnamed.is_empty());
+    }
 }

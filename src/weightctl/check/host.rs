@@ -68,8 +68,7 @@ pub(super) async fn check(
         }
     };
     let mut sections = Vec::new();
-    // The hint appends to the last section of the file. That is the correct section only if there is one HAProxy.
-    let setup = (config.haproxy.len() == 1 && path.exists()).then(|| state_file_commands(&path, &config.state_dir));
+    let setup = fs::read_to_string(&path).ok().and_then(|file| state_file_commands(&file, &path, &config.state_dir));
     for config in &config.haproxy {
         sections.push(haproxy(config, &root, state, setup.clone()).await);
     }
@@ -188,16 +187,26 @@ fn backends(session: &Session) -> Vec<Finding> {
 }
 
 /// The commands after which weightd writes a server-state file and HAProxy loads it when it starts.
-fn state_file_commands(config: &Path, state_dir: &Path) -> String {
+///
+/// The command appends to `text`, the configuration: to its only `[[haproxy]]` section where that is the last one, or a first
+/// such section. Otherwise there is no command.
+fn state_file_commands(text: &str, config: &Path, state_dir: &Path) -> Option<String> {
+    let headers: Vec<_> = text.lines().map(str::trim).filter(|line| line.starts_with('[')).collect();
+    let of_haproxy = |line: &str| line.starts_with("[[haproxy]]");
+    let section = match headers.iter().filter(|line| of_haproxy(line)).count() {
+        0 => "[[haproxy]]\\n",
+        1 if headers.last().is_some_and(|line| of_haproxy(line)) => "",
+        _ => return None,
+    };
     let file = state_dir.join("server-state");
-    let file = file.display();
-    format!(
-        "echo 'state_file = \"{file}\"' | sudo tee -a {} && sudo systemctl restart weightd && \
+    let (file, config) = (file.display(), config.display());
+    Some(format!(
+        "printf '\\n{section}state_file = \"{file}\"\\n' | sudo tee -a {config} && \
+         sudo weightd --check --config {config} && sudo systemctl restart weightd && \
          sudo sed -i -e 's|^global.*|&\\n    server-state-file {file}|' \
          -e 's|^defaults.*|&\\n    load-server-state-from-file global|' /etc/haproxy/haproxy.cfg && \
-         sudo systemctl reload haproxy",
-        config.display()
-    )
+         sudo systemctl reload haproxy"
+    ))
 }
 
 /// Checks the server-state file that HAProxy loads when it starts. `setup` is the command that configures one.
@@ -218,5 +227,28 @@ fn state_file(config: &HaproxyConfig, setup: Option<String>) -> Finding {
             let hint = format!("sudo install -d -o weightd -g haproxy {folder}; weightd's log: journalctl -u weightd");
             Finding::fail("state file", format!("{shown} cannot be read: {error}"), hint)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn command(file: &str) -> Option<String> {
+        state_file_commands(file, Path::new("/etc/weightd/weightd.toml"), Path::new("/var/lib/weightd"))
+    }
+
+    #[test]
+    fn the_state_file_is_appended_only_to_the_section_of_the_haproxy() {
+        let line = "state_file = \"/var/lib/weightd/server-state\"";
+        let to_last = command("[consul]\naddress = \"x:1\"\n[[haproxy]]\nname = \"edge\"\n").unwrap();
+        assert!(to_last.starts_with(&format!("printf '\\n{line}\\n' | sudo tee -a ")), "{to_last}");
+        for without in ["", "# [[haproxy]]\n[api]\nlisten = \"off\"\n"] {
+            let new = command(without).unwrap();
+            assert!(new.starts_with(&format!("printf '\\n[[haproxy]]\\n{line}\\n' | sudo tee -a ")), "{new}");
+            assert!(new.contains("sudo weightd --check --config /etc/weightd/weightd.toml && sudo systemctl restart"));
+        }
+        assert_eq!(command("[[haproxy]]\nname = \"edge\"\n[api]\nlisten = \"off\"\n"), None);
+        assert_eq!(command("[[haproxy]]\nname = \"a\"\n[[haproxy]]\nname = \"b\"\n"), None);
     }
 }

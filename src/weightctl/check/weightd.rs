@@ -4,10 +4,10 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep};
 use weightd_core::{
-    desired::{Instruction, Published},
+    desired::{Desired, Instruction, Published},
     model::{BackendName, Root},
     reasons::list,
-    wire::status::{BackendState, InstanceStatus, LinkState, ProcessState, Status},
+    wire::status::{BackendState, BackendStatus, InstanceStatus, LinkState, ProcessState, Status},
 };
 
 use super::{
@@ -89,12 +89,13 @@ fn differences<'a>(instance: &'a InstanceStatus, Documents { state, complete }: 
             // For a rejected key, weightd keeps the last valid document.
             Published::Rejected(_) => true,
             Published::Valid(Instruction::Release { .. }) => {
-                theirs(name).is_none_or(|backend| backend.state == BackendState::Released)
+                let released = |b: &BackendStatus| b.state == BackendState::Released || b.overridden.is_some();
+                theirs(name).is_none_or(released)
             }
             Published::Valid(Instruction::Weights(ours) | Instruction::Leaves(ours)) => {
                 theirs(name).is_some_and(|backend| {
                     // weightd keeps the weight of a leaf that was deleted from Consul.
-                    backend.orphaned || backend.desired.as_ref() == Some(&**ours)
+                    backend.orphaned || document(backend).is_some_and(|theirs| ours.is_same_document(theirs))
                 })
             }
         };
@@ -105,11 +106,16 @@ fn differences<'a>(instance: &'a InstanceStatus, Documents { state, complete }: 
     // Documents that only weightd finds. A team's token cannot read all documents: then there is nothing to compare.
     for backend in instance.backends.iter().filter(|_| *complete) {
         let Some(name) = &backend.backend else { continue };
-        if backend.desired.is_some() && !backend.orphaned && !state.backends.contains_key(name) {
+        if document(backend).is_some() && !backend.orphaned && !state.backends.contains_key(name) {
             names.push(name.as_str());
         }
     }
     names
+}
+
+/// The document in Consul as weightd has read it, also while an override is in force instead.
+fn document(backend: &BackendStatus) -> Option<&Desired> {
+    backend.overridden.as_ref().map_or(backend.desired.as_ref(), |over| over.document.as_ref())
 }
 
 /// Checks that weightd follows the root and the datacenter that weightctl uses.

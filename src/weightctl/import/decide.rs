@@ -9,7 +9,7 @@ use weightd_core::{
     desired::{Desired, Invalid, Weights},
     model::{BackendName, Escaped, Moment, ServerName, Weight, nearest},
     observed::{Observed, Owner, Roles},
-    plan::plan,
+    plan::{Change, plan},
     reasons,
 };
 
@@ -106,6 +106,8 @@ pub(super) struct NextChange {
     pub(super) server: ServerName,
     pub(super) from: Weight,
     pub(super) to: Weight,
+    /// Why it is not set now, but later; null if it is set now.
+    pub(super) not_now: Option<String>,
 }
 
 /// The actions of an import.
@@ -344,13 +346,22 @@ pub(super) fn next_changes(
         let Some(HaproxyBackend { observed, .. }) = backends.get(backend) else { continue };
         let weights = weights.clone();
         let desired = Desired { weights, ..Desired::default() };
-        let changes = plan(backend, &desired, observed);
-        next.extend(changes.changes().map(|change| NextChange {
+        let guard = match accept(&desired, None, observed, None, Moment::default()) {
+            Verdict::Guarded(guarded) => Some(guarded.guard.to_string()),
+            Verdict::Accepted | Verdict::Unmatched => None,
+        };
+        let change = |change: &Change, not_now: Option<String>| NextChange {
             backend: backend.clone(),
             server: change.server.clone(),
             from: change.from,
             to: change.to,
-        }));
+            not_now,
+        };
+        let plan = plan(backend, &desired, observed);
+        next.extend(plan.changes().map(|sent| change(sent, guard.clone())));
+        if let Some((why, changes)) = &plan.withheld {
+            next.extend(changes.iter().map(|later| change(later, guard.clone().or_else(|| Some(why.to_string())))));
+        }
     }
     next
 }

@@ -140,5 +140,6 @@ fn has_weights(known: &Known) -> bool {
 /// A server counts unless HAProxy sends it no traffic whatever its weight. One that is down counts: it comes back.
 fn known_server(server: &ServerNow) -> KnownServer {
     let out = |mark: &Mark| matches!(mark, Mark::Maint | Mark::Drain | Mark::Slot | Mark::Backup);
-    KnownServer { name: server.name.clone(), configured: server.initial, counts: !server.marks.iter().any(out) }
+    let counts = !server.marks.iter().any(out);
+    KnownServer { name: server.name.clone(), configured: server.initial, weight: server.weight, counts }
 }

@@ -22,6 +22,7 @@ use crate::weightctl::{Exit, failure::Failure, output::counted};
 ///   "stopped": [],                   servers that get 0 only by rounding
 ///   "added": ["green-3"],            servers that HAProxy has and the document did not name
 ///   "uncounted": [],                 servers that count for no share now: in maintenance, or in no HAProxy
+///   "unnamed": [],                   servers that serve on a node, on no side and not in the document
 ///   "from": "nodes"                  where the servers come from: "nodes", or "document" if no node answered
 /// }
 /// ```
@@ -33,6 +34,7 @@ pub(in crate::weightctl) struct ShiftView {
     stopped: Vec<String>,
     added: Vec<String>,
     uncounted: Vec<String>,
+    unnamed: Vec<String>,
     from: &'static str,
 }
 
@@ -60,6 +62,7 @@ impl ShiftView {
             stopped: names(&shift.stopped),
             added: names(&shift.added),
             uncounted: names(&shift.uncounted),
+            unnamed: names(&shift.unnamed),
             from: if servers.are_reported() { "nodes" } else { "document" },
         }
     }
@@ -71,6 +74,7 @@ pub(super) fn lines(backend: &BackendName, shift: &Shift, servers: &Servers) -> 
     for (what, servers) in [
         ("new in the document", &shift.added),
         ("not counted, because they get no traffic in any HAProxy", &shift.uncounted),
+        ("serve and are not in the document; they keep their weights", &shift.unnamed),
     ] {
         if !servers.is_empty() {
             lines.push(format!("{what}: {}", list(servers.iter().map(ServerName::as_str))));

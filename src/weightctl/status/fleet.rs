@@ -9,7 +9,7 @@ use weightd_core::model::{BackendName, Escaped, Timestamp, nearest};
 
 use super::{Args, of_this_host, report};
 use crate::{
-    documents::{Documents, fleet::Hidden},
+    documents::{Documents, fleet::Hidden, view::View},
     weightctl::{
         Exit,
         context::Context,
@@ -75,6 +75,11 @@ async fn once(args: &Args, context: &Context<'_>) -> Result<Exit, Failure> {
     Sessions::default().show(&documents, args, &mut view, ANSWERS).await;
     let exit = if in_sync(&view, args) { view.exit() } else { Exit::NotConverged };
     context.format.data(&view, |view| text(view, args, documents.time()))?;
+    if let Some(backend) = args.backend.as_ref().filter(|_| context.format == Format::Table && !args.problems)
+        && let Some(stored) = documents.backend(backend).await?
+    {
+        observing::say_untrue(&documents, &View::of(&stored)).await;
+    }
     Ok(exit)
 }
 

@@ -181,6 +181,6 @@ fn the_next_changes_equal_weightds_plan() {
     let next = next_changes(&in_consul(&[("blue", 90), ("green", 25)]), &seen);
     assert_eq!(
         serde_json::to_value(next).unwrap(),
-        serde_json::json!([{ "backend": "app", "server": "green", "from": 10, "to": 25 }])
+        serde_json::json!([{ "backend": "app", "server": "green", "from": 10, "to": 25, "not_now": null }])
     );
 }
