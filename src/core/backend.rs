@@ -29,7 +29,7 @@ use crate::{
 const RECENT: Duration = Duration::from_secs(15);
 
 /// One backend on one HAProxy.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Backend {
     /// The state of the key in Consul.
     pub key: KeyState,
@@ -79,41 +79,10 @@ pub struct Backend {
     text: Option<Box<str>>,
     /// Whether the last reading showed the same as the one before.
     unchanged: bool,
-    /// The last expansion of a split, and what it was computed from.
+    /// The last expansion of the desired split, and what it was computed from.
     expanded: Option<(Groups, Expansion)>,
-}
-
-impl Default for Backend {
-    fn default() -> Self {
-        Self {
-            key: KeyState::Unknown,
-            desired: None,
-            accepted: None,
-            not_accepted: None,
-            vanished: BTreeSet::new(),
-            matched: Matched::Unknown,
-            observed: Observed::default(),
-            observed_at: None,
-            id: None,
-            raw_state: None,
-            unreadable: None,
-            roles: None,
-            set_error: None,
-            withheld: None,
-            contention: Contention::default(),
-            overwritten: BTreeSet::new(),
-            drift_corrections: 0,
-            observe_plan: None,
-            arrived_at: None,
-            overriding: None,
-            added: BTreeSet::new(),
-            progress: Progress::Fresh(Cause::Start),
-            differs: false,
-            text: None,
-            unchanged: false,
-            expanded: None,
-        }
-    }
+    /// The same of the accepted split, while another document is desired.
+    expanded_accepted: Option<(Groups, Expansion)>,
 }
 
 impl Backend {

@@ -70,6 +70,15 @@ impl Groups {
     /// # Errors
     /// [`Misfit`] if a server matches two patterns, or a pattern with a share matches none.
     pub fn of(split: &Split, observed: &Observed) -> Result<Self, Misfit> {
+        let groups = Self::matching(split, observed)?;
+        groups.fit().map(|()| groups)
+    }
+
+    /// The same, also if a pattern with a share matches none.
+    ///
+    /// # Errors
+    /// [`Misfit::Overlap`]
+    pub fn matching(split: &Split, observed: &Observed) -> Result<Self, Misfit> {
         let group = |(pattern, share): (&Pattern, &PatternShare)| Group {
             pattern: pattern.clone(),
             share: *share,
@@ -86,12 +95,29 @@ impl Groups {
             let member = Member { server: server.name.clone(), configured: server.initial, counts: counts(server) };
             group.members.push(member);
         }
-        let without = groups.iter().filter(|group| group.members.is_empty() && group.share > PatternShare::default());
-        let without: Vec<Pattern> = without.map(|group| group.pattern.clone()).collect();
-        if !without.is_empty() {
-            return Err(Misfit::NoServer(without));
-        }
         Ok(Self(groups))
+    }
+
+    /// Whether each pattern with a share matches a server.
+    ///
+    /// # Errors
+    /// [`Misfit::NoServer`]
+    pub fn fit(&self) -> Result<(), Misfit> {
+        let without = self.0.iter().filter(|group| group.members.is_empty() && group.share > PatternShare::default());
+        let without: Vec<Pattern> = without.map(|group| group.pattern.clone()).collect();
+        if without.is_empty() { Ok(()) } else { Err(Misfit::NoServer(without)) }
+    }
+
+    /// The weights of the servers that `weights` does not name, in the ratio of the named ones in their group.
+    pub fn additions(&self, weights: &Weights) -> Weights {
+        let mut additions = Weights::new();
+        for group in &self.0 {
+            let named = group.members.iter().filter_map(|member| Some((member, *weights.get(&member.server)?)));
+            let scale = Scale::of(named);
+            let unnamed = group.members.iter().filter(|member| !weights.contains_key(&member.server));
+            additions.extend(unnamed.map(|member| (member.server.clone(), scale.weight(member))));
+        }
+        additions
     }
 
     /// Computes the weights.
@@ -102,10 +128,11 @@ impl Groups {
         let apportioned = apportion(&sides);
         let error = apportioned.as_ref().map_or(0.0, |apportioned| apportioned.share_error);
         for (group, counted) in self.0.iter().zip(apportioned.into_iter().flat_map(|all| all.weights)) {
-            let scale = group.scale(&counted);
+            let members = group.members.iter().filter(|member| group.is_counted(member));
+            let scale = Scale::of(members.zip(counted.iter().copied()));
             let mut counted = counted.into_iter();
             for member in &group.members {
-                let weight = if group.is_counted(member) { counted.next() } else { Some(scale.of(member)) };
+                let weight = if group.is_counted(member) { counted.next() } else { Some(scale.weight(member)) };
                 weights.extend(weight.map(|weight| (member.server.clone(), weight)));
             }
         }
@@ -124,8 +151,20 @@ struct Scale {
 }
 
 impl Scale {
+    /// The ratio of these servers to their weights.
+    fn of<'a>(members: impl Iterator<Item = (&'a Member, Weight)>) -> Self {
+        let (mut weights, mut configured, mut number) = (0, 0, 0);
+        for (member, weight) in members {
+            weights += u64::from(weight.get());
+            configured += u64::from(member.configured.get());
+            number += 1;
+        }
+        let equal = configured == 0;
+        Self { weights, configured: if equal { number } else { configured }, equal }
+    }
+
     /// The weight that fits the ratio, rounded: at least 1 if the server has a part of a group with a share.
-    fn of(&self, member: &Member) -> Weight {
+    fn weight(&self, member: &Member) -> Weight {
         let part = if self.equal { 1 } else { u64::from(member.configured.get()) };
         if self.weights == 0 || part == 0 || self.configured == 0 {
             return Weight::ZERO;
@@ -145,16 +184,6 @@ impl Group {
     fn side(&self) -> Side {
         let counted = self.members.iter().filter(|member| self.is_counted(member));
         Side { share: self.share, ratio: counted.map(|member| u32::from(member.configured.get())).collect() }
-    }
-
-    fn scale(&self, counted: &[Weight]) -> Scale {
-        let ratio = self.side().ratio;
-        let sum: u64 = ratio.iter().map(|part| u64::from(*part)).sum();
-        Scale {
-            weights: counted.iter().map(|weight| u64::from(weight.get())).sum(),
-            configured: if sum == 0 { ratio.len() as u64 } else { sum },
-            equal: sum == 0,
-        }
     }
 }
 

@@ -1,8 +1,11 @@
 //! The decision on the desired document: the guards, after the expansion of a split.
 
+use std::sync::Arc;
+
 use super::{Backend, NotAccepted};
 use crate::{
     accept::{self, Verdict},
+    desired::Desired,
     model::Moment,
 };
 
@@ -18,8 +21,24 @@ pub(super) enum Accepted {
 }
 
 impl Backend {
-    /// Applies the guards to `desired`. Returns what was accepted; none if nothing was.
+    /// Applies the guards to `desired`. While it is not accepted, the accepted split follows the servers. Returns what was
+    /// accepted; none if nothing was.
     pub(super) fn accept(&mut self, now: Moment) -> Option<Accepted> {
+        let accepted = self.accept_desired(now);
+        let same = |desired: &Arc<Desired>| self.accepted.as_ref().is_some_and(|own| own.is_same_document(desired));
+        let follows = match self.not_accepted {
+            None => false,
+            Some(NotAccepted::Misfit(_)) => true,
+            // If it is the same split, the guards have just rejected this expansion.
+            Some(NotAccepted::Guarded(_) | NotAccepted::Unmatched) => !self.desired.as_ref().is_some_and(same),
+        };
+        if follows && self.expand_accepted(now) {
+            return Some(Accepted::Expansion);
+        }
+        accepted
+    }
+
+    fn accept_desired(&mut self, now: Moment) -> Option<Accepted> {
         if let Err(misfit) = self.expand() {
             self.not_accepted = Some(NotAccepted::Misfit(misfit));
             return None;

@@ -104,3 +104,9 @@ pub(super) enum Progress {
     /// All changes are done, except for the withheld ones.
     Withheld(Cause),
 }
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self::Fresh(Cause::Start)
+    }
+}

@@ -155,3 +155,78 @@ fn a_stored_split_keeps_source_and_expansion() {
     after.roles = Some(Roles::default());
     assert!(reads(&mut after, &servers, 1).is_none() && after.converged());
 }
+
+/// Another document arrives.
+fn desires(backend: &mut Backend, desired: Desired, second: u64) {
+    let desired = Desired { index: 9, ..desired };
+    assert!(backend.update_key(Some(&Published::Valid(Instruction::Weights(Arc::new(desired)))), at(second)));
+}
+
+/// A backend that has this split.
+fn applied(text: &str, servers: &mut [Server]) -> Backend {
+    let (mut backend, decided) = backend(text, servers);
+    applies(&mut backend, servers, decided, 1);
+    assert!(backend.converged());
+    backend
+}
+
+#[test]
+fn while_another_document_does_not_fit_or_is_guarded_an_added_server_gets_its_weight_of_the_accepted_split() {
+    let dark = || Server { health: Health::Down, ..server("dark") };
+    let other = |text: &str| Desired { split: Some(split(text)), ..Desired::default() };
+    let zero = ["blue-1", "blue-2"].map(|name| (server(name).name, Weight::ZERO));
+    let cases = [
+        (other(r#"{"blue*":90,"green*":10}"#), "a split without a server"),
+        (other(r#"{"blue*":0,"dark":100}"#), "a guarded split"),
+        (Desired { weights: zero.into(), ..Desired::default() }, "guarded weights"),
+    ];
+    for (document, what) in cases {
+        let mut servers = [server("blue-1"), server("blue-2"), dark()].to_vec();
+        let mut backend = applied(r#"{"blue*":100,"green*":0,"dark":0}"#, &mut servers);
+        assert_eq!(weights(&backend), "blue-1=1 blue-2=1 dark=0");
+        desires(&mut backend, document, 2);
+        assert!(reads(&mut backend, &servers, 2).is_none() && backend.not_accepted.is_some(), "{what}");
+        servers.insert(2, server("blue-3"));
+        let decided = reads(&mut backend, &servers, 3);
+        assert_eq!(decided.as_ref().map(|(cause, _)| *cause), Some(Cause::Servers), "{what}");
+        applies(&mut backend, &mut servers, decided, 3);
+        assert_eq!(weights(&backend), "blue-1=1 blue-2=1 blue-3=1 dark=0", "{what}");
+        assert!(backend.not_accepted.is_some() && !backend.converged(), "{what}: the other document is not accepted");
+        assert!(backend.expansion().is_some(), "{what}");
+        servers.remove(2);
+        assert!(reads(&mut backend, &servers, 4).is_none(), "{what}");
+        assert_eq!(weights(&backend), "blue-1=1 blue-2=1 dark=0", "{what}");
+    }
+}
+
+#[test]
+fn after_the_last_server_of_a_pattern_is_gone_an_added_server_gets_the_weight_that_fits_its_group() {
+    let mut servers = ["blue-1", "blue-2", "green-1"].map(server).to_vec();
+    let mut backend = applied(r#"{"blue-*":80,"green-*":20,"gray-*":0}"#, &mut servers);
+    assert_eq!(weights(&backend), "blue-1=2 blue-2=2 green-1=1");
+    servers.pop();
+    assert!(reads(&mut backend, &servers, 2).is_none());
+    servers.extend([Server { initial: Weight::new(200).unwrap(), ..server("blue-3") }, server("gray-1")]);
+    let decided = reads(&mut backend, &servers, 3);
+    applies(&mut backend, &mut servers, decided, 3);
+    assert_eq!(weights(&backend), "blue-1=2 blue-2=2 blue-3=4 gray-1=0 green-1=1");
+    assert!(!backend.converged() && backend.drift_corrections == 0, "the split does not fit");
+    assert!(reads(&mut backend, &servers, 4).is_none());
+    servers.push(server("green-2"));
+    let decided = reads(&mut backend, &servers, 5);
+    applies(&mut backend, &mut servers, decided, 5);
+    assert!(backend.converged());
+    assert_eq!(weights(&backend), "blue-1=1 blue-2=1 blue-3=2 gray-1=0 green-2=1");
+}
+
+#[test]
+fn an_expansion_that_the_guards_reject_waits_also_for_the_servers_to_settle() {
+    let mut servers = ["blue-1", "green-1"].map(server).to_vec();
+    let mut backend = applied(r#"{"blue-*":100,"green-*":0}"#, &mut servers);
+    // The only server with a share was replaced, and the new one is down.
+    servers[0] = Server { health: Health::Down, ..server("blue-2") };
+    assert!(reads(&mut backend, &servers, 2).is_none() && backend.guarded().is_some());
+    servers[0].health = Health::Up;
+    assert!(reads(&mut backend, &servers, 3).is_none() && backend.guarded().is_some(), "it has to settle");
+    assert!(reads(&mut backend, &servers, 13).is_some() && backend.guarded().is_none());
+}
