@@ -384,8 +384,10 @@ impl Backend {
     pub fn converged(&self) -> bool {
         match self.matched {
             Matched::Unknown => false,
-            Matched::No => true,
-            Matched::Yes => self.progress == Progress::Converged && !self.differs && self.not_accepted.is_none(),
+            Matched::No => self.decided(),
+            Matched::Yes => {
+                self.progress == Progress::Converged && !self.differs && self.not_accepted.is_none() && self.decided()
+            }
         }
     }
 

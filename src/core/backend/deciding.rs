@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Backend, NotAccepted};
+use super::{Backend, Matched, NotAccepted};
 use crate::{
     accept::{self, Verdict},
     desired::Desired,
@@ -21,6 +21,18 @@ pub(super) enum Accepted {
 }
 
 impl Backend {
+    /// Whether the desired document was decided: it is accepted, or [`Backend::not_accepted`] says why not. Without it,
+    /// everything that is known is of an older document. If HAProxy does not have the backend, whether that was read since
+    /// the document arrived.
+    pub fn decided(&self) -> bool {
+        match (&self.desired, &self.accepted) {
+            _ if self.matched == Matched::No => self.arrived_at.is_none(),
+            _ if self.not_accepted.is_some() => true,
+            (Some(desired), Some(accepted)) => accepted.is_same_document(desired),
+            (desired, accepted) => desired.is_none() && accepted.is_none(),
+        }
+    }
+
     /// Applies the guards to `desired`. While it is not accepted, the accepted split follows the servers. Returns what was
     /// accepted; none if nothing was.
     pub(super) fn accept(&mut self, now: Moment) -> Option<Accepted> {

@@ -66,14 +66,24 @@ struct Document {
     came_at: Option<Timestamp>,
     /// How each HAProxy stands, by name, and with which index.
     stands: BTreeMap<String, (u64, Stand)>,
+    /// When a HAProxy last withdrew what it said, and the same by Consul's time.
+    withdrawn: Option<(Moment, Option<Timestamp>)>,
     /// The last decision that was complete.
     decided: Option<(u64, How)>,
     /// Since when it is not as desired.
     out_since: Option<Timestamp>,
 }
 
+impl Document {
+    /// Since when its stand is unknown, if it is: since it came, or since a HAProxy withdrew what it said.
+    fn unknown_since(&self) -> (Moment, Option<Timestamp>) {
+        self.withdrawn.filter(|(at, _)| *at > self.came).unwrap_or((self.came, self.came_at))
+    }
+}
+
 impl Report {
-    /// How long a document may be under way before the report shows it as pending. A change that takes less is one write.
+    /// How long it may be unknown how a document stands before the report shows it as pending. A change that takes less is one write, and
+    /// a difference that is corrected in less is none.
     pub const PENDING_AFTER: Duration = Duration::from_secs(1);
 
     /// A report of nothing. `instances` are the HAProxy instances that follow this root.
@@ -150,18 +160,30 @@ impl Report {
         }
     }
 
+    /// It is unknown how one HAProxy stands with the document: it was not decided, or its weights differ. What it said before
+    /// stands no more. Returns whether that is new. `at` is Consul's time.
+    pub fn withdraw(&mut self, instance: &str, backend: &BackendName, now: Moment, at: Option<Timestamp>) -> bool {
+        let Some(document) = self.documents.get_mut(backend) else { return false };
+        let was_known = how(&self.instances, document).is_some();
+        let withdrawn = document.stands.remove(instance).is_some();
+        if withdrawn && was_known {
+            document.withdrawn = Some((now, at));
+        }
+        withdrawn
+    }
+
     /// When the report changes by time alone: when a document becomes one that is pending.
     pub fn next_change(&self, now: Moment) -> Option<Moment> {
         let pending = self
             .documents
             .values()
             .filter(|document| document.index.is_some() && how(&self.instances, document).is_none());
-        pending.map(|document| document.came + Self::PENDING_AFTER).filter(|due| *due > now).min()
+        pending.map(|document| document.unknown_since().0 + Self::PENDING_AFTER).filter(|due| *due > now).min()
     }
 
     /// What the node says now.
     pub fn value(&mut self, now: Moment) -> NodeReport {
-        let overdue = |document: &Document| now.since(document.came) >= Self::PENDING_AFTER;
+        let overdue = |document: &Document| now.since(document.unknown_since().0) >= Self::PENDING_AFTER;
         let pending = || How::Not("pending".to_owned());
         let mut report = NodeReport {
             node: self.identity.node.clone(),
@@ -196,7 +218,9 @@ impl Report {
             highest = highest.max(Some(index));
             let (shown, since) = match decided {
                 Some(how) => (Some((index, how)), document.out_since),
-                None if overdue(document) => (Some((index, pending())), document.out_since.or(document.came_at)),
+                None if overdue(document) => {
+                    (Some((index, pending())), document.out_since.or(document.unknown_since().1))
+                }
                 None => {
                     complete = false;
                     (document.decided.clone(), document.out_since)

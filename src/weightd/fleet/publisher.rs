@@ -241,15 +241,7 @@ impl Publisher {
         }
         for instance in &self.setup.instances {
             let session = instance.lock();
-            let process = session.processes.current.as_ref();
-            let mut report = InstanceReport {
-                name: instance.name.clone(),
-                up: session.down.is_none() && process.is_some(),
-                version: process.map(|process| process.version.clone()),
-                pid: process.map(|process| process.pid),
-                since: None,
-                why: session.down.as_ref().map(|down| down.reason.to_owned()),
-            };
+            let mut report = stands::instance(&instance.name, &session);
             let same = self.known.get(&instance.name).filter(|(known, _)| *known == report).map(|(_, since)| *since);
             self.dirty |= same.is_none();
             let since = same.unwrap_or(time);
@@ -258,6 +250,11 @@ impl Publisher {
             self.report.instance(report);
             let stood = self.stood.entry(instance.name.clone()).or_default();
             for (backend, index, stand) in stands::of(&session) {
+                let Some(stand) = stand else {
+                    stood.remove(backend);
+                    self.dirty |= self.report.withdraw(&instance.name, backend, now, time);
+                    continue;
+                };
                 if stood.get(backend).is_some_and(|(known, was)| *known == index && *was == stand) {
                     continue;
                 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use self::rig::{Model, Rig, document};
 use super::Timing;
 
-pub(super) mod rig;
+pub(in crate::weightd) mod rig;
 
 #[test]
 fn a_shorter_resync_applies_at_once() {

@@ -78,6 +78,50 @@ fn what_is_under_way_too_long_is_out_as_pending() {
 }
 
 #[test]
+fn what_a_haproxy_withdraws_is_pending_after_a_second_and_until_it_is_set_again() {
+    let (app, set) = (name("app"), || vec!["app@5 set".to_owned()]);
+    let mut report = report(&["a", "b"]);
+    answer(&mut report, &[("app", 5)], 0);
+    report.stands("a", &app, 5, Stand::Set, None);
+    report.stands("b", &app, 5, Stand::Set, None);
+    let before = report.value(at(2000));
+    // A difference that is corrected within the second is no write.
+    assert!(report.withdraw("a", &app, at(5000), Some(time(5))));
+    assert!(!report.withdraw("a", &app, at(5900), Some(time(6))), "it says so once");
+    assert_eq!((report.value(at(5999)), report.next_change(at(5999))), (before.clone(), Some(at(6000))));
+    report.stands("a", &app, 5, Stand::Set, None);
+    assert_eq!((report.value(at(7000)), report.next_change(at(7000))), (before, None));
+
+    report.withdraw("a", &app, at(8000), Some(time(8)));
+    report.withdraw("b", &app, at(8900), Some(time(9)));
+    assert_eq!(shown(&mut report, 8999), set());
+    assert_eq!(shown(&mut report, 9000), ["app@5 pending"], "since the first of the two");
+    let out = [Out { backend: app.clone(), reason: "pending".into(), since: Some(time(8)) }];
+    assert_eq!((report.value(at(9000)).out, report.value(at(9000)).applied_index), (out.to_vec(), Some(5)));
+    report.stands("a", &app, 5, Stand::Set, None);
+    assert_eq!(shown(&mut report, 9001), ["app@5 pending"]);
+    report.stands("b", &app, 5, Stand::Set, None);
+    assert_eq!((shown(&mut report, 9002), report.value(at(9002)).out), (set(), vec![]));
+}
+
+#[test]
+fn a_new_document_has_a_second_of_its_own_whatever_was_withdrawn() {
+    let app = name("app");
+    let mut report = report(&["edge"]);
+    answer(&mut report, &[("app", 5)], 0);
+    report.stands("edge", &app, 5, Stand::Set, None);
+    report.withdraw("edge", &app, at(2000), None);
+    assert_eq!(shown(&mut report, 3000), ["app@5 pending"]);
+    answer(&mut report, &[("app", 9)], 4000);
+    assert!(!report.withdraw("edge", &app, at(4000), None));
+    assert_eq!(shown(&mut report, 4999), ["app@5 set"], "the last decision");
+    assert_eq!(shown(&mut report, 5000), ["app@9 pending"]);
+    // What is known of another HAProxy, or of no document, says nothing of this one.
+    assert!(!report.withdraw("other", &app, at(6000), None));
+    assert!(!report.withdraw("edge", &name("unknown"), at(6000), None));
+}
+
+#[test]
 fn a_reason_stands_in_out_with_its_beginning_and_does_not_hold_up_the_index() {
     let mut report = report(&["edge"]);
     answer(&mut report, &[("app", 5), ("lost", 7)], 0);
