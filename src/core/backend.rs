@@ -7,6 +7,7 @@ mod deciding;
 mod expanding;
 mod leaves;
 mod overriding;
+mod released;
 mod states;
 mod storing;
 mod unchanged;
@@ -237,6 +238,7 @@ impl Backend {
     /// sent.
     pub fn decide(&mut self, name: &BackendName, now: Moment) -> Option<(Cause, Plan)> {
         let decided = self.decide_on_reading(name, now);
+        self.forget_if_released();
         self.added.clear();
         if decided.is_none() {
             self.arrived_at = None;

@@ -231,7 +231,7 @@ impl Session {
     }
 
     fn should_read(&self, name: &BackendName, backend: &Backend) -> bool {
-        backend.managed() || self.also_read.contains(name)
+        backend.managed() || backend.is_unread_release() || self.also_read.contains(name)
     }
 
     /// Whether HAProxy answers and its weights can be set.

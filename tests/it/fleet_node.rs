@@ -150,6 +150,11 @@ async fn the_key_has_a_document_as_soon_as_haproxy_has_it() -> anyhow::Result<()
     says(&consul, "app", "set").await?;
     let highest = index(&consul, &key("app")).await?;
     reports(&consul, SOON, "all are decided", |report| report["applied_index"].as_u64() == Some(highest)).await?;
+    // A release sets nothing, but only a HAProxy that has the backend has released it.
+    for (backend, word) in [("tpyo", "lacks"), ("app", "set")] {
+        consul.put(&key(backend), r#"{"release": true}"#).await?;
+        says(&consul, backend, word).await?;
+    }
 
     let entry = json_at(&consul, INVENTORY).await?;
     assert_eq!(entry["node"], "lb1", "{entry}");

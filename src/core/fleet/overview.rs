@@ -7,7 +7,7 @@ use super::{
     wait::{DocumentNow, Indexed},
 };
 use crate::{
-    desired::{DesiredState, Published},
+    desired::{DesiredState, Instruction, Published},
     model::{BackendName, Escaped, Timestamp},
 };
 
@@ -227,7 +227,9 @@ fn problems(overview: &Overview, fleet: &Fleet) -> Vec<Problem> {
     }
     let reporting = overview.nodes.values().any(|view| matches!(view.health, Health::InSync | Health::Out(_)));
     for (name, backend) in &overview.backends {
-        if reporting && backend.has == 0 && backend.differs.is_empty() && !backend.lacks.is_empty() {
+        // Release documents stay after the backend is gone from haproxy.cfg.
+        let released = matches!(backend.desired, Published::Valid(Instruction::Release { .. }));
+        if reporting && !released && backend.has == 0 && backend.differs.is_empty() && !backend.lacks.is_empty() {
             problems.push(Problem {
                 node: None,
                 backend: Some(name.clone()),

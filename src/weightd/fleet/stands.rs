@@ -43,8 +43,9 @@ fn stand(session: &Session, name: &BackendName, published: &Published) -> Option
     let state = diagnosis::state(backend, session.pauses.of(name), true);
     match (state, backend.matched) {
         (BackendState::Paused, _) => not(state.as_str()),
-        (BackendState::Released, _) => Some(Stand::Set),
-        (BackendState::Unmatched, Matched::No) => backend.decided().then_some(Stand::Lacks),
+        // A release sets nothing, but a HAProxy that does not have the backend has not released it.
+        (BackendState::Released, Matched::Yes) => Some(Stand::Set),
+        (BackendState::Released | BackendState::Unmatched, Matched::No) => backend.decided().then_some(Stand::Lacks),
         (_, Matched::Unknown) => None,
         // It stands in front of the document, whatever became of its own weights.
         _ if backend.overridden().is_some() => not("overridden"),

@@ -179,7 +179,8 @@ fn decide(
         None => overrides::back(document.map(|document| &**document), &backend.observed)?,
     };
     let over = Override { weights, over: session.highest_index(name), ..over.clone() };
-    if backend.matched == Matched::Yes {
+    // The servers of a backend that is not managed are not read.
+    if backend.matched == Matched::Yes && backend.managed() {
         allowed(instance, backend, &over, now)?;
     }
     Ok(Some(over))

@@ -29,6 +29,7 @@ impl Session {
             let overridden = backend.overridden().cloned();
             let changed = backend.update_key(Some(published), read_at);
             let over = overridden.filter(|_| backend.overridden().is_none());
+            let is_unread_release = backend.is_unread_release();
             let stops_no_server = backend.desired.as_ref().is_some_and(|desired| desired.stops_no_server());
             // A new document stays in Consul until it is accepted, so that only these need a new stored form: a pending
             // document that was replaced, and the old document of a released backend. The next start must not enforce
@@ -44,6 +45,9 @@ impl Session {
                 self.queue.push_direct(name.clone());
             } else if changed {
                 self.queue.push_urgent(name.clone());
+            } else if is_unread_release {
+                // Nothing waits for it: no weight depends on it.
+                self.queue.push_delayed(name, read_at);
             }
             self.report(name);
         }

@@ -125,6 +125,15 @@ fn a_backend_that_no_node_has_is_a_problem() {
 }
 
 #[test]
+fn a_released_backend_that_no_node_has_any_more_is_no_problem() {
+    let fleet = fleet(vec![report("a", &[("app", 10, "lacks")])]);
+    let released = Published::Valid(Instruction::Release { index: 10 });
+    let documents = DesiredState { backends: [(name("app"), released)].into(), ..DesiredState::default() };
+    let view = overview(&fleet, &documents);
+    assert_eq!((view.problems.len(), view.in_sync, view.differences().count()), (0, 1, 0));
+}
+
+#[test]
 fn a_rejected_document_differs_on_each_node() {
     let rejected = Rejected { key: "k".into(), index: 10, reason: Invalid::EmptyWeights };
     let documents = DesiredState {

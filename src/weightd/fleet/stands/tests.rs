@@ -145,3 +145,28 @@ fn an_override_stands_in_front_of_the_document_also_when_no_server_is_usable() {
     rig.run();
     assert_eq!(said(&rig), "2 set", "a newer document ends it");
 }
+
+#[test]
+fn a_release_is_set_only_where_haproxy_has_the_backend() {
+    let release = r#"{"release": true}"#;
+    let mut rig = Rig::new(Model::with("app", "roundrobin", &SERVERS));
+    rig.publish(&[("tpyo", release)]);
+    assert_eq!(said_meanwhile(&mut rig), ["1 unknown", "1 lacks"]);
+
+    let mut rig = settled();
+    rig.publish(&[("app", release)]);
+    assert_eq!(said_meanwhile(&mut rig), ["2 unknown", "2 set"]);
+    assert!(rig.session.converged() && rig.backend("app").observed.servers.is_empty(), "no weights out of date");
+    rig.haproxy.lines.clear();
+    rig.pass_seconds(30);
+    let read = |rig: &Rig| rig.haproxy.lines.iter().any(|line| line.contains("show servers state"));
+    assert!(!read(&rig), "it is read once in each process: {:?}", rig.haproxy.lines);
+    rig.haproxy.reload();
+    rig.pass_seconds(3);
+    assert!(read(&rig));
+    assert_eq!(said(&rig), "2 set");
+    // The document that manages it again.
+    rig.publish(&[("app", &weights(1, 2))]);
+    assert_eq!(said_meanwhile(&mut rig), ["3 unknown", "3 set"]);
+    assert_eq!(rig.weights(), [1, 2]);
+}
