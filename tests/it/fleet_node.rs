@@ -349,6 +349,30 @@ async fn another_machine_with_the_same_name_enforces_and_notes_itself() -> anyho
 }
 
 #[tokio::test]
+async fn a_copy_with_the_same_machine_id_stays_noted() -> anyhow::Result<()> {
+    let (consul, haproxy) = servers(&backend("app", 0, 100)).await?;
+    let second = Haproxy::start(&backend("app", 0, 100)).await?;
+    put(&consul, "app", 90, 10).await?;
+    let machine = |haproxy: &Haproxy| Settings::new(&consul, haproxy).set("fleet.machine_id", "m1");
+    let _first = machine(&haproxy).start().await?;
+    says(&consul, "app", "set").await?;
+    eventually(SOON, "the inventory entry is there", async || index(&consul, INVENTORY).await).await?;
+    let mut copy = machine(&second).start().await?;
+    let is_noted = async || {
+        let entry = json_at(&consul, INVENTORY).await?;
+        ensure!(entry["duplicate"]["machine"] == "m1", "{entry}");
+        Ok(())
+    };
+    // The copy takes the key over once, and the first one takes it back. Each writes the entry at most every 10 s.
+    eventually(Duration::from_secs(30), "one of them notes itself", is_noted).await?;
+    // Each reads a correct entry again every 30 s.
+    always(Duration::from_secs(35), "it stays noted", is_noted).await?;
+    copy.stop().await?;
+    says(&consul, "app", "set").await?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_token_without_the_rights_is_warned_of_once_and_the_weights_are_enforced() -> anyhow::Result<()> {
     let consul = Consul::start_with(consul::Options { acl: true, ..Default::default() }).await?;
     let haproxy = Haproxy::start(&backend("app", 0, 100)).await?;

@@ -78,6 +78,9 @@ pub struct Inventory {
 pub struct Duplicate {
     /// The machine.
     pub machine: String,
+    /// The start of weightd that wrote this; none of an older version. A copied machine has the machine id of the original.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incarnation: Option<String>,
     /// Since when.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,

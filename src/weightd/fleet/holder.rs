@@ -18,6 +18,7 @@
 
 use std::time::Duration;
 
+use serde::Deserialize;
 use weightd_core::model::Moment;
 
 use crate::consul::session::SessionId;
@@ -87,6 +88,23 @@ pub struct Seen {
     pub incarnation: Option<String>,
     /// Its value.
     pub value: Vec<u8>,
+}
+
+impl Seen {
+    /// The key with this holder and value. Only the part of the report that says whose it is is read, so that a report of
+    /// another version of weightd is still known as that of this machine.
+    pub fn of(session: Option<SessionId>, value: Vec<u8>) -> Self {
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Claim {
+            machine: Option<String>,
+            incarnation: Option<String>,
+        }
+
+        // Nothing is claimed if the value is no report.
+        let Claim { machine, incarnation } = serde_json::from_slice(&value).unwrap_or_default();
+        Self { session, machine, incarnation, value }
+    }
 }
 
 /// How the key stands.

@@ -2,7 +2,6 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use serde::Deserialize;
 use tokio::{
     sync::{Notify, watch},
     time::{sleep, sleep_until, timeout},
@@ -24,7 +23,7 @@ use crate::{
     consul::{
         Client, ConsulError,
         client::Operation,
-        session::{HeldKey, SessionId},
+        session::SessionId,
         watch::{Feed, WatchHandle},
     },
     weightd::{instance::Instance, metrics::Metrics},
@@ -102,6 +101,8 @@ pub struct Publisher {
     inventory_again: Moment,
     /// The standing for which the inventory entry was last made right.
     inventory_for: Option<Standing>,
+    /// Whether this run made the inventory entry right while it held the key.
+    held_before: bool,
     /// Whether Consul denies the inventory entry to the token.
     inventory_denied: bool,
     logged: Option<&'static str>,
@@ -140,6 +141,7 @@ impl Publisher {
             inventory_at: now,
             inventory_again: now,
             inventory_for: None,
+            held_before: false,
             inventory_denied: false,
             logged: None,
             setup,
@@ -307,11 +309,7 @@ impl Publisher {
             }
             Step::Renew(session) => Answer::Renewed(client.renew_session(session).await?),
             Step::Acquire(session, value) => Answer::Acquired(client.acquire(&key(), value.clone(), session).await?),
-            Step::Read => Answer::Key(client.held_key(&key()).await?.map(|held| {
-                let claim = Claim::read(&held.value);
-                let HeldKey { session, value, .. } = held;
-                Seen { session, machine: claim.machine, incarnation: claim.incarnation, value }
-            })),
+            Step::Read => Answer::Key(client.held_key(&key()).await?.map(|held| Seen::of(held.session, held.value))),
             Step::Destroy(session) => {
                 info!("the session of an earlier run of this machine holds the key of this node; weightd ends it");
                 client.destroy_session(session).await?;
@@ -376,7 +374,10 @@ impl Publisher {
         }
         (self.inventory_at, self.inventory_again) = (now + INVENTORY_RETRY, now + INVENTORY_AGAIN);
         match self.write_inventory(holds).await {
-            Ok(true) => (self.inventory_for, self.inventory_denied) = (Some(standing), false),
+            Ok(true) => {
+                (self.inventory_for, self.inventory_denied) = (Some(standing), false);
+                self.held_before |= holds;
+            }
             // Another writer was faster.
             Ok(false) => self.inventory_at = now,
             Err(error) => {
@@ -402,7 +403,8 @@ impl Publisher {
             since: None,
             duplicate: None,
         };
-        match inventory::wanted(existing.as_ref(), &own, holds, client.time()) {
+        let run = inventory::Run { incarnation: &identity.incarnation, holds, held_before: self.held_before };
+        match inventory::wanted(existing.as_ref(), &own, run, client.time()) {
             Some(wanted) => {
                 let written = client.put(&key, wanted.to_value(), index).await?;
                 if written {
@@ -427,7 +429,7 @@ impl Publisher {
                 if standing == Standing::Held {
                     client.transact(&[Operation::DeleteCas { key: key.clone(), index }]).await?;
                 } else if let Some(entry) = Inventory::parse(&existing.value).ok()
-                    && let Some(without) = inventory::without_note(&entry, &identity.machine)
+                    && let Some(without) = inventory::without_note(&entry, &identity.machine, &identity.incarnation)
                 {
                     client.put(&key, without.to_value(), index).await?;
                 }
@@ -449,22 +451,6 @@ impl Publisher {
 fn cpu_time() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     Duration::new(u64::try_from(time.tv_sec).unwrap_or_default(), u32::try_from(time.tv_nsec).unwrap_or_default())
-}
-
-/// The part of a report that says whose it is. It is read on its own, so that a report of another version of weightd is
-/// still known as that of this machine.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Claim {
-    machine: Option<String>,
-    incarnation: Option<String>,
-}
-
-impl Claim {
-    /// Empty if the value is no report.
-    fn read(value: &[u8]) -> Self {
-        serde_json::from_slice(value).unwrap_or_default()
-    }
 }
 
 /// A HAProxy that has not answered yet.

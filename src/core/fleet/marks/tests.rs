@@ -42,8 +42,11 @@ fn inventory_reads_as_it_is_written() {
     };
     let value = text(inventory.to_value());
     assert_eq!(value, r#"{"v":1,"node":"lb-1","machine":"m1","mode":"enforce","instances":["edge"]}"#);
-    inventory.duplicate = Some(Duplicate { machine: "m2".into(), since: Some(Timestamp::from_seconds(9)) });
-    assert_eq!(Inventory::parse(&inventory.to_value()), Ok(inventory));
+    let duplicate = Duplicate { machine: "m2".into(), incarnation: None, since: Some(Timestamp::from_seconds(9)) };
+    for incarnation in [None, Some("a1".to_owned())] {
+        inventory.duplicate = Some(Duplicate { incarnation, ..duplicate.clone() });
+        assert_eq!(Inventory::parse(&inventory.to_value()), Ok(inventory.clone()));
+    }
     assert_eq!(Inventory::parse(&vec![b' '; 5000]), Err(BadValue::TooLarge(5000)));
     assert!(matches!(Inventory::parse(br#"{"node":"a b","machine":"","mode":"x"}"#), Err(BadValue::Malformed(_))));
 }

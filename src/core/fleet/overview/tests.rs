@@ -60,7 +60,7 @@ fn fleet(reports: Vec<NodeReport>) -> Fleet {
 }
 
 fn inventory(id: &str, duplicate: Option<&str>) -> Inventory {
-    let duplicate = duplicate.map(|machine| Duplicate { machine: machine.into(), since: None });
+    let duplicate = duplicate.map(|machine| Duplicate { machine: machine.into(), incarnation: None, since: None });
     Inventory { node: node(id), machine: "m".into(), mode: Mode::Enforce, instances: vec![], since: None, duplicate }
 }
 

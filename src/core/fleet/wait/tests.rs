@@ -258,7 +258,7 @@ fn somebody_has_to_have_the_backend() {
 fn a_bad_report_and_a_name_that_two_machines_use_are_waited_for() {
     let mut fleet = fleet(vec![set("a"), set("b")]);
     fleet.nodes.insert(node("a"), NodeRead { index: 110, report: Err(BadReport::Version(2)) });
-    let duplicate = Some(Duplicate { machine: "m2".into(), since: None });
+    let duplicate = Some(Duplicate { machine: "m2".into(), incarnation: None, since: None });
     fleet.inventory.insert(node("b"), Ok(Inventory { duplicate, ..inventory("b", Mode::Enforce) }));
     let verdict = judge(&fleet);
     assert_eq!((verdict.overall, verdict.done), (Overall::Waiting, 0));
