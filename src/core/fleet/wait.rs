@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{BadReport, BadValue, How, Inventory, Mode, NodeName, NodeReport, Out, Recent};
+use super::{BadReport, BadValue, Cut, How, Inventory, Mode, NodeName, NodeReport, Out, Recent};
 use crate::model::{BackendName, Escaped};
 
 /// What is waited for.
@@ -176,24 +176,30 @@ pub fn standing(
 pub(super) struct Indexed<'r> {
     report: &'r NodeReport,
     key: u64,
+    /// Whether the other lists may say how a document stands that was cut from `recent`.
+    recent_may_be_cut: bool,
     recent: BTreeMap<&'r BackendName, &'r Recent>,
     out: BTreeMap<&'r BackendName, &'r Out>,
     lacks: BTreeSet<&'r BackendName>,
 }
 
 impl<'r> Indexed<'r> {
-    /// `key` is the `ModifyIndex` of the report's key.
+    /// For a view of all documents. `key` is the `ModifyIndex` of the report's key.
+    ///
+    /// With long names, `recent` is cut on each node of a healthy fleet. `lacks` and `out` are cut before it. While they are
+    /// complete, they say how a document stands that is older than what is left of `recent`.
     pub(super) fn of(report: &'r NodeReport, key: u64) -> Self {
-        Self::only(report, key, |_| true)
+        Self { recent_may_be_cut: true, ..Self::only(report, key, |_| true) }
     }
 
-    /// The same, for questions about these backends only.
+    /// For a wait, with questions about these backends only.
     fn only(report: &'r NodeReport, key: u64, asked: impl Fn(&BackendName) -> bool) -> Self {
         let recent = report.recent.iter().filter(|recent| asked(&recent.backend));
         let out = report.out.iter().filter(|out| asked(&out.backend));
         Self {
             report,
             key,
+            recent_may_be_cut: false,
             recent: recent.map(|recent| (&recent.backend, recent)).collect(),
             out: out.map(|out| (&out.backend, out)).collect(),
             lacks: report.lacks.iter().filter(|backend| asked(backend)).collect(),
@@ -245,8 +251,10 @@ impl<'r> Indexed<'r> {
         let waiting = |why| Standing::Waiting(why);
         // While `recent` has room, it holds every document that the node has read.
         let oldest = report.recent.iter().map(|recent| recent.index).min();
-        if report.recent.len() < NodeReport::MAX_RECENT {
-            return waiting(if report.cut.recent > 0 { Waiting::Cut } else { Waiting::NotRead });
+        match report.cut.recent {
+            0 if report.recent.len() < NodeReport::MAX_RECENT => return waiting(Waiting::NotRead),
+            1.. if !self.recent_may_be_cut => return waiting(Waiting::Cut),
+            _ => {}
         }
         if oldest.is_none_or(|oldest| index >= oldest) || report.applied_index.is_none_or(|applied| applied < index) {
             return waiting(Waiting::NotRead);
@@ -257,7 +265,7 @@ impl<'r> Indexed<'r> {
         if report.filtered || documents.is_some_and(|documents| report.backends < documents) {
             return waiting(Waiting::NotRead);
         }
-        if !report.cut.is_none() {
+        if !(Cut { recent: 0, ..report.cut }).is_none() {
             return waiting(Waiting::Cut);
         }
         if let Some(down) = report.instances.iter().find(|instance| !instance.up) {

@@ -134,6 +134,46 @@ fn a_released_backend_that_no_node_has_any_more_is_no_problem() {
 }
 
 #[test]
+fn long_names_alone_are_no_difference() {
+    let documents_of = |count: u64| {
+        let long = |n: u64| (format!("a-backend-with-a-name-of-very-many-characters-as-generated-{n:03}"), 100 + n);
+        (0..count).map(long).collect::<Vec<_>>()
+    };
+    for count in [60, 100] {
+        let all = documents_of(count);
+        let borrowed: Vec<_> = all.iter().map(|(name, index)| (name.as_str(), *index)).collect();
+        let newest: Vec<_> = borrowed.iter().rev().take(64).map(|(name, index)| (*name, *index, "set")).collect();
+        let whole = NodeReport { backends: count, ..report("a", &newest) };
+        let written = |report: NodeReport| NodeReport::parse(&node("a"), &report.to_value()).unwrap();
+        let cut = written(whole.clone());
+        assert!(cut.cut.recent > 0 && cut.cut.out == 0, "{:?}", cut.cut);
+        let (oldest, documents) = (name(borrowed[0].0), documents(&borrowed));
+        let differs = |report: NodeReport| {
+            let view = overview(&fleet(vec![report]), &documents);
+            view.differences().find(|(backend, _)| **backend == oldest).map(|(_, differs)| differs.standing.clone())
+        };
+        let view = overview(&fleet(vec![cut.clone()]), &documents);
+        assert_eq!((view.in_sync, view.differences().count(), view.problems.len()), (1, 0, 0), "{count}");
+
+        // Whatever the lists do not say, or are too short to say, is a difference.
+        let guarded = || Out { backend: oldest.clone(), reason: "guarded".into(), since: None };
+        let is_out = NodeReport { out: vec![guarded()], recent: whole.recent[..40].to_vec(), ..cut.clone() };
+        assert_eq!(differs(is_out), Some(Standing::Waiting(Waiting::Not("guarded".into()))), "{count}");
+        for wrong in [Cut { out: 1, ..cut.cut }, Cut { lacks: 1, ..cut.cut }, Cut { instances: 1, ..cut.cut }] {
+            let report = NodeReport { cut: wrong, ..cut.clone() };
+            assert_eq!(differs(report), Some(Standing::Waiting(Waiting::Cut)), "{count} {wrong:?}");
+        }
+        let blind = NodeReport { backends: count - 1, ..cut.clone() };
+        assert_eq!(differs(blind), Some(Standing::Waiting(Waiting::NotRead)), "{count}");
+        let behind = NodeReport { applied_index: Some(99), ..cut.clone() };
+        assert_eq!(differs(behind), Some(Standing::Waiting(Waiting::NotRead)), "{count}");
+        let mut down = cut;
+        down.instances[0].up = false;
+        assert_eq!(differs(down), Some(Standing::Waiting(Waiting::Down("edge".into()))), "{count}");
+    }
+}
+
+#[test]
 fn a_rejected_document_differs_on_each_node() {
     let rejected = Rejected { key: "k".into(), index: 10, reason: Invalid::EmptyWeights };
     let documents = DesiredState {
