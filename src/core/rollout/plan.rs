@@ -181,6 +181,11 @@ impl Plan {
         judge::Plan { horizon, steps, errors: self.errors, others, safe_ratio }
     }
 
+    /// Whether nothing in the plan sees failed answers, so that mode auto would be blind: neither HAProxy nor a named check.
+    pub fn is_blind(&self) -> bool {
+        !self.protocol.shows_failures() && self.named.is_empty()
+    }
+
     /// The names of all checks, `errors` first.
     pub fn check_names(&self) -> impl Iterator<Item = &str> {
         let others = self.counted.keys().chain(self.named.keys()).map(String::as_str);

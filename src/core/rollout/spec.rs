@@ -75,6 +75,9 @@ impl Spec {
             () if self.mode == Mode::Auto && self.next_step(self.back).is_none() => {
                 Err("mode auto has no step above the share at the start")
             }
+            () if self.mode == Mode::Auto && self.plan.is_blind() => {
+                Err("mode auto has no check that sees failed answers of this protocol")
+            }
             () => Ok(()),
         }
     }

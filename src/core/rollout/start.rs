@@ -266,8 +266,7 @@ fn plan(wish: &Wish, known: &Known<'_>, proposal: &mut Proposal, refusals: &mut 
         refusals.push(Refusal::Protocol);
     }
     if wish.mode == Mode::Auto {
-        let blind = tcp || !wish.plan.protocol.shows_failures();
-        if blind && wish.plan.named.is_empty() {
+        if wish.plan.is_blind() || (tcp && wish.plan.named.is_empty()) {
             refusals.push(Refusal::Blind);
         }
         if let Some(baseline) = known.baseline.filter(|_| wish.fit) {

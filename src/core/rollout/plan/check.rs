@@ -42,7 +42,7 @@ impl PlanFile {
         for (name, check) in &self.check {
             one_check(&mut plan, name, check)?;
         }
-        if self.mode == Some(Mode::Auto) && !protocol.shows_failures() && plan.named.is_empty() {
+        if self.mode == Some(Mode::Auto) && plan.is_blind() {
             let what = "HAProxy sees no failed answers of this protocol, so mode auto would be blind";
             return Err(Problem::new(Place::Key("protocol"), what, "add a named check with `use`, or use mode watch"));
         }

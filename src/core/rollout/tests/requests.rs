@@ -4,7 +4,10 @@ use super::{
     bench::{Bench, share},
     table::{regression, still},
 };
-use crate::rollout::{Holding, Mode, Phase, Request, Verb, holding, plan::OnRegression};
+use crate::rollout::{
+    Holding, Mode, Phase, Request, Verb, holding,
+    plan::{OnRegression, PlanFile, Protocol},
+};
 
 #[test]
 fn pause_and_resume_are_set_and_refused_when_it_goes_back() {
@@ -99,6 +102,29 @@ fn the_mode_can_change_until_it_goes_back() {
         bench.settle();
         assert_eq!(bench.rollout.state.mode, Mode::Guard, "{phase:?}");
     }
+}
+
+#[test]
+fn mode_auto_is_refused_where_nothing_sees_failed_answers() {
+    for protocol in [Protocol::Grpc, Protocol::Tcp] {
+        let mut bench = still(Phase::Bake, Mode::Watch);
+        bench.rollout.spec.plan.protocol = protocol;
+        bench.request(Verb::Mode { mode: Mode::Auto });
+        bench.settle();
+        assert_eq!(bench.rollout.state.mode, Mode::Watch, "{protocol:?}");
+        let refused = bench.rollout.state.answered.as_ref().unwrap().refused.as_ref().unwrap();
+        assert!(refused.contains("no failed answers"), "{refused}");
+        bench.request(Verb::Mode { mode: Mode::Guard });
+        bench.settle();
+        assert_eq!(bench.rollout.state.mode, Mode::Guard, "{protocol:?}");
+    }
+    // A named check sees them.
+    let mut bench = still(Phase::Bake, Mode::Watch);
+    let file = r#"{"protocol":"tcp","step":[{"share":50,"bake":"1m"}],"check":{"failed":{"use":"failed","slo":0.01}}}"#;
+    bench.rollout.spec.plan = serde_json::from_str::<PlanFile>(file).unwrap().resolve().unwrap();
+    bench.request(Verb::Mode { mode: Mode::Auto });
+    bench.settle();
+    assert_eq!(bench.rollout.state.mode, Mode::Auto);
 }
 
 #[test]

@@ -7,9 +7,10 @@ use crate::{
     judge,
     model::{BackendName, Root, Timestamp},
     rollout::{
-        BadValue, Evidence, Mode, Phase, Request, Spec, State, Verb,
+        BadValue, Evidence, Mode, Phase, Plan, Request, Spec, State, Verb,
         keys::{MAX_LOG, MAX_SPEC, RolloutKeys},
         log::{Entry, Log},
+        plan::Protocol,
         state::{Answered, Paused},
     },
 };
@@ -62,6 +63,10 @@ fn a_spec_that_contradicts_itself_is_refused() {
         malformed(&Spec { back: share(100), ..good.clone() }),
         "mode auto has no step above the share at the start"
     );
+    let mut blind = good.clone();
+    blind.plan = Plan { steps: good.plan.steps.clone(), ..Plan::without_steps(Protocol::Tcp) };
+    assert_eq!(malformed(&blind), "mode auto has no check that sees failed answers of this protocol");
+    assert!(Spec { mode: Mode::Guard, ..blind }.to_value().is_ok(), "people move it");
     let large = Spec { reason: Some("x".repeat(MAX_SPEC)), ..good };
     assert!(matches!(large.to_value(), Err(BadValue::TooLarge(..))));
 }

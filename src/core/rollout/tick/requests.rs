@@ -110,6 +110,9 @@ fn apply(rollout: &Rollout, seen: &Observations, request: &Request) -> Result<(S
         Verb::Mode { mode: Mode::Auto } if rollout.spec.plan.steps.is_empty() => {
             return Err("the rollout has no plan".to_owned());
         }
+        Verb::Mode { mode: Mode::Auto } if rollout.spec.plan.is_blind() => {
+            return Err("HAProxy sees no failed answers of this protocol, and the plan has no named check".to_owned());
+        }
         Verb::Mode { mode } => {
             // The next step is the first one above the present share.
             if *mode == Mode::Auto && state.mode != Mode::Auto && state.phase == Phase::Bake {
