@@ -102,8 +102,8 @@ fn difference(
             Sums::default()
         })
     };
-    let (to, from, other) = (row("to"), row("from"), row("other"));
-    let all = [to, from, other].iter().fold(0_u64, |sum, row| sum.saturating_add(row.requests));
+    let (to, from) = (row("to"), row("from"));
+    let all = to.requests.saturating_add(from.requests);
     let between = |sums| SlotCounts::between(Sums::default(), sums);
     NodeBlock {
         source: source.clone(),

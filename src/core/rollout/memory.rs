@@ -48,7 +48,7 @@ pub struct Memory {
     pub(super) persisted: Option<(Moment, Shown)>,
     /// Whether sessions on `to` were waited for as long as they can last.
     pub(super) waited_for_sessions: bool,
-    /// For each node: requests of the backend and started requests of `to`, in this step.
+    /// For each node: requests of both sides and started requests of `to`, in this step.
     pub(super) reached: BTreeMap<NodeName, (u64, u64)>,
     /// Named checks without data, and why.
     pub(super) silent_sources: BTreeMap<String, String>,

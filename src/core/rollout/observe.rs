@@ -144,7 +144,7 @@ pub struct NodeBlock {
     pub to: Flow,
     /// Started and completed requests of `from`.
     pub from: Flow,
-    /// Requests of all servers of the backend, with those on neither side.
+    /// Requests of both sides. Those of servers on neither side belong to no share of this rollout.
     pub all: u64,
     /// The response time of `from`, in milliseconds.
     pub from_rtime: u64,

@@ -15,6 +15,8 @@ const SLOTS: u64 = MAX_WINDOW_SECONDS / SLOT_SECONDS;
 const BLOCKS: u64 = MAX_WINDOW_SECONDS / BLOCK_SECONDS;
 /// A window that ended so many seconds ago says nothing of now.
 const FRESH_SECONDS: u64 = 30;
+/// The requests of an instance that published no block for longer than this are not counted as usual.
+const USUAL_BLOCKS: u64 = 6;
 /// The checks of HARD.
 const HARD_CHECKS: [&str; 4] = [ERRORS, "masked", "refused", "redirected"];
 
@@ -59,8 +61,6 @@ struct Row {
     errors: Cell,
     to: Flow,
     from: Flow,
-    /// Requests of the backend.
-    all: u64,
     from_rtime: u64,
 }
 
@@ -72,6 +72,9 @@ pub struct Windows {
     /// By slot: the counts of each instance. A later copy replaces an earlier one.
     slots: BTreeMap<u64, BTreeMap<Source, BTreeMap<String, Cell>>>,
     rows: BTreeMap<u64, Row>,
+    /// The last block of each instance, and the requests of both sides in it. Of each instance: the last row can miss a block
+    /// that is late or lost, and then says too little of the traffic.
+    requests: BTreeMap<Source, (u64, u64)>,
     /// The shares of `to` in percent, by the time from which they were wanted.
     shares: BTreeMap<u64, f64>,
 }
@@ -110,10 +113,20 @@ impl Windows {
             row.errors = row.errors.plus(part.cells.get(ERRORS).copied().unwrap_or_default());
             row.to = row.to.plus(part.to);
             row.from = row.from.plus(part.from);
-            row.all = row.all.saturating_add(part.all);
             row.from_rtime = row.from_rtime.max(part.from_rtime);
         }
         self.rows.retain(|at, _| at + BLOCKS > block);
+        self.requests.retain(|_, (at, _)| *at + USUAL_BLOCKS > block);
+        // What could not be subtracted has no requests, and is no silence.
+        for part in parts.iter().filter(|part| part.all > 0 || !part.marks.torn) {
+            self.requests.insert(part.source.clone(), (part.block, part.all / part.covers.max(1)));
+        }
+    }
+
+    /// The requests of both sides in the last complete block: the last one of each instance. None before the first one.
+    fn usual_requests(&self) -> Option<u64> {
+        let requests = self.requests.values().map(|(_, requests)| *requests);
+        requests.reduce(u64::saturating_add)
     }
 
     /// The blocks that began after this time, oldest first, without a gap: a block without data is empty.
@@ -130,10 +143,10 @@ impl Windows {
     }
 
     /// The share of `to` that the requests of a row are expected to have, in percent: the real one of the last whole block
-    /// after the raise, before that the wanted one.
+    /// after the raise in which requests started, before that the wanted one.
     fn expected_share(&self, raised: Option<u64>, wanted: f64) -> f64 {
-        let real = raised.and_then(|raised| {
-            let row = *self.rows_since(raised).last()?;
+        let rows = raised.map(|raised| self.rows_since(raised)).unwrap_or_default();
+        let real = rows.iter().rev().find_map(|row| {
             let all = row.to.started.saturating_add(row.from.started);
             (all > 0).then(|| 100.0 * as_f64(row.to.started) / as_f64(all))
         });
@@ -149,7 +162,7 @@ impl Windows {
     /// wanted one, in percent; `redirects_up_to`: the share up to which redirects are judged.
     pub fn find(&self, raised: Option<u64>, share: f64, redirects_up_to: f64, wall: u64) -> Option<Found> {
         let since = self.since?;
-        let all = self.rows.last_key_value().map_or(0, |(_, row)| row.all);
+        let requests = self.usual_requests();
         let expected = self.expected_share(raised, share);
         let mut holds = Vec::new();
         let mut check = |rule, check, trip: Option<Trip>, at: u64| {
@@ -163,13 +176,14 @@ impl Windows {
                 }
             }
         };
-        if let Some((newest, _)) = self.slots.last_key_value() {
+        // Only nodes with failures publish slots. Without the requests of all nodes their sum would look like the fleet.
+        if let (Some((newest, _)), Some(requests)) = (self.slots.last_key_value(), requests) {
             for name in HARD_CHECKS {
                 if name == "redirected" && self.largest_share() > redirects_up_to {
                     continue;
                 }
                 let rows = self.slot_rows(name, since, *newest);
-                let trip = trip(&rows, &HARD, usual(all, expected, 5));
+                let trip = trip(&rows, &HARD, usual(requests, expected, 5));
                 if let Some(found) = check(RuleName::Hard, name, trip, (newest + 1) * SLOT_SECONDS) {
                     return Some(found);
                 }
@@ -177,7 +191,8 @@ impl Windows {
         }
         let end = self.rows.last_key_value().map_or(0, |(last, _)| (last + 1) * BLOCK_SECONDS);
         let rows: Vec<Cell> = self.rows_since(since).iter().map(|row| row.errors).collect();
-        if let Some(found) = check(RuleName::Severe, ERRORS, trip(&rows, &SEVERE, usual(all, expected, 1)), end) {
+        let severe = trip(&rows, &SEVERE, usual(requests.unwrap_or_default(), expected, 1));
+        if let Some(found) = check(RuleName::Severe, ERRORS, severe, end) {
             return Some(found);
         }
         if let Some(found) = check(RuleName::Hang, ERRORS, raised.and_then(|raised| self.hang(raised)), end) {

@@ -107,7 +107,11 @@ impl Bench {
             nodes: names().into_iter().map(|name| (name, node.clone())).collect(),
             ..Observations::default()
         };
-        let rollout = Rollout::load(spec, state, None, at(START));
+        let mut rollout = Rollout::load(spec, state, None, at(START));
+        // It has seen a block with the usual traffic.
+        let before = START / BLOCK_SECONDS - 1;
+        let parts = names().map(|node| part(node, before, HEALTHY.0, HEALTHY.1));
+        rollout.memory.windows.block(before, &parts);
         Self { rollout, seen, wall: START, open: None, told: Vec::new(), index: DOCUMENT }
     }
 

@@ -124,9 +124,16 @@ fn slot(at: usize, slot: u64, check: &str, cell: Cell) -> NodeSlot {
     NodeSlot { source: source(names()[at].clone()), slot, cells: BTreeMap::from([(check.to_owned(), cell)]) }
 }
 
+/// Windows that know the usual traffic of one node: 20 requests to `to` in a slot.
+fn busy() -> Windows {
+    let mut windows = Windows::default();
+    windows.block(FIRST - 1, &[part(names()[0].clone(), FIRST - 1, (100, 0), (900, 0))]);
+    windows
+}
+
 #[test]
 fn slots_before_the_rollout_gave_a_share_do_not_count() {
-    let mut windows = Windows::default();
+    let mut windows = busy();
     let fail = |k: u64| slot(0, START / 2 + k, ERRORS, cell((20, 20), (180, 0)));
     (0..5).for_each(|k| windows.slot(&fail(k)));
     windows.want(10.0, START + 10);
@@ -142,7 +149,7 @@ fn slots_before_the_rollout_gave_a_share_do_not_count() {
 
 #[test]
 fn a_later_copy_of_a_slot_replaces_the_earlier_one() {
-    let mut windows = Windows::default();
+    let mut windows = busy();
     windows.want(10.0, START);
     for k in 0..5 {
         windows.slot(&slot(0, START / 2 + k, ERRORS, cell((20, 20), (180, 0))));
@@ -165,17 +172,54 @@ fn nodes_that_publish_no_slots_count_by_their_last_block() {
 }
 
 #[test]
+fn a_block_that_is_late_or_lost_does_not_make_the_fleet_smaller() {
+    let of = |at: usize, block| part(names()[at].clone(), block, (500, 0), (4500, 0));
+    let lost: [fn(NodeBlock) -> Vec<NodeBlock>; 3] = [
+        |_| Vec::new(),
+        |published| vec![published],
+        // The first block that a leader reads cannot be subtracted.
+        |published| {
+            let nothing = part(published.source.node, published.block, (0, 0), (0, 0));
+            vec![NodeBlock { marks: Marks { torn: true, ..Marks::default() }, ..nothing }]
+        },
+    ];
+    for (case, lost) in lost.into_iter().enumerate() {
+        let mut windows = Windows::default();
+        windows.want(10.0, START);
+        windows.block(FIRST, &[of(0, FIRST), of(1, FIRST), of(2, FIRST)]);
+        windows.block(FIRST + 1, &lost(of(0, FIRST + 1)));
+        for k in 5..15 {
+            windows.slot(&slot(0, START / 2 + k, ERRORS, cell((120, 120), (880, 0))));
+        }
+        assert_eq!(windows.find(Some(START), 10.0, 50.0, START + 30), None, "case {case}");
+    }
+}
+
+#[test]
+fn hard_waits_for_the_first_block_of_a_new_leader() {
+    let mut windows = Windows::default();
+    windows.want(10.0, START);
+    for k in 0..5 {
+        windows.slot(&slot(0, START / 2 + k, ERRORS, cell((20, 20), (180, 0))));
+    }
+    assert_eq!(windows.find(Some(START), 10.0, 50.0, START + 10), None, "how large the fleet is is not known");
+    windows.block(FIRST, &[part(names()[0].clone(), FIRST, (100, 100), (900, 0))]);
+    let found = windows.find(Some(START), 10.0, 50.0, START + 12).unwrap();
+    assert_eq!((found.rule, found.trip), (RuleName::Hard, Trip::Rollback));
+}
+
+#[test]
 fn redirects_are_judged_only_while_the_largest_share_is_small() {
     let fail = |windows: &mut Windows| {
         for k in 0..6 {
             windows.slot(&slot(0, START / 2 + k, "redirected", cell((20, 20), (180, 0))));
         }
     };
-    let mut windows = Windows::default();
+    let mut windows = busy();
     windows.want(10.0, START);
     fail(&mut windows);
     assert!(windows.find(None, 10.0, 50.0, START + 12).is_some());
-    let mut windows = Windows::default();
+    let mut windows = busy();
     windows.want(90.0, START);
     windows.want(10.0, START + 2);
     fail(&mut windows);

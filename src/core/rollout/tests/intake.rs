@@ -8,9 +8,12 @@ use crate::{
         Mode, NodeName, Per, Sides, View,
         counters::{Block, Changed, Counted, Counters, Instance, Slot, SlotCounts, Sums, Viewed},
     },
-    judge::{Counts, ERRORS, Flow},
+    judge::{Counts, ERRORS, Flow, Trip},
     model::BackendName,
-    rollout::intake::Intake,
+    rollout::{
+        intake::Intake,
+        windows::{RuleName, Windows},
+    },
 };
 
 fn backend() -> BackendName {
@@ -76,6 +79,30 @@ fn a_block_is_the_difference_of_two_sums_and_is_taken_once() {
     assert_eq!(taken.cells["refused"].to, Counts { n: 20, e: 2 });
     assert_eq!(taken.to, Flow { started: 20, completed: 20 });
     assert_eq!(intake.take(&both).blocks, []);
+}
+
+#[test]
+fn hard_finds_a_dead_side_beside_servers_on_neither_side() {
+    // In 10 s: 600 requests to servers on neither side, 360 to `from`, 40 to `to`; all 40 fail.
+    let mut intake = intake();
+    let with_others = |block: Block, requests: u64| {
+        let mut block = block;
+        block.sums.insert("other".to_owned(), sums(requests, 0));
+        block
+    };
+    let first = with_others(block(100, 1, sums(0, 0), sums(0, 0)), 0);
+    let second = with_others(block(101, 1, sums(40, 0), sums(360, 0)), 600);
+    let failed = SlotCounts { requests: 8, errors: 8, ..SlotCounts::default() };
+    let healthy = SlotCounts { requests: 72, ..SlotCounts::default() };
+    let slots = (510..515).map(|k| Slot { k, from: healthy, to: failed }).collect();
+    let taken = intake.take(&report("a", vec![first, second], slots));
+    assert_eq!(taken.blocks[1].all, 400);
+    let mut windows = Windows::default();
+    windows.want(10.0, 1010);
+    windows.block(101, &taken.blocks[1..]);
+    taken.slots.iter().for_each(|slot| windows.slot(slot));
+    let found = windows.find(Some(1010), 10.0, 50.0, 1030).unwrap();
+    assert_eq!((found.rule, found.trip), (RuleName::Hard, Trip::Rollback));
 }
 
 #[test]

@@ -264,6 +264,7 @@ fn in_mode_watch_people_are_told_once_in_300_s_and_nothing_moves() {
         assert_eq!(bench.told.iter().filter(|event| event.kind == EventKind::Warned).count(), 1);
         bench.wall += 300;
         bench.seen.slots.clear();
+        bench.block(HEALTHY.0, HEALTHY.1);
         hard(&mut bench);
         assert_eq!(bench.told.iter().filter(|event| event.kind == EventKind::Warned).count(), 2, "{phase:?}");
     }
