@@ -96,7 +96,8 @@ impl Documents {
         Ok(Led::Conflict)
     }
 
-    /// The first state of a rollout: the spec and the request are still the ones that it is made from.
+    /// A state that no tick decided on: the first one of a rollout, or the last one of a rollout without a spec. The spec and
+    /// the request are still the ones that it is made from.
     ///
     /// # Errors
     /// As [`Documents::lead`].

@@ -86,7 +86,8 @@ impl Leader {
         }
     }
 
-    /// Writes the first state of a rollout. It is read back before anything else happens.
+    /// Writes the first state of a rollout, or the last one of a rollout without a spec. It is read back before anything else
+    /// happens.
     pub(super) fn begin(&self, lead: Lead, state: State) {
         let (documents, sender) = (self.documents.clone(), self.outcomes.0.clone());
         let (again, after) = (self.world.reading(), self.world.reading());

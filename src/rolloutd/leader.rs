@@ -286,6 +286,7 @@ impl Leader {
     /// Compares every rollout with Consul.
     fn look(&mut self, term: &Term, now: Now, logs: &BTreeMap<BackendName, Log>) {
         let (specs, states) = (self.world.specs.now(), self.world.states.now());
+        let requests = self.world.requests.now();
         let tails: BTreeSet<&String> = specs.iter().chain(states.iter()).map(|(tail, _)| tail).collect();
         let names: BTreeSet<BackendName> = tails.into_iter().filter_map(|tail| BackendName::new(tail).ok()).collect();
         self.all.retain(|backend, tracked| names.contains(backend) || tracked.under_way.is_some());
@@ -293,8 +294,9 @@ impl Leader {
             let tracked = self.all.entry(backend.clone()).or_insert_with(|| Tracked::new(logs.get(&backend).cloned()));
             let published = self.world.document(&backend);
             let document = |spec: &_| known::document(spec, published);
-            let first = tracked.look(&backend, (&specs, &states), document, self.evidence.get(&backend), now);
-            if let Some(state) = first
+            let (evidence, asked) = (self.evidence.get(&backend), request(&requests, &backend));
+            let first_or_last = tracked.look(&backend, (&specs, &states), document, evidence, asked.as_ref(), now);
+            if let Some(state) = first_or_last
                 && tracked.not_before.is_none_or(|at| at <= Instant::now())
             {
                 tracked.under_way = Some(0);

@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use tokio::time::Instant;
 use tracing::{info, warn};
 use weightd_core::{
-    model::{BackendName, Timestamp},
+    model::{BackendName, Escaped, Timestamp},
     rollout::{
-        Evidence, Now, Request, Rollout, Spec, State, begin, digest,
-        log::Log,
+        Evidence, EventKind, Now, Phase, Request, Rollout, Spec, State,
+        abort::close,
+        begin, digest,
+        log::{Entry, Log},
         observe::{Answer, SpecSeen},
     },
 };
@@ -26,6 +28,8 @@ pub(super) struct Tracked {
     pub(super) rollout: Option<Rollout>,
     /// The state of an earlier rollout, whose spec is gone.
     ended: Option<State>,
+    /// The state of a rollout that has not ended, and whose spec is gone or cannot be read: only an abort ends it.
+    orphan: Option<State>,
     /// The spec as it was read last: its `ModifyIndex`, its value, its digest.
     spec: Option<(u64, Result<Spec, String>, String)>,
     /// The `ModifyIndex` of the state that the rollout has.
@@ -55,6 +59,7 @@ impl Tracked {
         Self {
             rollout: None,
             ended: None,
+            orphan: None,
             spec: None,
             state_index: 0,
             state_at: Instant::now(),
@@ -69,14 +74,16 @@ impl Tracked {
         }
     }
 
-    /// Compares with Consul: loads a rollout that is not known, and takes over a state that somebody else wrote. Returns the
-    /// first state of a new one, which must be written.
+    /// Compares with Consul: loads a rollout that is not known, and takes over a state that somebody else wrote. Returns a
+    /// state that must be written: the first one of a new rollout, or the last one of a rollout without a spec that the
+    /// person behind `request` aborts.
     pub(super) fn look(
         &mut self,
         backend: &BackendName,
         (specs, states): (&Followed, &Followed),
         document: impl Fn(&Spec) -> weightd_core::rollout::observe::DocumentSeen,
         evidence: Option<&Evidence>,
+        request: Option<&Request>,
         now: Now,
     ) -> Option<State> {
         self.take_spec(specs.get(backend.as_str()));
@@ -92,6 +99,9 @@ impl Tracked {
         }
         if index != self.state_index || (self.rollout.is_none() && self.ended.is_none()) {
             self.load(backend, stored, evidence, now);
+        }
+        if let Some(state) = &self.orphan {
+            return close(state, request?, now.wall);
         }
         let before = self.rollout.as_ref().map(|rollout| &rollout.state).or(self.ended.as_ref());
         // A state that cannot be read is not replaced.
@@ -117,6 +127,7 @@ impl Tracked {
     fn load(&mut self, backend: &BackendName, stored: Option<&Value>, evidence: Option<&Evidence>, now: Now) {
         let before = self.rollout.take();
         self.ended = None;
+        let orphan = self.orphan.take();
         (self.state_index, self.state_at) = (stored.map_or(0, |value| value.index), Instant::now());
         let Some(value) = stored else { return };
         let state = match State::parse(&value.bytes, value.index) {
@@ -128,11 +139,19 @@ impl Tracked {
         let spec = match (&self.spec, known) {
             (Some((_, Ok(spec), _)), _) if spec.id == state.id => spec.clone(),
             (_, Some(before)) => before.spec.clone(),
-            (Some((_, Err(error), _)), None) if !state.phase.is_final() => {
-                return self.cannot_read(backend, &format!("its spec: {error}"));
+            (found, None) if !state.phase.is_final() => {
+                let why = match found {
+                    Some((_, Err(error), _)) => format!("its spec: {error}"),
+                    Some(_) => "its spec is that of another rollout".to_owned(),
+                    None => "its spec is not there".to_owned(),
+                };
+                self.orphan = Some(state);
+                return self.cannot_read(backend, &why);
             }
-            (_, None) if !state.phase.is_final() => return self.cannot_read(backend, "its spec is not there"),
             (_, None) => {
+                if orphan.is_some_and(|orphan| orphan.id == state.id) {
+                    self.closed(backend, &state);
+                }
                 (self.ended, self.unreadable) = (Some(state), None);
                 return;
             }
@@ -146,9 +165,20 @@ impl Tracked {
         self.answer = None;
     }
 
+    /// A rollout without a spec has ended.
+    fn closed(&mut self, backend: &BackendName, state: &State) {
+        let kind = if state.phase == Phase::RolledBack { EventKind::RolledBack } else { EventKind::TakenOver };
+        let detail = state.why.clone().unwrap_or_default();
+        let (event, share) = (kind.as_str(), state.share.percent());
+        warn!(%backend, rollout = state.id, event, phase = state.phase.as_str(), share, "{}", Escaped(&detail));
+        let entry = Entry { rollout: state.id.clone(), at: state.since, what: event.to_owned(), detail, by: None };
+        self.log = std::mem::take(&mut self.log).append(entry);
+        self.log_changed = true;
+    }
+
     fn cannot_read(&mut self, backend: &BackendName, why: &str) {
         if self.unreadable.as_deref() != Some(why) {
-            warn!(%backend, why, hint = "weights stay as they are; write the key again, or use a controller that can read it", "the rollout cannot be read");
+            warn!(%backend, why, hint = "weights stay as they are; write the key again, use a controller that can read it, or abort the rollout", "the rollout cannot be read");
             self.unreadable = Some(why.to_owned());
         }
     }

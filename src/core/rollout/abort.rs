@@ -1,7 +1,11 @@
 //! How a person takes a rollout back, with or without a controller.
 
-use super::{Mode, Phase, Spec, State, observe::DocumentSeen};
-use crate::desired::PatternShare;
+use super::{
+    Mode, Phase, Request, Spec, State, Verb,
+    observe::DocumentSeen,
+    state::{Answered, WHY, short},
+};
+use crate::{desired::PatternShare, model::Timestamp};
 
 /// What an abort has to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +60,34 @@ pub fn abort(spec: Option<&Spec>, state: Option<&State>, document: DocumentSeen)
         _ => return Abort::Ask(WhyAsk::Foreign),
     };
     if share <= state.back { Abort::Ask(WhyAsk::NotMoved) } else { Abort::Write(state.back) }
+}
+
+/// The end of a rollout whose spec is gone or cannot be read, if a person aborts it; none if nobody does. Its sides are not
+/// known, so no document is written: the weights stay as they are.
+pub fn close(state: &State, request: &Request, now: Timestamp) -> Option<State> {
+    let Verb::Abort { wrote } = request.verb else { return None };
+    let answered = state.answered.as_ref().is_some_and(|answered| answered.id == request.id);
+    if state.phase.is_final() || answered || request.rollout != state.id {
+        return None;
+    }
+    let reason = request.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+    // The document of the abort went back in one transaction with the request.
+    let is_back = wrote || state.share <= state.back;
+    let (phase, share, end) = if is_back {
+        (Phase::RolledBack, state.back, "")
+    } else {
+        (Phase::TakenOver, state.share, "; its spec cannot be read, so the weights stay as they are")
+    };
+    Some(State {
+        seq: state.seq + 1,
+        phase,
+        share,
+        answered: Some(Answered { id: request.id.clone(), refused: None }),
+        since: now,
+        why: Some(short(&format!("{} aborted it{end}{reason}", request.by), WHY)),
+        aborted: true,
+        ..state.clone()
+    })
 }
 
 #[cfg(test)]

@@ -226,6 +226,9 @@ impl Evidence {
     }
 }
 
+/// The longest text of the field `why`, in bytes.
+pub(super) const WHY: usize = 300;
+
 /// The start of a text, at most `most` bytes.
 pub(super) fn short(text: &str, most: usize) -> String {
     text.chars()

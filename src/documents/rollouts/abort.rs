@@ -108,24 +108,31 @@ impl Documents {
         Ok(Aborted::Conflict)
     }
 
-    /// Deletes a spec that no controller has begun. None if one was faster.
+    /// Deletes a spec that no controller has begun. None if one was faster: then its state is there, and it is asked.
     async fn withdraw(&self, backend: &BackendName, seen: &RolloutRead) -> Result<Option<Aborted>, DocumentsError> {
         let keys = self.rollout_keys();
         let key = keys.spec(backend);
-        // A leader begins a rollout only while its spec is there, so the state needs no check.
         let operations = [
             Operation::DeleteCas { key: key.clone(), index: seen.spec.index },
             Operation::Set { key: keys.request(backend), value: b"{}".to_vec() },
         ];
-        match self.client.all_or_none(&operations).await {
-            Ok(done) => Ok(done.map(|_| Aborted::Withdrawn)),
-            // Only a read shows whether Consul did it.
-            Err(error) if may_have_happened(&error) => match self.rollout(backend).await {
-                Ok(now) if now.spec.index == 0 => Ok(Some(Aborted::Withdrawn)),
-                Ok(_) | Err(_) => Err(unknown(backend, key, error)),
-            },
-            Err(source) => Err(DocumentsError::Write { key, rule: rules(&operations), source }),
-        }
+        let lost = match self.client.all_or_none(&operations).await {
+            Ok(Some(_)) => None,
+            Ok(None) => return Ok(None),
+            Err(error) if may_have_happened(&error) => Some(error),
+            Err(source) => return Err(DocumentsError::Write { key, rule: rules(&operations), source }),
+        };
+        // Only a read shows whether Consul did it, and whether a leader had begun the rollout just before. The transaction
+        // cannot check that there is no state: for that Consul asks for the right to write it.
+        let now = match (self.rollout_now(backend).await, lost) {
+            (Ok(now), None) => now,
+            (Ok(now), Some(_)) if now.spec.index == 0 => now,
+            (Ok(_) | Err(_), Some(error)) => return Err(unknown(backend, key, error)),
+            (Err(error), None) => return Err(error),
+        };
+        let is_own = |state: &State| seen.spec.get().is_some_and(|spec| spec.id == state.id);
+        let has_begun = now.state.get().is_some_and(is_own);
+        Ok((!has_begun).then_some(Aborted::Withdrawn))
     }
 
     async fn only_ask(

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use anyhow::ensure;
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use reqwest::Method;
 use weightd::documents::{
     DocumentsError,
     rollouts::{Aborted, Answer, Standing, Started, TakenBack, new_id},
@@ -186,6 +188,35 @@ async fn an_abort_withdraws_what_nobody_began_and_leaves_what_ended() -> anyhow:
     ensure!(documents.abort_rollout(&app1, "ada", None, NOW).await? == Aborted::Withdrawn);
     ensure!(consul.get(SPEC).await?.is_none());
     ensure!(matches!(documents.abort_rollout(&app1, "ada", None, NOW).await?, Aborted::Ended(_)));
+    Ok(())
+}
+
+/// A leader begins a rollout while a person aborts it: each of them is right, or neither is.
+#[tokio::test]
+async fn a_rollout_that_a_leader_has_begun_is_never_withdrawn() -> anyhow::Result<()> {
+    let consul = Consul::start().await?;
+    let (documents, app1) = (documents(&consul, None)?, app1()?);
+    consul.put(&key("app1"), document(100, 0)).await?;
+    for round in 0..60_u64 {
+        consul.delete(STATE).await?;
+        consul.put(SPEC, spec("r1", "watch").to_string()).await?;
+        let index = consul.index(SPEC).await?;
+        // As a leader does: the state is new, and the spec is still the one that it is made from.
+        let begins = async {
+            tokio::time::sleep(Duration::from_micros(round * 400)).await;
+            let value = BASE64.encode(state("r1", "queued", "watch", 0, 1).to_string());
+            let operations = serde_json::json!([
+                {"KV": {"Verb": "check-index", "Key": SPEC, "Index": index}},
+                {"KV": {"Verb": "cas", "Key": STATE, "Index": 0, "Value": value}},
+            ]);
+            consul.http().request(Method::PUT, "txn").body(operations.to_string()).send().await
+        };
+        let (done, answer) = tokio::join!(documents.abort_rollout(&app1, "ada", None, NOW), begins);
+        let (withdrawn, begun) = (done? == Aborted::Withdrawn, answer?.status().is_success());
+        ensure!(withdrawn != begun, "round {round}: withdrawn {withdrawn}, begun {begun}");
+        let asked = value(&consul, REQUEST).await?;
+        ensure!(withdrawn || asked["verb"] == "abort", "round {round}: a leader ends what it has begun: {asked}");
+    }
     Ok(())
 }
 

@@ -4,10 +4,14 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use rustix::process::Signal;
+use serde_json::json;
 use weightd_core::rollout::{Controller, Phase};
 
-use super::stage::Stage;
-use crate::harness::{Rolloutd, eventually};
+use super::{stage::Stage, stored};
+use crate::{
+    common::{document, key},
+    harness::{Consul, Rolloutd, eventually},
+};
 
 async fn leader(stage: &Stage) -> anyhow::Result<String> {
     let value = stage.consul.get("weightd/controller").await?;
@@ -67,4 +71,53 @@ async fn a_controller_that_was_stopped_for_a_while_writes_nothing_afterwards() -
     let by_old = stage.rolloutd.log().lines().any(|line| line.contains("rolled_back"));
     ensure!(!by_old, "{}", stage.rolloutd.log());
     Ok(())
+}
+
+/// Nobody knows its sides, so nothing is written to the document; another rollout can begin then.
+#[tokio::test]
+async fn a_person_ends_a_rollout_whose_spec_is_gone() -> anyhow::Result<()> {
+    let consul = Consul::start().await?;
+    consul.put(&key("app"), document(90, 10)).await?;
+    let index = consul.index(&key("app")).await?;
+    let other = json!({
+        "v": 1, "id": "r2", "to": ["green"], "from": ["blue"], "back": 0, "mode": "watch", "plan": {},
+        "regression": "rollback", "by": "ann", "at": "2026-11-27T10:00:00Z",
+    })
+    .to_string();
+    let rolloutd = Rolloutd::start(&consul, "one").await?;
+    for (phase, share, spec, ends) in [
+        ("queued", 0, None, Phase::RolledBack),
+        ("bake", 10, None, Phase::TakenOver),
+        ("bake", 10, Some("no spec"), Phase::TakenOver),
+        ("shift", 10, Some(other.as_str()), Phase::TakenOver),
+    ] {
+        let state = json!({
+            "v": 1, "id": "r1", "spec": "abc", "seq": 7, "phase": phase, "step": 1, "mode": "auto", "share": share,
+            "back": 0, "document": index, "since": "2026-11-27T10:00:00Z",
+        });
+        consul.delete("weightd/rollouts/spec/app").await?;
+        consul.put("weightd/rollouts/request/app", "{}").await?;
+        if let Some(spec) = spec {
+            consul.put("weightd/rollouts/spec/app", spec).await?;
+        }
+        consul.put("weightd/rollouts/state/app", state.to_string()).await?;
+        stored::request(&consul, "app", &format!("q-{phase}-{share}"), "abort").await?;
+        let log = || rolloutd.log();
+        eventually(Duration::from_secs(20), "the rollout is ended", async || {
+            let events = stored::log(&consul, "app").await?.events;
+            let event = events.iter().rev().find(|event| event.rollout == "r1");
+            ensure!(event.is_some_and(|event| event.what == ends.as_str()), "{events:?}\n{}", log());
+            Ok(())
+        })
+        .await?;
+        ensure!(consul.index(&key("app")).await? == index, "the document is as it was");
+        consul.delete("weightd/rollouts/log/app").await?;
+    }
+    // The spec of the other rollout is there: it begins.
+    eventually(Duration::from_secs(20), "the other one begins", async || {
+        let state = stored::state(&consul, "app").await?;
+        ensure!(state.id == "r2" && !state.phase.is_final(), "{state:?}");
+        Ok(())
+    })
+    .await
 }

@@ -42,6 +42,37 @@ fn a_moved_share_goes_back_at_once_in_every_mode() {
 }
 
 #[test]
+fn a_rollout_without_a_spec_ends_where_it_is_when_a_person_aborts_it() {
+    let request = |verb: serde_json::Value| -> Request {
+        let mut request = json!({"id": "q1", "rollout": "r1", "at": 7, "by": "bob", "reason": "no"});
+        request.as_object_mut().unwrap().extend(verb.as_object().unwrap().clone());
+        serde_json::from_value(request).unwrap()
+    };
+    let (asks, wrote) = (json!({"verb": "abort"}), json!({"verb": "abort", "wrote": true}));
+    let now = Timestamp::from_seconds(1_795_000_000);
+    for (phase, share, verb, ends, left) in [
+        ("queued", 0, &asks, Phase::RolledBack, 0),
+        ("preflight", 0, &asks, Phase::RolledBack, 0),
+        ("rolling_back", 0, &asks, Phase::RolledBack, 0),
+        ("bake", 10, &wrote, Phase::RolledBack, 0),
+        // It says that the weights did not go back.
+        ("shift", 10, &asks, Phase::TakenOver, 10),
+        ("bake", 10, &asks, Phase::TakenOver, 10),
+    ] {
+        let before = state(phase, "auto", share, 0);
+        let ended = close(&before, &request(verb.clone()), now).unwrap();
+        assert_eq!((ended.phase, ended.share.percent(), ended.seq), (ends, f64::from(left), 8), "{phase}");
+        let why = ended.why.as_deref().unwrap_or_default();
+        assert_eq!(why.contains("the weights stay as they are"), ends == Phase::TakenOver, "{why}");
+        assert!(why.starts_with("bob aborted it") && why.ends_with(": no") && ended.aborted, "{why}");
+        assert_eq!(close(&ended, &request(verb.clone()), now), None, "once");
+    }
+    let bake = state("bake", "auto", 10, 0);
+    assert_eq!(close(&bake, &request(json!({"verb": "pause"})), now), None);
+    assert_eq!(close(&bake, &Request { rollout: "r2".to_owned(), ..request(asks) }, now), None);
+}
+
+#[test]
 fn nothing_is_written_where_nothing_moved() {
     for phase in ["queued", "preflight"] {
         assert_eq!(of(&state(phase, "auto", 5, 5), document(40, 5)), Abort::Ask(WhyAsk::NotMoved), "{phase}");

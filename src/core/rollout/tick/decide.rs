@@ -8,7 +8,7 @@ use crate::{
         memory::{Effect, Pending},
         observe::SpecSeen,
         request::Request,
-        state::{Answered, short},
+        state::{Answered, WHY, short},
     },
 };
 
@@ -108,9 +108,6 @@ pub(super) fn latch(rollout: &Rollout, now: Now, why: Latch, detail: &str) -> Op
     let detail = format!("{}: {detail}; resume or abort it", why.as_str());
     Some(store(rollout, now, state, Event::new(EventKind::Latched, detail)))
 }
-
-/// The longest text of the field `why`, in bytes.
-const WHY: usize = 300;
 
 /// What a changed document means. A reading that is older than the state is stale and means nothing.
 fn document(rollout: &Rollout, seen: &Observations, now: Now) -> Option<Pending> {
