@@ -258,7 +258,7 @@ impl Leader {
                         seen.slots.extend(taken.slots);
                     }
                 }
-                let nodes = known::Known {
+                let known = known::Known {
                     fleet: &self.world.fleet,
                     counters: &self.world.reports,
                     missing: &missing,
@@ -267,8 +267,11 @@ impl Leader {
                     view: observing.view(),
                     observed: observing.index(),
                     document: rollout.document(),
+                };
+                let nodes = known.backend();
+                if rollout.state.phase == Phase::Preflight {
+                    seen.not_split = known.not_split(&nodes, &rollout.spec, self.world.document(&backend));
                 }
-                .backend();
                 seen.nodes = nodes.nodes;
                 seen.share_is_free = nodes.share_is_free;
                 seen.from_too_small = nodes.from_too_small;

@@ -28,8 +28,9 @@ pub enum Holding {
     Latched(Latch),
     /// Too many rollouts are active.
     Queued,
-    /// The document gives no shares. Weights are well: the first step makes a split of them.
-    NotSplit,
+    /// The document is no split of the two sides, nor weights that come close to one: a sentence. The first step would change
+    /// more than the share of `to`.
+    NotSplit(String),
     /// `from` cannot take all requests.
     FromTooSmall(String),
     /// `to` still has sessions.
@@ -82,7 +83,7 @@ impl Holding {
             Self::Paused(_) => "paused",
             Self::Latched(_) => "latched",
             Self::Queued => "queued",
-            Self::NotSplit => "not_split",
+            Self::NotSplit(_) => "not_split",
             Self::FromTooSmall(_) => "from_too_small",
             Self::Sessions(_) => "sessions",
             Self::Baseline(..) => "baseline",
@@ -121,7 +122,7 @@ impl fmt::Display for Holding {
             Self::Paused(by) => write!(f, "{} paused it", Escaped(by)),
             Self::Latched(why) => write!(f, "it waits for a person: {}", why.as_str()),
             Self::Queued => write!(f, "too many rollouts are active"),
-            Self::NotSplit => write!(f, "the document gives no shares of the two sides"),
+            Self::NotSplit(why) => write!(f, "{}", Escaped(why)),
             Self::FromTooSmall(why) => write!(f, "the old side cannot take all requests: {}", Escaped(why)),
             Self::Sessions(sessions) => write!(f, "the new side still has {sessions} sessions"),
             Self::Baseline(has, needs) => write!(f, "the baseline has {has} s of {needs} s"),
@@ -196,7 +197,10 @@ pub fn holding(rollout: &Rollout, seen: &Observations) -> Vec<Holding> {
         if let Some(why) = &seen.from_too_small {
             add(true, Holding::FromTooSmall(why.clone()));
         }
-        add(seen.document.share.is_none(), Holding::NotSplit);
+        let no_shares = || "the document gives no shares of the two sides".to_owned();
+        if let Some(why) = seen.not_split.clone().or_else(|| seen.document.share.is_none().then(no_shares)) {
+            add(true, Holding::NotSplit(why));
+        }
         let sessions = if state.share == PatternShare::default() { seen.to_sessions() } else { 0 };
         add(sessions > 0 && !memory.waited_for_sessions, Holding::Sessions(sessions));
         let needs = rollout.baseline_seconds();

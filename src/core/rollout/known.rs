@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     Spec,
     observe::{DocumentSeen, NodeSeen},
-    spec,
+    spec, start,
 };
 use crate::{
-    desired::{Instruction, Published},
+    desired::{Desired, Instruction, PatternShare, Published},
     fleet::{
         CountersRead, DocumentNow, Fleet, Heard, Mode, NodeName, Standing, ViewId, Waiting,
         counters::{Counted, Flag, Instance},
@@ -58,7 +58,7 @@ impl Known<'_> {
         let mut backend = Backend::default();
         let mut without_from = Vec::new();
         for name in self.fleet.names() {
-            let counted = match self.counters.get(name).map(|read| read.heard(self.backend, self.observed)) {
+            let counted = match self.heard(name) {
                 Some(Heard::Has(counted)) => Some(counted),
                 Some(Heard::Lacks) => continue,
                 Some(Heard::NoData(_) | Heard::Silent) | None => None,
@@ -80,6 +80,32 @@ impl Known<'_> {
             backend.from_too_small = Some(format!("it has no usable server on {names}"));
         }
         backend
+    }
+
+    /// Why a document that gives shares is no split of the two sides: on a node of `seen` that counts, they differ from those
+    /// of a split by more than a percentage point. None if it is close enough, or gives no shares. A start refuses the same;
+    /// here it was written since, or no node answered then.
+    pub fn not_split(&self, seen: &Backend, spec: &Spec, published: Option<&Published>) -> Option<String> {
+        let desired = match published? {
+            Published::Valid(Instruction::Weights(desired)) => desired,
+            Published::Valid(Instruction::Leaves(_)) => {
+                return Some("the backend has one key for each server, and a rollout writes a split".to_owned());
+            }
+            Published::Valid(Instruction::Release { .. }) | Published::Rejected(_) => return None,
+        };
+        let wanted = spec.split(share(spec, desired).0?).ok()?;
+        let counting = seen.nodes.iter().filter(|(_, node)| node.counts);
+        let counted = counting.filter_map(|(name, _)| match self.heard(name)? {
+            Heard::Has(counted) => Some((name, counted)),
+            Heard::Lacks | Heard::NoData(_) | Heard::Silent => None,
+        });
+        let instances = counted.flat_map(|(name, counted)| readable(counted).map(move |instance| (name, instance)));
+        let difference = start::difference(&spec.to, &spec.from, desired, &wanted, instances);
+        difference.map(|difference| difference.to_string())
+    }
+
+    fn heard(&self, name: &NodeName) -> Option<Heard<'_>> {
+        self.counters.get(name).map(|read| read.heard(self.backend, self.observed))
     }
 
     /// A node as its report and the inventory describe it; none if it does not have the backend.
@@ -147,14 +173,24 @@ pub fn pins_users(instance: &Instance) -> bool {
     hash.iter().any(|word| instance.algorithm.starts_with(word)) || instance.flags.iter().any(pins)
 }
 
-/// The document of a backend, as a rollout sees it.
+/// Each HAProxy that can be read.
+fn readable(counted: &Counted) -> impl Iterator<Item = &Instance> {
+    counted.instances.iter().filter(|instance| instance.down.is_none())
+}
+
+/// The document of a backend, as a rollout sees it. One key for each server gives no share: no rollout can move it.
 pub fn document(spec: &Spec, published: Option<&Published>) -> DocumentSeen {
     let Some(published) = published else { return DocumentSeen::default() };
     let index = published.index();
-    let Published::Valid(Instruction::Weights(desired) | Instruction::Leaves(desired)) = published else {
+    let Published::Valid(Instruction::Weights(desired)) = published else {
         return DocumentSeen { index, ..DocumentSeen::default() };
     };
+    let (share, is_split) = share(spec, desired);
+    DocumentSeen { index, share, is_split }
+}
+
+/// The share of `to` in a document; none if it gives none. And whether it is exactly the split of the two sides.
+fn share(spec: &Spec, desired: &Desired) -> (Option<PatternShare>, bool) {
     let own = desired.split.as_ref().and_then(|split| spec.share_of(split));
-    let share = own.or_else(|| spec::share_in(&spec.to, &spec.from, desired));
-    DocumentSeen { index, share, is_split: own.is_some() }
+    (own.or_else(|| spec::share_in(&spec.to, &spec.from, desired)), own.is_some())
 }

@@ -47,6 +47,8 @@ pub struct Observations {
     pub breaker: bool,
     /// Whether the shares of the requests do not follow the weights here: the backend is sticky or uses leastconn.
     pub share_is_free: bool,
+    /// Why the document is no split of the two sides, as [`super::known::Known::not_split`] finds it; needed in preflight.
+    pub not_split: Option<String>,
     /// Whether `from` cannot take all requests: a sentence.
     pub from_too_small: Option<String>,
     /// `timeout server` of the backend, in seconds: so long preflight waits for sessions that are left on `to`.

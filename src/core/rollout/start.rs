@@ -14,6 +14,7 @@ mod words;
 
 use std::collections::BTreeMap;
 
+pub(super) use self::compare::difference;
 pub use self::{
     compare::Difference,
     words::{Blind, Caution, Refusal},
@@ -226,7 +227,7 @@ fn document(
         Ok(split) => split,
         Err(what) => return refusals.push(Refusal::NoSplit(what)),
     };
-    let differs = compare::difference(&proposal.to, &proposal.from, desired, &split, known.nodes);
+    let differs = difference(&proposal.to, &proposal.from, desired, &split, instances(known.nodes));
     let refusal = match differs {
         _ if leaves => Refusal::Leaves,
         Some(difference) => Refusal::Differs(difference),

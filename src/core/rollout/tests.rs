@@ -4,6 +4,7 @@ mod bench;
 mod blocks;
 mod evidence;
 mod intake;
+mod known;
 mod order;
 mod properties;
 mod requests;

@@ -1,10 +1,10 @@
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
-use super::{instances, sides::is_on};
+use super::sides::is_on;
 use crate::{
     desired::{Desired, Pattern, PatternShare, Split, Weights},
     expand::expand,
-    fleet::{NodeName, counters::Counted},
+    fleet::{NodeName, counters::Instance},
     forecast::observed,
     model::ServerName,
     observed::Observed,
@@ -27,23 +27,36 @@ pub struct Difference {
     pub split: f64,
 }
 
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { node, server, document, split } = self;
+        write!(f, "the document is no split of the two sides: on {node}, ")?;
+        match server {
+            Some(server) => {
+                write!(f, "`{server}` has {document:.1} % of its side, and a split gives it {split:.1} %")
+            }
+            None => write!(f, "the new side has {document:.1} %, and a split gives it {split:.1} %"),
+        }
+    }
+}
+
 /// The split that gives the new side a share.
 pub(super) fn split(to: &[Pattern], from: &[Pattern], share: PatternShare) -> Result<Split, &'static str> {
     spec::split_of(to, from, share)
 }
 
-/// The first node on which the document gives other shares than `split`: of the new side, or of a server within its side.
-pub(super) fn difference(
+/// The first node on which the document gives other shares than `wanted`: of the new side, or of a server within its side.
+pub(in crate::rollout) fn difference<'a>(
     to: &[Pattern],
     from: &[Pattern],
     desired: &Desired,
     wanted: &Split,
-    nodes: &BTreeMap<NodeName, Counted>,
+    mut instances: impl Iterator<Item = (&'a NodeName, &'a Instance)>,
 ) -> Option<Difference> {
     if desired.split.as_ref() == Some(wanted) {
         return None;
     }
-    instances(nodes).find_map(|(node, instance)| {
+    instances.find_map(|(node, instance)| {
         let observed = observed(instance);
         let now = match &desired.split {
             Some(split) => expand(split, &observed).ok()?.weights,

@@ -135,16 +135,7 @@ impl fmt::Display for Refusal {
             }
             Self::Unknown(pattern) => write!(f, "no node answers, and the document has no `{pattern}`"),
             Self::NoSplit(what) => write!(f, "the sides have no split: {what}"),
-            Self::Differs(Difference { node, server: Some(server), document, split }) => write!(
-                f,
-                "the document is no split of the two sides: on {node}, `{server}` has {document:.1} % of its side, and a \
-                 split gives it {split:.1} %"
-            ),
-            Self::Differs(Difference { node, server: None, document, split }) => write!(
-                f,
-                "the document is no split of the two sides: on {node}, the new side has {document:.1} %, and a split gives \
-                 it {split:.1} %"
-            ),
+            Self::Differs(difference) => write!(f, "{difference}"),
             Self::ToUnusable(nodes) => write!(f, "no server of the new side is usable on {}", names(nodes)),
             Self::FromUnusable(nodes) => write!(f, "no server of the old side is usable on {}", names(nodes)),
             Self::Protocol => write!(f, "HAProxy has the backend in mode tcp, and the plan says http"),

@@ -291,8 +291,9 @@ fn a_named_check_without_data_holds_with_its_reason() {
 
 #[test]
 fn preflight_waits_for_what_it_needs() {
-    let needs: [(&str, Change); 4] = [
+    let needs: [(&str, Change); 5] = [
         ("not_split", |bench| bench.seen.document.share = None),
+        ("not_split", |bench| bench.seen.not_split = Some("the document is no split".to_owned())),
         ("from_too_small", |bench| bench.seen.from_too_small = Some("blue has 1 of 3 servers up".to_owned())),
         ("sessions", |bench| bench.seen.nodes.get_mut("lb-1").unwrap().to_sessions = 2),
         ("unusable", |bench| bench.seen.nodes.get_mut("lb-1").unwrap().to_usable = false),

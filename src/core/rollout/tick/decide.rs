@@ -122,7 +122,8 @@ fn document(rollout: &Rollout, seen: &Observations, now: Now) -> Option<Pending>
             Event::new(EventKind::Adopted, format!("the same shares were written again, at index {}", found.index));
         return Some(store(rollout, now, adopted, event));
     }
-    let percent = found.share.map_or_else(|| "other servers".to_owned(), |share| format!("{} %", share.percent()));
+    let no_share = || "a document without shares of the two sides".to_owned();
+    let percent = found.share.map_or_else(no_share, |share| format!("{} %", share.percent()));
     match (state.phase, found.share) {
         (Phase::Queued | Phase::Preflight, share) => {
             let share = share.unwrap_or(state.share);
