@@ -274,6 +274,7 @@ impl Leader {
                 }
                 seen.nodes = nodes.nodes;
                 seen.share_is_free = nodes.share_is_free;
+                seen.is_tcp = nodes.is_tcp;
                 seen.from_too_small = nodes.from_too_small;
             }
             let (rollout, actions) = tick(rollout, &seen, now);

@@ -31,6 +31,8 @@ pub enum Holding {
     /// The document is no split of the two sides, nor weights that come close to one: a sentence. The first step would change
     /// more than the share of `to`.
     NotSplit(String),
+    /// HAProxy has the backend in mode tcp, and the plan says http: it would be judged by answers that nobody sees.
+    Protocol,
     /// `from` cannot take all requests.
     FromTooSmall(String),
     /// `to` still has sessions.
@@ -84,6 +86,7 @@ impl Holding {
             Self::Latched(_) => "latched",
             Self::Queued => "queued",
             Self::NotSplit(_) => "not_split",
+            Self::Protocol => "protocol",
             Self::FromTooSmall(_) => "from_too_small",
             Self::Sessions(_) => "sessions",
             Self::Baseline(..) => "baseline",
@@ -123,6 +126,7 @@ impl fmt::Display for Holding {
             Self::Latched(why) => write!(f, "it waits for a person: {}", why.as_str()),
             Self::Queued => write!(f, "too many rollouts are active"),
             Self::NotSplit(why) => write!(f, "{}", Escaped(why)),
+            Self::Protocol => write!(f, "HAProxy has the backend in mode tcp, and the plan says http"),
             Self::FromTooSmall(why) => write!(f, "the old side cannot take all requests: {}", Escaped(why)),
             Self::Sessions(sessions) => write!(f, "the new side still has {sessions} sessions"),
             Self::Baseline(has, needs) => write!(f, "the baseline has {has} s of {needs} s"),
@@ -173,6 +177,7 @@ pub fn holding(rollout: &Rollout, seen: &Observations) -> Vec<Holding> {
         add(!seen.active, Holding::Queued);
         return reasons;
     }
+    add(seen.is_tcp && rollout.spec.plan.protocol.shows_failures(), Holding::Protocol);
     let late = seen.not_applied(rollout.document());
     add(!late.is_empty() || seen.counting().next().is_none(), Holding::NotApplied(late));
     let unusable = seen.unusable();

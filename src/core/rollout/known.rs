@@ -11,7 +11,7 @@ use crate::{
     desired::{Desired, Instruction, PatternShare, Published},
     fleet::{
         CountersRead, DocumentNow, Fleet, Heard, Mode, NodeName, Standing, ViewId, Waiting,
-        counters::{Counted, Flag, Instance},
+        counters::{Counted, Flag, Instance, Protocol},
         standing,
     },
     model::BackendName,
@@ -48,6 +48,8 @@ pub struct Backend {
     pub nodes: BTreeMap<NodeName, NodeSeen>,
     /// Whether the shares of the requests do not follow the weights.
     pub share_is_free: bool,
+    /// Whether a HAProxy of a node that counts sees connections and no answers.
+    pub is_tcp: bool,
     /// Why `from` cannot take all requests: a sentence; none if it can.
     pub from_too_small: Option<String>,
 }
@@ -69,6 +71,7 @@ impl Known<'_> {
                 node.to_usable = self.usable(counted, "to");
                 node.to_sessions = self.rows(counted, "to").map(|now| now.sessions).sum();
                 backend.share_is_free |= counted.instances.iter().any(is_free);
+                backend.is_tcp |= node.counts && readable(counted).any(|instance| instance.mode == Protocol::Tcp);
                 if node.counts && !self.usable(counted, "from") {
                     without_from.push(name.as_str());
                 }

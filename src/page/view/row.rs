@@ -306,6 +306,7 @@ fn needs_a_person(word: &str) -> bool {
             | "share"
             | "no_control"
             | "not_split"
+            | "protocol"
             | "from_too_small"
     )
 }
@@ -317,6 +318,7 @@ pub fn holding_word(word: &str) -> &str {
         "no_data" => "no data",
         "no_control" => "nothing to compare with",
         "not_split" => "other shares in the document",
+        "protocol" => "mode tcp in HAProxy",
         "from_too_small" => "the old side is too small",
         "dropped" => "late nodes",
         "unusable" => "no usable server",

@@ -128,7 +128,8 @@ fn closed_gates_stop_good_seconds_at_the_bake_and_never_latch() {
 
 #[test]
 fn each_gate_holds_an_advance_and_is_named() {
-    let gates: [(&str, Change); 6] = [
+    let gates: [(&str, Change); 7] = [
+        ("protocol", |bench| bench.seen.is_tcp = true),
         ("frozen", |bench| bench.seen.frozen = Some("a freeze".to_owned())),
         ("breaker", |bench| bench.seen.breaker = true),
         ("unusable", |bench| bench.seen.nodes.get_mut("lb-2").unwrap().to_usable = false),
@@ -291,9 +292,10 @@ fn a_named_check_without_data_holds_with_its_reason() {
 
 #[test]
 fn preflight_waits_for_what_it_needs() {
-    let needs: [(&str, Change); 5] = [
+    let needs: [(&str, Change); 6] = [
         ("not_split", |bench| bench.seen.document.share = None),
         ("not_split", |bench| bench.seen.not_split = Some("the document is no split".to_owned())),
+        ("protocol", |bench| bench.seen.is_tcp = true),
         ("from_too_small", |bench| bench.seen.from_too_small = Some("blue has 1 of 3 servers up".to_owned())),
         ("sessions", |bench| bench.seen.nodes.get_mut("lb-1").unwrap().to_sessions = 2),
         ("unusable", |bench| bench.seen.nodes.get_mut("lb-1").unwrap().to_usable = false),

@@ -122,3 +122,15 @@ fn one_key_for_each_server_gives_no_share_and_is_no_split() {
     let seen = known::document(&spec(Mode::Auto), Some(&leaves));
     assert_eq!((seen.index, seen.share, seen.is_split), (7, None, false));
 }
+
+#[test]
+fn a_haproxy_in_mode_tcp_is_found_where_it_counts() {
+    let servers = [("blue-1", 100), ("green-1", 0)];
+    for (mode, is_tcp) in [("http", false), ("tcp", true)] {
+        let mut reported = Reported::of(&json!({"mode": mode}), &[&servers]);
+        assert_eq!(reported.seen(|_, seen| seen.is_tcp), is_tcp, "{mode}");
+        let inventories = reported.fleet.inventory.values_mut();
+        inventories.for_each(|inventory| inventory.as_mut().unwrap().mode = NodeMode::Observe);
+        assert!(!reported.seen(|_, seen| seen.is_tcp), "{mode}");
+    }
+}
