@@ -274,6 +274,27 @@ fn no_step_ends_before_each_named_check_has_judged_a_part_of_it() {
 }
 
 #[test]
+fn a_window_that_began_before_all_nodes_had_applied_is_not_judged() {
+    let mut bench = with_source();
+    bench.rollout.state.phase = Phase::Shift;
+    bench.rollout.memory.first_block = None;
+    bench.seen.nodes.get_mut("lb-1").unwrap().applied = 0;
+    bench.blocks(6, HEALTHY.0, HEALTHY.1);
+    // It is warm, and began while a node still had the old document.
+    let answer = |block| SourceCell { block, covers: 1, cell: cell((300, 300), (2700, 0)) };
+    let early = bench.wall / 10 - 1;
+    bench.seen.sources.insert("latency".to_owned(), Ok(answer(early)));
+    bench.apply();
+    bench.settle();
+    assert_eq!(bench.phase(), Phase::Bake);
+    bench.blocks(2, HEALTHY.0, HEALTHY.1);
+    assert!(!bench.rollout.memory.counted.contains_key("latency") && words(&bench).contains(&"unmeasured"));
+    bench.seen.sources.insert("latency".to_owned(), Ok(answer(early + 2)));
+    bench.blocks(2, HEALTHY.0, HEALTHY.1);
+    assert!(bench.rollout.memory.counted.contains_key("latency") && !words(&bench).contains(&"unmeasured"));
+}
+
+#[test]
 fn a_named_check_that_was_never_answered_holds() {
     let mut bench = with_source();
     bench.blocks(1, HEALTHY.0, HEALTHY.1);

@@ -51,10 +51,12 @@ fn applied(rollout: &mut Rollout, seen: &Observations, wall: u64) {
     }
 }
 
-/// Named checks: each window counts once, as one cell of the next block. A check that was never answered has no data.
+/// Named checks: each window counts once, as one cell of the next block, if it began after all nodes had the document of the
+/// step, as a block does. A check that was never answered has no data.
 fn sources(rollout: &mut Rollout, seen: &Observations) {
     let protocol = rollout.spec.plan.protocol;
-    let Memory { silent_sources, source_blocks, source_cells, raised_at, windows, .. } = &mut rollout.memory;
+    let Memory { silent_sources, source_blocks, source_cells, raised_at, first_block, windows, .. } =
+        &mut rollout.memory;
     for (name, check) in &rollout.spec.plan.named {
         let answer = match seen.sources.get(name) {
             Some(answer) => answer.as_ref().map_err(Clone::clone),
@@ -75,7 +77,8 @@ fn sources(rollout: &mut Rollout, seen: &Observations) {
                 silent_sources.remove(name);
                 let newest = source_blocks.entry(name.clone()).or_default();
                 let warm = raised_at.is_none_or(|at| answer.block * BLOCK_SECONDS >= at + check.warm_up.seconds());
-                if answer.block > *newest && warm {
+                let applied = first_block.is_some_and(|first| answer.block >= first);
+                if answer.block > *newest && applied && warm {
                     *newest = answer.block;
                     source_cells.entry(name.clone()).or_default().push(answer.cell);
                 }
