@@ -36,6 +36,8 @@ pub struct Lead {
     pub spec: Option<u64>,
     /// The `ModifyIndex` of `rollouts/request/<b>`; 0 if there is none.
     pub request: u64,
+    /// The `ModifyIndex` of `rollouts/approval/<b>`, where the transaction answers it; none where it does not matter.
+    pub approval: Option<u64>,
     /// The `ModifyIndex` of `rollouts/state/<b>`; 0 if there is none.
     pub state: u64,
     /// Whether the backend has leaves: there is no document whose index could be checked.
@@ -128,6 +130,7 @@ impl Documents {
         let keys = RolloutKeys(&self.root);
         let mut operations = vec![Operation::CheckSession { key: keys.controller(), session: lead.session.clone() }];
         operations.push(Operation::unchanged(keys.request(&lead.backend), lead.request));
+        operations.extend(lead.approval.map(|index| Operation::unchanged(keys.approval(&lead.backend), index)));
         operations.extend(lead.spec.map(|index| Operation::unchanged(keys.spec(&lead.backend), index)));
         operations
     }

@@ -42,6 +42,7 @@ impl Leader {
             backend: backend.clone(),
             spec: tracked.map(Tracked::spec_index),
             request: self.world.requests.now().get(backend.as_str()).map_or(0, |value| value.index),
+            approval: None,
             state: tracked.map_or(0, |tracked| tracked.state_index),
             has_leaves: matches!(document, Some(Published::Valid(Instruction::Leaves(_)))),
         }
@@ -50,9 +51,15 @@ impl Leader {
     pub(super) fn act(&mut self, term: &Term, backend: &BackendName, action: Action, now: Now) {
         match action {
             Action::Transact(transaction) => {
-                let lead = self.lead(term, backend);
+                let mut lead = self.lead(term, backend);
                 let Some(tracked) = self.all.get_mut(backend) else { return };
-                let Some(spec) = tracked.rollout.as_ref().map(|rollout| rollout.spec.clone()) else { return };
+                let Some(rollout) = &tracked.rollout else { return };
+                let spec = rollout.spec.clone();
+                // An approval that was taken back since has no effect.
+                if transaction.state.approval != rollout.state.approval {
+                    let approvals = self.world.approvals.now();
+                    lead.approval = Some(approvals.get(backend.as_str()).map_or(0, |value| value.index));
+                }
                 tracked.under_way = Some(transaction.attempt);
                 debug!(%backend, attempt = transaction.attempt, phase = transaction.state.phase.as_str(), "transaction");
                 let (documents, sender, again) =

@@ -275,13 +275,14 @@ impl World {
 
     /// Reads everything that a transaction depends on again.
     pub(super) fn reading(&self) -> impl Future<Output = Result<(), ConsulError>> + Send + use<> {
-        let kinds = [&self.specs, &self.requests, &self.states, &self.freezes];
+        let kinds = [&self.specs, &self.requests, &self.approvals, &self.states, &self.freezes];
         let followers = kinds.map(|kind| kind.follower.clone());
         let refresh = Arc::clone(&self.documents.refresh);
         async move {
             refresh.send_replace(());
             for follower in followers {
-                follower.refresh().await?;
+                // Its future is large, and those of all transactions contain it.
+                Box::pin(follower.refresh()).await?;
             }
             Ok(())
         }

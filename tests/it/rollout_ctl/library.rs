@@ -2,17 +2,21 @@
 
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use reqwest::Method;
-use weightd::documents::{
-    DocumentsError,
-    rollouts::{Aborted, Answer, Standing, Started, TakenBack, new_id},
-    single::KeyWrite,
+use weightd::{
+    consul::session::SessionId,
+    documents::{
+        DocumentsError,
+        lead::{Lead, Led},
+        rollouts::{Aborted, Answer, Standing, Started, TakenBack, new_id},
+        single::KeyWrite,
+    },
 };
 use weightd_core::{
     model::Timestamp,
-    rollout::{Request, Spec, Verb, abort::WhyAsk},
+    rollout::{Request, Spec, State, Verb, abort::WhyAsk, state::Answered},
 };
 
 use super::{APPROVAL, REQUEST, SPEC, STATE, app1, documents, spec, split, state, value};
@@ -101,6 +105,43 @@ async fn a_request_that_nobody_answers_is_taken_back() -> anyhow::Result<()> {
         consul.put(key, r#"{"v":1,"id":"x","verb":"pause","rollout":"r1","at":7,"by":"bob"}"#).await?;
         ensure!(documents.take_back(&app1, &request, written).await? == TakenBack::Replaced);
     }
+    Ok(())
+}
+
+/// The leader has read the approval, and its transaction comes after the person took it back.
+#[tokio::test]
+async fn an_approval_that_was_taken_back_has_no_effect() -> anyhow::Result<()> {
+    let consul = Consul::start().await?;
+    let session = consul.http().json(Method::PUT, "session/create", &serde_json::json!({ "TTL": "60s" })).await?;
+    let session = session["ID"].as_str().context("no session")?.to_owned();
+    let lock = format!("kv/weightd/controller?acquire={session}");
+    ensure!(consul.http().request(Method::PUT, &lock).body("{}").send().await?.text().await?.trim() == "true");
+    let index = split(&consul, 10).await?;
+    consul.put(SPEC, spec("r1", "auto").to_string()).await?;
+    consul.put(REQUEST, "{}").await?;
+    consul.put(STATE, state("r1", "bake", "auto", 10, index).to_string()).await?;
+    let (documents, app1) = (documents(&consul, None)?, app1()?);
+    let request = Request::new(new_id(), Verb::Approve, "r1".to_owned(), 7, "ada", None);
+    let KeyWrite::Yes(written) = documents.ask_rollout(&app1, &request, 0).await? else { anyhow::bail!("not asked") };
+    let read = documents.rollout(&app1).await?;
+    let lead = Lead {
+        session: SessionId::new(session),
+        backend: app1.clone(),
+        spec: Some(read.spec.index),
+        request: read.request.index,
+        approval: Some(read.approval.index),
+        state: read.state.index,
+        has_leaves: false,
+    };
+    let before = read.state.get().context("no state")?;
+    let answered = Some(Answered { id: request.id.clone(), refused: None });
+    let approved = State { seq: before.seq + 1, approved: Some(2), approval: answered, ..before.clone() };
+    ensure!(documents.take_back(&app1, &request, written).await? == TakenBack::Yes);
+    ensure!(documents.begin_rollout(&lead, &approved).await? == Led::Conflict);
+    // What does not answer it goes on.
+    let other = State { seq: before.seq + 1, ..before.clone() };
+    let done = documents.begin_rollout(&Lead { approval: None, ..lead }, &other).await?;
+    ensure!(matches!(done, Led::Applied(_)), "{done:?}");
     Ok(())
 }
 

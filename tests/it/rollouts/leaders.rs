@@ -121,3 +121,29 @@ async fn a_person_ends_a_rollout_whose_spec_is_gone() -> anyhow::Result<()> {
     })
     .await
 }
+
+#[tokio::test]
+async fn an_approval_is_answered_once_by_the_leader_that_reads_it() -> anyhow::Result<()> {
+    let consul = Consul::start().await?;
+    consul.put(&key("app"), json!({"split": {"blue": 100, "green": 0}, "by": "test"}).to_string()).await?;
+    let plan = json!({"step": [{"share": 50, "bake": "1h", "approve": true, "must_exclude": 0}]});
+    stored::start(&consul, "app", "r1", "auto", ("blue", "green"), &plan).await?;
+    let rolloutd = Rolloutd::start(&consul, "one").await?;
+    for id in ["q1", "q2"] {
+        let approve = async || {
+            let state = stored::state(&consul, "app").await?;
+            ensure!(state.phase == Phase::Preflight, "{state:?}");
+            let approval = json!({"v": 1, "id": id, "verb": "approve", "rollout": "r1", "at": state.seq, "by": "eve"});
+            consul.put("weightd/rollouts/approval/app", approval.to_string()).await
+        };
+        eventually(Duration::from_secs(20), "it is approved", approve).await?;
+        eventually(Duration::from_secs(10), "it is answered", async || {
+            let state = stored::state(&consul, "app").await?;
+            let answered = state.approval.as_ref().is_some_and(|answer| answer.id == id && answer.refused.is_none());
+            ensure!(answered && state.approved == Some(1), "{state:?}\n{}", rolloutd.log());
+            Ok(())
+        })
+        .await?;
+    }
+    Ok(())
+}
