@@ -123,9 +123,14 @@ impl Tracked {
         }
     }
 
-    /// Reads the state. What this process knew goes on with it, as far as it is the same rollout.
+    /// Reads the state. What this process knew goes on with it, as far as it is the same rollout. Of a restored snapshot, whose
+    /// index is lower, it does not: it was learnt after that moment.
     fn load(&mut self, backend: &BackendName, stored: Option<&Value>, evidence: Option<&Evidence>, now: Now) {
-        let before = self.rollout.take();
+        let restored = stored.is_some_and(|value| value.index < self.state_index);
+        let (before, evidence) = (self.rollout.take().filter(|_| !restored), evidence.filter(|_| !restored));
+        if restored {
+            info!(%backend, "Consul has an older state than before: it was restored; the evidence starts anew");
+        }
         self.ended = None;
         let orphan = self.orphan.take();
         (self.state_index, self.state_at) = (stored.map_or(0, |value| value.index), Instant::now());
@@ -235,3 +240,6 @@ pub(super) fn request(followed: &Followed, backend: &BackendName) -> Option<Requ
 
 /// All rollouts that the leader tracks.
 pub(super) type All = BTreeMap<BackendName, Tracked>;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,79 @@
+use std::{sync::Arc, time::Duration};
+
+use serde_json::json;
+use tokio::time::advance;
+use weightd_core::{
+    model::Moment,
+    rollout::{Phase, observe::DocumentSeen},
+};
+
+use super::*;
+use crate::consul::follow::Keys;
+
+/// A prefix with one key, that of the backend.
+fn followed(index: u64, value: &serde_json::Value) -> Followed {
+    let value = Value { index, bytes: value.to_string().into_bytes().into() };
+    let values = [("app".to_owned(), value)].into();
+    Followed { keys: Some(Arc::new(Keys { index, values, filtered: false })), ..Followed::default() }
+}
+
+fn spec() -> serde_json::Value {
+    json!({
+        "v": 1, "id": "r1", "to": ["green"], "from": ["blue"], "back": 0, "mode": "auto", "regression": "rollback",
+        "by": "ann", "at": "2026-11-27T10:00:00Z", "plan": {"step": [{"share": 10, "bake": "5m"}]},
+    })
+}
+
+fn state() -> serde_json::Value {
+    json!({
+        "v": 1, "id": "r1", "spec": "abc", "seq": 7, "phase": "bake", "step": 1, "mode": "auto", "share": 10, "back": 0,
+        "document": 5, "since": "2026-11-27T10:00:00Z",
+    })
+}
+
+/// Reads a state with this index, while Consul has the spec, or none.
+fn look(tracked: &mut Tracked, index: u64, has_spec: bool, evidence: Option<&Evidence>) {
+    look_at(tracked, &followed(index, &state()), has_spec, evidence);
+}
+
+fn look_at(tracked: &mut Tracked, states: &Followed, has_spec: bool, evidence: Option<&Evidence>) {
+    let specs = if has_spec { followed(3, &spec()) } else { Followed::default() };
+    let now = Now { moment: Moment::after_start(Duration::from_secs(9)), wall: Timestamp::from_seconds(1_800_000_000) };
+    let backend = BackendName::new("app").unwrap();
+    let first = tracked.look(&backend, (&specs, states), |_| DocumentSeen::default(), evidence, None, now);
+    assert_eq!(first, None);
+}
+
+fn good(tracked: &Tracked) -> u64 {
+    tracked.rollout.as_ref().unwrap().memory.good_seconds()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_learnt_goes_on_with_a_newer_state_and_not_with_that_of_a_restored_snapshot() {
+    let mut tracked = Tracked::new(None);
+    look(&mut tracked, 50, true, None);
+    let evidence = Evidence { good: 30, ..tracked.rollout.as_ref().unwrap().evidence() };
+    let mut tracked = Tracked::new(None);
+    look(&mut tracked, 50, true, Some(&evidence));
+    assert_eq!(good(&tracked), 30);
+    // Somebody else wrote the state.
+    look(&mut tracked, 60, true, None);
+    assert_eq!(good(&tracked), 30);
+    // A slow read is no restored snapshot.
+    look(&mut tracked, 40, true, Some(&evidence));
+    assert_eq!((good(&tracked), tracked.state_index), (30, 60));
+    advance(Duration::from_secs(21)).await;
+    look(&mut tracked, 40, true, Some(&evidence));
+    assert_eq!((good(&tracked), tracked.state_index), (0, 40));
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_its_spec_a_rollout_goes_on_with_the_leader_that_knows_it_and_not_with_another_one() {
+    let mut knows = Tracked::new(None);
+    look(&mut knows, 50, true, None);
+    look(&mut knows, 60, false, None);
+    assert_eq!(knows.rollout.as_ref().map(|rollout| rollout.state.phase), Some(Phase::Bake));
+    let mut new = Tracked::new(None);
+    look(&mut new, 60, false, None);
+    assert!(new.rollout.is_none() && new.orphan.is_some() && new.unreadable.is_some());
+}
