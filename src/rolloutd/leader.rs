@@ -352,12 +352,9 @@ impl Leader {
 
     /// Whether so many rollouts were taken back by verdicts in so short a time that something else may be wrong.
     fn breaker(&self, now: Now) -> bool {
-        let states = self.all.values().filter_map(|tracked| Some(&tracked.rollout.as_ref()?.state));
-        let back = states.filter(|state| {
-            let recent = now.wall.seconds().saturating_sub(state.since.seconds()) < BREAKER_SECONDS;
-            matches!(state.phase, Phase::RollingBack | Phase::RolledBack) && !state.aborted && recent
-        });
-        back.count() >= BREAKER_ROLLBACKS
+        let since = Timestamp::from_seconds(now.wall.seconds().saturating_sub(BREAKER_SECONDS));
+        let back: usize = self.all.values().map(|tracked| tracked.taken_back(since).len()).sum();
+        back >= BREAKER_ROLLBACKS
     }
 
     /// Says what was seen, for the API.

@@ -1,13 +1,13 @@
 //! One rollout as the leader tracks it: which of Consul's values it stands for, and what is under way.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tokio::time::Instant;
 use tracing::{info, warn};
 use weightd_core::{
     model::{BackendName, Escaped, Timestamp},
     rollout::{
-        Evidence, EventKind, Now, Phase, Request, Rollout, Spec, State,
+        EventKind, Evidence, Now, Phase, Request, Rollout, Spec, State,
         abort::close,
         begin, digest,
         log::{Entry, Log},
@@ -205,6 +205,17 @@ impl Tracked {
             Some((_, Err(error), _)) => SpecSeen::Unreadable(error.clone()),
             Some(_) | None => SpecSeen::Changed,
         }
+    }
+
+    /// The rollouts of this backend that the controller took back at this time or later: also those after which another one was
+    /// started.
+    pub(super) fn taken_back(&self, since: Timestamp) -> BTreeSet<&str> {
+        let state = self.rollout.as_ref().map(|rollout| &rollout.state).or(self.ended.as_ref());
+        let back = state.filter(|state| {
+            let is_back = matches!(state.phase, Phase::RollingBack | Phase::RolledBack);
+            is_back && !state.aborted && state.since >= since
+        });
+        self.log.taken_back(since).chain(back.map(|state| state.id.as_str())).collect()
     }
 
     /// Whether a tick cannot have an effect: it has ended, nobody counts, and its last request was answered.

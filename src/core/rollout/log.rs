@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
+    EventKind,
     keys::MAX_LOG,
     stored::{self, BadValue},
 };
@@ -41,6 +42,14 @@ impl Log {
     /// [`BadValue`] says why it cannot be read.
     pub fn parse(value: &[u8]) -> Result<Self, BadValue> {
         stored::read(value, MAX_LOG)
+    }
+
+    /// The rollouts that the controller itself took back at this time or later.
+    pub fn taken_back(&self, since: Timestamp) -> impl Iterator<Item = &str> {
+        let back = EventKind::RollingBack.as_str();
+        let events =
+            self.events.iter().filter(move |event| event.what == back && event.by.is_none() && event.at >= since);
+        events.map(|event| event.rollout.as_str())
     }
 
     /// The log with one more event, within [`Log::MAX_EVENTS`] and [`MAX_LOG`]: the oldest ones are dropped.

@@ -77,3 +77,26 @@ async fn without_its_spec_a_rollout_goes_on_with_the_leader_that_knows_it_and_no
     look(&mut new, 60, false, None);
     assert!(new.rollout.is_none() && new.orphan.is_some() && new.unreadable.is_some());
 }
+
+#[tokio::test]
+async fn a_rollback_is_remembered_after_another_start_and_without_its_spec() {
+    let entry = |rollout: &str| Entry {
+        rollout: rollout.to_owned(),
+        at: Timestamp::from_seconds(1_800_000_000),
+        what: "rolling_back".to_owned(),
+        detail: String::new(),
+        by: None,
+    };
+    let since = Timestamp::from_seconds(1_799_999_400);
+    // The state is that of another rollout, r1.
+    let mut tracked = Tracked::new(Some(Log { events: vec![entry("r0")] }));
+    look(&mut tracked, 50, true, None);
+    assert_eq!(tracked.taken_back(since), ["r0"].into());
+    // The log could not be read, and the spec is gone.
+    let mut tracked = Tracked::new(None);
+    let mut back = state();
+    back["phase"] = "rolled_back".into();
+    back["since"] = "2027-01-15T08:00:00Z".into();
+    look_at(&mut tracked, &followed(50, &back), false, None);
+    assert_eq!(tracked.taken_back(since), ["r1"].into());
+}

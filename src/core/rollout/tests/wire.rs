@@ -158,6 +158,27 @@ fn evidence_is_read_back_and_small() {
 }
 
 #[test]
+fn the_log_says_which_rollouts_the_controller_took_back() {
+    let entry = |rollout: &str, at, what: &str, by: Option<&str>| Entry {
+        rollout: rollout.to_owned(),
+        at: Timestamp::from_seconds(at),
+        what: what.to_owned(),
+        detail: String::new(),
+        by: by.map(str::to_owned),
+    };
+    let events = vec![
+        entry("r1", 99, "rolling_back", None),
+        entry("r2", 100, "rolling_back", None),
+        entry("r2", 110, "rolled_back", None),
+        entry("r3", 120, "rolling_back", Some("bob")),
+        entry("r4", 130, "rolling_back", None),
+        entry("r5", 140, "started", None),
+    ];
+    let log = Log { events };
+    assert_eq!(log.taken_back(Timestamp::from_seconds(100)).collect::<Vec<_>>(), ["r2", "r4"]);
+}
+
+#[test]
 fn the_log_keeps_100_events_and_32_kib() {
     let entry = |n: u64, size: usize| Entry {
         rollout: "r1".to_owned(),
