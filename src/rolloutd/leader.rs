@@ -274,7 +274,7 @@ impl Leader {
                 }
                 seen.nodes = nodes.nodes;
                 seen.share_is_free = nodes.share_is_free;
-                seen.is_tcp = nodes.is_tcp;
+                (seen.is_tcp, seen.stays) = (nodes.is_tcp, nodes.stays);
                 seen.from_too_small = nodes.from_too_small;
             }
             let (rollout, actions) = tick(rollout, &seen, now);

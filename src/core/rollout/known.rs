@@ -20,6 +20,13 @@ use crate::{
 /// Seconds for which a node that says nothing still counts.
 pub const MISSING_SECONDS: u64 = 600;
 
+/// Who stays on a server whose weight is 0, by what HAProxy has in the backend.
+const STAYS: [(Flag, &str); 3] = [
+    (Flag::Cookie, "users that a cookie pins"),
+    (Flag::StickTable, "users that a stick table pins"),
+    (Flag::Sticky, "chosen users"),
+];
+
 /// Everything that is known of the nodes, for one rollout.
 #[derive(Debug, Clone, Copy)]
 pub struct Known<'a> {
@@ -48,6 +55,8 @@ pub struct Backend {
     pub nodes: BTreeMap<NodeName, NodeSeen>,
     /// Whether the shares of the requests do not follow the weights.
     pub share_is_free: bool,
+    /// The users who may stay on `to` when it goes back: words; none if nobody does.
+    pub stays: Option<String>,
     /// Whether a HAProxy of a node that counts sees connections and no answers.
     pub is_tcp: bool,
     /// Why `from` cannot take all requests: a sentence; none if it can.
@@ -58,7 +67,7 @@ impl Known<'_> {
     /// What the nodes say of the backend.
     pub fn backend(&self) -> Backend {
         let mut backend = Backend::default();
-        let mut without_from = Vec::new();
+        let (mut without_from, mut flags) = (Vec::new(), BTreeSet::new());
         for name in self.fleet.names() {
             let counted = match self.heard(name) {
                 Some(Heard::Has(counted)) => Some(counted),
@@ -71,6 +80,7 @@ impl Known<'_> {
                 node.to_usable = self.usable(counted, "to");
                 node.to_sessions = self.rows(counted, "to").map(|now| now.sessions).sum();
                 backend.share_is_free |= counted.instances.iter().any(is_free);
+                flags.extend(counted.instances.iter().flat_map(|instance| &instance.flags).copied());
                 backend.is_tcp |= node.counts && readable(counted).any(|instance| instance.mode == Protocol::Tcp);
                 if node.counts && !self.usable(counted, "from") {
                     without_from.push(name.as_str());
@@ -78,6 +88,8 @@ impl Known<'_> {
             }
             backend.nodes.insert(name.clone(), node);
         }
+        let stays: Vec<_> = STAYS.iter().filter(|(flag, _)| flags.contains(flag)).map(|(_, users)| *users).collect();
+        backend.stays = (!stays.is_empty()).then(|| crate::reasons::list(stays.into_iter()));
         if !without_from.is_empty() {
             let names = crate::reasons::list(without_from.into_iter());
             backend.from_too_small = Some(format!("it has no usable server on {names}"));

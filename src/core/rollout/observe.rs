@@ -47,6 +47,8 @@ pub struct Observations {
     pub breaker: bool,
     /// Whether the shares of the requests do not follow the weights here: the backend is sticky or uses leastconn.
     pub share_is_free: bool,
+    /// The users who may stay on `to` when it goes back, because no weight moves them: words; none if nobody does.
+    pub stays: Option<String>,
     /// Whether a HAProxy has the backend in mode tcp: it sees connections and no answers.
     pub is_tcp: bool,
     /// Why the document is no split of the two sides, as [`super::known::Known::not_split`] finds it; needed in preflight.

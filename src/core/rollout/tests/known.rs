@@ -134,3 +134,16 @@ fn a_haproxy_in_mode_tcp_is_found_where_it_counts() {
         assert!(!reported.seen(|_, seen| seen.is_tcp), "{mode}");
     }
 }
+
+#[test]
+fn who_stays_on_the_new_side_is_what_haproxy_has_in_the_backend() {
+    let servers = [("blue-1", 100), ("green-1", 0)];
+    for (flags, stays) in [
+        (json!(["maxconn"]), None),
+        (json!(["cookie"]), Some("users that a cookie pins")),
+        (json!(["sticky", "stick_table"]), Some("users that a stick table pins, chosen users")),
+    ] {
+        let reported = Reported::of(&json!({ "flags": flags }), &[&servers, &servers]);
+        assert_eq!(reported.seen(|_, seen| seen.stays.clone()).as_deref(), stays);
+    }
+}

@@ -145,6 +145,30 @@ fn an_abort_that_wrote_the_document_is_only_closed() {
     }
 }
 
+#[test]
+fn going_back_names_the_users_that_stay() {
+    type Goes = fn(&mut Bench);
+    let ways: [Goes; 3] = [hard, regression, |bench| {
+        bench.request(Verb::Abort { wrote: false });
+        bench.settle();
+    }];
+    for goes in ways {
+        for stays in [None, Some("users that a cookie pins".to_owned())] {
+            let mut bench = still(Phase::Bake, Mode::Auto);
+            bench.seen.stays.clone_from(&stays);
+            goes(&mut bench);
+            bench.commit();
+            bench.settle();
+            let event = bench.told.iter().find(|event| event.kind == EventKind::RollingBack).unwrap();
+            assert_eq!(
+                event.detail.contains("may stay on the new side: users that a cookie pins"),
+                stays.is_some(),
+                "{event:?}"
+            );
+        }
+    }
+}
+
 /// All requests of `to` fail.
 fn hard(bench: &mut Bench) {
     bench.slots(6, (20, 20), (180, 0));

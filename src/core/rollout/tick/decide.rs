@@ -39,7 +39,7 @@ pub(super) fn decide(
     if let Some(request) = abort {
         return Some(aborted(rollout, seen, now, request, wrote));
     }
-    if let Some(change) = findings::find(rollout, now, actions) {
+    if let Some(change) = findings::find(rollout, seen, now, actions) {
         return Some(change);
     }
     if let Some(requests::Answer { state, effect, event }) = requests::answer(rollout, seen) {
@@ -89,12 +89,18 @@ fn numbered(rollout: &Rollout, now: Now, state: State) -> State {
 }
 
 /// T(back): the document that goes back, and the phase in which the nodes apply it.
-pub(super) fn back(rollout: &Rollout, now: Now, why: &str) -> Pending {
+pub(super) fn back(rollout: &Rollout, seen: &Observations, now: Now, why: &str) -> Pending {
     let share = rollout.state.back;
     let why = short(why, WHY);
     let detail = format!("back to {} %: {why}", share.percent());
     let state = State { phase: Phase::RollingBack, why: Some(why), ..rollout.state.clone() };
-    write(rollout, now, state, share, Event::new(EventKind::RollingBack, detail))
+    write(rollout, now, state, share, goes_back(seen, &detail))
+}
+
+/// The event of going back. Users that no weight moves are named.
+fn goes_back(seen: &Observations, detail: &str) -> Event {
+    let stays = seen.stays.as_ref().map(|users| format!("; may stay on the new side: {users}")).unwrap_or_default();
+    Event::new(EventKind::RollingBack, format!("{detail}{stays}"))
 }
 
 /// A latch; none if it is latched already. A regression replaces a weaker reason: to go on after it costs the evidence.
@@ -160,11 +166,11 @@ fn aborted(rollout: &Rollout, seen: &Observations, now: Now, request: &Request, 
         }
         Phase::Shift | Phase::Bake if wrote => {
             let state = State { phase: Phase::RollingBack, document, share: back, ..state };
-            store(rollout, now, state, Event::new(EventKind::RollingBack, why).by(&request.by))
+            store(rollout, now, state, goes_back(seen, &why).by(&request.by))
         }
         Phase::Shift | Phase::Bake if state.share != back => {
             let state = State { phase: Phase::RollingBack, ..state };
-            write(rollout, now, state, back, Event::new(EventKind::RollingBack, why).by(&request.by))
+            write(rollout, now, state, back, goes_back(seen, &why).by(&request.by))
         }
         _ => {
             let state = State { phase: Phase::RolledBack, document, ..state };

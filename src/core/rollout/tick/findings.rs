@@ -4,12 +4,13 @@ use super::decide::{TELL_SECONDS, back, latch};
 use crate::{
     judge::{THRESHOLD, Trip, Verdict},
     rollout::{
-        Action, Event, EventKind, Latch, Mode, Now, Phase, Rollout, memory::Pending, plan::OnRegression, windows::Found,
+        Action, Event, EventKind, Latch, Mode, Now, Observations, Phase, Rollout, memory::Pending, plan::OnRegression,
+        windows::Found,
     },
 };
 
 /// The transition that a failure of `to` causes.
-pub(super) fn find(rollout: &mut Rollout, now: Now, actions: &mut Vec<Action>) -> Option<Pending> {
+pub(super) fn find(rollout: &mut Rollout, seen: &Observations, now: Now, actions: &mut Vec<Action>) -> Option<Pending> {
     if !rollout.state.phase.is_moving() {
         return None;
     }
@@ -21,14 +22,14 @@ pub(super) fn find(rollout: &mut Rollout, now: Now, actions: &mut Vec<Action>) -
     if let Some(found) = rule {
         let why = sentence(found);
         if may_act {
-            return Some(back(rollout, now, &why));
+            return Some(back(rollout, seen, now, &why));
         }
         tell_once(rollout, now, found.rule.as_str(), why, actions);
     }
     let evidence = rollout.evidence_line();
     match verdict {
         Verdict::Rollback if may_act && rollout.spec.regression == OnRegression::Rollback => {
-            return Some(back(rollout, now, &format!("{}: {evidence}", worse(rollout))));
+            return Some(back(rollout, seen, now, &format!("{}: {evidence}", worse(rollout))));
         }
         Verdict::Rollback if may_act => return latch(rollout, now, Latch::Regression, &evidence),
         Verdict::Rollback => tell_once(rollout, now, "regression", evidence, actions),
