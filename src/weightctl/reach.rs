@@ -17,7 +17,9 @@ use crate::documents::{
 ///
 /// ```json
 /// {
-///   "counted": 20,              nodes that count, expected ones that are unknown included
+///   "counted": 20,              nodes that count: also missing ones, and expected ones that never reported
+///   "follows": 18,              of these, the nodes that report
+///   "unknown": 1,               expected nodes that never reported
 ///   "has": 18,                  nodes that have the document before the write; 0 if there is none
 ///   "lacks": ["lb-3"],          nodes on which no HAProxy has the backend
 ///   "differs": [{"node": "lb-2", "reason": "paused", "detail": "paused", "final": true, "since": null}…]
@@ -26,6 +28,8 @@ use crate::documents::{
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct Reach {
     counted: u64,
+    follows: u64,
+    unknown: u64,
     has: u64,
     lacks: Vec<NodeName>,
     differs: Vec<DiffersView>,
@@ -48,8 +52,20 @@ impl Reach {
         };
         let verdict = verdict(&wait, &roster.fleet(nodes));
         if verdict.overall == Overall::NoNodes {
-            return Self { counted: 0, has: 0, lacks: Vec::new(), differs: Vec::new(), had_document: index.is_some() };
+            return Self {
+                counted: 0,
+                follows: 0,
+                unknown: verdict.unknown,
+                has: 0,
+                lacks: Vec::new(),
+                differs: Vec::new(),
+                had_document: index.is_some(),
+            };
         }
+        let follows = verdict.nodes.values().filter(|standing| {
+            !matches!(standing, Standing::DoesNotCount | Standing::Waiting(Waiting::Missing | Waiting::Unreadable(_)))
+        });
+        let follows = follows.count() as u64;
         let (mut has, mut lacks, mut differs) = (0, Vec::new(), Vec::new());
         for (node, standing) in &verdict.nodes {
             match standing {
@@ -60,7 +76,8 @@ impl Reach {
                 standing => differs.extend(DiffersView::of(node, standing, None)),
             }
         }
-        Self { counted: verdict.counted, has, lacks, differs, had_document: index.is_some() }
+        let (counted, unknown) = (verdict.counted, verdict.unknown);
+        Self { counted, follows, unknown, has, lacks, differs, had_document: index.is_some() }
     }
 
     /// One line for a person, without a full stop.
@@ -68,10 +85,13 @@ impl Reach {
         if self.counted == 0 {
             return "none reports: it is not known whether any HAProxy follows".to_owned();
         }
-        let mut parts = vec![match self.counted {
+        let mut parts = vec![match self.follows {
             1 => "1 follows".to_owned(),
-            counted => format!("{counted} follow"),
+            follows => format!("{follows} follow"),
         }];
+        if self.unknown > 0 {
+            parts.push(format!("expected but never reported: {}", self.unknown));
+        }
         match (self.had_document, self.has) {
             (false, _) => parts.push(format!("which of them have {backend} shows after the write")),
             (true, has) if has == self.counted => parts.push("as desired before the change".to_owned()),

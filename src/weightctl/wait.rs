@@ -134,7 +134,8 @@ fn time_limit(text: &str) -> Result<Duration, InvalidDuration> {
 ///  "counted": 5,              nodes that count, "unknown" ones included
 ///  "unknown": 0,              expected nodes that never reported
 ///  "elapsed_seconds": 0.2,
-///  "nodes": [{"node": "lb-2", "reason": "guarded", "detail": "guarded", "final": false}…]}   nodes that do not have it
+///  "nodes": [{"node": "lb-2", "reason": "guarded", "detail": "guarded", "final": false}…],   nodes that do not have it
+///  "lacks": ["lb-3"]}         nodes that are done because no HAProxy there has the backend
 /// ```
 pub(super) async fn wait(
     format: Format,
@@ -346,6 +347,7 @@ impl Waiter<'_> {
             unknown: verdict.unknown,
             elapsed_seconds: (self.started.elapsed().as_secs_f64() * 1000.0).round() / 1000.0,
             nodes: laggards(&verdict.nodes),
+            lacks: lacks(&verdict.nodes),
         }
     }
 
@@ -363,7 +365,7 @@ impl Waiter<'_> {
         let progress = self.progress(verdict, state);
         self.screen.end(&progress)?;
         let (backend, index) = (self.backend, self.index);
-        let have = format!("{} of {} have {backend} at index {index}", verdict.done, nodes(verdict.counted));
+        let have = progress.have(&format!("{backend} at index {index}"));
         let failure = |message: String| Failure::new(Exit::NotConverged, message);
         let status = format!("`weightctl status {backend}` shows every node; the document stays as it is written");
         Err(match &verdict.overall {
@@ -414,8 +416,10 @@ fn laggards(nodes: &BTreeMap<NodeName, Standing>) -> Vec<Laggard> {
     nodes.iter().filter_map(laggard).collect()
 }
 
-fn nodes(count: u64) -> String {
-    if count == 1 { "1 node".to_owned() } else { format!("{count} nodes") }
+/// The nodes that have nothing to do, because no HAProxy there has the backend.
+fn lacks(nodes: &BTreeMap<NodeName, Standing>) -> Vec<NodeName> {
+    let lacks = nodes.iter().filter(|(_, standing)| **standing == Standing::Done { has: false });
+    lacks.map(|(node, _)| node.clone()).collect()
 }
 
 #[cfg(test)]

@@ -25,6 +25,8 @@ pub(super) struct Progress {
     pub(super) unknown: u64,
     pub(super) elapsed_seconds: f64,
     pub(super) nodes: Vec<Laggard>,
+    /// Of those that are done, the nodes on which no HAProxy has the backend.
+    pub(super) lacks: Vec<NodeName>,
 }
 
 /// A node that does not have it.
@@ -82,10 +84,21 @@ impl Progress {
         line.chars().take(WIDTH).collect()
     }
 
+    /// How many nodes have `what`, of those that count, and how many have nothing to do, because no HAProxy there has it.
+    pub(super) fn have(&self, what: &str) -> String {
+        let lacks = self.lacks.len() as u64;
+        let have = format!("{} of {} nodes have {what}", self.done.saturating_sub(lacks), self.counted);
+        match lacks {
+            0 => have,
+            1 => format!("{have}, 1 lacks it"),
+            lacks => format!("{have}, {lacks} lack it"),
+        }
+    }
+
     /// The line of a pipe.
     pub(super) fn line(&self) -> String {
         let what = if self.state == "done" { "done" } else { "waiting" };
-        let mut line = format!("{what}: {} of {} nodes have {}", self.done, self.counted, self.wait);
+        let mut line = format!("{what}: {}", self.have(self.wait.as_str()));
         if !self.nodes.is_empty() || self.unknown > 0 {
             line.push_str("; not: ");
             line.push_str(&self.names());

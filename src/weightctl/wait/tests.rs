@@ -15,6 +15,7 @@ fn progress(done: u64, nodes: Vec<Laggard>) -> Progress {
         unknown: 0,
         elapsed_seconds: 0.25,
         nodes,
+        lacks: Vec::new(),
     }
 }
 
@@ -56,8 +57,19 @@ fn a_line_of_a_pipe_names_every_node() {
     insta::assert_snapshot!(progress.final_names(), @"lb-3 (paused); waited for: lb-2 (guarded)");
     insta::assert_snapshot!(
         serde_json::to_string(&progress).unwrap(),
-        @r#"{"wait":"app1","index":42,"state":"waiting","done":1,"needed":20,"counted":20,"unknown":1,"elapsed_seconds":0.25,"nodes":[{"node":"lb-2","reason":"guarded","detail":"guarded","final":false},{"node":"lb-3","reason":"paused","detail":"paused","final":true}]}"#
+        @r#"{"wait":"app1","index":42,"state":"waiting","done":1,"needed":20,"counted":20,"unknown":1,"elapsed_seconds":0.25,"nodes":[{"node":"lb-2","reason":"guarded","detail":"guarded","final":false},{"node":"lb-3","reason":"paused","detail":"paused","final":true}],"lacks":[]}"#
     );
+}
+
+#[test]
+fn a_node_that_lacks_the_backend_is_done_and_does_not_have_it() {
+    let name = |n: u64| NodeName::new(&format!("lb-{n}")).unwrap();
+    let nodes: BTreeMap<_, _> = (1..=20).map(|n| (name(n), Standing::Done { has: n == 1 })).collect();
+    let done = Progress { state: "done", lacks: lacks(&nodes), ..progress(20, laggards(&nodes)) };
+    assert_eq!(done.line(), "done: 1 of 20 nodes have app1, 19 lack it");
+    assert!(serde_json::to_string(&done).unwrap().contains(r#""lacks":["lb-10","lb-11""#));
+    let late = Progress { lacks: vec![name(9)], ..progress(3, vec![laggard("lb-2", "guarded", false)]) };
+    assert_eq!(late.line(), "waiting: 2 of 20 nodes have app1, 1 lacks it; not: lb-2 (guarded)");
 }
 
 #[test]

@@ -38,7 +38,9 @@ async fn broken() -> anyhow::Result<Fleet> {
     let only_reads = |settings: Settings| settings.set("mode", "observe");
     let observer = Node::start_with(&consul, "lb7", &backend("app1", 9, 1), only_reads).await?;
     let lacks = Node::start_with(&consul, "lb8", &backend("other", 1, 1), |settings| settings).await?;
-    run(&consul, "set app1 blue=90 green=10 --yes --wait --timeout 20s").await?.expect(0, &["done: 7 of 7"])?;
+    run(&consul, "set app1 blue=90 green=10 --yes --wait --timeout 20s")
+        .await?
+        .expect(0, &["done: 6 of 7 nodes have app1, 1 lacks it"])?;
 
     down.haproxy.stop().await?;
     down.says(&consul, r#""up":false"#).await?;
@@ -59,7 +61,7 @@ async fn the_wait_names_exactly_the_nodes_without_it_and_why() -> anyhow::Result
     ensure!(start.elapsed() < SOON, "it waited for the time limit");
     let others = "lb3 (down), lb4 (guarded), lb5";
     let message = format!("this does not change by itself: lb6 (paused); waited for: {others}");
-    said.expect(3, &["3 of 7 nodes have app1", &message])?;
+    said.expect(3, &["2 of 7 nodes have app1 at index ", ", 1 lacks it; ", &message])?;
     for node in &fleet.good {
         is(&node.haproxy, "app1", 0, 100).await?;
     }
@@ -98,8 +100,19 @@ async fn the_wait_names_exactly_the_nodes_without_it_and_why() -> anyhow::Result
     // Without the pause, the others are waited for until the time limit.
     fleet.paused.local(&["resume", "app1"]).await?;
     let late = run(consul, "set app1 green=99 --yes --wait --timeout 3s -o json").await?;
-    let last = late.expect(3, &["4 of 7 nodes have app1", "not: lb3 (down), lb4 (guarded), lb5 (missing)"])?.last()?;
-    ensure!(last["state"] == "timeout" && last["done"] == 4 && last["counted"] == 7, "{last}");
+    let last = late
+        .expect(
+            3,
+            &[
+                "3 of 7 nodes have app1 at index ",
+                ", 1 lacks it after 3s; not: lb3 (down), lb4 (guarded), lb5 (missing)",
+            ],
+        )?
+        .last()?;
+    ensure!(
+        last["state"] == "timeout" && last["done"] == 4 && last["counted"] == 7 && last["lacks"] == json!(["lb8"]),
+        "{last}"
+    );
 
     // Each of them comes back, and the wait ends with the last one.
     let again = async {
@@ -110,7 +123,7 @@ async fn the_wait_names_exactly_the_nodes_without_it_and_why() -> anyhow::Result
     let wait = run(consul, "set app1 green=98 --yes --wait --timeout 40s");
     let (said, again): (anyhow::Result<Said>, _) = tokio::join!(wait, again);
     again?;
-    said?.expect(0, &["done: 7 of 7 nodes have app1"])?;
+    said?.expect(0, &["done: 6 of 7 nodes have app1, 1 lacks it"])?;
     for node in [&fleet.down, &fleet.guarded, &fleet.killed, &fleet.paused] {
         is(&node.haproxy, "app1", 0, 98).await?;
     }

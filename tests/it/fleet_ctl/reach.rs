@@ -27,6 +27,12 @@ async fn a_write_says_how_many_nodes_follow_and_which_are_not_as_desired() -> an
     let said = run(&consul, "set app1 green=40 --yes --wait").await?.expect(3, &["lb2 (paused)"])?;
     ensure!(!said.err.contains("nodes: "), "{said:?}");
     run(&consul, "rollback app1 --dry-run").await?.expect(0, &["nodes: 3 follow;"])?;
+    // A host without weightd does not follow, nor does one of which only the inventory knows.
+    run(&consul, "node expect 6").await?.expect(0, &[])?;
+    consul.put("weightd/inventory/lb4", r#"{"v":1,"node":"lb4","machine":"m","mode":"enforce"}"#).await?;
+    let said = run(&consul, "set app1 green=40 --force --dry-run -o json").await?;
+    let said = said.expect(0, &["nodes: 3 follow; expected but never reported: 2;", "lb4 (missing)"])?.json()?;
+    ensure!((&said["nodes"]["counted"], &said["nodes"]["follows"]) == (&6.into(), &3.into()), "{said}");
     run(&consul, "set new1 blue=1 --yes --create")
         .await?
         .expect(0, &["which of them have new1 shows after the write"])?;

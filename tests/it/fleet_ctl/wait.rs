@@ -121,7 +121,7 @@ async fn a_haproxy_that_is_down_and_a_weightd_that_is_gone_are_named() -> anyhow
 async fn a_node_without_the_backend_has_nothing_to_do_but_somebody_must_have_it() -> anyhow::Result<()> {
     let (consul, _nodes) = fleet(1).await?;
     let other = Node::start_with(&consul, "lb2", &backend("other", 1, 1), |settings| settings).await?;
-    run(&consul, SET).await?.expect(0, &["done: 2 of 2"])?;
+    run(&consul, SET).await?.expect(0, &["done: 1 of 2 nodes have app1, 1 lacks it"])?;
     run(&consul, "status app1").await?.expect(0, &["lb2          lacks the backend", "1/2 have it"])?;
     let nobody = run(&consul, "set ap1 blue=1 --yes --create --wait").await?;
     nobody.expect(3, &["no HAProxy of any node has the backend `ap1`"])?;
