@@ -98,6 +98,7 @@ pub(super) struct OutView {
 ///   "has": ["lb-1"],            the nodes that have it
 ///   "lacks": ["lb-3"],          the nodes on which no HAProxy has the backend
 ///   "differs": [{"node": "lb-2", "reason": "guarded", "detail": "guarded", "final": false, "since": …}…],
+///   "unknown": 0,               expected nodes that never reported
 ///   "draining": {…}             with `status BACKEND`: what is left on the servers at 0, as in `traffic`; else null
 /// }
 /// ```
@@ -116,6 +117,7 @@ pub(super) struct BackendView {
     pub(super) has: Vec<NodeName>,
     pub(super) lacks: Vec<NodeName>,
     pub(super) differs: Vec<DiffersView>,
+    pub(super) unknown: u64,
     pub(super) draining: Option<DrainingView>,
 }
 
@@ -210,7 +212,11 @@ impl FleetView {
             counted: overview.counted,
             in_sync: overview.in_sync,
             nodes: nodes(&overview, fleet),
-            backends: overview.backends.iter().map(|(name, view)| backend(name, view, &counting)).collect(),
+            backends: overview
+                .backends
+                .iter()
+                .map(|(name, view)| backend(name, view, &counting, fleet.unknown()))
+                .collect(),
             problems: overview.problems.iter().map(problem).collect(),
             off: Vec::new(),
             local: None,
@@ -231,10 +237,14 @@ impl FleetView {
         }
     }
 
-    /// Keeps only what is about this backend.
+    /// Keeps only what is about this backend: also what is about neither a node nor a backend, such as nodes that never
+    /// reported.
     pub(super) fn retain_backend(&mut self, backend: &BackendName) {
         self.backends.retain(|view| view.backend == *backend);
-        self.problems.retain(|problem| problem.backend.as_ref() == Some(backend));
+        self.problems.retain(|problem| match &problem.backend {
+            Some(of) => of == backend,
+            None => problem.node.is_none(),
+        });
         for node in &mut self.nodes {
             node.out.retain(|out| out.backend == *backend);
         }
@@ -294,7 +304,12 @@ fn out_view(node: &NodeName, out: &Out, overview: &Overview) -> OutView {
     OutView { backend: out.backend.clone(), reason, detail, since: out.since }
 }
 
-fn backend(name: &BackendName, view: &weightd_core::fleet::BackendView, counting: &[NodeName]) -> BackendView {
+fn backend(
+    name: &BackendName,
+    view: &weightd_core::fleet::BackendView,
+    counting: &[NodeName],
+    unknown: u64,
+) -> BackendView {
     let (state, desired) = match &view.desired {
         Published::Valid(Instruction::Weights(desired)) if desired.split.is_some() => ("split", Some(desired)),
         Published::Valid(Instruction::Weights(desired) | Instruction::Leaves(desired)) => ("weights", Some(desired)),
@@ -317,14 +332,20 @@ fn backend(name: &BackendName, view: &weightd_core::fleet::BackendView, counting
         has: counting.iter().filter(|node| !without(node)).cloned().collect(),
         lacks: view.lacks.clone(),
         differs,
+        unknown,
         draining: None,
     }
 }
 
 impl BackendView {
-    /// Whether at least one node has it and none differs.
+    /// Whether at least one node has it, none differs, and none is unknown.
     pub(super) fn in_sync(&self) -> bool {
-        !self.has.is_empty() && self.differs.is_empty()
+        !self.has.is_empty() && self.differs.is_empty() && self.unknown == 0
+    }
+
+    /// How many nodes count.
+    pub(super) fn counted(&self) -> u64 {
+        (self.has.len() + self.lacks.len() + self.differs.len()) as u64 + self.unknown
     }
 
     /// What is desired, on one line.

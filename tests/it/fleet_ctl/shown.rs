@@ -69,6 +69,10 @@ async fn a_host_without_weightd_is_missed_if_it_is_expected() -> anyhow::Result<
     said.expect(3, &["1 of 2 nodes have app1", "1 expected but never reported"])?;
     run(&consul, "status").await?.expect(3, &["2 expected"])?;
     run(&consul, "diff").await?.expect(8, &["1 expected nodes never reported"])?;
+    run(&consul, "status app1").await?.expect(3, &["1/2 have it; expected but never reported: 1"])?;
+    run(&consul, "status app1 --problems").await?.expect(3, &["1 of 2 expected nodes never reported"])?;
+    let status = run(&consul, "status app1 -o json").await?.expect(3, &[])?.json()?;
+    ensure!(status["backends"][0]["unknown"] == 1 && status["problems"][0]["backend"].is_null(), "{status}");
     run(&consul, "node expect 1").await?.expect(0, &[])?;
     run(&consul, "set app1 green=30 --yes --wait").await?.expect(0, &[])?;
     run(&consul, "node list -o json").await?.expect(0, &[r#""node": "lb1""#])?;

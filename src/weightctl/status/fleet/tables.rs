@@ -125,7 +125,7 @@ fn backends(view: &FleetView, columns: Option<usize>) -> String {
     let used = name + weights.clamp(7, WEIGHTS) + count + 6;
     for backend in &view.backends {
         let others = others(backend);
-        let tone = match (backend.in_sync(), backend.differs.is_empty()) {
+        let tone = match (backend.in_sync(), backend.differs.is_empty() && backend.unknown == 0) {
             (true, _) => Tone::Good,
             (false, true) => Tone::Warn,
             (false, false) => Tone::Bad,
@@ -142,7 +142,7 @@ fn backends(view: &FleetView, columns: Option<usize>) -> String {
 
 /// How many nodes have it, of those that count.
 fn nodes_of(backend: &BackendView) -> String {
-    format!("{}/{}", backend.has.len(), backend.has.len() + backend.lacks.len() + backend.differs.len())
+    format!("{}/{}", backend.has.len(), backend.counted())
 }
 
 /// The nodes that do not have it, with the reason.
@@ -200,7 +200,11 @@ pub(super) fn backend(view: &BackendView, now: Option<Timestamp>, columns: Optio
         table.row([node.as_str().into(), age(since, now).into(), state]);
     }
     text.push_str(&table.render_within("  ", columns));
-    let _ = writeln!(text, "{} have it", nodes_of(view));
+    let unknown = match view.unknown {
+        0 => String::new(),
+        unknown => format!("; expected but never reported: {unknown}"),
+    };
+    let _ = writeln!(text, "{} have it{unknown}", nodes_of(view));
     if let Some(draining) = &view.draining {
         text.push_str(&draining.text());
     }

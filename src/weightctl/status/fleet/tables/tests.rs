@@ -110,6 +110,23 @@ fn one_backend_shows_each_node() {
 }
 
 #[test]
+fn a_backend_is_not_on_all_nodes_while_expected_ones_never_reported() {
+    // 6 nodes are known, one of them in mode observe.
+    let mut view = view(Some(10));
+    view.retain_backend(&view.backends[2].backend.clone());
+    let app = &mut view.backends[0];
+    app.differs.clear();
+    app.has.append(&mut app.lacks);
+    assert!(!app.in_sync(), "{app:?}");
+    let text = plain(&backend(app, now(), TERMINAL));
+    assert!(text.ends_with("/6 have it; expected but never reported: 4\n"), "{text}");
+    let kept: Vec<_> = view.problems.iter().map(|problem| problem.what.as_str()).collect();
+    assert!(kept.contains(&"4 of 10 expected nodes never reported"), "{kept:?}");
+    view.backends[0].unknown = 0;
+    assert!(view.backends[0].in_sync());
+}
+
+#[test]
 fn one_node_shows_its_haproxies_and_what_it_does_not_have() {
     let text: String = view(None).nodes.iter().map(|view| node(view, now(), TERMINAL)).collect();
     insta::assert_snapshot!("nodes", anstream::adapter::strip_str(&text).to_string());
