@@ -89,12 +89,14 @@ pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Fail
         }
     }
     if let Some(since) = args.since {
-        let now = jiff::Timestamp::now().as_second();
-        let from = u64::try_from(now).unwrap_or_default().saturating_sub(since.as_secs());
-        changes.retain(|(_, entry)| entry.at.is_some_and(|at| at.seconds() >= from));
+        // Consul's clock, as in the entries.
+        let now = documents.time().map(Timestamp::seconds);
+        let now = now.or_else(|| u64::try_from(jiff::Timestamp::now().as_second()).ok()).unwrap_or_default();
+        changes = within(changes, now.saturating_sub(since.as_secs()));
     }
     if args.backend.is_none() {
-        changes.sort_by_key(|(_, entry)| std::cmp::Reverse(entry.at.map(Timestamp::seconds)));
+        // Consul counts its writes. A deletion has no index; it is the newest write of its backend.
+        changes.sort_by_key(|(_, entry)| std::cmp::Reverse(entry.index.unwrap_or(u64::MAX)));
     }
     let shown: Vec<_> = changes.iter().map(|(backend, entry)| Change { backend, entry }).collect();
     context.format.data(&shown, |changes| table(changes, args.backend.is_none(), output::columns()))?;
@@ -102,6 +104,21 @@ pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Fail
         output::message("no change in this period");
     }
     Ok(Exit::Ok)
+}
+
+/// The changes since `from`, in seconds since 1970. `changes` has the entries of each backend together, newest first. A write
+/// without weightctl may have no time: it counts unless a newer change of its backend is older than `from`.
+fn within(mut changes: Vec<(BackendName, Entry)>, from: u64) -> Vec<(BackendName, Entry)> {
+    let mut older: Option<BackendName> = None;
+    changes.retain(|(backend, entry)| match entry.at {
+        Some(at) if at.seconds() >= from => true,
+        Some(_) => {
+            older = Some(backend.clone());
+            false
+        }
+        None => older.as_ref() != Some(backend),
+    });
+    changes
 }
 
 /// What a backend went to, on one line.
@@ -167,3 +184,6 @@ fn cells(entry: &Entry) -> [Cell; 6] {
         text(&entry.why).into(),
     ]
 }
+
+#[cfg(test)]
+mod tests;

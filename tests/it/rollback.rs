@@ -178,6 +178,9 @@ async fn a_write_without_weightctl_is_in_the_history_as_direct() -> anyhow::Resu
         anyhow::Ok(entries.iter().map(|entry| format!("{} {}", entry["way"], entry["by"])).collect::<Vec<_>>())
     };
     assert_eq!(ways().await?, [r#""direct" "script""#, r#""create" "alice""#]);
+    // It has no time, and is what one looks for.
+    let since: Value = serde_json::from_str(&ends(&consul, 0, "history --since 1h -o json").await?.out)?;
+    assert_eq!((&since[0]["way"], &since[1]["way"]), (&json!("direct"), &json!("create")), "{since:#}");
     ends(&consul, 0, "rollback app --yes").await?;
     assert_eq!(weights(&consul).await?, json!({"blue": 100, "green": 0}));
     assert_eq!(ways().await?.len(), 3);
