@@ -71,16 +71,18 @@ impl Documents {
     pub async fn settle(&self, backend: &BackendName) -> Result<Marked, DocumentsError> {
         let key = Keys(&self.root).history(backend);
         for _ in 0..ATTEMPTS {
-            let context = self.context(backend).await?;
-            let (history, index) = match &context.history {
-                Optional::Present(history, index) => (history.clone(), *index),
+            let (history, index) = match context::history(&self.client, &self.root, backend).await? {
+                Optional::Present(history, index) => (history, index),
                 Optional::Absent => (History::default(), 0),
                 Optional::Off(why) => {
                     self.is_readable(&key).await?;
-                    return Ok(Marked::Unreadable(why.clone()));
+                    return Ok(Marked::Unreadable(why));
                 }
             };
-            let Some(settled) = history.with_document(context.before()).settle() else { return Ok(Marked::Nothing) };
+            // After the history: a write of these tools between the two readings changes the history as well, and the write
+            // below then fails. In the other order, the document would be an older one that the history knows already.
+            let document = self.backend(backend).await?.as_ref().map(before);
+            let Some(settled) = history.with_document(document).settle() else { return Ok(Marked::Nothing) };
             let hint = format!("`weightctl history {backend}` shows whether it is settled");
             match self.put_one(&key, settled.to_value(), index, &hint).await? {
                 KeyWrite::Yes(_) => return Ok(Marked::Yes),

@@ -139,3 +139,20 @@ async fn two_operators_that_race_100_times_lose_no_update_and_the_history_is_in_
     eprintln!("100 races: {both} times both wrote one after the other, {conflicts} conflicts");
     Ok(())
 }
+
+#[tokio::test]
+async fn a_settle_that_races_with_writes_marks_no_state_of_before() -> anyhow::Result<()> {
+    let consul = Consul::start().await?;
+    let (alice, bob) = (documents(&consul)?, documents(&consul)?);
+    set(&alice, "alice", 0, None).await?;
+    let backend = BackendName::new("app")?;
+    for round in 1..=200 {
+        let (settled, written) = tokio::join!(bob.settle(&backend), set(&alice, "alice", round % 257, None));
+        settled?;
+        written?;
+        // A write past the tools would be one, and there was none.
+        let ways: Vec<_> = entries(&consul).await?.iter().map(|entry| entry["way"].clone()).collect();
+        ensure!(!ways.contains(&Value::from("direct")), "round {round}: {ways:?}");
+    }
+    Ok(())
+}
