@@ -3,17 +3,18 @@
 use std::collections::BTreeMap;
 
 use weightd_core::{
-    fleet::{Freeze, Keys},
+    fleet::{BadValue, Freeze, Keys},
     history::{Before, Entry, History},
     model::BackendName,
 };
 
 use super::{
-    Documents, DocumentsError, Optional,
+    Documents, DocumentsError, MAX_BACKEND, Optional,
     context::{self, before},
     read_error,
     single::KeyWrite,
 };
+use crate::consul::client::ConsulError;
 
 /// The result of a write of one small key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,7 +94,7 @@ impl Documents {
         Ok(Marked::Conflict)
     }
 
-    /// Writes the freeze of a backend, or of all backends.
+    /// Writes the freeze of a backend, or of all backends. Replaces a value that nobody can read, but none of a newer version.
     ///
     /// # Errors
     /// [`DocumentsError`].
@@ -101,15 +102,12 @@ impl Documents {
         let keys = Keys(&self.root);
         let key = backend.map_or_else(|| keys.freeze_all(), |backend| keys.freeze(backend));
         for _ in 0..ATTEMPTS {
-            let index = match context::freeze(&self.client, &self.root, backend).await? {
-                Optional::Present(present, _) if present == *freeze => return Ok(Marked::Nothing),
-                Optional::Present(_, index) => index,
-                Optional::Absent if freeze.frozen.is_none() => return Ok(Marked::Nothing),
-                Optional::Absent => 0,
-                Optional::Off(why) => {
-                    self.is_readable(&key).await?;
-                    return Ok(Marked::Unreadable(why));
-                }
+            let index = match self.freeze_of(&key).await? {
+                Some((Ok(present), _)) if present == *freeze => return Ok(Marked::Nothing),
+                Some((Err(newer @ BadValue::Version(_)), _)) => return Ok(Marked::Unreadable(newer.to_string())),
+                Some((Ok(_) | Err(_), index)) => index,
+                None if freeze.frozen.is_none() => return Ok(Marked::Nothing),
+                None => 0,
             };
             match self.put_one(&key, freeze.to_value(), index, "run the command again; that does no harm").await? {
                 KeyWrite::Yes(_) => return Ok(Marked::Yes),
@@ -118,6 +116,19 @@ impl Documents {
             }
         }
         Ok(Marked::Conflict)
+    }
+
+    /// The freeze at `key`, and its `ModifyIndex`; none if there is no key.
+    async fn freeze_of(&self, key: &str) -> Result<Option<(Result<Freeze, BadValue>, u64)>, DocumentsError> {
+        self.is_readable(key).await?;
+        let read = async {
+            let listing = self.client.get_at_most(key, MAX_BACKEND).await?;
+            let entries = listing.entries()?;
+            let Some(entry) = entries.first() else { return Ok(None) };
+            let value = entry.bytes().map_err(ConsulError::BadResponse)?;
+            Ok(Some((Freeze::parse(&value), entry.modify_index)))
+        };
+        read.await.map_err(|source| read_error(key, source))
     }
 
     /// Fails if the token may not read a key that it has to write.

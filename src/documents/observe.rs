@@ -41,6 +41,9 @@ pub struct Observer {
     slow: Option<DocumentsError>,
 }
 
+/// The most characters of the name of an observer.
+const MAX_BY: usize = 200;
+
 impl Observer {
     /// Starts to observe `backend`. `by` is who observes, for people.
     ///
@@ -57,7 +60,8 @@ impl Observer {
             key: documents.keys().observe(backend, &id),
             documents: documents.clone(),
             backend: backend.clone(),
-            value: Observation { view, seq: 0, by },
+            // A name that is too long would make the whole value unreadable for the nodes.
+            value: Observation { view, seq: 0, by: by.map(|by| by.chars().take(MAX_BY).collect()) },
             index: 0,
             renewed: Instant::now(),
             written: false,

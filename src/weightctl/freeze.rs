@@ -65,6 +65,11 @@ pub(super) async fn unfreeze(args: &UnfreezeArgs, context: &Context<'_>) -> Resu
 
 async fn write(backend: Option<&BackendName>, freeze: &Freeze, context: &Context<'_>) -> Result<Exit, Failure> {
     let documents = context.documents()?;
+    // Nobody could read it: it would freeze nothing.
+    if let Err(bad) = Freeze::parse(&freeze.to_value()) {
+        return Err(Failure::new(Exit::Refused, format!("this freeze cannot be stored: {bad}; nothing was written"))
+            .hint("shorten --reason and --by"));
+    }
     let what = backend.map_or_else(|| "all backends".to_owned(), ToString::to_string);
     let frozen = freeze.frozen.is_some();
     let changed = match documents.set_freeze(backend, freeze).await.map_err(not_written)? {

@@ -152,6 +152,37 @@ async fn a_freeze_stops_changes_and_not_the_way_back() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
+async fn a_freeze_that_nobody_could_read_is_refused_and_can_be_ended() -> anyhow::Result<()> {
+    const FREEZE: &str = "weightd/freeze";
+    let consul = Consul::start().await?;
+    steps(&consul, &["blue=100 green=0"]).await?;
+    let before = consul.get(FREEZE).await?;
+    for long in [format!("freeze -m {}", "x".repeat(5000)), format!("freeze -m audit --by {}", "x".repeat(5000))] {
+        let refused = ends(&consul, 7, &long).await?;
+        assert!(refused.err.contains("more than 4096") && refused.err.contains("shorten"), "{}", refused.err);
+        assert_eq!(consul.get(FREEZE).await?, before);
+    }
+    let too_large = json!({"frozen": {"reason": "x".repeat(100_000)}}).to_string();
+    for unreadable in [too_large.as_str(), "garbage", r#"{"v":1,"frozen":7}"#] {
+        consul.put(FREEZE, unreadable).await?;
+        ends(&consul, 0, "unfreeze").await?;
+        assert_eq!(consul.get(FREEZE).await?.as_deref(), Some(&b"{}"[..]));
+        consul.put(FREEZE, unreadable).await?;
+        ends(&consul, 0, "freeze -m audit").await?;
+        ends(&consul, 7, "set app blue=10 --yes").await?;
+    }
+    // A newer version may say something that this one does not know.
+    let newer = format!(r#"{{"v":2,"frozen":{{}},"x":"{}"}}"#, "x".repeat(5000));
+    consul.put(FREEZE, newer.as_bytes()).await?;
+    for verb in ["unfreeze", "freeze -m audit"] {
+        let unreadable = ends(&consul, 1, verb).await?;
+        assert!(unreadable.err.contains("version 2"), "{}", unreadable.err);
+    }
+    assert_eq!(consul.get(FREEZE).await?.as_deref(), Some(newer.as_bytes()));
+    Ok(())
+}
+
+#[tokio::test]
 async fn an_unreadable_history_blocks_no_write() -> anyhow::Result<()> {
     let consul = Consul::start().await?;
     steps(&consul, &["blue=100 green=0"]).await?;

@@ -8,7 +8,7 @@ use crate::model::{Escaped, Timestamp};
 /// Why such a value cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadValue {
-    /// More bytes than [`BadValue::MAX_BYTES`].
+    /// More bytes than [`BadValue::MAX_BYTES`], and not of a newer version.
     #[error("the value has {0} bytes, more than {max}", max = BadValue::MAX_BYTES)]
     TooLarge(usize),
     /// A version that this program cannot read.
@@ -31,13 +31,13 @@ pub(super) fn read<T: DeserializeOwned>(value: &[u8]) -> Result<T, BadValue> {
         v: Option<u64>,
     }
 
-    if value.len() > BadValue::MAX_BYTES {
-        return Err(BadValue::TooLarge(value.len()));
-    }
     let malformed = |error: serde_json::Error| BadValue::Malformed(error.to_string());
-    match serde_json::from_slice::<Version>(value).map_err(malformed)?.v {
-        None | Some(1) => serde_json::from_slice(value).map_err(malformed),
-        Some(other) => Err(BadValue::Version(other)),
+    // The version comes first: a newer one may allow more bytes.
+    match serde_json::from_slice::<Version>(value) {
+        Ok(Version { v: Some(other) }) if other != 1 => Err(BadValue::Version(other)),
+        _ if value.len() > BadValue::MAX_BYTES => Err(BadValue::TooLarge(value.len())),
+        Ok(_) => serde_json::from_slice(value).map_err(malformed),
+        Err(error) => Err(malformed(error)),
     }
 }
 

@@ -48,5 +48,7 @@ fn inventory_reads_as_it_is_written() {
         assert_eq!(Inventory::parse(&inventory.to_value()), Ok(inventory.clone()));
     }
     assert_eq!(Inventory::parse(&vec![b' '; 5000]), Err(BadValue::TooLarge(5000)));
+    let newer = format!(r#"{{"v":2,"x":"{}"}}"#, "x".repeat(5000));
+    assert_eq!(Inventory::parse(newer.as_bytes()), Err(BadValue::Version(2)));
     assert!(matches!(Inventory::parse(br#"{"node":"a b","machine":"","mode":"x"}"#), Err(BadValue::Malformed(_))));
 }
