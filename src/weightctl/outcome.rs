@@ -71,6 +71,22 @@ impl<'a> Outcome<'a> {
         }
     }
 
+    /// A backend that was left as it is: `view`, with this `ModifyIndex`.
+    pub(super) fn unchanged(backend: &'a BackendName, view: &'a View, index: u64, flags: &Flags) -> Self {
+        Self {
+            backend,
+            changed: false,
+            dry_run: flags.dry_run,
+            index: Some(index),
+            before: Some(view),
+            after: view.clone(),
+            nodes: None,
+            observed: None,
+            shift: None,
+            heard: None,
+        }
+    }
+
     /// Whether the nodes are asked before the write: before a question, and, without one, about a new backend, whose name
     /// may be wrong.
     fn asks(&self, flags: &Flags) -> bool {

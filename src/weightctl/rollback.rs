@@ -4,6 +4,7 @@
 //! conflict. A rollback needs no controller and passes every freeze.
 
 mod all;
+mod side;
 
 use weightd_core::{
     desired::Pattern,
@@ -12,6 +13,7 @@ use weightd_core::{
     rollback::{Ask, Asked, Decision, Reach, Target, decide},
 };
 
+use self::side::Side;
 use super::{
     Exit,
     change::{Flags, answer_to, changed_by_another, commit, confirm, report},
@@ -25,7 +27,9 @@ use super::{
     serving,
     wait::{WaitFlags, wait},
 };
-use crate::documents::{Context as Known, Documents, Optional, Written, changes::rollback_edit, edit::Write};
+use crate::documents::{
+    Context as Known, Documents, Optional, Written, changes::rollback_edit, edit::Write, view::View,
+};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -93,15 +97,16 @@ pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Fail
     for attempt in 0..ATTEMPTS {
         let (known, serving) = tokio::join!(documents.context(backend), serving::of(context, backend));
         let known = known.map_err(|error| Failure::from(error).context(so_far))?;
-        if known.stored.is_none() {
+        let Some(stored) = &known.stored else {
             return Err(no_such(&documents, backend, "`weightctl list` shows the backends").await);
-        }
+        };
+        let view = View::of(stored);
         if attempt > 0
-            && let Some(done) = rolled_back_by_another(&known)
+            && let Some(done) = done_by_another(backend, &known, &view, args)
         {
-            output::message(&format!("another rollback of {backend} was faster: {done}"));
-            let index = known.stored.as_ref().map(|stored| stored.index).unwrap_or_default();
-            return wait(context.format, &documents, backend, index, &args.wait).await;
+            output::message(&done);
+            Outcome::unchanged(backend, &view, stored.index, &args.flags).print(context.format, &args.wait)?;
+            return wait(context.format, &documents, backend, stored.index, &args.wait).await;
         }
         let target = target_of(&documents, backend, &known, args).await?;
         let edit = match rollback_edit(backend, &known, &target, args.flags.intent(Way::Rollback, context.env)) {
@@ -116,10 +121,10 @@ pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Fail
         if edit.write == Write::Nothing {
             output::message(&format!("nothing to change: {backend} {}", edit.after.summary()));
             outcome.print(context.format, &args.wait)?;
-            return match known.stored.as_ref().filter(|_| !args.flags.dry_run) {
-                Some(stored) => wait(context.format, &documents, backend, stored.index, &args.wait).await,
-                None => Ok(Exit::Ok),
-            };
+            if args.flags.dry_run {
+                return Ok(Exit::Ok);
+            }
+            return wait(context.format, &documents, backend, stored.index, &args.wait).await;
         }
         output::message(preview(backend, &edit, output::message_columns()).trim_end());
         output::message(&format!("  back to {}", origin(&target)));
@@ -147,6 +152,21 @@ pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Fail
         }
     }
     Err(changed_by_another(&documents, backend, so_far).await)
+}
+
+/// What another writer has done meanwhile, if that is what is asked for. With --off, that is a document without traffic on
+/// these servers: another rollback may leave some there.
+fn done_by_another(backend: &BackendName, known: &Known, view: &View, args: &Args) -> Option<String> {
+    if args.off.is_empty() {
+        let done = rolled_back_by_another(known)?;
+        return Some(format!("another rollback of {backend} was faster: {done}"));
+    }
+    (Side::of(view, &args.off) == Side::NoTraffic).then(|| off_by_another(backend))
+}
+
+/// Another writer did what is asked for with --off.
+fn off_by_another(backend: &BackendName) -> String {
+    format!("another writer took {backend} off these servers")
 }
 
 /// The rollback that another writer has written; none if the present state is not a rollback.

@@ -1,5 +1,7 @@
 //! History, rollback and freeze with a real Consul: every write is in the history, and the way back is one command.
 
+mod racing;
+
 use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
 
@@ -240,6 +242,12 @@ async fn every_backend_leaves_a_side_with_one_command() -> anyhow::Result<()> {
         assert_eq!(document["weights"]["blue"], 100, "{document}");
     }
     let nothing = ends(&consul, 0, "rollback --all --off green* --yes").await?;
-    assert!(nothing.err.contains("no backend has traffic"), "{}", nothing.err);
+    assert!(nothing.err.contains("no document gives these servers traffic"), "{}", nothing.err);
+    // The nodes may not have them yet: a wait asks, also where nothing is written.
+    let waited = ends(&consul, 3, "rollback --all --off green* --yes --wait -o json").await?;
+    assert!(waited.err.contains("40 of 40 backends are not on all nodes"), "{}", waited.err);
+    let unchanged: Value = serde_json::from_str(waited.out.lines().next().context("no line")?)?;
+    let unchanged = unchanged.as_array().context("no list")?;
+    assert!(unchanged.len() == 40 && unchanged.iter().all(|outcome| outcome["changed"] == false), "{unchanged:?}");
     Ok(())
 }

@@ -5,17 +5,22 @@ use std::collections::BTreeMap;
 use futures_util::{StreamExt as _, stream};
 use tokio::signal::ctrl_c;
 use weightd_core::{
+    desired::Pattern,
     history::Way,
-    model::{BackendName, Escaped},
+    model::{BackendName, Escaped, nearest},
     rollback::{Decision, decide},
 };
 
-use super::{ATTEMPTS, Args, rolled_back_by_another};
+use super::{
+    ATTEMPTS, Args, off_by_another,
+    side::{Side, of_orphan, of_rejected, orphans},
+};
 use crate::{
     documents::{
         Context as Known, Documents, Optional, Written,
         changes::rollback_edit,
         edit::{Edit, Write},
+        stored::Everything,
         view::View,
     },
     weightctl::{
@@ -45,29 +50,37 @@ struct Item {
 enum Done {
     /// It was written.
     Written(Box<Edit>, u64),
-    /// Another writer was faster: the index of that write.
-    ByAnother(u64),
+    /// It needs no write.
+    Unchanged(Box<Unchanged>),
+}
+
+/// A backend whose document names servers of the side, and gives them no traffic: a node may not have it yet.
+struct Unchanged {
+    view: View,
+    index: u64,
+}
+
+/// The backends below the root, by what a rollback does with them.
+#[derive(Default)]
+struct Backends {
+    /// Those to take off the side.
+    affected: Vec<BackendName>,
+    /// Those that are off it.
+    off: Vec<Unchanged>,
+    /// Those that cannot be judged.
+    failed: Vec<(BackendName, Failure)>,
 }
 
 /// Rolls every backend back that has servers named by `--off` with traffic.
 pub(super) async fn run(args: &Args, documents: &Documents, context: &Context<'_>) -> Result<Exit, Failure> {
-    let everything = documents.all().await.map_err(not_written)?;
-    let affected: Vec<_> = everything
-        .backends
-        .iter()
-        .filter(|stored| on_side(&View::of(stored), args))
-        .map(|stored| stored.backend.clone())
-        .collect();
-    if affected.is_empty() {
-        output::message("nothing to change: no backend has traffic on these servers");
-        context.format.json(&Vec::<Outcome<'_>>::new())?;
-        return Ok(Exit::Ok);
-    }
+    let Backends { affected, mut off, mut failed } = backends(args, documents).await?;
     let contexts = documents.contexts(&affected).await.map_err(not_written)?;
-    let (mut items, mut failed) = (Vec::new(), Vec::new());
+    let mut items = Vec::new();
     for (backend, known) in affected.into_iter().zip(contexts) {
         match plan(&backend, &known, args, context) {
-            Ok(edit) if edit.write == Write::Nothing => {}
+            Ok(edit) if edit.write == Write::Nothing => {
+                off.extend(known.stored.iter().map(|stored| Unchanged { view: View::of(stored), index: stored.index }));
+            }
             Ok(edit) => items.push(Item { backend, known, edit }),
             Err(failure) => failed.push((backend, failure)),
         }
@@ -78,51 +91,108 @@ pub(super) async fn run(args: &Args, documents: &Documents, context: &Context<'_
     for (backend, failure) in &failed {
         note(backend, failure);
     }
+    if items.is_empty() && failed.is_empty() {
+        output::message("nothing to change: no document gives these servers traffic");
+    }
     let mut outcomes: Vec<_> = items.iter().map(|item| Outcome::of(&item.backend, &item.edit, &args.flags)).collect();
     say_nodes(documents, &args.flags, &args.wait, &mut outcomes).await;
     if args.flags.dry_run {
         output::message("dry run: nothing was written");
+        outcomes.extend(off.iter().map(|off| off.outcome(args)));
         print(&outcomes, args, context)?;
         return end(&failed, Ok(Exit::Ok));
     }
     let mut said: BTreeMap<BackendName, Said> =
         outcomes.into_iter().map(|outcome| (outcome.backend().clone(), outcome.into_said())).collect();
+    let mut done = Vec::new();
     if !items.is_empty() {
         confirm(documents, &args.flags).await?;
-    }
-    let (mut done, mut written) = (Vec::new(), Vec::new());
-    for (backend, result) in write(items, documents, args, context).await? {
-        match result {
-            Ok(Done::Written(edit, index)) => {
-                written.push((backend.clone(), index));
-                done.push((backend, edit, index));
-            }
-            Ok(Done::ByAnother(index)) => written.push((backend, index)),
-            Err(failure) => {
-                note(&backend, &failure);
-                failed.push((backend, failure));
+        for (backend, result) in write(items, documents, args, context).await? {
+            match result {
+                Ok(Done::Written(edit, index)) => done.push((backend, edit, index)),
+                Ok(Done::Unchanged(unchanged)) => off.push(*unchanged),
+                Err(failure) => {
+                    note(&backend, &failure);
+                    failed.push((backend, failure));
+                }
             }
         }
+        output::message(&format!("written: {}", output::counted(done.len(), "backend")));
     }
-    output::message(&format!("written: {}", output::counted(done.len(), "backend")));
-    let outcomes = done.iter().map(|(backend, edit, index)| {
+    let written = done.iter().map(|(backend, edit, index)| {
         let said = said.remove(backend).unwrap_or_default();
         Outcome::of(backend, edit, &args.flags).after(said).written(*index)
     });
-    print(&outcomes.collect::<Vec<_>>(), args, context)?;
-    let writes = written.iter().map(|(backend, index)| (backend, *index));
-    end(&failed, wait_for_each(context.format, documents, writes, &args.wait).await)
+    let outcomes: Vec<_> = written.chain(off.iter().map(|off| off.outcome(args))).collect();
+    print(&outcomes, args, context)?;
+    // Also what needs no write: a node may not have it.
+    let written = done.iter().map(|(backend, _, index)| (backend, *index));
+    let waits = written.chain(off.iter().map(|off| (&off.view.backend, off.index)));
+    end(&failed, wait_for_each(context.format, documents, waits, &args.wait).await)
 }
 
-/// Whether a server that `--off` names has traffic.
-fn on_side(view: &View, args: &Args) -> bool {
-    let of_weights =
-        view.weights.iter().flatten().any(|(server, weight)| {
-            !weight.is_zero() && args.off.iter().any(|pattern| pattern.matches(server.as_str()))
-        });
-    let shares = view.split.iter().flat_map(weightd_core::desired::Split::shares);
-    let mut of_split = shares.filter(|(_, share)| share.thousandths() > 0);
-    of_weights || of_split.any(|(own, _)| args.off.iter().any(|pattern| pattern.overlaps(own)))
+/// Reads what Consul and the nodes have. Fails if nothing names the servers.
+async fn backends(args: &Args, documents: &Documents) -> Result<Backends, Failure> {
+    let (everything, nodes) = tokio::join!(documents.all(), documents.nodes(None));
+    let everything = everything.map_err(not_written)?;
+    let (mut backends, mut released) = (Backends::default(), Vec::new());
+    for stored in &everything.backends {
+        let view = View::of(stored);
+        match Side::of(&view, &args.off) {
+            Side::Traffic => backends.affected.push(stored.backend.clone()),
+            Side::NoTraffic => backends.off.push(Unchanged { view, index: stored.index }),
+            Side::NotNamed => {}
+            Side::Released => released.push(stored.backend.as_str()),
+            Side::Rejected(why) => backends.failed.push((stored.backend.clone(), refused(of_rejected(&why)))),
+        }
+    }
+    match nodes {
+        Ok(nodes) => {
+            let present = |backend: &BackendName| everything.backends.iter().any(|stored| stored.backend == *backend);
+            let orphans = orphans(&nodes, present);
+            backends.failed.extend(orphans.into_iter().map(|(name, nodes)| (name, refused(of_orphan(&nodes)))));
+        }
+        Err(error) => {
+            let Failure { error, hint, .. } = Failure::from(error);
+            let hint = hint.map(|hint| format!("; {hint}")).unwrap_or_default();
+            output::note(&format!("whether nodes have backends without a document is not known: {error:#}{hint}"));
+        }
+    }
+    if everything.filtered {
+        output::note("Consul hides keys, because this token may not read them; their backends are not rolled back");
+    }
+    if !released.is_empty() {
+        let names = weightd_core::reasons::list(released.into_iter());
+        output::note(&format!("left alone, because they are released: {names}; HAProxy keeps their weights"));
+    }
+    let Backends { affected, off, failed } = &backends;
+    if affected.is_empty() && off.is_empty() && failed.is_empty() {
+        return Err(names_none(&everything, &args.off));
+    }
+    Ok(backends)
+}
+
+/// The failure where no document names the servers: suggests a similar name.
+fn names_none(everything: &Everything, off: &[Pattern]) -> Failure {
+    let patterns: Vec<_> = off.iter().map(|pattern| format!("`{}`", pattern.as_str())).collect();
+    let failure =
+        Failure::new(Exit::Refused, format!("no document names a server that matches {}", patterns.join(", ")));
+    let views: Vec<_> = everything.backends.iter().map(View::of).collect();
+    let servers = || views.iter().flat_map(|view| view.weights.iter().flatten().map(|(server, _)| server.as_str()));
+    failure.hint(match off.iter().find_map(|pattern| nearest(pattern.as_str(), servers())) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => "`weightctl list` shows the servers of each backend".to_owned(),
+    })
+}
+
+fn refused(why: String) -> Failure {
+    Failure::new(Exit::Refused, why)
+}
+
+impl Unchanged {
+    fn outcome(&self, args: &Args) -> Outcome<'_> {
+        Outcome::unchanged(&self.view.backend, &self.view, self.index, &args.flags)
+    }
 }
 
 /// Prints the outcomes; on one line with --wait, because the lines of the wait follow.
@@ -148,7 +218,7 @@ fn end(failed: &[(BackendName, Failure)], waited: Result<Exit, Failure>) -> Resu
     let names: Vec<_> = failed.iter().map(|(backend, _)| backend.as_str()).collect();
     let message = format!("not rolled back: {}: {}", output::counted(failed.len(), "backend"), names.join(", "));
     Err(Failure::new(exit, message).hint(if exit == Exit::Refused {
-        "see the notes; `weightctl set BACKEND SERVER=WEIGHT …` writes weights by hand"
+        "see the notes; `weightctl set BACKEND SERVER=WEIGHT … --create` writes weights by hand"
     } else {
         "see the notes; run the same command again: it leaves alone what is rolled back already"
     }))
@@ -156,7 +226,6 @@ fn end(failed: &[(BackendName, Failure)], waited: Result<Exit, Failure>) -> Resu
 
 /// The edit for one backend, or why there is none.
 fn plan(backend: &BackendName, known: &Known, args: &Args, context: &Context<'_>) -> Result<Edit, Failure> {
-    let refused = |why: String| Failure::new(Exit::Refused, why);
     if let Optional::Off(why) = &known.history {
         return Err(refused(format!("its history cannot be read: {}", Escaped(why))));
     }
@@ -191,7 +260,7 @@ async fn write(
     }
 }
 
-/// Writes one item. After a conflict, the rollback is computed again, unless the other write was a rollback.
+/// Writes one item. After a conflict, the rollback is computed again, unless the other write took the side off.
 async fn write_one(item: Item, documents: &Documents, args: &Args, context: &Context<'_>) -> Result<Done, Failure> {
     let Item { backend, mut known, mut edit } = item;
     for _ in 0..ATTEMPTS {
@@ -205,14 +274,19 @@ async fn write_one(item: Item, documents: &Documents, args: &Args, context: &Con
             Written::Conflict | Written::Superseded | Written::Frozen(_) => {}
         }
         known = documents.context(&backend).await?;
-        let Some(stored) = &known.stored else { break };
-        if let Some(done) = rolled_back_by_another(&known) {
-            output::message(&format!("another rollback of {backend} was faster: {done}"));
-            return Ok(Done::ByAnother(stored.index));
-        }
-        if !on_side(&View::of(stored), args) {
-            output::message(&format!("another writer took {backend} off these servers"));
-            return Ok(Done::ByAnother(stored.index));
+        let Some(stored) = &known.stored else {
+            return Err(Failure::new(Exit::Conflict, "another writer deleted its document"));
+        };
+        let view = View::of(stored);
+        match Side::of(&view, &args.off) {
+            // A server that is not named keeps its weight: the rule decides, also after a rollback by another writer.
+            Side::Traffic | Side::NotNamed => {}
+            Side::NoTraffic => {
+                output::message(&off_by_another(&backend));
+                return Ok(Done::Unchanged(Box::new(Unchanged { view, index: stored.index })));
+            }
+            Side::Released => return Err(Failure::new(Exit::Conflict, "another writer released it")),
+            Side::Rejected(why) => return Err(refused(of_rejected(&why))),
         }
         edit = plan(&backend, &known, args, context)?;
         output::message(preview(&backend, &edit, output::message_columns()).trim_end());

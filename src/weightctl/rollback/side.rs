@@ -1,0 +1,85 @@
+//! What Consul and the nodes say of the servers that `--off` names. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use weightd_core::{
+    desired::{Pattern, Split},
+    fleet::{Mode, NodeName},
+    model::{BackendName, Escaped},
+};
+
+use crate::documents::{
+    fleet::Nodes,
+    view::{State, View},
+};
+
+/// What a document says of the servers that `--off` names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Side {
+    /// It names one of them, and gives it traffic.
+    Traffic,
+    /// It names some of them, each with 0.
+    NoTraffic,
+    /// It names none of them.
+    NotNamed,
+    /// It releases the backend: HAProxy keeps its weights, and nobody manages them.
+    Released,
+    /// Every weightd rejects it, so that the former weights stay in force: why.
+    Rejected(String),
+}
+
+impl Side {
+    /// What a document says of the servers in `off`.
+    pub(super) fn of(view: &View, off: &[Pattern]) -> Self {
+        match view.state {
+            State::Rejected => {
+                let why = view.rejected.as_ref().map(|rejected| rejected.reason.clone());
+                return Self::Rejected(why.unwrap_or_default());
+            }
+            State::Released => return Self::Released,
+            State::Weights | State::Split => {}
+        }
+        let weights = view.weights.iter().flatten();
+        let of_weights = weights
+            .map(|(server, weight)| (off.iter().any(|pattern| pattern.matches(server.as_str())), !weight.is_zero()));
+        let shares = view.split.iter().flat_map(Split::shares);
+        let of_split =
+            shares.map(|(own, share)| (off.iter().any(|pattern| pattern.overlaps(own)), share.thousandths() > 0));
+        let named: Vec<_> = of_weights.chain(of_split).filter_map(|(named, serves)| named.then_some(serves)).collect();
+        match (named.is_empty(), named.contains(&true)) {
+            (true, _) => Self::NotNamed,
+            (false, true) => Self::Traffic,
+            (false, false) => Self::NoTraffic,
+        }
+    }
+}
+
+/// The backends whose document is gone while nodes keep its last weights, with these nodes. `present` has a document.
+pub(super) fn orphans(
+    nodes: &Nodes,
+    present: impl Fn(&BackendName) -> bool,
+) -> BTreeMap<BackendName, BTreeSet<NodeName>> {
+    let mut orphans: BTreeMap<BackendName, BTreeSet<NodeName>> = BTreeMap::new();
+    let reports = nodes.reports.iter().filter_map(|(node, read)| Some((node, read.report.as_ref().ok()?)));
+    for (node, report) in reports.filter(|(_, report)| report.mode != Mode::Observe) {
+        let orphaned = report.out.iter().filter(|out| out.reason == "orphaned" && !present(&out.backend));
+        for out in orphaned {
+            orphans.entry(out.backend.clone()).or_default().insert(node.clone());
+        }
+    }
+    orphans
+}
+
+/// Why an orphan is not rolled back.
+pub(super) fn of_orphan(nodes: &BTreeSet<NodeName>) -> String {
+    let names = weightd_core::reasons::list(nodes.iter().map(NodeName::as_str));
+    format!("it has no document any more, and these nodes keep its last weights: {names}")
+}
+
+/// Why a rejected document is not rolled back.
+pub(super) fn of_rejected(why: &str) -> String {
+    format!("its document is rejected, and nodes keep the weights from before it: {}", Escaped(why))
+}
+
+#[cfg(test)]
+mod tests;
