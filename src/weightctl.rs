@@ -27,6 +27,7 @@ mod import;
 mod list;
 mod local;
 mod man;
+mod many;
 mod node;
 mod notes;
 mod observing;

@@ -11,18 +11,18 @@ use weightd_core::{
 
 use super::{
     Exit,
-    change::{Flags, confirm, with_context, write},
+    change::{Flags, Options, with_context},
     context::Context,
     failure::Failure,
-    outcome::{Outcome, say_nodes},
+    many::{Change, carry_out_each},
+    outcome::Outcome,
     output::{self, Format},
-    preview::preview,
     refusals::{not_written, refused},
-    takeover::{self, TakeOver},
-    wait::{WaitFlags, wait_for_each},
+    takeover::TakeOver,
+    wait::WaitFlags,
 };
 use crate::documents::{
-    edit::{self, Intent, Write},
+    edit::{self, Intent},
     view::{State, View},
 };
 
@@ -168,53 +168,13 @@ pub(super) async fn apply(args: &ApplyArgs, context: &Context<'_>) -> Result<Exi
             Err(error) => return Err(refused(&documents, error).await.context(format!("backend {backend}"))),
         }
     }
-    let (same, differ): (Vec<_>, Vec<_>) = changes.iter().partition(|(_, _, edit)| edit.write == Write::Nothing);
-    let mut outcomes: Vec<_> =
-        differ.iter().map(|(backend, _, edit)| Outcome::of(backend, edit, &args.flags)).collect();
-    for (backend, _, edit) in &differ {
-        output::message(preview(backend, edit, output::message_columns()).trim_end());
-    }
-    say_nodes(&documents, &args.flags, &args.wait, &mut outcomes).await;
-    let planned: Vec<_> = differ
-        .into_iter()
-        .zip(outcomes)
-        .map(|((backend, known, edit), outcome)| (backend, known, edit, outcome))
-        .collect();
-    for (backend, ..) in &planned {
-        takeover::ask(&documents, backend, args.take_over, args.flags.dry_run, args.flags.asks()).await?;
-    }
-    output::message(&format!("{} differ, {} are the same", planned.len(), same.len()));
-    let mut outcomes: Vec<_> = same.iter().map(|(backend, _, edit)| Outcome::of(backend, edit, &args.flags)).collect();
-    let (mut written, mut stopped) = (Vec::new(), None);
-    if args.flags.dry_run {
-        output::message("dry run: nothing was written");
-        outcomes.extend(planned.into_iter().map(|(.., outcome)| outcome));
-    } else if !planned.is_empty() {
-        confirm(&documents, &args.flags).await?;
-        let all = planned.len();
-        for (backend, known, edit, outcome) in planned {
-            match write(&documents, backend, edit, known).await {
-                Ok(index) => {
-                    written.push((backend, index));
-                    outcomes.push(outcome.written(index));
-                }
-                Err(failure) => {
-                    let done = written.len();
-                    stopped = Some(failure.context(format!("stopped after the write of {done} of {all} backends")));
-                    break;
-                }
-            }
-        }
-    }
-    if args.wait.is_given() {
-        context.format.json_line(&outcomes)?;
-    } else {
-        context.format.json(&outcomes)?;
-    }
-    match stopped {
-        Some(failure) => Err(failure),
-        None => wait_for_each(context.format, &documents, written, &args.wait).await,
-    }
+    let changes = changes.iter().map(|(backend, known, edit)| {
+        let outcome = Outcome::of(backend, edit, &args.flags);
+        Change { backend, known, edit, lines: &[], outcome }
+    });
+    let (flags, waits, take_over) = (&args.flags, &args.wait, Some(args.take_over));
+    let options = Options { flags, waits, take_over, serving: None, shift: None, heard: None };
+    carry_out_each(context.format, &documents, changes.collect(), &options).await
 }
 
 /// Prints the file.

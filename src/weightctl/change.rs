@@ -130,7 +130,7 @@ pub(super) async fn carry_out(
     }
     output::message(preview(backend, edit, output::message_columns()).trim_end());
     if let Some(frozen) = known.frozen(backend).filter(|_| !edit.passes_freeze()) {
-        return Err(frozen_failure(backend, &frozen));
+        return Err(frozen_failure(backend, &frozen, "nothing was written"));
     }
     if let Some(serving) = serving {
         serving.notes();
@@ -162,8 +162,9 @@ pub(super) async fn write(
             report(backend, edit, index, &without);
             Ok(index)
         }
-        Written::Frozen(frozen) => Err(frozen_failure(backend, &frozen)),
-        Written::Conflict => Err(changed_by_another(documents, backend, "nothing was written").await),
+        // Not "nothing": a command for many backends may have written others.
+        Written::Frozen(frozen) => Err(frozen_failure(backend, &frozen, &format!("{backend} is not written"))),
+        Written::Conflict => Err(changed_by_another(documents, backend, "this change is not written").await),
         Written::Superseded => {
             let what = "Consul accepted the write, but another write replaced it";
             Err(changed_by_another(documents, backend, what).await)
@@ -196,14 +197,18 @@ pub(super) fn report(backend: &BackendName, edit: &Edit, index: u64, without: &[
     }
 }
 
-/// A freeze stops the write.
-pub(super) fn frozen_failure(backend: &BackendName, InForce { backend: scope, frozen }: &InForce) -> Failure {
+/// A freeze stops the write; `effect` says what was not written.
+pub(super) fn frozen_failure(
+    backend: &BackendName,
+    InForce { backend: scope, frozen }: &InForce,
+    effect: &str,
+) -> Failure {
     let what = scope.as_ref().map_or_else(|| "all backends are".to_owned(), |scope| format!("`{scope}` is"));
     let by = frozen.by.as_ref().map(|by| format!(" by {}", Escaped(by))).unwrap_or_default();
     let since = frozen.since.map(|since| format!(" since {since}")).unwrap_or_default();
     let why = frozen.reason.as_ref().map(|reason| format!(": {}", Escaped(reason))).unwrap_or_default();
     let scope = scope.as_ref().map(|scope| format!(" {scope}")).unwrap_or_default();
-    Failure::new(Exit::Refused, format!("{what} frozen{by}{since}{why}; nothing was written"))
+    Failure::new(Exit::Refused, format!("{what} frozen{by}{since}{why}; {effect}"))
         .hint(format!("`weightctl rollback {backend}` passes a freeze; to end it: `weightctl unfreeze{scope}`"))
 }
 

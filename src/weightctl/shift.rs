@@ -12,7 +12,6 @@ use weightd_core::{
     desired::Pattern,
     history::Way,
     model::{BackendName, InvalidName},
-    reasons::list,
     shift::Wanted,
 };
 
@@ -23,16 +22,16 @@ use self::{
 };
 use super::{
     Exit,
-    change::{Flags, Options, carry_out, confirm, frozen_failure, with_context, write},
+    change::{Flags, Options, carry_out, frozen_failure, with_context},
     context::Context,
     failure::Failure,
-    outcome::{Outcome, say_nodes},
+    many::{Change, carry_out_each},
+    outcome::Outcome,
     output,
-    preview::preview,
     refusals::refused,
     serving,
-    takeover::{self, TakeOver},
-    wait::{WaitFlags, wait_for_each},
+    takeover::TakeOver,
+    wait::WaitFlags,
 };
 use crate::documents::{
     Context as Known, Documents,
@@ -222,7 +221,7 @@ async fn all(
     for ((backend, known), servers) in contexts.into_iter().zip(servers) {
         match plan(args, asked, documents, backend, &known, servers, context).await {
             Ok(planned) => match known.frozen(backend).filter(|_| planned.edit.write != Write::Nothing) {
-                Some(frozen) => failed.push((backend, frozen_failure(backend, &frozen))),
+                Some(frozen) => failed.push((backend, frozen_failure(backend, &frozen, "nothing was written"))),
                 None => plans.push((backend, known, planned)),
             },
             Err(failure) if failure.exit == Exit::Refused => failed.push((backend, failure)),
@@ -238,57 +237,13 @@ async fn all(
         return Err(Failure::new(Exit::Refused, format!("{message}; nothing was written"))
             .hint("use a pattern that matches only the other backends"));
     }
-    let (same, differ): (Vec<_>, Vec<_>) =
-        plans.iter().partition(|(_, _, planned)| planned.edit.write == Write::Nothing);
-    let mut planned_outcomes = Vec::new();
-    for (backend, _, planned) in &differ {
-        planned.lines.iter().for_each(|line| output::message(line));
-        output::message(preview(backend, &planned.edit, output::message_columns()).trim_end());
-        let outcome = Outcome::of(backend, &planned.edit, &args.flags).shifted(planned.view.as_ref());
-        planned_outcomes.push(outcome.heard(planned.servers.answers()));
-    }
-    say_nodes(documents, &args.flags, &args.wait, &mut planned_outcomes).await;
-    let changes: Vec<_> = differ
-        .iter()
-        .zip(planned_outcomes)
-        .map(|((backend, known, planned), outcome)| (*backend, known, &planned.edit, outcome))
-        .collect();
-    for (backend, ..) in &changes {
-        takeover::ask(documents, backend, args.take_over, args.flags.dry_run, args.flags.asks()).await?;
-    }
-    output::message(&format!("{} differ, {} are the same", differ.len(), same.len()));
-    let mut outcomes: Vec<_> = Vec::new();
-    for (backend, _, planned) in &same {
-        outcomes.push(Outcome::of(backend, &planned.edit, &args.flags).shifted(planned.view.as_ref()));
-    }
-    let (mut written, mut stopped) = (Vec::new(), None);
-    if args.flags.dry_run {
-        output::message("dry run: nothing was written");
-        outcomes.extend(changes.into_iter().map(|(.., outcome)| outcome));
-    } else if !changes.is_empty() {
-        confirm(documents, &args.flags).await?;
-        for (backend, known, edit, outcome) in changes {
-            match write(documents, backend, edit, known).await {
-                Ok(index) => {
-                    written.push((backend, index));
-                    outcomes.push(outcome.written(index));
-                }
-                Err(failure) if written.is_empty() => return Err(failure),
-                Err(failure) => {
-                    let written = list(written.iter().map(|(backend, _)| backend.as_str()));
-                    stopped = Some(failure.context(format!("written: {written}; then stopped at {backend}")));
-                    break;
-                }
-            }
-        }
-    }
-    if args.wait.is_given() {
-        context.format.json_line(&outcomes)?;
-    } else {
-        context.format.json(&outcomes)?;
-    }
-    let waited = wait_for_each(context.format, documents, written, &args.wait).await;
-    stopped.map_or(waited, Err)
+    let changes = plans.iter().map(|(backend, known, Planned { edit, view, lines, servers })| {
+        let outcome = Outcome::of(backend, edit, &args.flags).shifted(view.as_ref()).heard(servers.answers());
+        Change { backend, known, edit, lines, outcome }
+    });
+    let (flags, waits, take_over) = (&args.flags, &args.wait, Some(args.take_over));
+    let options = Options { flags, waits, take_over, serving: None, shift: None, heard: None };
+    carry_out_each(context.format, documents, changes.collect(), &options).await
 }
 
 /// The change of one backend.

@@ -77,3 +77,44 @@ async fn a_file_with_one_mistake_writes_nothing() -> anyhow::Result<()> {
     assert_eq!(consul.index("weightd/").await?, before);
     Ok(())
 }
+
+#[tokio::test]
+async fn a_wait_of_a_file_that_needs_no_write_asks_the_nodes_as_well() -> anyhow::Result<()> {
+    let consul = Consul::start().await?;
+    let dir = tempfile::tempdir()?;
+    let path = dir.path().join("weights.toml").display().to_string();
+    fs::write(&path, "[app1]\nweights = { blue = 50, green = 50 }\n")?;
+    let apply = ["apply", "-f", &path, "--yes", "--create", "--wait", "--timeout", "2s"];
+    for (attempt, says) in [("the first", "1 differ, 0 are the same"), ("the same again", "0 differ, 1 are the same")] {
+        let (_, said) = ends(&consul, 3, &apply).await.context(attempt)?;
+        assert!(said.contains(says) && said.contains("no node reports below weightd/nodes/"), "{attempt}: {said}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_freeze_of_one_backend_stops_a_command_for_many_before_a_write() -> anyhow::Result<()> {
+    let consul = Consul::start().await?;
+    let dir = tempfile::tempdir()?;
+    let path = dir.path().join("weights.toml").display().to_string();
+    let file = |app2: u64| {
+        let app = |name, blue| format!("[{name}]\nweights = {{ blue = {blue}, green = 50 }}\n");
+        app("app1", 50) + &app("app2", app2)
+    };
+    for name in ["app1", "app2"] {
+        consul.put(&format!("weightd/weights/{name}"), r#"{"weights":{"blue":9,"green":50}}"#).await?;
+    }
+    ends(&consul, 0, &["freeze", "app2", "-m", "audit"]).await?;
+    let before = consul.index("weightd/weights/").await?;
+    fs::write(&path, file(50))?;
+    for verb in [&["apply", "-f", &path, "--yes"][..], &["shift", "app*", "--all", "green=50%", "--yes"]] {
+        let (_, said) = ends(&consul, 7, verb).await?;
+        assert!(said.contains("`app2` is frozen by alice") && said.contains("nothing was written"), "{verb:?}: {said}");
+        assert_eq!(consul.index("weightd/weights/").await?, before, "{verb:?}: {said}");
+    }
+    // What needs no write may be frozen.
+    fs::write(&path, file(9))?;
+    let (_, said) = ends(&consul, 0, &["apply", "-f", &path, "--yes"]).await?;
+    assert!(said.contains("1 differ, 1 are the same"), "{said}");
+    Ok(())
+}
