@@ -250,14 +250,19 @@ impl Documents {
     /// used is [`Optional::Off`].
     pub async fn context(&self, backend: &BackendName) -> Result<Context, DocumentsError> {
         let (client, root) = (&self.client, &self.root);
-        let (stored, history, freeze_all, freeze, token) = tokio::join!(
-            self.backend(backend),
-            context::history(client, root, backend),
-            context::freeze(client, root, None),
-            context::freeze(client, root, Some(backend)),
-            context::token(client),
-        );
-        Ok(Context { stored: stored?, history: history?, freeze_all: freeze_all?, freeze: freeze?, token })
+        // On the heap: five requests at once would make the future of every caller large.
+        let (stored, history, freeze_all, freeze, token) = Box::pin(async {
+            tokio::join!(
+                self.backend(backend),
+                context::history(client, root, backend),
+                context::freeze(client, root, None),
+                context::freeze(client, root, Some(backend)),
+                context::token(client),
+            )
+        })
+        .await;
+        let (history, freeze_all, freeze) = (history?, freeze_all?, freeze?);
+        Ok(Context { history, freeze_all, freeze, token, time: client.time(), ..Context::from(stored?) })
     }
 
     /// Writes `edit` if the backend did not change since `context` was read, and reads it back. A frozen backend is not

@@ -172,7 +172,7 @@ mod tests {
     use super::*;
 
     fn context(history: Optional<History>, freeze: Optional<Freeze>) -> Context {
-        Context { stored: None, history, freeze_all: freeze.clone(), freeze, token: None }
+        Context { history, freeze_all: freeze.clone(), freeze, ..Context::from(None) }
     }
 
     fn commit(context: &Context, passes_freeze: bool, left_out: &[Without]) -> Commit {

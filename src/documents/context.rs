@@ -7,7 +7,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use weightd_core::{
     fleet::{Freeze, Frozen, Keys},
     history::{Before, Entry, History, To, Token},
-    model::{BackendName, Root},
+    model::{BackendName, Root, Timestamp},
 };
 
 use super::{
@@ -37,6 +37,8 @@ pub struct Context {
     pub freeze: Optional<Freeze>,
     /// The writer's token, where ACLs are on.
     pub token: Option<Token>,
+    /// Consul's time at the reading; none if its answers had none.
+    pub time: Option<Timestamp>,
 }
 
 /// A key that may be missing, or that the token may not read.
@@ -63,7 +65,7 @@ impl From<Option<Stored>> for Context {
     /// A backend without history, freezes and token.
     fn from(stored: Option<Stored>) -> Self {
         let (freeze_all, freeze) = (Optional::Absent, Optional::Absent);
-        Self { stored, history: Optional::Absent, freeze_all, freeze, token: None }
+        Self { stored, history: Optional::Absent, freeze_all, freeze, token: None, time: None }
     }
 }
 
@@ -84,9 +86,11 @@ impl Context {
         self.stored.as_ref().map(before)
     }
 
-    /// `intent` for this backend: with its history and the writer's token.
+    /// `intent` for this backend: with its history, the writer's token, and Consul's time. A rollback compares the times of
+    /// the entries, and writers with clocks of their own may differ by days.
     pub fn intent(&self, intent: Intent) -> Intent {
-        Intent { history: self.entries(), token: self.token.clone(), ..intent }
+        let at = self.time.map_or_else(|| intent.at.clone(), |time| time.to_string());
+        Intent { history: self.entries(), token: self.token.clone(), at, ..intent }
     }
 
     /// The freeze that stops a write; none if there is none.
@@ -199,3 +203,6 @@ fn is_of_the_answer(error: &ConsulError) -> bool {
             | ConsulError::Status(..)
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -75,7 +75,7 @@ impl Flags {
     }
 }
 
-/// `intent` for one backend: with its history and the writer's token.
+/// `intent` for one backend: with its history, the writer's token, and Consul's time.
 pub(super) fn with_context(intent: Intent, known: &Known) -> Intent {
     known.intent(intent)
 }
@@ -88,7 +88,7 @@ pub(super) fn user(env: &Env<'_>) -> Option<String> {
         .or_else(|| Some(format!("uid {}", std::fs::metadata("/proc/self").ok()?.uid())))
 }
 
-/// The current time, RFC 3339 in UTC, in whole seconds.
+/// The time of this machine, RFC 3339 in UTC, in whole seconds. Consul's time replaces it where it is known.
 fn now() -> String {
     let now = Timestamp::now();
     Timestamp::from_second(now.as_second()).unwrap_or(now).to_string()
