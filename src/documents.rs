@@ -296,14 +296,14 @@ impl Documents {
                     Failed::Denied(what) => return Err(write_error(&key, write, ConsulError::Denied(what))),
                     Failed::WithoutParts(parts) => left_out.extend(parts),
                     Failed::ReadAgain => {
-                        let again = self.context(backend).await;
-                        fresh = again.map_err(|error| match error {
+                        let again = self.context(backend).await.map_err(|error| match error {
                             // What counts is that the write did not happen.
                             DocumentsError::Read { rule, source, .. } => {
                                 DocumentsError::Write { key: key.clone(), rule, source }
                             }
                             other => other,
                         })?;
+                        fresh = context.again(again);
                         context = &fresh;
                     }
                 },

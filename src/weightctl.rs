@@ -16,6 +16,7 @@ mod context;
 mod diff;
 mod exit;
 mod failure;
+mod first;
 mod fleet;
 mod following;
 mod forecast;

@@ -5,7 +5,7 @@
 
 use weightd_core::{
     fleet::{Freeze, Keys},
-    history::{Entry, History},
+    history::Entry,
     model::{BackendName, Root},
 };
 
@@ -73,17 +73,12 @@ impl Commit {
         let keys = Keys(root);
         let denied = |part| left_out.iter().any(|without| without.part == part);
         if !denied(Part::History) {
-            let known = match &context.history {
-                Optional::Present(history, index) => Ok((history.clone(), *index)),
-                Optional::Absent => Ok((History::default(), 0)),
-                Optional::Off(why) => Err(why),
-            };
-            match known {
+            match context.history() {
                 Ok((history, index)) => {
                     let value = history.append(context.before(), entry.clone()).to_value();
                     commit.push(Part::History, Operation::Cas { key: keys.history(backend), value, index });
                 }
-                Err(why) => commit.without.push(Without { part: Part::History, why: why.clone() }),
+                Err(why) => commit.without.push(Without { part: Part::History, why: why.to_owned() }),
             }
         }
         if passes_freeze {
@@ -167,7 +162,7 @@ pub(super) enum Failed {
 
 #[cfg(test)]
 mod tests {
-    use weightd_core::history::{To, Way};
+    use weightd_core::history::{History, To, Way};
 
     use super::*;
 

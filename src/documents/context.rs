@@ -5,6 +5,7 @@
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use weightd_core::{
+    desired::Weights,
     fleet::{Freeze, Frozen, Keys},
     history::{Before, Entry, History, To, Token},
     model::{BackendName, Root, Timestamp},
@@ -39,6 +40,8 @@ pub struct Context {
     pub token: Option<Token>,
     /// Consul's time at the reading; none if its answers had none.
     pub time: Option<Timestamp>,
+    /// What the backend had before its first document, as its first write records it: see [`Context::with_first`].
+    pub(super) first: Option<Box<History>>,
 }
 
 /// A key that may be missing, or that the token may not read.
@@ -65,7 +68,7 @@ impl From<Option<Stored>> for Context {
     /// A backend without history, freezes and token.
     fn from(stored: Option<Stored>) -> Self {
         let (freeze_all, freeze) = (Optional::Absent, Optional::Absent);
-        Self { stored, history: Optional::Absent, freeze_all, freeze, token: None, time: None }
+        Self { stored, history: Optional::Absent, freeze_all, freeze, token: None, time: None, first: None }
     }
 }
 
@@ -73,12 +76,35 @@ impl Context {
     /// The entries of the history, newest first. The first one is the current state of the backend, also after a write past
     /// these tools. Empty if the history cannot be read.
     pub fn entries(&self) -> Vec<Entry> {
-        let history = match &self.history {
-            Optional::Present(history, _) => history.clone(),
-            Optional::Absent => History::default(),
-            Optional::Off(_) => return Vec::new(),
-        };
+        let Ok((history, _)) = self.history() else { return Vec::new() };
         history.with_document(self.before()).entries().to_vec()
+    }
+
+    /// The history that the next write continues, with its `ModifyIndex`, 0 if there is no key; or why it cannot be used.
+    pub(super) fn history(&self) -> Result<(History, u64), &str> {
+        match &self.history {
+            Optional::Present(history, index) => Ok((history.clone(), *index)),
+            Optional::Absent => Ok((self.first.as_deref().cloned().unwrap_or_default(), 0)),
+            Optional::Off(why) => Err(why),
+        }
+    }
+
+    /// Whether the backend has neither a document nor a history, so that the next write is its first one.
+    pub fn is_new(&self) -> bool {
+        self.stored.is_none() && matches!(self.history, Optional::Absent)
+    }
+
+    /// The same with the weights from before the first document, which then are the oldest entry of the history. `by` is who
+    /// names them; none if the nodes observe them. Of no effect unless the backend [is new](Self::is_new).
+    #[must_use]
+    pub fn with_first(self, weights: Weights, by: Option<String>) -> Self {
+        let first = self.is_new().then(|| Box::new(History::first(weights, self.time, by)));
+        Self { first, ..self }
+    }
+
+    /// The same backend, read `again`: what was before the first document does not change.
+    pub(super) fn again(&self, again: Self) -> Self {
+        Self { first: self.first.clone(), ..again }
     }
 
     /// The document as the newest entry of the history is compared with.

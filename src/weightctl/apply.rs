@@ -1,7 +1,12 @@
 //! `apply` and `export`: many backends from a file and to one.
 
-use std::{collections::BTreeMap, fs, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::PathBuf,
+};
 
+use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 use weightd_core::{
     desired::{Split, Weights},
@@ -14,7 +19,9 @@ use super::{
     change::{Flags, Options, with_context},
     context::Context,
     failure::Failure,
+    first,
     many::{Change, carry_out_each},
+    observing::{self, Answers},
     outcome::Outcome,
     output::{self, Format},
     refusals::{not_written, refused},
@@ -22,6 +29,7 @@ use super::{
     wait::WaitFlags,
 };
 use crate::documents::{
+    Context as Known, Documents,
     edit::{self, Intent},
     view::{State, View},
 };
@@ -155,7 +163,8 @@ pub(super) async fn apply(args: &ApplyArgs, context: &Context<'_>) -> Result<Exi
     let mut changes = Vec::new();
     let backends: Vec<_> = items.iter().map(|(backend, ..)| backend.clone()).collect();
     let contexts = documents.contexts(&backends).await.map_err(not_written)?;
-    for ((backend, asked, force), known) in items.into_iter().zip(contexts) {
+    let contexts = with_first(&items, contexts, args, &documents, context).await;
+    for ((backend, asked, force), (known, heard)) in items.into_iter().zip(contexts) {
         let intent = with_context(args.flags.intent(Way::Apply, context.env), &known);
         let intent = Intent { create: args.create, force, ..intent };
         let edit = match &asked {
@@ -164,17 +173,51 @@ pub(super) async fn apply(args: &ApplyArgs, context: &Context<'_>) -> Result<Exi
             Asked::Release => edit::release(&backend, known.stored.as_ref(), &intent),
         };
         match edit {
-            Ok(edit) => changes.push((backend, known, edit)),
+            Ok(edit) => changes.push((backend, known, edit, heard)),
             Err(error) => return Err(refused(&documents, error).await.context(format!("backend {backend}"))),
         }
     }
-    let changes = changes.iter().map(|(backend, known, edit)| {
-        let outcome = Outcome::of(backend, edit, &args.flags);
+    let changes = changes.iter().map(|(backend, known, edit, heard)| {
+        let outcome = Outcome::of(backend, edit, &args.flags).heard(heard.as_ref());
         Change { backend, known, edit, lines: &[], outcome }
     });
     let (flags, waits, take_over) = (&args.flags, &args.wait, Some(args.take_over));
     let options = Options { flags, waits, take_over, serving: None, shift: None, heard: None };
     carry_out_each(context.format, &documents, changes.collect(), &options).await
+}
+
+/// The contexts of new backends with what the nodes have before the first document, and the answers of the nodes.
+async fn with_first(
+    items: &[(BackendName, Asked, bool)],
+    contexts: Vec<Known>,
+    args: &ApplyArgs,
+    documents: &Documents,
+    context: &Context<'_>,
+) -> Vec<(Known, Option<Answers>)> {
+    let is_first = |asked: &Asked, known: &Known| args.create && known.is_new() && *asked != Asked::Release;
+    let count = items.iter().zip(&contexts).filter(|((_, asked, _), known)| is_first(asked, known)).count();
+    if count > observing::MOST {
+        output::note(&format!(
+            "more than {} new backends: no rollback goes back to before their first documents",
+            observing::MOST
+        ));
+    }
+    if count == 0 || count > observing::MOST {
+        return contexts.into_iter().map(|known| (known, None)).collect();
+    }
+    let nodes = first::nodes(documents).await;
+    let by = args.flags.intent(Way::Apply, context.env).by;
+    let ask = async |(backend, asked, _): &(BackendName, Asked, bool), known: Known| {
+        let servers = match asked {
+            Asked::Weights(weights) => weights.keys().cloned().collect(),
+            Asked::Split(_) | Asked::Release => BTreeSet::new(),
+        };
+        if !is_first(asked, &known) {
+            return (known, None);
+        }
+        first::observed(documents, backend, known, &nodes, &servers, &by).await
+    };
+    join_all(items.iter().zip(contexts).map(|(item, known)| ask(item, known))).await
 }
 
 /// Prints the file.

@@ -188,18 +188,16 @@ pub(super) async fn say_nodes(documents: &Documents, flags: &Flags, waits: &Wait
         outcomes.iter().for_each(Outcome::say_untrue);
     }
     let count = outcomes.iter().filter(|outcome| outcome.asks(flags)).count();
-    if outcomes.is_empty() || brief && count == 0 {
+    if outcomes.is_empty() || brief && outcomes.iter().all(|outcome| outcome.before.is_some()) {
         return;
     }
     let Some(known) = reach::read(documents).await else { return };
     let asked = observing::counting(&known.0);
     let observed = count <= observing::MOST;
     let ask = async |backend, by, is_new, asks: bool| {
-        if !asks {
-            return (None, None);
-        }
-        let answers = observing::ask(documents, backend, &asked, by);
-        let near = async { if is_new { refusals::nearest_backend(documents, backend).await } else { None } };
+        let answers = async { if asks { observing::ask(documents, backend, &asked, by).await } else { None } };
+        let near =
+            async { if is_new && observed { refusals::nearest_backend(documents, backend).await } else { None } };
         tokio::join!(answers, near)
     };
     let asking: Vec<_> = outcomes

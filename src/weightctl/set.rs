@@ -11,6 +11,7 @@ use super::{
     change::{Flags, Options, carry_out, with_context},
     context::Context,
     failure::Failure,
+    first,
     refusals::{not_written, refused_after_asking},
     serving,
     takeover::TakeOver,
@@ -51,6 +52,8 @@ pub(super) struct Args {
     /// that was released, a new document in place of a rejected one
     #[arg(long)]
     create: bool,
+    #[command(flatten)]
+    from: first::From,
     #[command(flatten)]
     take_over: TakeOver,
     #[command(flatten)]
@@ -133,11 +136,15 @@ pub(super) fn unique(words: &[Assignment]) -> Result<Weights, Failure> {
 /// Changes weights. The JSON output is an [`Outcome`](super::outcome::Outcome).
 pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Failure> {
     let asked = unique(&args.weights)?;
+    let from = args.from.weights()?;
     args.flags.check()?;
     let documents = context.documents()?;
     let (known, serving) = tokio::join!(documents.context(&args.backend), serving::of(context, &args.backend));
     let known = known.map_err(not_written)?;
-    let intent = with_context(args.flags.intent(Way::Set, context.env), &known);
+    let intent = args.flags.intent(Way::Set, context.env);
+    let servers = asked.keys().cloned().collect();
+    let (known, heard) = first::known(&documents, &args.backend, known, from, args.create, servers, &intent.by).await?;
+    let intent = with_context(intent, &known);
     let intent = Intent { force: args.force, create: args.create, ..intent };
     match edit::set(&args.backend, known.stored.as_ref(), &asked, &intent) {
         Ok(edit) => {
@@ -150,7 +157,7 @@ pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Fail
                 waits: &args.wait,
                 serving: serving.as_ref(),
                 shift: None,
-                heard: None,
+                heard: heard.as_ref(),
                 take_over: Some(args.take_over),
             };
             carry_out(context.format, &documents, &args.backend, &edit, &known, &options).await

@@ -6,7 +6,7 @@
 mod servers;
 mod view;
 
-use std::str::FromStr;
+use std::{collections::BTreeSet, str::FromStr};
 
 use weightd_core::{
     desired::Pattern,
@@ -25,6 +25,7 @@ use super::{
     change::{Flags, Options, carry_out, frozen_failure, with_context},
     context::Context,
     failure::Failure,
+    first,
     many::{Change, carry_out_each},
     outcome::Outcome,
     output,
@@ -80,6 +81,8 @@ pub(super) struct Args {
     /// With --split: allow a backend without a key in Consul
     #[arg(long, requires = "split", conflicts_with = "all")]
     create: bool,
+    #[command(flatten)]
+    from: first::From,
     #[command(flatten)]
     take_over: TakeOver,
     #[command(flatten)]
@@ -168,6 +171,7 @@ impl Args {
 /// Shifts traffic. The JSON output is an [`Outcome`] with a [`ShiftView`]; with --all a list of them.
 pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Failure> {
     let asked = args.asked()?;
+    let from = args.from.weights()?;
     args.flags.check()?;
     let documents = context.documents()?;
     if args.all {
@@ -179,6 +183,8 @@ pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Fail
     let (known, serving) = tokio::join!(documents.context(&backend), serving::of(context, &backend));
     let known = known?;
     let by = args.flags.intent(Way::Shift, context.env).by;
+    // Each node computes the weights of a new backend, for the servers that it has.
+    let (known, heard) = first::known(&documents, &backend, known, from, args.create, BTreeSet::new(), &by).await?;
     let servers = Servers::ask(&documents, [(&backend, &known)], &by).await.pop().unwrap_or_default();
     let planned = plan(args, &asked, &documents, &backend, &known, servers, context).await?;
     planned.lines.iter().for_each(|line| output::message(line));
@@ -191,7 +197,7 @@ pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Fail
         waits: &args.wait,
         serving: serving.as_ref(),
         shift: planned.view.as_ref(),
-        heard: planned.servers.answers(),
+        heard: planned.servers.answers().or(heard.as_ref()),
         take_over: Some(args.take_over),
     };
     carry_out(context.format, &documents, &backend, &edit, &known, &options).await

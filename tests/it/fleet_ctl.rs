@@ -5,6 +5,7 @@ mod back;
 mod columns;
 mod drained;
 mod early;
+mod first;
 mod forecast;
 mod reach;
 mod servers;

@@ -154,6 +154,22 @@ async fn a_freeze_stops_changes_and_not_the_way_back() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
+async fn the_state_before_the_first_document_can_be_named() -> anyhow::Result<()> {
+    let consul = Consul::start().await?;
+    ends(&consul, 2, "set app blue=50 green=50 --from blue=100,green=0 --yes").await?;
+    ends(&consul, 2, "set app blue=50 green=50 --create --from blue=0,green=0 --yes").await?;
+    ends(&consul, 2, "set app blue=50 green=50 --create --from blue=1,blue=2 --yes").await?;
+    ends(&consul, 0, "set app blue=50 green=50 --create --from blue=100,green=0 --yes").await?;
+    ends(&consul, 0, "rollback app --yes").await?;
+    assert_eq!(weights(&consul).await?, json!({"blue": 100, "green": 0}));
+    let history: Value = serde_json::from_str(&ends(&consul, 0, "history app -o json").await?.out)?;
+    assert_eq!((&history[2]["way"], &history[2]["by"]), (&json!("observed"), &json!("alice")));
+    let refused = ends(&consul, 7, "set app blue=1 --create --from blue=100 --yes").await?;
+    assert!(refused.err.contains("--from is for a first document"), "{}", refused.err);
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_freeze_that_nobody_could_read_is_refused_and_can_be_ended() -> anyhow::Result<()> {
     const FREEZE: &str = "weightd/freeze";
     let consul = Consul::start().await?;

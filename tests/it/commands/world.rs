@@ -58,7 +58,7 @@ impl World {
             self.consul.delete_tree(&format!("{}/", key(name))).await?;
         }
         for name in UNMANAGED {
-            self.consul.delete(&key(name)).await?;
+            self.forget(name).await?;
         }
         for (server, weight) in [("blue", "90"), ("green", "10")] {
             self.consul.put(&format!("traffic/app/{server}"), weight).await?;

@@ -1,0 +1,148 @@
+//! What a backend has before its first document: without it, nothing could go back to the state before the first shift.
+
+use std::collections::BTreeSet;
+
+use weightd_core::{
+    desired::Weights,
+    fleet::{NodeName, counters::Mark},
+    model::{BackendName, ServerName},
+};
+
+use super::{
+    Exit,
+    failure::Failure,
+    observing::{self, Answers},
+    output,
+    set::{Assignment, unique},
+};
+use crate::documents::{Context as Known, Documents, view::weights_summary};
+
+/// The weights before the first document, as a person names them.
+#[derive(Debug, clap::Args)]
+pub(super) struct From {
+    /// With --create: the weights before the first document, to which a rollback goes back
+    #[arg(
+        long,
+        value_name = "SERVER=WEIGHT,…",
+        value_delimiter = ',',
+        requires = "create",
+        help = "With --create: the weights before the first document, for a rollback [default: what all nodes report]"
+    )]
+    from: Vec<Assignment>,
+}
+
+impl From {
+    /// The weights; none if they are not given.
+    pub(super) fn weights(&self) -> Result<Option<Weights>, Failure> {
+        if self.from.is_empty() {
+            return Ok(None);
+        }
+        let weights = unique(&self.from)?;
+        if weights.values().all(|weight| weight.is_zero()) {
+            let message = "--from gives every server weight 0: a rollback cannot go back to that";
+            return Err(Failure::new(Exit::Usage, message));
+        }
+        Ok(Some(weights))
+    }
+}
+
+/// `known` with the weights before the first document: those of --from, or what all nodes report if the verb creates the
+/// backend. Also the answers of the nodes, if they were asked. `servers` are those of the new document.
+pub(super) async fn known(
+    documents: &Documents,
+    backend: &BackendName,
+    known: Known,
+    from: Option<Weights>,
+    create: bool,
+    servers: BTreeSet<ServerName>,
+    by: &str,
+) -> Result<(Known, Option<Answers>), Failure> {
+    match from {
+        Some(weights) => Ok((named(backend, known, weights, by)?, None)),
+        None if create && known.is_new() => {
+            Ok(observed(documents, backend, known, &nodes(documents).await, &servers, by).await)
+        }
+        None => Ok((known, None)),
+    }
+}
+
+/// `known` with the weights that `by` names.
+fn named(backend: &BackendName, known: Known, weights: Weights, by: &str) -> Result<Known, Failure> {
+    if !known.is_new() {
+        let message = format!("--from is for a first document, and `{backend}` has a document or a history");
+        return Err(Failure::new(Exit::Refused, format!("{message}; nothing was written")).hint("remove --from"));
+    }
+    say(backend, &weights, "as --from says");
+    Ok(known.with_first(weights, Some(by.to_owned())))
+}
+
+/// The nodes to ask about new backends; empty if they cannot be read. What is said of the nodes says why.
+pub(super) async fn nodes(documents: &Documents) -> BTreeSet<NodeName> {
+    documents.nodes(None).await.map_or_else(|_| BTreeSet::new(), |nodes| observing::counting(&nodes))
+}
+
+/// `known` with what all of these nodes have, if the backend is new, and their answers. `servers` are those of the new
+/// document. Says so if the nodes do not agree.
+pub(super) async fn observed(
+    documents: &Documents,
+    backend: &BackendName,
+    known: Known,
+    asked: &BTreeSet<NodeName>,
+    servers: &BTreeSet<ServerName>,
+    by: &str,
+) -> (Known, Option<Answers>) {
+    if !known.is_new() {
+        return (known, None);
+    }
+    let Some(answers) = observing::ask(documents, backend, asked, Some(by.to_owned())).await else {
+        return (known, None);
+    };
+    let known = match agreed(&answers, servers) {
+        Ok(weights) => {
+            say(backend, &weights, "as all nodes report");
+            known.with_first(weights, None)
+        }
+        Err(why) => {
+            let hint = "`weightctl set` with --from names the weights";
+            output::note(&format!("{backend}: no rollback goes back to before the first document: {why}; {hint}"));
+            known
+        }
+    };
+    (known, Some(answers))
+}
+
+fn say(backend: &BackendName, weights: &Weights, whence: &str) {
+    output::message(&format!("{backend} before the first document: {}, {whence}", weights_summary(weights)));
+}
+
+/// The weights that every HAProxy has; or why there are no such ones. A server that gets no traffic whatever its weight
+/// counts only if it is one of `servers`: it would change the shares.
+fn agreed(answers: &Answers, servers: &BTreeSet<ServerName>) -> Result<Weights, String> {
+    let names = |nodes: Vec<&NodeName>| weightd_core::reasons::list(nodes.into_iter().map(NodeName::as_str));
+    let silent: Vec<_> = answers.silent().chain(answers.no_data.keys()).collect();
+    if !silent.is_empty() {
+        return Err(format!("these nodes do not say what they have: {}", names(silent)));
+    }
+    let mut agreed: Option<Weights> = None;
+    for (node, instance) in answers.instances() {
+        if instance.down.is_some() {
+            return Err(format!("a HAProxy of {node} cannot be read"));
+        }
+        let out = |mark: &Mark| matches!(mark, Mark::Maint | Mark::Drain | Mark::Slot | Mark::Backup);
+        let counts =
+            instance.servers.iter().filter(|server| servers.contains(&server.name) || !server.marks.iter().any(out));
+        let weights: Weights = counts.map(|server| (server.name.clone(), server.weight)).collect();
+        match &agreed {
+            Some(agreed) if *agreed != weights => return Err("the nodes have different weights".to_owned()),
+            _ => agreed = Some(weights),
+        }
+    }
+    match agreed {
+        None => Err("no HAProxy of any node has it".to_owned()),
+        Some(weights) if weights.values().all(|weight| weight.is_zero()) => Err("every server has weight 0".to_owned()),
+        Some(weights) => Ok(weights),
+    }
+}
+
+#[cfg(test)]
+mod tests;
