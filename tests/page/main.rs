@@ -5,6 +5,9 @@ pub mod harness;
 #[path = "../it/rollouts/stage.rs"]
 #[expect(dead_code, reason = "the other tests use all of it")]
 mod stage;
+#[path = "../it/rollouts/stored.rs"]
+#[expect(dead_code, reason = "the other tests use all of it")]
+mod stored;
 #[path = "../it/page/story.rs"]
 #[expect(dead_code, reason = "the other tests use all of it")]
 mod story;
