@@ -25,4 +25,5 @@ key_prefix "weightd/rollouts/spec/" { policy = "read" }
 key_prefix "weightd/rollouts/state/" { policy = "read" }
 key_prefix "weightd/rollouts/evidence/" { policy = "read" }
 key_prefix "weightd/rollouts/log/" { policy = "read" }
+key_prefix "weightd/rollouts/request/" { policy = "read" }
 key "weightd/controller" { policy = "read" }

@@ -95,10 +95,17 @@ impl Documents {
     }
 
     /// Writes the freeze of a backend, or of all backends. Replaces a value that nobody can read, but none of a newer version.
+    /// `seen` is the `ModifyIndex` of the freeze that the person saw, 0 for none: another one is not replaced. Without it, the
+    /// freeze is replaced whatever it is.
     ///
     /// # Errors
     /// [`DocumentsError`].
-    pub async fn set_freeze(&self, backend: Option<&BackendName>, freeze: &Freeze) -> Result<Marked, DocumentsError> {
+    pub async fn set_freeze(
+        &self,
+        backend: Option<&BackendName>,
+        freeze: &Freeze,
+        seen: Option<u64>,
+    ) -> Result<Marked, DocumentsError> {
         let keys = Keys(&self.root);
         let key = backend.map_or_else(|| keys.freeze_all(), |backend| keys.freeze(backend));
         for _ in 0..ATTEMPTS {
@@ -109,6 +116,9 @@ impl Documents {
                 None if freeze.frozen.is_none() => return Ok(Marked::Nothing),
                 None => 0,
             };
+            if seen.is_some_and(|seen| seen != index) {
+                return Ok(Marked::Conflict);
+            }
             match self.put_one(&key, freeze.to_value(), index, "run the command again; that does no harm").await? {
                 KeyWrite::Yes(_) => return Ok(Marked::Yes),
                 KeyWrite::Superseded => return Ok(Marked::Superseded),

@@ -23,7 +23,7 @@ use weightd_core::{
     fleet::Keys,
     model::BackendName,
     rollout::{
-        BadValue, Controller, Evidence, Request, Spec, State,
+        BadValue, Controller, Evidence, Request, Spec, State, Verb,
         keys::{MAX_LOG, RolloutKeys},
         log::Log,
     },
@@ -31,7 +31,7 @@ use weightd_core::{
 
 pub use self::{
     abort::Aborted,
-    ask::{Answer, TakenBack},
+    ask::{ANSWER, Answer, Asked},
     plans::{PlanError, parse_plan},
     start::Started,
 };
@@ -144,10 +144,30 @@ impl RolloutRead {
         self.is_open(approval, answered.map(|answered| answered.id.as_str())).then_some(approval)
     }
 
+    /// The `ModifyIndex` of the key that a request of this kind replaces; 0 if there is no such key. There is one request at
+    /// a time: what nobody has answered is replaced by nothing but a pause, and an abort not even by that. An abort replaces
+    /// each request: [`Documents::abort_rollout`].
+    ///
+    /// # Errors
+    /// The request that nobody has answered.
+    pub fn replaced_by(&self, verb: &Verb) -> Result<u64, &Request> {
+        if *verb == Verb::Approve {
+            return Ok(self.approval.index);
+        }
+        match self.open_request() {
+            Some(open) if *verb != Verb::Pause || matches!(open.verb, Verb::Abort { .. }) => Err(open),
+            _ => Ok(self.request.index),
+        }
+    }
+
+    /// A changed spec does not answer the requests of the rollout that runs.
     fn is_open(&self, request: &Request, answered: Option<&str>) -> bool {
-        let active = matches!(self.standing(), Standing::Pending(_) | Standing::Active(_));
-        let own = self.spec.get().is_some_and(|spec| spec.id == request.rollout);
-        active && own && answered != Some(&request.id)
+        let runs = match self.standing() {
+            Standing::Pending(spec) => &spec.id,
+            Standing::Active(state) => &state.id,
+            Standing::None | Standing::Ended(_) | Standing::Unreadable(..) => return false,
+        };
+        *runs == request.rollout && answered != Some(&request.id)
     }
 }
 

@@ -3,6 +3,7 @@
 //! | module | owns |
 //! |---|---|
 //! | [`actions`] | what a person can do with an application now |
+//! | [`asked`] | what somebody asked of a rollout, and no controller has answered |
 //! | [`facts`] | what is known of one application, and how that was read from Consul |
 //! | [`plans`] | what a plan means at today's traffic |
 //! | [`sides`] | the two sides of an application, and the bar of their shares |
@@ -15,6 +16,7 @@
 //! | [`words`] | numbers and times as people read them |
 
 pub mod actions;
+pub mod asked;
 pub mod chart;
 pub mod checks;
 pub mod detail;

@@ -63,6 +63,8 @@ pub struct World {
     pub fleet_changed: u64,
     /// The freeze of all applications.
     pub frozen: Option<Frozen>,
+    /// The `ModifyIndex` of that freeze; 0 if there is no such key.
+    pub freeze: u64,
     /// Who leads: the name of the controller.
     pub controller: Option<String>,
     /// Whether everything was read once.
@@ -138,13 +140,27 @@ pub(super) struct Sources {
     pub(super) state: watch::Receiver<Followed>,
     pub(super) evidence: watch::Receiver<Followed>,
     pub(super) log: watch::Receiver<Followed>,
+    pub(super) request: watch::Receiver<Followed>,
     pub(super) controller: watch::Receiver<Followed>,
 }
 
 impl Sources {
-    fn all(&self) -> [&watch::Receiver<Followed>; 11] {
-        let Self { weights, history, freeze, nodes, inventory, expect, spec, state, evidence, log, controller } = self;
-        [weights, history, freeze, nodes, inventory, expect, spec, state, evidence, log, controller]
+    fn all(&self) -> [&watch::Receiver<Followed>; 12] {
+        let Self {
+            weights,
+            history,
+            freeze,
+            nodes,
+            inventory,
+            expect,
+            spec,
+            state,
+            evidence,
+            log,
+            request,
+            controller,
+        } = self;
+        [weights, history, freeze, nodes, inventory, expect, spec, state, evidence, log, request, controller]
     }
 }
 
@@ -180,6 +196,7 @@ pub fn follow(client: &Arc<Client>, root: &Root, tasks: &Tasks) -> watch::Receiv
         state: start(below("/state/")),
         evidence: start(below("/evidence/")),
         log: start(below("/log/")),
+        request: start(below("/request/")),
         controller: start(rollouts.controller()),
     };
     let (sender, worlds) = watch::channel(Arc::new(World::default()));

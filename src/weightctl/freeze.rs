@@ -72,7 +72,7 @@ async fn write(backend: Option<&BackendName>, freeze: &Freeze, context: &Context
     }
     let what = backend.map_or_else(|| "all backends".to_owned(), ToString::to_string);
     let frozen = freeze.frozen.is_some();
-    let changed = match documents.set_freeze(backend, freeze).await.map_err(not_written)? {
+    let changed = match documents.set_freeze(backend, freeze, None).await.map_err(not_written)? {
         Marked::Yes => true,
         Marked::Nothing => false,
         other => return Err(not_marked(&format!("the freeze of {what}"), other)),

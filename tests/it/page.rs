@@ -3,6 +3,7 @@
 mod limits;
 mod process;
 mod reading;
+mod requests;
 mod rights;
 mod safety;
 mod story;

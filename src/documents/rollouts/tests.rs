@@ -72,6 +72,31 @@ fn a_request_is_open_until_it_is_answered() {
 }
 
 #[test]
+fn nothing_replaces_a_request_that_nobody_has_answered_but_a_pause() {
+    use weightd_core::rollout::Mode;
+
+    let with = |verb: Verb| {
+        let request = Request::new("a2".to_owned(), verb, "r1".to_owned(), 7, "ann", None);
+        let request = KeyRead { index: 9, value: Some(Ok(Some(request))) };
+        RolloutRead { request, ..rollout(Some(Ok(spec("r1"))), Some(Ok(state("bake")))) }
+    };
+    let others = [Verb::Resume, Verb::Promote, Verb::Mode { mode: Mode::Auto }];
+    for open in [Verb::Abort { wrote: true }, Verb::Abort { wrote: false }] {
+        for verb in [&others[..], &[Verb::Pause]].concat() {
+            assert_eq!(with(open.clone()).replaced_by(&verb).unwrap_err().by, "ann", "{verb:?} after {open:?}");
+        }
+        assert_eq!(with(open).replaced_by(&Verb::Approve), Ok(0), "an approval has a key of its own");
+    }
+    for open in others.iter().chain(&[Verb::Pause]) {
+        assert!(others.iter().all(|verb| with(open.clone()).replaced_by(verb).is_err()), "{open:?}");
+        assert_eq!(with(open.clone()).replaced_by(&Verb::Pause), Ok(9), "{open:?}");
+    }
+    // A changed spec answers nothing.
+    let changed = RolloutRead { spec: read(Ok(spec("r2"))), ..with(Verb::Abort { wrote: false }) };
+    assert!(changed.replaced_by(&Verb::Pause).is_err());
+}
+
+#[test]
 fn the_rules_of_a_transaction_are_those_of_its_keys() {
     let operations = [
         Operation::Cas { key: "w/a".to_owned(), value: Vec::new(), index: 0 },

@@ -1,6 +1,8 @@
 //! The writes of the page of one application: each with the person's own token, and check-and-set against what the person saw.
 
-use std::{sync::Arc, time::Duration};
+mod rollout;
+
+use std::sync::Arc;
 
 use axum::{
     Form,
@@ -15,14 +17,14 @@ use weightd_core::{
     history::Way,
     model::{BackendName, Escaped},
     rollback::{Asked, Decision, Reach, Target, decide},
-    rollout::{Mode, Request, Verb, abort::WhyAsk},
+    rollout::{Mode, Verb},
 };
 
+use self::rollout::{abort, ask};
 use super::{
     super::{
         session::Answer,
         shared::{Shared, Who},
-        view::{row::sentence_of, words::percent},
         world,
     },
     error::{self, Problem},
@@ -36,13 +38,11 @@ use crate::{
         commit::Without,
         edit::{Edit, Intent, Write},
         history::Marked,
-        rollouts::{Aborted, Answer as Answered, Standing, TakenBack, new_id},
-        single::KeyWrite,
     },
 };
 
-/// How long an answer of the controller is waited for.
-const ANSWER: Duration = Duration::from_secs(5);
+/// What is said of weights that were written, and replaced before they could be read back.
+const SUPERSEDED: &str = "It was written, and somebody else wrote other weights just after you.";
 /// Attempts of a roll back while others write.
 const ATTEMPTS: usize = 3;
 /// The longest reason, in characters.
@@ -60,6 +60,9 @@ pub struct ActionForm {
     /// The `seq` of its state that the person saw.
     #[serde(default)]
     pub at: u64,
+    /// The index of the freeze that the person saw; 0 if there was none.
+    #[serde(default)]
+    pub freeze: u64,
     #[serde(default)]
     reason: String,
     #[serde(default)]
@@ -193,12 +196,19 @@ pub fn failed(shared: &Shared, headers: &HeaderMap, who: &Who, name: &str, faile
 
 impl From<DocumentsError> for Outcome {
     fn from(error: DocumentsError) -> Self {
-        let small = Chain(&error).to_string();
-        Self::Failed(Box::new(match &error {
+        Self::failed(&error, "Nothing was written.")
+    }
+}
+
+impl Outcome {
+    /// A write that failed. `written` says in a sentence what was written before.
+    pub fn failed(error: &DocumentsError, written: &str) -> Self {
+        let small = Chain(error).to_string();
+        Self::Failed(Box::new(match error {
             DocumentsError::Read { rule, .. } | DocumentsError::Write { rule, .. } if error.is_denied() => Failed {
                 status: StatusCode::FORBIDDEN,
                 title: "Your token may not do this".to_owned(),
-                text: "Nothing was written. The token needs this rule:".to_owned(),
+                text: format!("{written} The token needs this rule:"),
                 command: rule.clone(),
                 small,
             },
@@ -214,120 +224,11 @@ impl From<DocumentsError> for Outcome {
             _ => Failed {
                 status: StatusCode::SERVICE_UNAVAILABLE,
                 title: "Consul does not answer".to_owned(),
-                text: "Nothing was written. Try again.".to_owned(),
+                text: format!("{written} Try again."),
                 command: String::new(),
                 small,
             },
         }))
-    }
-}
-
-/// What a person wants of a rollout: written, and answered by the controller.
-async fn ask(who: &Who, backend: &BackendName, form: &ActionForm, verb: Verb) -> Outcome {
-    try_ask(who, backend, form, verb).await.unwrap_or_else(Outcome::from)
-}
-
-async fn try_ask(who: &Who, backend: &BackendName, form: &ActionForm, verb: Verb) -> Result<Outcome, DocumentsError> {
-    let documents = &who.person.documents;
-    let seen = documents.rollout(backend).await?;
-    let state = match seen.standing() {
-        Standing::Active(state) if state.id == form.rollout => state,
-        Standing::Active(_) | Standing::Pending(_) => {
-            return Ok(Outcome::Changed("Another rollout was started meanwhile.".to_owned()));
-        }
-        Standing::Ended(_) | Standing::None => {
-            return Ok(Outcome::Changed("The rollout has ended meanwhile.".to_owned()));
-        }
-        Standing::Unreadable(key, bad) => {
-            return Ok(Outcome::Not(format!("Nothing was written: the {key} of the rollout cannot be read: {bad}.")));
-        }
-    };
-    if verb.needs_same_state() && state.seq != form.at {
-        return Ok(Outcome::Changed(format!(
-            "The rollout has moved on: it is at {} now.",
-            percent(state.share.percent())
-        )));
-    }
-    let key = if verb == Verb::Approve { &seen.approval } else { &seen.request };
-    let (index, why) = (key.index, reason(&form.reason));
-    let request = Request::new(new_id(), verb.clone(), state.id.clone(), form.at, &who.seen.name, why.as_deref());
-    let request = Request { when: Some(world::now()), ..request };
-    let written = match documents.ask_rollout(backend, &request, index).await? {
-        KeyWrite::Yes(written) => written,
-        KeyWrite::Conflict => return Ok(Outcome::Changed("Somebody else asked for something first.".to_owned())),
-        KeyWrite::Superseded => {
-            return Ok(Outcome::Changed("Somebody else asked for something just after you.".to_owned()));
-        }
-    };
-    let did = did(&verb);
-    Ok(match documents.answer(backend, &request, ANSWER).await? {
-        Answered::Done(_) => Outcome::Done(did, 0),
-        Answered::Refused(why) => Outcome::Not(format!("The controller refused it: {}", sentence_of(&why))),
-        // What moves traffic is not left lying about; what stops it is.
-        Answered::None if verb.needs_same_state() => match documents.take_back(backend, &request, written).await? {
-            TakenBack::Yes => {
-                Outcome::Not("No controller answers. It was taken back, and nothing will happen.".to_owned())
-            }
-            TakenBack::Answered(Answered::Done(_)) => Outcome::Done(did, 0),
-            TakenBack::Answered(Answered::Refused(why)) => {
-                Outcome::Not(format!("The controller refused it: {}", sentence_of(&why)))
-            }
-            TakenBack::Answered(Answered::None) | TakenBack::Replaced => {
-                Outcome::Not("No controller answered, and somebody else asked for something since.".to_owned())
-            }
-        },
-        Answered::None => {
-            Outcome::Not("No controller answers. The request stays, and is done as soon as one does.".to_owned())
-        }
-    })
-}
-
-fn did(verb: &Verb) -> String {
-    match verb {
-        Verb::Pause => "Paused.".to_owned(),
-        Verb::Resume => "Resumed.".to_owned(),
-        Verb::Promote => "Promoted: the bake counts as full.".to_owned(),
-        Verb::Approve => "Approved.".to_owned(),
-        Verb::Mode { mode } => format!("The mode is {} now.", mode.as_str()),
-        Verb::Abort { .. } => "Ended.".to_owned(),
-    }
-}
-
-/// Takes the new side of a rollout back at once. It goes through, whatever changed meanwhile.
-async fn abort(who: &Who, backend: &BackendName, form: &ActionForm) -> Outcome {
-    let documents = &who.person.documents;
-    let why = reason(&form.reason);
-    let aborted = documents.abort_rollout(backend, &who.seen.name, why.as_deref(), world::now()).await;
-    match aborted {
-        Err(error) => error.into(),
-        Ok(Aborted::Nothing) => Outcome::Not("There is no rollout any more.".to_owned()),
-        Ok(Aborted::Ended(state)) => {
-            let why = state.why.as_deref().map(sentence_of).unwrap_or_default();
-            Outcome::Not(format!("The rollout had ended already. {why}"))
-        }
-        Ok(Aborted::Withdrawn) => Outcome::Done("Withdrawn. Nothing was moved.".to_owned(), 0),
-        Ok(Aborted::Wrote { share, index, .. }) => {
-            Outcome::Done(format!("Rolled back: the new side has {}.", percent(share.percent())), index)
-        }
-        Ok(Aborted::Asked { why, .. }) => Outcome::Done(
-            match why {
-                WhyAsk::NotMoved => "The rollout ends. Nothing had moved.",
-                WhyAsk::GoesBack => "It goes back already.",
-                WhyAsk::Foreign => {
-                    "The rollout ends. The weights are not changed: somebody else wrote other shares since. Roll back again to \
-                     take them back."
-                }
-                WhyAsk::SpecChanged => {
-                    "The rollout ends. The weights are not changed: its sides are not known any more."
-                }
-            }
-            .to_owned(),
-            0,
-        ),
-        Ok(Aborted::Conflict) => Outcome::Not("Nothing was written: others changed it at the same time. Try again.".to_owned()),
-        Ok(Aborted::Superseded) => {
-            Outcome::Not("It was written, and somebody else wrote other shares just after you.".to_owned())
-        }
     }
 }
 
@@ -365,7 +266,8 @@ async fn try_roll_back(who: &Who, backend: &BackendName, form: &ActionForm) -> R
             return Ok(Outcome::Done("Nothing to change: it has these weights already.".to_owned(), index));
         }
         match documents.commit(backend, &edit, &known, edit.passes_freeze()).await? {
-            Written::Conflict | Written::Superseded | Written::Frozen(_) => {}
+            Written::Conflict | Written::Frozen(_) => {}
+            Written::Superseded => return Ok(Outcome::Not(SUPERSEDED.to_owned())),
             Written::Yes { index, without } => {
                 let without = notes(&without);
                 return Ok(Outcome::Done(format!("Rolled back: {}.{without}", edit.after.summary()), index));
@@ -407,9 +309,7 @@ pub async fn write(who: &Who, backend: &BackendName, edit: &Edit, known: &Contex
         }
         Ok(Written::Frozen(frozen)) => Outcome::Not(frozen_text(&frozen)),
         Ok(Written::Conflict) => Outcome::Changed("Somebody changed the weights meanwhile.".to_owned()),
-        Ok(Written::Superseded) => {
-            Outcome::Not("It was written, and somebody else wrote other weights just after you.".to_owned())
-        }
+        Ok(Written::Superseded) => Outcome::Not(SUPERSEDED.to_owned()),
     }
 }
 
@@ -428,12 +328,15 @@ pub async fn freeze(who: &Who, backend: Option<&BackendName>, form: &ActionForm,
     let frozen = Frozen { by: Some(who.seen.name.clone()), reason: why, since: Some(world::now()) };
     let freeze = Freeze { frozen: on.then_some(frozen) };
     let what = backend.map_or_else(|| "all applications".to_owned(), ToString::to_string);
-    match who.person.documents.set_freeze(backend, &freeze).await {
+    match who.person.documents.set_freeze(backend, &freeze, Some(form.freeze)).await {
         Err(error) => error.into(),
         Ok(Marked::Yes) if on => Outcome::Done(format!("Frozen: {what}. Only a roll back passes."), 0),
         Ok(Marked::Yes) => Outcome::Done(format!("Changes of {what} are possible again."), 0),
         Ok(Marked::Nothing) => Outcome::Done("Nothing to change: it was so already.".to_owned(), 0),
-        Ok(Marked::Conflict | Marked::Superseded) => Outcome::Changed("Somebody else changed the freeze.".to_owned()),
+        Ok(Marked::Conflict) => Outcome::Changed("Somebody else changed the freeze.".to_owned()),
+        Ok(Marked::Superseded) => {
+            Outcome::Not("It was written, and somebody else changed the freeze just after you.".to_owned())
+        }
         Ok(Marked::Unreadable(why)) => Outcome::Not(format!("Nothing was written: the freeze cannot be read: {why}.")),
     }
 }

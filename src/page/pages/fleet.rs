@@ -104,7 +104,8 @@ pub async fn freeze(
     shared.metrics.wrote(matches!(outcome, Outcome::Done(..)));
     match outcome {
         Outcome::Done(text, _) => act::answer(&shared, "", "/fleet", text, 0, false),
-        Outcome::Not(text) | Outcome::Changed(text) => act::answer(&shared, "", "/fleet", text, 0, true),
+        Outcome::Not(text) => act::answer(&shared, "", "/fleet", text, 0, true),
+        Outcome::Changed(text) => act::answer(&shared, "", "/fleet", format!("Nothing was written. {text}"), 0, true),
         Outcome::Failed(failed) => act::failed(&shared, &headers, &who, "", *failed),
     }
 }
@@ -113,6 +114,7 @@ pub async fn freeze(
 #[template(path = "freeze.html")]
 struct FreezeTemplate<'a> {
     base: &'a str,
+    freeze: u64,
     frozen: bool,
     applications: usize,
 }
@@ -124,6 +126,7 @@ async fn actions(shared: &Shared, who: &Who, world: &World) -> String {
     }
     let template = FreezeTemplate {
         base: &shared.settings.base_path,
+        freeze: world.freeze,
         frozen: world.frozen.is_some(),
         applications: world.apps.len(),
     };

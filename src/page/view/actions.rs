@@ -95,6 +95,12 @@ impl Panel {
         self
     }
 
+    /// What else the person saw.
+    fn saw(mut self, name: &'static str, value: u64) -> Self {
+        self.hidden.push((name, value.to_string()));
+        self
+    }
+
     fn small(mut self, small: impl Into<String>) -> Self {
         self.small.push(small.into());
         self
@@ -230,12 +236,15 @@ fn rollout(spec: &Spec, state: &State, sides: &Sides, may: May, seen: &Seen) -> 
 
 fn freeze(facts: &Facts, seen: &Seen) -> Action {
     if let Some((false, frozen)) = &facts.frozen {
-        let panel = Panel::new("unfreeze", "Allow changes again?", "Unfreeze", seen).line(frozen_line(frozen));
+        let panel = Panel::new("unfreeze", "Allow changes again?", "Unfreeze", seen)
+            .line(frozen_line(frozen))
+            .saw("freeze", facts.freeze);
         return Action::panel("Unfreeze…", "lock", panel);
     }
     let panel = Panel::new("freeze", format!("Stop all changes of {}?", facts.name), "Freeze", seen)
         .line("Nobody can change its weights, and no rollout goes on, until somebody unfreezes it.")
-        .small("A roll back passes, and a rollout still goes back by itself.");
+        .small("A roll back passes, and a rollout still goes back by itself.")
+        .saw("freeze", facts.freeze);
     Action::panel("Freeze…", "lock", Panel { needs_reason: true, ..panel })
 }
 

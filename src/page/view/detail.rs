@@ -8,6 +8,7 @@ use weightd_core::{
 
 use super::{
     Tone,
+    asked::unanswered,
     checks::{self, CheckRow, Gate},
     facts::{Facts, NodeStand, Stand},
     moves::{Move, moves},
@@ -37,6 +38,8 @@ pub struct Detail {
     pub glyph: &'static str,
     /// How much it asks for.
     pub tone: Tone,
+    /// What somebody asked for, and no controller has answered; empty if there is nothing.
+    pub asked: String,
     /// What comes next, and why.
     pub next: String,
     /// Plan, mode, who started it, why.
@@ -122,6 +125,7 @@ impl Detail {
             say,
             glyph,
             tone: words.tone,
+            asked: unanswered(facts, now),
             next: next(facts, &words.detail, now),
             origin: if about_rollout { origin(facts, now) } else { String::new() },
             lead,

@@ -6,7 +6,7 @@ use weightd_core::{
     fleet::{Frozen, NodeName},
     history,
     model::{BackendName, Timestamp},
-    rollout::{Phase, Shown, Spec, State, log},
+    rollout::{Phase, Request, Shown, Spec, State, log},
 };
 
 use super::chart::Sample;
@@ -27,6 +27,8 @@ pub struct Facts {
     pub log: Arc<[log::Entry]>,
     /// The freeze that stops changes of it; `true` if it is the freeze of all.
     pub frozen: Option<(bool, Frozen)>,
+    /// The `ModifyIndex` of its own freeze; 0 if there is no such key.
+    pub freeze: u64,
     /// The nodes that have it, or should have it.
     pub nodes: Vec<NodeStand>,
     /// What the page has seen of its errors, oldest first.
@@ -42,6 +44,8 @@ pub struct RolloutFacts {
     pub state: Option<Arc<State>>,
     /// What the leader sees; none until it said so, and where it belongs to another rollout.
     pub shown: Option<Shown>,
+    /// What a person wants of it, if no leader has answered.
+    pub request: Option<Request>,
 }
 
 /// How a node stands with the document of an application.

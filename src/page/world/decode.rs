@@ -16,7 +16,7 @@ use weightd_core::{
     },
     history::{self, Before, History},
     model::{BackendName, Root, Timestamp},
-    rollout::{Evidence, Shown, Spec, State, log},
+    rollout::{Evidence, Request, Shown, Spec, State, log},
 };
 
 use super::{
@@ -64,6 +64,11 @@ impl<T> Cache<T> {
     fn get(&self, tail: &str) -> Option<&T> {
         self.values.get(tail).map(|(_, decoded)| decoded)
     }
+
+    /// The `ModifyIndex` of a key; 0 if there is no such key.
+    fn index(&self, tail: &str) -> u64 {
+        self.values.get(tail).map_or(0, |(value, _)| value.index)
+    }
 }
 
 /// The decoded values of all prefixes.
@@ -81,6 +86,7 @@ pub(super) struct Decoded {
     state: Cache<Option<Arc<State>>>,
     evidence: Cache<Option<(String, Shown)>>,
     log: Cache<Arc<[log::Entry]>>,
+    request: Cache<Option<Request>>,
     controller: Cache<Option<String>>,
     /// What the leaders said of each rollout, since this process runs.
     samples: BTreeMap<BackendName, Vec<Sample>>,
@@ -102,6 +108,7 @@ impl Decoded {
             state: Cache::default(),
             evidence: Cache::default(),
             log: Cache::default(),
+            request: Cache::default(),
             controller: Cache::default(),
             samples: BTreeMap::new(),
         }
@@ -140,6 +147,7 @@ impl Decoded {
             fleet,
             fleet_changed,
             frozen,
+            freeze: self.freeze.index(""),
             controller: self.controller.get("").cloned().flatten(),
             is_complete: sources.all().into_iter().all(|source| source.borrow().keys.is_some()),
             away: None,
@@ -168,6 +176,7 @@ impl Decoded {
         self.log.update(&sources.log, |_, value| {
             log::Log::parse(&value.bytes).map(|log| log.events).unwrap_or_default().into()
         });
+        self.request.update(&sources.request, |_, value| Request::parse(&value.bytes).ok().flatten());
         self.controller.update(&sources.controller, |tail, value| {
             // The key has its name in its value; a newer version may say more.
             let name = serde_json::from_slice::<serde_json::Value>(&value.bytes).ok()?;
@@ -227,6 +236,7 @@ impl Decoded {
             history: entries.into(),
             log: self.log.get(name.as_str()).cloned().unwrap_or_default(),
             frozen: frozen_all.cloned().map(|frozen| (true, frozen)).or_else(|| own.map(|frozen| (false, frozen))),
+            freeze: self.freeze.index(&format!("/{name}")),
             nodes,
         }
     }
@@ -254,8 +264,17 @@ impl Decoded {
         let state = state.filter(|state| state.id == spec.id || !state.phase.is_final());
         let shown = self.evidence.get(name.as_str()).cloned().flatten();
         let shown = shown.filter(|(id, _)| *id == spec.id).map(|(_, shown)| shown);
-        Some(RolloutFacts { spec, state, shown })
+        let request = self.request.get(name.as_str()).cloned().flatten();
+        let request = request.filter(|request| is_open(request, &spec, state.as_deref()));
+        Some(RolloutFacts { spec, state, shown, request })
     }
+}
+
+/// Whether a request is of the rollout that runs, and not answered.
+fn is_open(request: &Request, spec: &Spec, state: Option<&State>) -> bool {
+    let Some(state) = state else { return request.rollout == spec.id };
+    let is_answered = state.answered.as_ref().is_some_and(|answered| answered.id == request.id);
+    request.rollout == state.id && !state.phase.is_final() && !is_answered
 }
 
 /// How the nodes stand that have the backend, or should have it.

@@ -1,5 +1,3 @@
-use std::time::Duration;
-
 use serde::Serialize;
 use weightd_core::{
     model::{BackendName, Escaped},
@@ -10,8 +8,7 @@ use super::{no_rollout, note_unreadable, now, start::mode as read_mode, text, un
 use crate::{
     documents::{
         Documents,
-        rollouts::{Answer, RolloutRead, Standing, TakenBack, new_id},
-        single::KeyWrite,
+        rollouts::{Asked, RolloutRead, Standing, new_id},
     },
     weightctl::{
         Exit,
@@ -21,9 +18,6 @@ use crate::{
         output,
     },
 };
-
-/// How long a leader may take to answer.
-const ANSWER: Duration = Duration::from_secs(5);
 
 /// Do not advance until `resume`
 ///
@@ -179,17 +173,8 @@ impl Asking<'_> {
             when: Some(now(&documents)),
             ..Request::new(new_id(), self.verb.clone(), rollout, at, &by, self.who.reason.as_deref())
         };
-        let (written, wait) = match documents.ask_rollout(backend, &request, seen).await? {
-            KeyWrite::Yes(index) => (index, ANSWER),
-            // A leader can have answered it before somebody replaced it.
-            KeyWrite::Superseded => (0, Duration::ZERO),
-            KeyWrite::Conflict => return Err(faster(backend)),
-        };
-        let answer = documents.answer(backend, &request, wait).await?;
-        if wait.is_zero() && answer == Answer::None {
-            return Err(faster(backend));
-        }
-        self.end(&documents, context, &request, written, answer).await
+        let asked = documents.ask_and_wait(backend, &request, seen).await?;
+        self.end(&documents, context, &request, asked).await
     }
 
     /// The rollout, and the `seq` of its state.
@@ -215,23 +200,17 @@ impl Asking<'_> {
         }
     }
 
-    /// The `ModifyIndex` of the key. A request that nobody answered is replaced only by a pause.
+    /// The `ModifyIndex` of the key that the request replaces.
     fn key_index(&self, read: &RolloutRead) -> Result<u64, Failure> {
-        if self.verb == Verb::Approve {
-            return Ok(read.approval.index);
-        }
-        match read.open_request() {
-            Some(open) if self.verb != Verb::Pause || matches!(open.verb, Verb::Abort { .. }) => {
-                let what = format!(
-                    "the rollout of `{}` has a request that nobody has answered: {} by {}",
-                    self.backend,
-                    open.verb.as_str(),
-                    Escaped(&open.by)
-                );
-                Err(Failure::new(Exit::Conflict, what).hint("try again when it is answered; a controller must lead"))
-            }
-            _ => Ok(read.request.index),
-        }
+        read.replaced_by(&self.verb).map_err(|open| {
+            let what = format!(
+                "the rollout of `{}` has a request that nobody has answered: {} by {}",
+                self.backend,
+                open.verb.as_str(),
+                Escaped(&open.by)
+            );
+            Failure::new(Exit::Conflict, what).hint("try again when it is answered; a controller must lead")
+        })
     }
 
     /// What the request does.
@@ -250,23 +229,11 @@ impl Asking<'_> {
         documents: &Documents,
         context: &Context<'_>,
         request: &Request,
-        written: u64,
-        answer: Answer,
+        asked: Asked,
     ) -> Result<Exit, Failure> {
         let backend = self.backend;
         let verb = self.verb.as_str();
-        let (answer, taken_back) = match answer {
-            Answer::None if self.verb != Verb::Pause => match documents.take_back(backend, request, written).await? {
-                TakenBack::Yes => (Answer::None, true),
-                TakenBack::Answered(answer) => (answer, false),
-                TakenBack::Replaced => {
-                    let what = format!("another request replaced `{verb}` before a leader answered it");
-                    return Err(Failure::new(Exit::Conflict, what)
-                        .hint(format!("`weightctl rollout status {backend}` shows it")));
-                }
-            },
-            answer => (answer, false),
-        };
+        let taken_back = asked == Asked::TakenBack;
         let outcome = |answer, state| Outcome {
             backend,
             rollout: &request.rollout,
@@ -276,18 +243,18 @@ impl Asking<'_> {
             taken_back,
             state,
         };
-        match &answer {
-            Answer::Done(state) => {
+        match &asked {
+            Asked::Done(state) => {
                 let read = documents.rollout(backend).await?;
                 output::message(&format!("{verb}: done; {backend}: {}", text::sentence(&read, now(documents))));
                 context.format.json(&outcome("done", Some(state)))?;
                 Ok(Exit::Ok)
             }
-            Answer::Refused(why) => {
+            Asked::Refused(why) => {
                 Err(Failure::new(Exit::Refused, format!("the leader refused `{verb}`: {}", Escaped(why)))
                     .hint(format!("`weightctl rollout explain {backend}` shows why it is where it is")))
             }
-            Answer::None => {
+            Asked::TakenBack | Asked::Stays => {
                 context.format.json(&outcome("none", None))?;
                 let what = if taken_back {
                     format!("no leader answered `{verb}` within 5 s: it is taken back, and has no effect")
@@ -297,6 +264,11 @@ impl Asking<'_> {
                 Err(Failure::new(Exit::NotConverged, what)
                     .hint(format!("`weightctl rollout status {backend}` shows who leads")))
             }
+            Asked::Replaced => {
+                let what = format!("another request replaced `{verb}` before a leader answered it");
+                Err(Failure::new(Exit::Conflict, what).hint(format!("`weightctl rollout status {backend}` shows it")))
+            }
+            Asked::Conflict => Err(faster(backend)),
         }
     }
 }

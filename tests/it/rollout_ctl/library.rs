@@ -10,7 +10,7 @@ use weightd::{
     documents::{
         DocumentsError,
         lead::{Lead, Led},
-        rollouts::{Aborted, Answer, Standing, Started, TakenBack, new_id},
+        rollouts::{Aborted, Answer, Asked, Standing, Started, new_id},
         single::KeyWrite,
     },
 };
@@ -99,11 +99,11 @@ async fn a_request_that_nobody_answers_is_taken_back() -> anyhow::Result<()> {
         };
         ensure!(documents.ask_rollout(&app1, &request, seen).await? == KeyWrite::Conflict);
         ensure!(documents.answer(&app1, &request, Duration::from_millis(300)).await? == Answer::None);
-        ensure!(documents.take_back(&app1, &request, written).await? == TakenBack::Yes);
+        ensure!(documents.take_back(&app1, &request, written).await? == Asked::TakenBack);
         ensure!(consul.get(key).await? == Some(b"{}".to_vec()));
         // Somebody else asked for something meanwhile.
         consul.put(key, r#"{"v":1,"id":"x","verb":"pause","rollout":"r1","at":7,"by":"bob"}"#).await?;
-        ensure!(documents.take_back(&app1, &request, written).await? == TakenBack::Replaced);
+        ensure!(documents.take_back(&app1, &request, written).await? == Asked::Replaced);
     }
     Ok(())
 }
@@ -136,7 +136,7 @@ async fn an_approval_that_was_taken_back_has_no_effect() -> anyhow::Result<()> {
     let before = read.state.get().context("no state")?;
     let answered = Some(Answered { id: request.id.clone(), refused: None });
     let approved = State { seq: before.seq + 1, approved: Some(2), approval: answered, ..before.clone() };
-    ensure!(documents.take_back(&app1, &request, written).await? == TakenBack::Yes);
+    ensure!(documents.take_back(&app1, &request, written).await? == Asked::TakenBack);
     ensure!(documents.begin_rollout(&lead, &approved).await? == Led::Conflict);
     // What does not answer it goes on.
     let other = State { seq: before.seq + 1, ..before.clone() };
@@ -160,7 +160,7 @@ async fn the_answer_of_a_leader_is_found_also_while_it_is_taken_back() -> anyhow
     answered["answered"] = serde_json::json!({"id": "q1"});
     consul.put(STATE, answered.to_string()).await?;
     ensure!(matches!(documents.answer(&app1, &request, Duration::ZERO).await?, Answer::Done(_)));
-    ensure!(matches!(documents.take_back(&app1, &request, written).await?, TakenBack::Answered(Answer::Done(_))));
+    ensure!(matches!(documents.take_back(&app1, &request, written).await?, Asked::Done(_)));
     answered["answered"]["refused"] = "there is no bake to end".into();
     consul.put(STATE, answered.to_string()).await?;
     let answer = documents.answer(&app1, &request, Duration::ZERO).await?;

@@ -39,6 +39,7 @@ pub(crate) fn steady(green: u32) -> Facts {
         history: Vec::new().into(),
         log: Vec::new().into(),
         frozen: None,
+        freeze: 0,
         nodes: nodes.to_vec(),
         samples: Vec::new().into(),
     }
@@ -99,7 +100,12 @@ pub(crate) fn baking() -> Facts {
         ..Shown::default()
     };
     Facts {
-        rollout: Some(RolloutFacts { spec: Arc::new(spec), state: Some(Arc::new(state)), shown: Some(shown) }),
+        rollout: Some(RolloutFacts {
+            spec: Arc::new(spec),
+            state: Some(Arc::new(state)),
+            shown: Some(shown),
+            request: None,
+        }),
         ..steady(10)
     }
 }
