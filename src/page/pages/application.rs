@@ -1,6 +1,6 @@
 //! One application.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use askama::Template;
 use axum::{
@@ -8,6 +8,7 @@ use axum::{
     http::{HeaderMap, StatusCode},
     response::Response,
 };
+use tokio::time::timeout;
 use weightd_core::model::BackendName;
 
 use super::{
@@ -24,6 +25,9 @@ use super::{
     error,
     frame::{Frame, page},
 };
+
+/// How long a page waits for the world that has what its person just wrote: the world follows Consul some 100 ms behind.
+const FOLLOWS: Duration = Duration::from_secs(1);
 
 #[derive(Template)]
 #[template(
@@ -78,12 +82,19 @@ pub async fn show(
     headers: HeaderMap,
 ) -> Result<Response, Response> {
     let path = format!("/app/{name}");
-    let (who, world, app) = open(&shared, &headers, &name, &path).await?;
+    let (who, mut world, mut app) = open(&shared, &headers, &name, &path).await?;
+    let answer = shared.cookies.answer(&shared.ring, &headers, world::now()).filter(|answer| answer.of == name);
+    let written = answer.as_ref().map_or(0, |answer| answer.index);
+    if app.facts.index() < written {
+        world = world_with(&shared, &app.facts.name, written).await;
+        app = find(&world, &who, &name).cloned().unwrap_or(app);
+    }
     let detail = detail(&app, who.seen.sees.nodes);
     let mut frame = Frame::of(&shared, &headers, &who, &world, title(&app)).at("applications", path);
-    frame.answer = frame.answer.filter(|answer| answer.of == name);
-    if frame.answer.as_ref().is_some_and(|answer| answer.index > 0) {
-        frame.reach = reach(&app.facts);
+    frame.answer = answer;
+    if written > 0 {
+        frame.written = written;
+        frame.reach = reach(&app.facts, who.seen.sees.nodes, written);
     }
     let (actions, rights_note) = actions_of(&shared, &who, &world, &app).await;
     let template = ApplicationPage {
@@ -96,6 +107,16 @@ pub async fn show(
         charts: &chart(&app.facts, world::now()),
     };
     Ok(page(&shared, &headers, StatusCode::OK, &frame, &template))
+}
+
+/// The newest world, as soon as it has the document with the index `written`, or after a while without it.
+async fn world_with(shared: &Shared, name: &BackendName, written: u64) -> Arc<World> {
+    let mut worlds = shared.worlds.clone();
+    let has = |world: &Arc<World>| world.apps.get(name).is_some_and(|app| app.facts.index() >= written);
+    let follows = async { worlds.wait_for(has).await.is_ok() };
+    // Without it, the page says that it is not known yet.
+    let _ = timeout(FOLLOWS, follows).await;
+    shared.world()
 }
 
 #[derive(Template)]
@@ -150,12 +171,6 @@ pub fn fragments(shared: &Shared, app: &App, names_nodes: bool, nodes_key: &str)
             nodes_key,
             charts: &charts,
         };
-        let reach = format!(
-            "<span id=\"reach\">{}</span>",
-            askama::filters::escape(reach(&app.facts), askama::filters::Html)
-                .map(|text| text.to_string())
-                .unwrap_or_default()
-        );
         let made = [
             ("now", page.as_now().render()),
             ("say", page.as_say().render()),
@@ -167,7 +182,6 @@ pub fn fragments(shared: &Shared, app: &App, names_nodes: bool, nodes_key: &str)
             ("nodes", page.as_nodes().render()),
             ("charts", page.as_charts().render()),
             ("history", page.as_history().render()),
-            ("reach", Ok(reach)),
         ];
         // Templates write into memory, which cannot fail.
         let fragment =
@@ -175,4 +189,16 @@ pub fn fragments(shared: &Shared, app: &App, names_nodes: bool, nodes_key: &str)
         made.into_iter().filter_map(fragment).collect()
     });
     Arc::clone(made)
+}
+
+#[derive(Template)]
+#[template(source = "<span id=\"reach\">{{ reach }}</span>", ext = "html")]
+struct ReachTemplate {
+    reach: String,
+}
+
+/// The sentence on the nodes after a write, for the stream of the page.
+pub fn reach_fragment(app: &App, names_nodes: bool, written: u64) -> String {
+    let reach = reach(&app.facts, names_nodes, written);
+    ReachTemplate { reach }.render().unwrap_or_default()
 }

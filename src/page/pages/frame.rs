@@ -39,6 +39,8 @@ pub struct Frame {
     pub away: Option<(String, String, String)>,
     /// What happened to the last write.
     pub answer: Option<Answer>,
+    /// The index of the document that it wrote; 0 if it wrote none.
+    pub written: u64,
     /// How many nodes have it by now.
     pub reach: String,
     /// Whether one-letter keys are off.

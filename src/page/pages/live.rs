@@ -17,7 +17,7 @@ use axum::{
         sse::{Event, Sse},
     },
 };
-use futures_util::stream;
+use futures_util::{Stream, stream};
 use serde::Deserialize;
 use tokio::{
     sync::watch,
@@ -57,14 +57,18 @@ pub struct Asked {
     page: String,
     #[serde(default)]
     seq: String,
+    /// The index of the document that the person just wrote; 0 for none.
+    #[serde(default)]
+    written: u64,
 }
 
 /// What a stream has.
-struct Stream {
+struct Tab {
     shared: Arc<Shared>,
     who: Who,
     headers: HeaderMap,
     page: Page,
+    written: u64,
     worlds: watch::Receiver<Arc<World>>,
     /// The world that the tab has.
     seq: u64,
@@ -97,8 +101,10 @@ struct AwayTemplate<'a> {
 pub async fn events(State(shared): State<Arc<Shared>>, Query(asked): Query<Asked>, headers: HeaderMap) -> Response {
     let who = match shared.who(&headers).await {
         Ok(who) => who,
-        // 204 ends an event source for good; the script then loads the page, which says why.
-        Err(NotIn::Nobody | NotIn::Gone | NotIn::Listing(_)) => return StatusCode::NO_CONTENT.into_response(),
+        // A status would tell the script nothing. It loads the page, which says why.
+        Err(NotIn::Nobody | NotIn::Gone | NotIn::Listing(_)) => {
+            return respond(stream::iter([Ok::<_, Infallible>(over())]));
+        }
         Err(NotIn::Away(_)) => return StatusCode::SERVICE_UNAVAILABLE.into_response(),
     };
     let page = match asked.page.as_str() {
@@ -124,11 +130,12 @@ pub async fn events(State(shared): State<Arc<Shared>>, Query(asked): Query<Asked
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut worlds = shared.worlds.clone();
     worlds.mark_changed();
-    let stream = Stream {
+    let tab = Tab {
         worlds,
         who,
         headers,
         page,
+        written: asked.written,
         seq,
         sent: HashMap::new(),
         since: world::now(),
@@ -139,17 +146,26 @@ pub async fn events(State(shared): State<Arc<Shared>>, Query(asked): Query<Asked
         _open: open,
         shared,
     };
-    let events = stream::unfold(stream, |mut stream| async move {
-        let event = stream.next().await?;
-        Some((Ok::<_, Infallible>(event), stream))
+    let events = stream::unfold(tab, |mut tab| async move {
+        let event = tab.next().await?;
+        Some((Ok::<_, Infallible>(event), tab))
     });
+    respond(events)
+}
+
+fn respond(events: impl Stream<Item = Result<Event, Infallible>> + Send + 'static) -> Response {
     let mut response = Sse::new(events).into_response();
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
     response
 }
 
-impl Stream {
+/// The session is over.
+fn over() -> Event {
+    Event::default().event("over").data("sign in again")
+}
+
+impl Tab {
     async fn next(&mut self) -> Option<Event> {
         loop {
             if let Some(event) = self.queue.pop_front() {
@@ -183,7 +199,7 @@ impl Stream {
             }
             Err(NotIn::Away(_)) => {}
             Err(_) => {
-                self.queue.push_back(Event::default().event("over").data("sign in again"));
+                self.queue.push_back(over());
                 self.is_over = true;
             }
         }
@@ -216,6 +232,10 @@ impl Stream {
                     let key = who.person.documents.keys().nodes();
                     for part in &*application::fragments(&shared, app, who.seen.sees.nodes, &key) {
                         self.send(&part.id, &part.html, app.changed <= self.seq);
+                    }
+                    if self.written > 0 {
+                        let html = application::reach_fragment(app, who.seen.sees.nodes, self.written);
+                        self.send("reach", &html, app.changed <= self.seq);
                     }
                     self.title(&application::title(app));
                 }

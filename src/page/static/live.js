@@ -35,7 +35,8 @@
   const stop = () => { if (es) { es.close(); es = null; } };
   const start = () => {
     if (es || !live || !body.dataset.page || document.hidden) return;
-    es = new EventSource(body.dataset.base + '/events?' + new URLSearchParams({ page: body.dataset.page, seq: body.dataset.seq }));
+    const { page, seq, written = 0 } = body.dataset;
+    es = new EventSource(body.dataset.base + '/events?' + new URLSearchParams({ page, seq, written }));
     es.addEventListener('fragment', (e) => {
       const cut = e.data.indexOf('\n');
       swap(e.data.slice(0, cut), e.data.slice(cut + 1));
@@ -49,7 +50,7 @@
       if (e.lastEventId) body.dataset.seq = e.lastEventId;
       say(true);
     });
-    es.addEventListener('over', () => { stop(); location.reload(); });
+    es.addEventListener('over', () => { stop(); location.reload(); }); // the page then asks to sign in again
     es.onerror = () => {
       say(false);
       // A browser gives up after an answer that is not a stream.

@@ -1,5 +1,7 @@
 //! One application on its own page: what it does, whether anybody is hurt, what comes next, and how to get back.
 
+use std::cmp::Ordering;
+
 use weightd_core::{
     judge::ERRORS,
     model::Timestamp,
@@ -395,8 +397,18 @@ fn servers(facts: &Facts) -> Vec<(String, String)> {
     view.weights.iter().flatten().map(|(server, weight)| (server.to_string(), weight.to_string())).collect()
 }
 
-/// A sentence on the nodes after a write: how many have it, and who has not.
-pub fn reach(facts: &Facts) -> String {
+/// A sentence on the nodes after a write: how many have the document with the index `written`, and who has not. Without
+/// `names_nodes` they are not named.
+pub fn reach(facts: &Facts, names_nodes: bool, written: u64) -> String {
+    match facts.index().cmp(&written) {
+        Ordering::Less => "It is not known yet which nodes have it.".to_owned(),
+        Ordering::Equal if names_nodes => applied(facts),
+        Ordering::Equal => applied(&facts.without_node_names()),
+        Ordering::Greater => "Another change was written since.".to_owned(),
+    }
+}
+
+fn applied(facts: &Facts) -> String {
     let (has, all) = facts.has();
     if all == 0 {
         return "No node reports this application.".to_owned();

@@ -37,7 +37,8 @@ pub(super) async fn with_acls() -> anyhow::Result<(Consul, Page)> {
     Ok((consul, page))
 }
 
-async fn token(consul: &Consul, name: &str, rules: &str) -> anyhow::Result<String> {
+/// A new token with these rules.
+pub(super) async fn token(consul: &Consul, name: &str, rules: &str) -> anyhow::Result<String> {
     consul.http().set_policy(name, rules).await?;
     consul.http().new_token(name).await
 }
@@ -66,8 +67,9 @@ async fn only_with_a_token_that_consul_knows() -> anyhow::Result<()> {
         ensure!(answer.header("location").starts_with("/sign-in"), "{path}: {}", answer.header("location"));
         ensure!(!answer.text.contains("app1"), "{path}");
     }
+    // The script then loads the page, which asks to sign in.
     let stream = nobody.get("/events?page=/").await?;
-    ensure!(stream.status == StatusCode::NO_CONTENT, "{}", stream.status);
+    ensure!(stream.text == "event: over\ndata: sign in again\n\n", "{} {}", stream.status, stream.text);
     for (verb, form) in
         [("pause", ""), ("abort", ""), ("roll-back", ""), ("weights", "100"), ("start", ""), ("freeze", "")]
     {

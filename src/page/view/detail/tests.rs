@@ -55,8 +55,8 @@ fn nodes_that_are_out_stand_first() {
     let detail = Detail::of(&facts, now());
     assert_eq!(detail.nodes[0].name.as_str(), "lb-03");
     assert_eq!(detail.nodes_say, "2 of 3 nodes have it");
-    assert_eq!(reach(&facts), "2 of 3 nodes have it. Not yet: lb-03.");
-    assert_eq!(reach(&steady(50)), "All 3 nodes have it.");
+    assert_eq!(reach(&facts, true, 10), "2 of 3 nodes have it. Not yet: lb-03.");
+    assert_eq!(reach(&steady(50), true, 10), "All 3 nodes have it.");
 }
 
 #[test]
@@ -70,4 +70,22 @@ fn each_gate_says_what_it_waits_for() {
     assert_eq!(quiet[2], ("2,000 requests on green in this step".to_owned(), "true"));
     let unwired = texts(&held(baking(), "unwired", "no request reaches lb-01"));
     assert!(unwired.iter().any(|(text, word)| text == "Holds: no requests arrive" && *word == "holds"), "{unwired:?}");
+}
+
+#[test]
+fn nothing_is_said_of_the_nodes_before_the_document_is_known() {
+    // The document has the index 10, and all nodes have it.
+    let facts = steady(10);
+    assert_eq!(reach(&facts, true, 10), "All 3 nodes have it.");
+    assert_eq!(reach(&facts, true, 11), "It is not known yet which nodes have it.");
+    assert_eq!(reach(&facts, true, 9), "Another change was written since.");
+}
+
+#[test]
+fn nodes_are_named_only_to_those_who_may_read_them() {
+    let mut facts = steady(10);
+    facts.nodes.push(stand("lb-04", Stand::Late, "not applied yet"));
+    assert!(reach(&facts, true, 10).contains("lb-04"));
+    let unnamed = reach(&facts, false, 10);
+    assert!(unnamed.starts_with("3 of 4 nodes have it.") && !unnamed.contains("lb-04"), "{unnamed}");
 }
