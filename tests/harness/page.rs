@@ -241,7 +241,7 @@ impl Visitor {
 
     /// Sends a request, and keeps its cookies.
     pub async fn send(&self, request: RequestBuilder) -> anyhow::Result<Answer> {
-        let answer = request.timeout(Duration::from_secs(15)).send().await.context("no answer")?;
+        let answer = request.timeout(Duration::from_secs(30)).send().await.context("no answer")?;
         let (status, headers) = (answer.status(), answer.headers().clone());
         let text = answer.text().await?;
         let mut jar: Vec<(String, String)> = self

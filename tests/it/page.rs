@@ -7,3 +7,4 @@ mod requests;
 mod rights;
 mod safety;
 mod story;
+mod written;

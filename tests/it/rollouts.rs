@@ -5,6 +5,7 @@ mod crowd;
 mod judged;
 mod kinds;
 mod leaders;
+mod paged;
 mod people;
 mod stage;
 mod stored;

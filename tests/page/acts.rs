@@ -41,10 +41,12 @@ async fn a_rollout_from_start_to_roll_back_on_a_telephone() -> anyhow::Result<()
     browser.shows("moved it last").await?;
     browser.touch(".acts-bar a.go").await?;
     browser.shows("Start a rollout of app").await?;
-    browser.shows("requests a second; the old side fails").await?;
+    shows_within(&browser, Duration::from_secs(30), "requests a second; the old side fails").await?;
     for choice in ["[name=mode][value=auto]", "[name=plan][value=short]", "[name=reason]"] {
         browser.touch(choice).await?;
     }
+    // The stream has replaced what each plan means, an operator's own too.
+    browser.shows("short: 10 min 20 s of good data at least").await?;
     browser.write("new cluster").await?;
     browser.touch("main form button.go").await?;
     browser.shows("Started: mode auto.").await?;
@@ -198,5 +200,38 @@ async fn the_page_follows_consul_and_never_moves_under_the_hand() -> anyhow::Res
         Ok(())
     })
     .await?;
+    browser.stop().await
+}
+
+#[tokio::test]
+async fn a_tab_of_a_session_that_is_over_asks_to_sign_in_again() -> anyhow::Result<()> {
+    let consul = Consul::start().await?;
+    story::tell(&consul).await?;
+    let page = Page::start(&consul, None).await?;
+    let browser = Browser::start().await?;
+    browser.look(Look::DESK).await?;
+    sign_in(&browser, &page, "ann").await?;
+    browser.open(&page.url("/app/checkout")).await?;
+    browser.shows("Live").await?;
+    let hide = |hidden: bool| {
+        format!(
+            "Object.defineProperty(document, 'hidden', {{value: {hidden}, configurable: true}}); document.dispatchEvent(new Event('visibilitychange'))"
+        )
+    };
+    browser.script(&hide(true)).await?;
+    // Another tab signs out.
+    browser
+        .script("fetch('/sign-out', {method: 'POST', redirect: 'manual'}).then(() => { document.title = 'out' })")
+        .await?;
+    eventually(SOON, "signed out", async || {
+        let title = browser.script("document.title").await?;
+        ensure!(title == json!("out"), "{title}");
+        Ok(())
+    })
+    .await?;
+    browser.script(&hide(false)).await?;
+    browser.shows("Sign in").await?;
+    let shown = browser.text().await?;
+    ensure!(!shown.contains("Not live since") && !shown.contains("checkout"), "{shown}");
     browser.stop().await
 }

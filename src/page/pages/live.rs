@@ -34,7 +34,8 @@ use super::{
     },
     activity, application, fleet,
     frame::away,
-    list, start,
+    list,
+    start::{self, Offered},
 };
 
 /// A tab that hears nothing for two of these is not live.
@@ -69,6 +70,8 @@ struct Tab {
     headers: HeaderMap,
     page: Page,
     written: u64,
+    /// The plans that the page offers.
+    plans: Vec<Offered>,
     worlds: watch::Receiver<Arc<World>>,
     /// The world that the tab has.
     seq: u64,
@@ -120,6 +123,7 @@ pub async fn events(State(shared): State<Arc<Shared>>, Query(asked): Query<Asked
     let Some(guard) = who.person.stream() else {
         return (StatusCode::TOO_MANY_REQUESTS, "429: too many open tabs\n").into_response();
     };
+    let plans = if matches!(page, Page::Start(_)) { start::offered(&who).await } else { Vec::new() };
     shared.metrics.stream(true);
     let open = Open(Arc::clone(&shared));
     // After a lost connection the browser names the last event that it has.
@@ -136,6 +140,7 @@ pub async fn events(State(shared): State<Arc<Shared>>, Query(asked): Query<Asked
         headers,
         page,
         written: asked.written,
+        plans,
         seq,
         sent: HashMap::new(),
         since: world::now(),
@@ -248,7 +253,7 @@ impl Tab {
             }
             Page::Start(name) => {
                 if let Some(app) = application::find(world, &self.who.clone(), &name) {
-                    for (id, html) in start::fragments(&shared, app) {
+                    for (id, html) in start::fragments(&shared, app, &self.plans) {
                         self.send(&id, &html, false);
                     }
                 }

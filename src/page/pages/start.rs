@@ -1,6 +1,8 @@
 //! Start a rollout: choose the side, the mode and the plan, and see what each step means at today's traffic.
 
+mod begin;
 mod measured;
+mod offered;
 
 use std::sync::Arc;
 
@@ -14,16 +16,18 @@ use axum::{
 use serde::Deserialize;
 use weightd_core::{
     desired::Pattern,
-    history::Way,
     model::BackendName,
     rollout::{
-        Mode,
-        plan::{Plan, Preset, Protocol},
-        start::{self, Known, Proposal, Refusal, Wish},
+        plan::Protocol,
+        start::{self, Refusal},
     },
 };
 
-pub use self::measured::Measured;
+use self::begin::Begun;
+pub use self::{
+    measured::Measured,
+    offered::{Offered, offered},
+};
 use super::{
     super::{
         shared::{Shared, Who},
@@ -34,24 +38,16 @@ use super::{
             sides::{Bar, Sides},
             words::{counted, number, percent_of},
         },
-        world::{self, App},
+        world::App,
     },
-    act::{Outcome, finish, intent, mode, reason},
+    act::finish,
     application::open,
     frame::{Frame, page},
 };
-use crate::documents::{
-    DocumentsError, Written,
-    edit::{self, Intent},
-    gather::Gathered,
-    rollouts::{Standing, Started, new_id},
-};
-
-/// Own plans that are offered.
-const MAX_PLANS: usize = 8;
+use crate::documents::gather::Gathered;
 
 #[derive(Template)]
-#[template(path = "start.html", blocks = ["preview"])]
+#[template(path = "start.html", blocks = ["measured"])]
 struct StartPage<'a> {
     frame: &'a Frame,
     name: &'a str,
@@ -69,6 +65,20 @@ struct StartPage<'a> {
     ask_slo: bool,
     reason: &'a str,
     seen: u64,
+}
+
+#[derive(Template)]
+#[template(path = "plan.html")]
+struct PlanTemplate<'a> {
+    p: &'a PlanView,
+}
+
+impl StartPage<'_> {
+    /// What a plan means. Plans are in the stream one by one: the form keeps those that it was made with.
+    #[expect(clippy::unused_self, reason = "templates call methods")]
+    fn preview(&self, p: &PlanView) -> String {
+        PlanTemplate { p }.render().unwrap_or_default()
+    }
 }
 
 /// What the person wants.
@@ -92,9 +102,6 @@ pub struct StartForm {
     seen: u64,
 }
 
-/// A plan with its name, and whether steps may be left out.
-type Named = (String, Plan, bool);
-
 /// The page.
 ///
 /// # Errors
@@ -110,18 +117,20 @@ pub async fn show(
     Ok(respond(&shared, &headers, &who, &app, &form, Vec::new(), StatusCode::OK).await)
 }
 
-/// Measures the traffic, with the token of the person, once in ten minutes.
+/// Begins to measure the traffic, with the token of the person, unless it is known or somebody measures it.
 fn measure(shared: &Arc<Shared>, who: &Who, app: &App) {
     let backend = app.facts.name.clone();
-    if !shared.measured.begin(&backend) {
+    if !shared.measured.is_wanted(&backend) {
         return;
     }
     let (shared, who, index) = (Arc::clone(shared), who.clone(), app.facts.index());
-    tokio::spawn(async move {
-        let by = Some(who.seen.name.clone());
-        let gathered = who.person.documents.gather(&backend, index, true, by).await;
-        shared.measured.end(&backend, gathered);
-    });
+    tokio::spawn(async move { today(&shared, &who, &backend, index).await });
+}
+
+/// The traffic of today, measured with the token of the person if nobody did. That takes 10 to 15 s.
+async fn today(shared: &Shared, who: &Who, backend: &BackendName, index: u64) -> Arc<Gathered> {
+    let by = Some(who.seen.name.clone());
+    shared.measured.today(backend, who.person.documents.gather(backend, index, true, by)).await
 }
 
 async fn respond(
@@ -136,24 +145,9 @@ async fn respond(
     let live = format!("/app/{}/start", app.row.name);
     let frame = Frame::of(shared, headers, who, &shared.world(), format!("Start a rollout of {}", app.row.name))
         .at("applications", live);
-    let plans = plans(who).await;
+    let plans = offered(who).await;
     let template = of(shared, &frame, app, form, &refusals, &plans);
     page(shared, headers, status, &frame, &template)
-}
-
-/// The presets, and the plans of the operators that the person may read.
-async fn plans(who: &Who) -> Vec<Named> {
-    let presets = [Preset::Quick, Preset::Careful, Preset::Day];
-    let mut plans: Vec<Named> =
-        presets.map(|preset| (preset.as_str().to_owned(), preset.plan(Protocol::Http), true)).into();
-    let documents = &who.person.documents;
-    // Without the right there are no own plans to choose.
-    for name in documents.plan_names().await.unwrap_or_default().into_iter().take(MAX_PLANS) {
-        if let Ok(plan) = documents.plan(&name).await {
-            plans.push((name, plan, false));
-        }
-    }
-    plans
 }
 
 fn of<'a>(
@@ -162,7 +156,7 @@ fn of<'a>(
     app: &'a App,
     form: &'a StartForm,
     refusals: &[Refusal],
-    plans: &[Named],
+    plans: &[Offered],
 ) -> StartPage<'a> {
     let facts = &app.facts;
     let sides = Sides::of(facts.document.as_ref(), None);
@@ -178,7 +172,11 @@ fn of<'a>(
     let sample = gathered.as_ref().and_then(|gathered| gathered.sample.as_ref());
     let baseline = sample.map(|sample| sample.baseline(is_from));
     let traffic = baseline.map(weightd_core::rollout::start::Baseline::traffic);
-    let views = plans.iter().map(|(name, plan, fits)| plan_view(name, plan, traffic, *fits, *name == form.plan));
+    let protocol = gathered.as_ref().map_or(Protocol::Http, |gathered| start::protocol(&gathered.nodes));
+    let views = plans.iter().map(|offered| {
+        let name = &offered.name;
+        plan_view(name, &offered.plan(protocol), traffic, offered.fits(), *name == form.plan)
+    });
     let has = |is: &dyn Fn(&Refusal) -> bool| refusals.iter().any(is);
     StartPage {
         frame,
@@ -217,7 +215,7 @@ fn of<'a>(
 
 fn measured(gathered: Option<&Gathered>, baseline: Option<start::Baseline>) -> String {
     match (gathered, baseline) {
-        (None, _) => "The nodes count the traffic now. The numbers come within 15 s.".to_owned(),
+        (None, _) => "The nodes count the traffic now. The numbers come within 25 s.".to_owned(),
         (Some(Gathered { problem: Some(problem), sample: None, .. }), _) => {
             format!("No numbers: {}.", crate::base::chain::Chain(problem))
         }
@@ -277,17 +275,16 @@ fn patterns(text: &str) -> Result<Vec<Pattern>, String> {
     words.map(|word| Pattern::new(word).map_err(|error| error.to_string())).collect()
 }
 
-/// The preview of the plans, for the stream of the page.
-pub fn fragments(shared: &Shared, app: &App) -> Vec<(String, String)> {
+/// What the plans of the form mean, for the stream of the page.
+pub fn fragments(shared: &Shared, app: &App, plans: &[Offered]) -> Vec<(String, String)> {
     if shared.measured.of(&app.facts.name).is_none() {
         return Vec::new();
     }
-    let presets = [Preset::Quick, Preset::Careful, Preset::Day];
-    let plans: Vec<Named> =
-        presets.map(|preset| (preset.as_str().to_owned(), preset.plan(Protocol::Http), true)).into();
     let (frame, form) = (Frame::bare(shared, ""), StartForm::default());
-    let page = of(shared, &frame, app, &form, &[], &plans);
-    vec![("preview".to_owned(), page.as_preview().render().unwrap_or_default())]
+    let page = of(shared, &frame, app, &form, &[], plans);
+    let mut all: Vec<_> = page.plans.iter().map(|plan| (format!("plan-{}", plan.name), page.preview(plan))).collect();
+    all.push(("measured".to_owned(), page.as_measured().render().unwrap_or_default()));
+    all
 }
 
 /// Starts it.
@@ -301,119 +298,11 @@ pub async fn begin(
     Form(form): Form<StartForm>,
 ) -> Result<Response, Response> {
     let (who, _, app) = open(&shared, &headers, &name, &format!("/app/{name}/start")).await?;
-    Ok(match try_begin(&shared, &who, &app, &form).await {
+    Ok(match begin::begin(&shared, &who, &app, &form).await {
         Ok(Begun::Refused(refusals)) => {
             respond(&shared, &headers, &who, &app, &form, refusals, StatusCode::UNPROCESSABLE_ENTITY).await
         }
         Ok(Begun::Ended(outcome)) => finish(&shared, &headers, &who, &app.facts.name, "start", outcome),
         Err(error) => finish(&shared, &headers, &who, &app.facts.name, "start", error.into()),
-    })
-}
-
-enum Begun {
-    Refused(Vec<Refusal>),
-    Ended(Outcome),
-}
-
-async fn try_begin(shared: &Arc<Shared>, who: &Who, app: &App, form: &StartForm) -> Result<Begun, DocumentsError> {
-    let not = |why: String| Begun::Ended(Outcome::Not(format!("Nothing was written: {why}")));
-    let (backend, documents) = (&app.facts.name, &who.person.documents);
-    let Some(mode) = mode(&form.mode) else { return Ok(not("choose a mode.".to_owned())) };
-    let text = if form.other.trim().is_empty() { &form.to } else { &form.other };
-    let to = match patterns(text) {
-        Ok(to) if !to.is_empty() => to,
-        Ok(_) => return Ok(not("choose the side to move to.".to_owned())),
-        Err(why) => return Ok(not(format!("{why}."))),
-    };
-    let plans = plans(who).await;
-    let Some((_, plan, fits)) = plans.into_iter().find(|(name, ..)| *name == form.plan) else {
-        return Ok(not("choose a plan.".to_owned()));
-    };
-    let (seen, controller) = tokio::try_join!(documents.rollout(backend), documents.controller())?;
-    match seen.standing() {
-        Standing::None | Standing::Ended(_) => {}
-        Standing::Active(_) | Standing::Pending(_) => {
-            return Ok(Begun::Ended(Outcome::Changed("Another rollout was started meanwhile.".to_owned())));
-        }
-        Standing::Unreadable(key, bad) => return Ok(not(format!("the {key} of the rollout cannot be read: {bad}."))),
-    }
-    let known = documents.context(backend).await?;
-    let index = known.stored.as_ref().map_or(0, |stored| stored.index);
-    if index != form.seen {
-        return Ok(Begun::Ended(Outcome::Changed("Somebody changed the weights while you were here.".to_owned())));
-    }
-    if let Some(frozen) = known.frozen(backend).filter(|_| !form.convert.is_empty()) {
-        return Ok(Begun::Ended(Outcome::Not(super::act::frozen_text(&frozen))));
-    }
-    let sample = shared.measured.of(backend).and_then(|gathered| gathered.sample.clone());
-    let gathered = match shared.measured.fresh(backend) {
-        Some(gathered) => gathered,
-        None => Arc::new(documents.gather(backend, index, false, Some(who.seen.name.clone())).await),
-    };
-    let published = documents.published(backend).await?;
-    let is_from = |server: &str| !to.iter().any(|pattern| pattern.matches(server));
-    let facts = Known {
-        document: published.as_ref(),
-        nodes: &gathered.nodes,
-        silent: &gathered.silent,
-        controller: controller.get(),
-        baseline: sample.as_ref().map(|sample| sample.baseline(is_from)),
-    };
-    let wish = Wish {
-        to: to.clone(),
-        from: None,
-        mode,
-        plan: if mode == Mode::Auto { plan } else { Plan { steps: Vec::new(), ..plan } },
-        fit: fits,
-        convert: !form.convert.is_empty(),
-        slo_from_baseline: !form.slo.is_empty(),
-    };
-    let proposal = match start::propose(&wish, &facts) {
-        Ok(proposal) => proposal,
-        Err(refusals) => return Ok(Begun::Refused(refusals)),
-    };
-    let index = match convert(who, backend, &known, &proposal).await? {
-        Ok(converted) => converted.unwrap_or(index),
-        Err(outcome) => return Ok(Begun::Ended(outcome)),
-    };
-    let spec = proposal.spec(new_id(), who.seen.name.clone(), world::now(), reason(&form.reason));
-    Ok(Begun::Ended(match documents.start_rollout(backend, &spec, &seen, index).await? {
-        Started::Yes(_) => {
-            let cautions: Vec<_> =
-                proposal.cautions.iter().map(|caution| format!(" {}", sentence_of(&caution.to_string()))).collect();
-            let cautions = cautions.concat();
-            let leads = if controller.index == 0 { " No controller leads: it begins when one does." } else { "" };
-            Outcome::Done(format!("Started: mode {}.{leads}{cautions}", mode.as_str()), 0)
-        }
-        Started::Conflict => {
-            Outcome::Changed("Somebody changed the weights, or started a rollout, while you were here.".to_owned())
-        }
-        Started::Superseded => {
-            Outcome::Not("It was started, and somebody else started another one just after you.".to_owned())
-        }
-        Started::Invalid(bad) => Outcome::Not(format!("Nothing was written: no controller could read it: {bad}.")),
-    }))
-}
-
-/// Makes the document a split of the sides, where that is asked for: the index of the new document; none if it is one.
-async fn convert(
-    who: &Who,
-    backend: &BackendName,
-    known: &crate::documents::Context,
-    proposal: &Proposal,
-) -> Result<Result<Option<u64>, Outcome>, DocumentsError> {
-    let Some(split) = &proposal.convert else { return Ok(Ok(None)) };
-    let why = "the split of the sides of a rollout";
-    let intent = known.intent(Intent { create: true, ..intent(who, Way::Convert, why) });
-    let edit = match edit::split(backend, known.stored.as_ref(), split, &intent) {
-        Ok(edit) => edit,
-        Err(error) => return Ok(Err(Outcome::Not(format!("Nothing was written: {error}.")))),
-    };
-    Ok(match who.person.documents.commit(backend, &edit, known, false).await? {
-        Written::Yes { index, .. } => Ok(Some(index)),
-        Written::Frozen(frozen) => Err(Outcome::Not(super::act::frozen_text(&frozen))),
-        Written::Conflict | Written::Superseded => {
-            Err(Outcome::Changed("Somebody changed the weights while you were here.".to_owned()))
-        }
     })
 }

@@ -1,4 +1,4 @@
-//! The traffic of applications, measured once in ten minutes for the preview of plans.
+//! The traffic of applications, measured once in ten minutes: for the preview of plans, and for a start.
 
 use std::{
     collections::HashMap,
@@ -21,43 +21,72 @@ const MAX_MEASURED: usize = 500;
 /// The traffic of applications that somebody wanted to start a rollout of.
 #[derive(Debug, Default)]
 pub struct Measured {
-    known: Mutex<HashMap<BackendName, Measurement>>,
+    known: Mutex<HashMap<BackendName, Slot>>,
 }
 
-/// When it began or ended, and what it found; none while it runs.
-type Measurement = (Instant, Option<Arc<Gathered>>);
+/// The last measurement of one application; locked while the next one runs.
+type Slot = Arc<tokio::sync::Mutex<Option<Measurement>>>;
+
+#[derive(Debug, Clone)]
+struct Measurement {
+    ended: Instant,
+    gathered: Arc<Gathered>,
+}
+
+impl Measurement {
+    /// Whether nobody has to measure again. What one token could not read says nothing to the person with another one.
+    fn serves_all(&self) -> bool {
+        let age = self.ended.elapsed();
+        age < MEASURED && self.gathered.sample.is_some() || age < SERVERS && self.gathered.problem.is_none()
+    }
+}
 
 impl Measured {
-    /// What was measured; none before the first measurement has ended.
+    /// What the last measurement found; none before the first one has ended, and while the next one runs.
     pub(super) fn of(&self, backend: &BackendName) -> Option<Arc<Gathered>> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(backend).filter(|(at, _)| at.elapsed() < MEASURED).and_then(|(_, gathered)| gathered.clone())
+        let last = self.last(backend)?;
+        (last.ended.elapsed() < MEASURED).then_some(last.gathered)
     }
 
-    /// Whether it must be measured. Then nobody else does it.
-    pub(super) fn begin(&self, backend: &BackendName) -> bool {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.get(backend).is_some_and(|(at, gathered)| {
-            let limit = if gathered.is_some() { MEASURED } else { Duration::from_secs(30) };
-            at.elapsed() < limit
-        }) {
-            return false;
+    /// Whether [`Self::today`] would measure, and nobody does.
+    pub(super) fn is_wanted(&self, backend: &BackendName) -> bool {
+        self.slot(backend).try_lock().is_ok_and(|last| last.as_ref().is_none_or(|last| !last.serves_all()))
+    }
+
+    /// The traffic of today: what is known already, or else what `measure` finds. An application is measured once at a time.
+    pub(super) async fn today(
+        &self,
+        backend: &BackendName,
+        measure: impl Future<Output = Gathered> + Send,
+    ) -> Arc<Gathered> {
+        let slot = self.slot(backend);
+        let mut last = slot.lock().await;
+        if let Some(known) = last.as_ref().filter(|last| last.serves_all()) {
+            return Arc::clone(&known.gathered);
         }
-        if known.len() >= MAX_MEASURED {
+        let gathered = Arc::new(measure.await);
+        *last = Some(Measurement { ended: Instant::now(), gathered: Arc::clone(&gathered) });
+        gathered
+    }
+
+    /// The servers that the nodes reported a moment ago; none if that is older, or if not everything could be read.
+    pub(super) fn fresh(&self, backend: &BackendName) -> Option<Arc<Gathered>> {
+        let last = self.last(backend)?;
+        (last.ended.elapsed() < SERVERS && last.gathered.problem.is_none()).then_some(last.gathered)
+    }
+
+    fn last(&self, backend: &BackendName) -> Option<Measurement> {
+        self.slot(backend).try_lock().ok()?.clone()
+    }
+
+    fn slot(&self, backend: &BackendName) -> Slot {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= MAX_MEASURED && !known.contains_key(backend) {
             known.clear();
         }
-        known.insert(backend.clone(), (Instant::now(), None));
-        true
-    }
-
-    pub(super) fn end(&self, backend: &BackendName, gathered: Gathered) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.insert(backend.clone(), (Instant::now(), Some(Arc::new(gathered))));
-    }
-
-    /// What was measured a moment ago; none if it is older.
-    pub(super) fn fresh(&self, backend: &BackendName) -> Option<Arc<Gathered>> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(backend).filter(|(at, _)| at.elapsed() < SERVERS).and_then(|(_, gathered)| gathered.clone())
+        Arc::clone(known.entry(backend.clone()).or_default())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,113 @@
+//! What the page says of a write is what was read back.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use reqwest::{Method, StatusCode};
+use serde_json::json;
+use tokio::time::timeout;
+
+use super::{reading::words, safety::token, story};
+use crate::{
+    common::{SOON, key},
+    harness::{Consul, consul::Options, eventually, page::Page},
+};
+
+#[tokio::test]
+async fn nobody_has_a_document_that_the_page_has_not_seen() -> anyhow::Result<()> {
+    let consul = Consul::start().await?;
+    story::split(&consul, "app1", 10, "ann", "shift", 10).await?;
+    story::nodes(&consul, &[], &[]).await?;
+    let page = Page::start(&consul, None).await?;
+    let ann = page.named("ann").await?;
+    for share in ["20", "30", "40"] {
+        // All nodes have the document of now, and none will have the next one.
+        story::nodes(&consul, &[], &[]).await?;
+        let seen = consul.index(&key("app1")).await?.to_string();
+        let answer = ann.post("/app/app1/weights", &[("share", share), ("seen", &seen)]).await?;
+        ensure!(answer.status == StatusCode::SEE_OTHER, "{}", words(&answer.text));
+        let shown = words(&ann.page("/app/app1").await?);
+        ensure!(shown.contains(&format!("Written: green has {share} %. 0 of 5 nodes have it.")), "{shown}");
+        ensure!(shown.contains(&format!("green {share} %")), "{shown}");
+    }
+    // The stream of a page that has not seen it yet.
+    let written = consul.index(&key("app1")).await? + 1000;
+    let path = format!("/events?page=/app/app1&written={written}");
+    let mut stream = ann.request(Method::GET, &path).send().await?;
+    let mut events = String::new();
+    timeout(SOON, async {
+        while !events.contains("id=\"reach\"") {
+            let chunk = stream.chunk().await?.context("the stream ended")?;
+            events.push_str(&String::from_utf8_lossy(&chunk));
+        }
+        anyhow::Ok(())
+    })
+    .await
+    .context("no reach")??;
+    ensure!(events.contains("<span id=\"reach\">It is not known yet which nodes have it.</span>"), "{events}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_freeze_that_the_person_did_not_see_stays() -> anyhow::Result<()> {
+    let consul = Consul::start().await?;
+    story::split(&consul, "app1", 10, "ann", "shift", 10).await?;
+    story::nodes(&consul, &[], &[]).await?;
+    let page = Page::start(&consul, None).await?;
+    let ann = page.named("ann").await?;
+    for (path, freeze) in [("/app/app1", "weightd/freeze/app1"), ("/fleet", "weightd/freeze")] {
+        let post = async |verb: &str, seen: &str| {
+            let answer = ann.post(&format!("{path}/{verb}"), &[("reason", "a move"), ("freeze", seen)]).await?;
+            let said = if answer.status == StatusCode::SEE_OTHER { ann.page(path).await? } else { answer.text };
+            anyhow::Ok(words(&said))
+        };
+        let said = post("freeze", "0").await?;
+        ensure!(said.contains("Frozen: "), "{said}");
+        let seen = consul.index(freeze).await?.to_string();
+        consul.put(freeze, json!({"v": 1, "frozen": {"by": "bob", "reason": "a fire"}}).to_string()).await?;
+        let bobs = consul.get(freeze).await?;
+        for (verb, seen) in [("unfreeze", seen.as_str()), ("unfreeze", "0"), ("freeze", "0"), ("freeze", &seen)] {
+            let said = post(verb, seen).await?;
+            ensure!(said.contains("Nothing was written. Somebody else changed the freeze."), "{path} {verb}: {said}");
+            ensure!(consul.get(freeze).await? == bobs, "{path} {verb}: the freeze changed");
+        }
+        // The form has what the person sees.
+        let index = consul.index(freeze).await?.to_string();
+        eventually(SOON, "the form has the freeze", async || {
+            let html = ann.page(path).await?;
+            ensure!(html.contains(&format!("name=\"freeze\" value=\"{index}\"")), "{}", words(&html));
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            Ok(())
+        })
+        .await?;
+        let said = post("unfreeze", &index).await?;
+        ensure!(said.contains("are possible again."), "{said}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_start_that_fails_after_the_conversion_says_what_was_written() -> anyhow::Result<()> {
+    let consul = Consul::start_with(Options { acl: true, ..Options::default() }).await?;
+    for (server, weight) in [("blue", "100"), ("green", "0")] {
+        consul.put(&format!("weightd/weights/app3/{server}"), weight).await?;
+    }
+    let reader = token(&consul, "page", "key_prefix \"weightd/\" { policy = \"read\" }").await?;
+    let page = Page::start(&consul, Some(&reader)).await?;
+    let rules = ["weights", "history", "rollouts/request"]
+        .map(|kind| format!("key_prefix \"weightd/{kind}/\" {{ policy = \"write\" }}"));
+    let rules = format!("key_prefix \"weightd/\" {{ policy = \"read\" }}\n{}", rules.join("\n"));
+    let eve = page.person(&token(&consul, "without-spec", &rules).await?).await?;
+    let form = eve.page("/app/app3/start").await?;
+    let seen =
+        form.split("name=\"seen\" value=\"").nth(1).and_then(|rest| rest.split('"').next()).context("no seen")?;
+    let form = [("to", "green"), ("mode", "watch"), ("plan", "careful"), ("convert", "yes"), ("seen", seen)];
+    let answer = eve.post("/app/app3/start", &form).await?;
+    let text = words(&answer.text);
+    ensure!(answer.status == StatusCode::FORBIDDEN, "{}: {text}", answer.status);
+    ensure!(text.contains("The document has shares by side now, and the rollout was not started."), "{text}");
+    ensure!(!text.contains("Nothing was written") && text.contains("weightd/rollouts/spec/app3"), "{text}");
+    let document: serde_json::Value = serde_json::from_slice(&consul.get(&key("app3")).await?.context("no document")?)?;
+    ensure!(document["split"]["green"] == 0, "{document}");
+    Ok(())
+}
