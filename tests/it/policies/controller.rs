@@ -174,12 +174,13 @@ async fn advance(consul: &Consul, secret: &str) -> anyhow::Result<Result<Led, Do
     let session = client.create_session("controller").await?;
     ensure!(client.acquire("weightd/controller", b"{}".to_vec(), &session).await?, "another one leads");
     let index = async |key: &str| consul.index(&format!("weightd/{key}")).await;
-    let lead = Lead {
+    let leader = Lead {
         session: session.clone(),
         backend: BackendName::new("app1")?,
         spec: Some(index("rollouts/spec/app1").await?),
         request: index("rollouts/request/app1").await?,
         state: index("rollouts/state/app1").await?,
+        approval: None,
         has_leaves: false,
     };
     let spec = consul.get("weightd/rollouts/spec/app1").await?.context("no spec")?;
@@ -195,7 +196,7 @@ async fn advance(consul: &Consul, secret: &str) -> anyhow::Result<Result<Led, Do
     };
     let client = Arc::new(client);
     let documents = Documents::sharing(Arc::clone(&client), &"weightd/".parse()?);
-    let led = documents.lead(&lead, &Spec::parse(&spec)?, &transaction, "2026-11-21T10:00:00Z".parse()?).await;
+    let led = documents.lead(&leader, &Spec::parse(&spec)?, &transaction, "2026-11-21T10:00:00Z".parse()?).await;
     client.destroy_session(&session).await?;
     Ok(led)
 }
