@@ -175,7 +175,7 @@ async fn a_reload_during_the_wait_leaves_sessions_that_are_not_known() -> anyhow
         observed(&site.consul).await?;
         site.node.haproxy.reload_again().await
     };
-    let (said, reloaded) = tokio::join!(drained(&site.consul, "8s"), reload);
+    let (said, reloaded) = tokio::join!(drained(&site.consul, "20s"), reload);
     reloaded?;
     said?.expect(3, &["not known on lb1: HAProxy was reloaded, and weightd cannot read the process before"])?;
     Ok(())

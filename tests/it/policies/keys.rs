@@ -54,7 +54,7 @@ async fn the_other_policies_open_the_keys_of_the_fleet_that_they_name_and_no_oth
                  inventory/lb1 counters/lb1";
     let rollouts = KEYS.iter().copied().filter(|key| key.starts_with("rollouts/"));
     let reading = format!("{fleet} {} controller plans/own", rollouts.collect::<Vec<_>>().join(" "));
-    let told = ["spec", "state", "evidence", "log"];
+    let told = ["spec", "request", "state", "evidence", "log"];
     let told = told.map(|kind| format!("rollouts/{kind}/app1 rollouts/{kind}/app10"));
     let shown = format!(
         "weights/app1 weights/app10 history/app1 history/app10 freeze freeze/app1 expect nodes/lb1 inventory/lb1 {} controller",
