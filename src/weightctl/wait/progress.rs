@@ -42,10 +42,21 @@ pub(super) struct Laggard {
     pub(super) is_final: bool,
 }
 
+/// The nodes that a line of a pipe names at most.
+const MOST_NAMED: usize = 10;
+
 impl Progress {
     /// Every node that does not have it, with its reason.
     pub(super) fn names(&self) -> String {
-        let mut names: Vec<_> = self.nodes.iter().map(|node| format!("{} ({})", node.node, node.reason)).collect();
+        self.names_of(usize::MAX)
+    }
+
+    fn names_of(&self, most: usize) -> String {
+        let nodes = self.nodes.iter().take(most);
+        let mut names: Vec<_> = nodes.map(|node| format!("{} ({})", node.node, node.reason)).collect();
+        if self.nodes.len() > most {
+            names.push(format!("{} more", self.nodes.len() - most));
+        }
         if self.unknown > 0 {
             names.push(format!("{} expected but never reported", self.unknown));
         }
@@ -101,7 +112,8 @@ impl Progress {
         let mut line = format!("{what}: {}", self.have(self.wait.as_str()));
         if !self.nodes.is_empty() || self.unknown > 0 {
             line.push_str("; not: ");
-            line.push_str(&self.names());
+            // A line for each change must not be a page; the last one has all names.
+            line.push_str(&self.names_of(if what == "done" { usize::MAX } else { MOST_NAMED }));
         }
         line
     }

@@ -62,6 +62,16 @@ fn a_line_of_a_pipe_names_every_node() {
 }
 
 #[test]
+fn a_line_while_it_goes_on_names_ten_nodes_and_the_last_one_all() {
+    let many: Vec<_> = (1..=12).map(|n| laggard(&format!("lb-{n}"), "silent", false)).collect();
+    let waiting = progress(8, many.clone());
+    assert!(waiting.line().ends_with("lb-9 (silent), lb-10 (silent), 2 more"), "{}", waiting.line());
+    assert!(waiting.names().ends_with("lb-11 (silent), lb-12 (silent)"));
+    let done = Progress { state: "done", ..progress(8, many) };
+    assert!(done.line().ends_with("lb-11 (silent), lb-12 (silent)"), "{}", done.line());
+}
+
+#[test]
 fn a_node_that_lacks_the_backend_is_done_and_does_not_have_it() {
     let name = |n: u64| NodeName::new(&format!("lb-{n}")).unwrap();
     let nodes: BTreeMap<_, _> = (1..=20).map(|n| (name(n), Standing::Done { has: n == 1 })).collect();
