@@ -73,7 +73,9 @@ impl Controllers {
         };
         self.other_than(lives).kill().await?;
         let killed = Instant::now();
-        let (state, evidence) = (self.stage.state().await?, self.stage.evidence().await?);
+        let state = self.stage.state().await?;
+        // Before a rollout has its turn there is no evidence.
+        let evidence = if state.phase == Phase::Queued { json!(null) } else { self.stage.evidence().await? };
         ensure!(state.phase == phase, "{at}: it died too late: {state:?}");
         then(&mut self.stage).await?;
         eventually(SUCCESSION, "the other one leads", async || {
@@ -282,7 +284,8 @@ async fn a_rollout_keeps_its_turn_and_a_person_s_documents_although_the_leader_i
     let mut all = Controllers::among(3, 67, "[controller]\nmax_active = 1\n").await?;
     eventually(SUCCESSION, "one leads", async || all.leader().await).await?;
     // No node has this backend, so its rollout stays in preflight.
-    let plan = json!({"step": [{"share": 50, "bake": "1h", "must_exclude": 0}]});
+    let step = |share| json!({"share": share, "bake": "30s", "must_exclude": 0, "approve": share == 100});
+    let plan = json!({"step": [step(50), step(100)]});
     let other = "first";
     all.stage.consul.put(&key(other), json!({"split": {"blue": 100, "green": 0}, "by": "test"}).to_string()).await?;
     stored::start(&all.stage.consul, other, "r0", "auto", ("blue", "green"), &plan).await?;
