@@ -45,7 +45,7 @@ const AFTER_LOSS: Duration = Duration::from_secs(1);
 const NOTES_WITHIN: Duration = Duration::from_secs(10);
 /// Minimum interval between two reports of the same problem.
 const REPORT_EVERY: Duration = Duration::from_secs(60);
-/// So long preflight waits for sessions that are left on `to`. HAProxy does not show its `timeout server`; this is longer than
+/// How long preflight waits for sessions that are left on `to`. HAProxy does not show its `timeout server`; this is longer than
 /// most of them.
 const SESSION_SECONDS: u64 = 60;
 /// Three rollbacks in this time stop every advance.

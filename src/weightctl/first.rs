@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use weightd_core::{
     desired::Weights,
-    fleet::{NodeName, counters::Mark},
+    fleet::NodeName,
     model::{BackendName, ServerName},
 };
 
@@ -128,10 +128,8 @@ fn agreed(answers: &Answers, servers: &BTreeSet<ServerName>) -> Result<Weights, 
         if instance.down.is_some() {
             return Err(format!("a HAProxy of {node} cannot be read"));
         }
-        let out = |mark: &Mark| matches!(mark, Mark::Maint | Mark::Drain | Mark::Slot | Mark::Backup);
-        let counts =
-            instance.servers.iter().filter(|server| servers.contains(&server.name) || !server.marks.iter().any(out));
-        let weights: Weights = counts.map(|server| (server.name.clone(), server.weight)).collect();
+        let known = instance.servers.iter().filter(|server| servers.contains(&server.name) || server.counts());
+        let weights: Weights = known.map(|server| (server.name.clone(), server.weight)).collect();
         match &agreed {
             Some(agreed) if *agreed != weights => return Err("the nodes have different weights".to_owned()),
             _ => agreed = Some(weights),

@@ -143,9 +143,10 @@ impl Following {
                 Heard::Has(counted) => {
                     if let Ok(report) = &read.report {
                         self.collector.take(node, report, counted, now);
-                        let sources = self.collector.sources.iter().filter(|((of, _), _)| of == node);
-                        let without = sources.filter(|(_, source)| !source.viewed).count();
-                        if let Some(why) = report.why_left_out(self.observer.backend()).filter(|_| without > 0) {
+                        let mut sources = self.collector.sources.iter().filter(|((of, _), _)| of == node);
+                        if sources.any(|(_, source)| !source.viewed)
+                            && let Some(why) = report.why_left_out(self.observer.backend())
+                        {
                             self.no_data.insert(node.clone(), why.to_string());
                         }
                     }

@@ -19,7 +19,8 @@ use crate::documents::{
 ///
 /// A share is the part of the new traffic that a server gets. If this host's weightd follows the backend, shares count
 /// the servers that take traffic on its HAProxy. Else shares count all servers in the document; they are correct if all
-/// are up and none is a backup server.
+/// are up and none is a backup server. For one backend, it then asks the nodes, for at most 1 s and if the token may, why
+/// shares differ from the weights. With -o json it does not ask.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The backend; without it all backends

@@ -15,7 +15,7 @@ use weightd_core::{
     model::BackendName,
 };
 
-use super::{failure::Failure, forecast::ForecastView, output};
+use super::{Exit, failure::Failure, forecast::ForecastView, output};
 use crate::documents::{Documents, DocumentsError, fleet::Nodes, observe::Observer, view::View};
 
 /// The longest time that a question waits for the nodes.
@@ -90,45 +90,60 @@ pub(super) async fn ask(
     if asked.is_empty() {
         return None;
     }
-    let mut answers = Answers { asked: asked.clone(), ..Answers::default() };
-    let mut slow = None;
-    // Not on the time of the limit: the deletion of the key.
-    let asking = timeout(LIMIT, collect(documents, backend, by, &mut answers, &mut slow)).await;
-    match asking {
-        Ok(Ok(observer)) => observer.end().await,
-        Ok(Err(error)) => {
-            note(error);
-            return None;
+    match answers(documents, backend, asked.clone(), by).await {
+        Ok((answers, slow)) => {
+            if answers.answered() == 0
+                && let Some(error) = slow
+            {
+                note(error);
+            }
+            Some(answers)
         }
-        Err(_) => {}
+        Err(error) => {
+            note(error);
+            None
+        }
     }
-    if answers.answered() == 0
-        && let Some(error) = slow
-    {
-        note(error);
-    }
-    Some(answers)
 }
 
-/// Says where the shares of the document that is in force will not be what they say. Says nothing where the token may not ask
-/// the nodes, or nobody answers: nobody asked for more than the document.
+/// Says where the shares of the document that is in force will not be what they say. Says nothing if the token may not ask the
+/// nodes, or if none answers: the command is about the document.
 pub(super) async fn say_untrue(documents: &Documents, document: &View) {
+    if document.weights.is_none() && document.split.is_none() {
+        return;
+    }
     let asking = async {
-        let mut answers = Answers { asked: counting(&documents.nodes(None).await?), ..Answers::default() };
-        if !answers.asked.is_empty() {
-            let mut slow = None;
-            let collecting = collect(documents, &document.backend, None, &mut answers, &mut slow);
-            if let Ok(observer) = timeout(LIMIT, collecting).await {
-                observer?.end().await;
+        let asked = counting(&documents.nodes(None).await?);
+        if asked.is_empty() {
+            return Ok(Answers::default());
+        }
+        answers(documents, &document.backend, asked, None).await.map(|(answers, _)| answers)
+    };
+    match asking.await {
+        Ok(answers) => {
+            let untrue = ForecastView::of(&answers, Some(document), document).untrue();
+            if !untrue.is_empty() {
+                output::message(untrue.trim_end());
             }
         }
-        Ok::<_, Failure>(answers)
-    };
-    let Ok(answers) = asking.await else { return };
-    let untrue = ForecastView::of(&answers, Some(document), document).untrue();
-    if !untrue.is_empty() {
-        output::message(untrue.trim_end());
+        Err(failure) if failure.exit == Exit::Denied => {}
+        Err(failure) => note(failure),
     }
+}
+
+/// What these nodes answer within [`LIMIT`], and why they may notice the question too late.
+async fn answers(
+    documents: &Documents,
+    backend: &BackendName,
+    asked: BTreeSet<NodeName>,
+    by: Option<String>,
+) -> Result<(Answers, Option<DocumentsError>), Failure> {
+    let (mut answers, mut slow) = (Answers { asked, ..Answers::default() }, None);
+    // Not on the time of the limit: the deletion of the key.
+    if let Ok(observer) = timeout(LIMIT, collect(documents, backend, by, &mut answers, &mut slow)).await {
+        observer?.end().await;
+    }
+    Ok((answers, slow))
 }
 
 /// Observes until every node has answered.

@@ -57,34 +57,21 @@ pub(super) struct Outcome<'a> {
 impl<'a> Outcome<'a> {
     /// The result of `edit` before anything is written.
     pub(super) fn of(backend: &'a BackendName, edit: &'a Edit, flags: &Flags) -> Self {
-        Self {
-            backend,
-            changed: edit.write != Write::Nothing,
-            dry_run: flags.dry_run,
-            index: edit.before.as_ref().and_then(|view| view.index).filter(|_| edit.write == Write::Nothing),
-            before: edit.before.as_ref(),
-            after: edit.after.clone(),
-            nodes: None,
-            observed: None,
-            shift: None,
-            heard: None,
-        }
+        let changed = edit.write != Write::Nothing;
+        let index = edit.before.as_ref().and_then(|view| view.index).filter(|_| !changed);
+        Self { changed, index, ..Self::plain(backend, edit.before.as_ref(), &edit.after, flags) }
     }
 
     /// A backend that was left as it is: `view`, with this `ModifyIndex`.
     pub(super) fn unchanged(backend: &'a BackendName, view: &'a View, index: u64, flags: &Flags) -> Self {
-        Self {
-            backend,
-            changed: false,
-            dry_run: flags.dry_run,
-            index: Some(index),
-            before: Some(view),
-            after: view.clone(),
-            nodes: None,
-            observed: None,
-            shift: None,
-            heard: None,
-        }
+        Self { index: Some(index), ..Self::plain(backend, Some(view), view, flags) }
+    }
+
+    /// Nothing is said of the nodes.
+    fn plain(backend: &'a BackendName, before: Option<&'a View>, after: &View, flags: &Flags) -> Self {
+        let (changed, dry_run, index) = (false, flags.dry_run, None);
+        let (nodes, observed, shift, heard) = (None, None, None, None);
+        Self { backend, changed, dry_run, index, before, after: after.clone(), nodes, observed, shift, heard }
     }
 
     /// Whether the nodes are asked before the write: before a question, and, without one, about a new backend, whose name

@@ -24,12 +24,7 @@ async fn no_serious_finding_on_any_page() -> anyhow::Result<()> {
         eprintln!("axe-core is not there: nothing is checked; `make page-test` gets it where npm is there");
         return Ok(());
     };
-    let consul = Consul::start().await?;
-    story::tell(&consul).await?;
-    let page = Page::start(&consul, None).await?;
-    let browser = Browser::start().await?;
-    browser.look(Look::DESK).await?;
-    sign_in(&browser, &page, "ann").await?;
+    let (consul, page, browser) = at_the_desk().await?;
     let (mut all, mut lowest) = (Vec::new(), f64::INFINITY);
     for path in [
         "/",

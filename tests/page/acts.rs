@@ -147,12 +147,7 @@ async fn everything_works_without_a_script() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn the_page_follows_consul_and_never_moves_under_the_hand() -> anyhow::Result<()> {
-    let consul = Consul::start().await?;
-    story::tell(&consul).await?;
-    let page = Page::start(&consul, None).await?;
-    let browser = Browser::start().await?;
-    browser.look(Look::DESK).await?;
-    sign_in(&browser, &page, "ann").await?;
+    let (consul, page, browser) = at_the_desk().await?;
     browser.shows("Live").await?;
     story::split(&consul, "mail", 20, "bob", "shift", 0).await?;
     browser.shows("20 % green").await?;
@@ -205,12 +200,7 @@ async fn the_page_follows_consul_and_never_moves_under_the_hand() -> anyhow::Res
 
 #[tokio::test]
 async fn a_tab_of_a_session_that_is_over_asks_to_sign_in_again() -> anyhow::Result<()> {
-    let consul = Consul::start().await?;
-    story::tell(&consul).await?;
-    let page = Page::start(&consul, None).await?;
-    let browser = Browser::start().await?;
-    browser.look(Look::DESK).await?;
-    sign_in(&browser, &page, "ann").await?;
+    let (consul, page, browser) = at_the_desk().await?;
     browser.open(&page.url("/app/checkout")).await?;
     browser.shows("Live").await?;
     let hide = |hidden: bool| {

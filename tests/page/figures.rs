@@ -70,12 +70,7 @@ async fn five_hundred_applications_are_small_and_soon_there() -> anyhow::Result<
 
 #[tokio::test]
 async fn a_change_is_seen_within_a_second() -> anyhow::Result<()> {
-    let consul = Consul::start().await?;
-    story::tell(&consul).await?;
-    let page = Page::start(&consul, None).await?;
-    let browser = Browser::start().await?;
-    browser.look(Look::DESK).await?;
-    sign_in(&browser, &page, "ann").await?;
+    let (consul, page, browser) = at_the_desk().await?;
     browser.open(&page.url("/app/ads")).await?;
     browser.shows("Live").await?;
     let mut times = Vec::new();

@@ -16,6 +16,17 @@ fn folder() -> PathBuf {
     target.join("page")
 }
 
+/// A page on the story, and a browser in which ann is signed in.
+pub(crate) async fn at_the_desk() -> anyhow::Result<(Consul, Page, Browser)> {
+    let consul = Consul::start().await?;
+    story::tell(&consul).await?;
+    let page = Page::start(&consul, None).await?;
+    let browser = Browser::start().await?;
+    browser.look(Look::DESK).await?;
+    sign_in(&browser, &page, "ann").await?;
+    Ok((consul, page, browser))
+}
+
 /// Signs in with a name.
 pub(crate) async fn sign_in(browser: &Browser, page: &Page, name: &str) -> anyhow::Result<()> {
     browser.open(&page.url("/sign-in")).await?;

@@ -211,13 +211,19 @@ impl ServerNow {
     /// Whether it could serve new traffic with a weight above 0: it runs, is not in maintenance or drain, is no empty slot
     /// and no backup.
     pub fn usable(&self) -> bool {
-        let kept = |mark: &Mark| !matches!(mark, Mark::Maint | Mark::Drain | Mark::Slot | Mark::Backup);
         let runs = match self.health {
             Health::Up => true,
             Health::Down => false,
             Health::Unknown => !self.weight.is_zero(),
         };
-        runs && self.marks.iter().all(kept)
+        runs && self.counts()
+    }
+
+    /// Whether it counts for a share: HAProxy sends it new traffic where its weight is above 0. One that is down counts: it
+    /// comes back.
+    pub fn counts(&self) -> bool {
+        let out = |mark: &Mark| matches!(mark, Mark::Maint | Mark::Drain | Mark::Slot | Mark::Backup);
+        !self.marks.iter().any(out)
     }
 
     /// Whether it is a backup that would serve if no other server did.

@@ -82,8 +82,8 @@ impl Document {
 }
 
 impl Report {
-    /// How long it may be unknown how a document stands before the report shows it as pending. A change that takes less is one write, and
-    /// a difference that is corrected in less is none.
+    /// How long it may be unknown how a document stands before the report shows it as pending. A change that takes less is
+    /// one write, and a difference that is corrected in less is none.
     pub const PENDING_AFTER: Duration = Duration::from_secs(1);
 
     /// A report of nothing. `instances` are the HAProxy instances that follow this root.

@@ -7,7 +7,7 @@ use weightd_core::{
     desired::Kind,
     fleet::{
         NodeName,
-        counters::{Instance, Mark, ServerNow},
+        counters::{Instance, ServerNow},
     },
     model::BackendName,
     shift::{KnownServer, NodeServers, Reported},
@@ -137,9 +137,7 @@ fn has_weights(known: &Known) -> bool {
     }
 }
 
-/// A server counts unless HAProxy sends it no traffic whatever its weight. One that is down counts: it comes back.
 fn known_server(server: &ServerNow) -> KnownServer {
-    let out = |mark: &Mark| matches!(mark, Mark::Maint | Mark::Drain | Mark::Slot | Mark::Backup);
-    let counts = !server.marks.iter().any(out);
-    KnownServer { name: server.name.clone(), configured: server.initial, weight: server.weight, counts }
+    let (name, counts) = (server.name.clone(), server.counts());
+    KnownServer { name, configured: server.initial, weight: server.weight, counts }
 }
