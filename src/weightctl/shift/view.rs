@@ -99,6 +99,14 @@ fn summary(backend: &BackendName, shift: &Shift, servers: &Servers) -> String {
 
 pub(super) fn not_close(backend: &BackendName, shift: &Shift, servers: &Servers) -> Failure {
     let nearest = summary(backend, shift, servers);
+    if shift.error > MOST_ERROR && !shift.unnamed.is_empty() {
+        let unnamed = list(shift.unnamed.iter().map(ServerName::as_str));
+        let message =
+            format!("these serve and are not in the document, so that no weights give these shares: {unnamed}");
+        return Failure::new(Exit::Refused, format!("{message}; the nearest: {nearest}")).hint(
+            "add them to the document with `weightctl set … --create`, or add --approximate to write these weights",
+        );
+    }
     if shift.error > MOST_ERROR {
         return Failure::new(Exit::Refused, format!("no weights give these shares; the nearest: {nearest}")).hint(
             "use the share that they give, fewer servers on the smaller side, or add --approximate to write them",
@@ -107,4 +115,37 @@ pub(super) fn not_close(backend: &BackendName, shift: &Shift, servers: &Servers)
     let stopped = counted(shift.stopped.len(), "server");
     Failure::new(Exit::Refused, format!("rounding would stop {stopped}; the nearest: {nearest}"))
         .hint("use a larger share, fewer servers on the smaller side, or add --approximate to write them")
+}
+
+#[cfg(test)]
+mod tests {
+    use weightd_core::{
+        desired::Pattern,
+        model::Weight,
+        shift::{KnownServer, NodeServers, Reported, Wanted, shift},
+    };
+
+    use super::*;
+
+    #[test]
+    fn servers_beside_the_document_are_named_where_they_are_why_a_share_is_missed() {
+        let weight = |weight| Weight::new(weight).unwrap();
+        let known = |name: &str, now| KnownServer {
+            name: ServerName::new(name).unwrap(),
+            configured: weight(100),
+            weight: weight(now),
+            counts: true,
+        };
+        let servers = vec![known("blue", 90), known("green", 10), known("red", 100)];
+        let reported = Reported { nodes: vec![NodeServers { node: "lb-1".to_owned(), servers }], complete: true };
+        let document = [("blue", 90), ("green", 10)].map(|(name, now)| (ServerName::new(name).unwrap(), weight(now)));
+        let asked = [(Pattern::new("green").unwrap(), Wanted::Share(20.0))];
+        let shift = shift(&document.into(), &reported, &asked).unwrap();
+        let refused = not_close(&BackendName::new("app").unwrap(), &shift, &Servers::default());
+        let message = refused.error.to_string();
+        assert!(
+            message.starts_with("these serve and are not in the document, so that no weights give these shares: red; ")
+        );
+        assert!(refused.hint.unwrap().starts_with("add them to the document with `weightctl set … --create`"));
+    }
 }
