@@ -126,8 +126,9 @@ NEWEST = "$$(ls -t $(or $(CARGO_TARGET_DIR),target)/debian/$(1)_*.deb | head -n 
 package-test: deb servers
 	tests/package/run.sh $(call NEWEST,weightd) $(call NEWEST,rolloutd)
 
-# The checks that a change must pass besides the tests.
+# The checks that a change must pass besides the tests. The browser tests are no default target of cargo.
 lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	$(CARGO) clippy --test page --locked -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --locked --document-private-items

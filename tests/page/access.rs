@@ -5,12 +5,7 @@ use std::{fs, path::PathBuf};
 use anyhow::ensure;
 use serde_json::Value;
 
-use crate::{
-    browser::{Browser, Look},
-    harness::{Consul, page::Page},
-    pictures::sign_in,
-    story,
-};
+use crate::{browser::Look, pictures::at_the_desk};
 
 /// The engine; none if npm is not there.
 fn engine() -> Option<String> {
@@ -24,7 +19,7 @@ async fn no_serious_finding_on_any_page() -> anyhow::Result<()> {
         eprintln!("axe-core is not there: nothing is checked; `make page-test` gets it where npm is there");
         return Ok(());
     };
-    let (consul, page, browser) = at_the_desk().await?;
+    let (_consul, page, browser) = at_the_desk().await?;
     let (mut all, mut lowest) = (Vec::new(), f64::INFINITY);
     for path in [
         "/",

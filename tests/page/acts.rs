@@ -9,7 +9,7 @@ use crate::{
     browser::{Browser, Look, SOON},
     common::key,
     harness::{Consul, eventually, page::Page},
-    pictures::sign_in,
+    pictures::{at_the_desk, sign_in},
     stage::{APP, Stage},
     story,
 };
@@ -200,7 +200,7 @@ async fn the_page_follows_consul_and_never_moves_under_the_hand() -> anyhow::Res
 
 #[tokio::test]
 async fn a_tab_of_a_session_that_is_over_asks_to_sign_in_again() -> anyhow::Result<()> {
-    let (consul, page, browser) = at_the_desk().await?;
+    let (_consul, page, browser) = at_the_desk().await?;
     browser.open(&page.url("/app/checkout")).await?;
     browser.shows("Live").await?;
     let hide = |hidden: bool| {

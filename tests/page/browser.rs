@@ -227,8 +227,15 @@ impl Browser {
         self.call("Input.dispatchKeyEvent", event("keyUp")).await.map(drop)
     }
 
-    /// Types a text into what has the focus.
+    /// Types a text into the field that has the focus. The browser gives it to the first field with a frame after the
+    /// document is complete, which a busy machine can see.
     pub(crate) async fn write(&self, text: &str) -> anyhow::Result<()> {
+        eventually(SOON, "a field has the focus", async || {
+            let there = self.script("!!document.activeElement?.matches('input, textarea')").await?;
+            ensure!(there == json!(true), "none has");
+            Ok(())
+        })
+        .await?;
         self.call("Input.insertText", json!({"text": text})).await.map(drop)
     }
 

@@ -14,11 +14,8 @@ use tokio::{
 use crate::{
     browser::{Browser, Look},
     common::key,
-    harness::{
-        Consul, Rolloutd,
-        page::{Page, Process},
-    },
-    pictures::sign_in,
+    harness::{Consul, Rolloutd, page::Process},
+    pictures::{at_the_desk, sign_in},
     story,
 };
 

@@ -48,7 +48,6 @@ async fn each_page_is_whole_at_three_widths_dark_and_light() -> anyhow::Result<(
     let page = Page::start(&consul, None).await?;
     let browser = Browser::start().await?;
     browser.look(Look::DESK).await?;
-    browser.open(&page.url("/sign-in")).await?;
     let folder = folder();
     fs::create_dir_all(&folder)?;
     sign_in(&browser, &page, "l.martin").await?;
