@@ -70,7 +70,7 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::fro
 const PASS_INTERVAL: Duration = Duration::from_secs(1);
 /// Maximum cost of the routine passes per second. It keeps weightd below 0.5 % of a core, and HAProxy, which writes the
 /// answers, about as low. Reading one server costs 1.
-const COST_PER_SECOND: u32 = 5000;
+const COST_PER_SECOND: u32 = 3500;
 /// The cost of reading a backend, beside its servers.
 const BACKEND_COST: u32 = 16;
 

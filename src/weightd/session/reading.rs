@@ -107,7 +107,14 @@ impl Session {
     pub(super) fn take_read(&mut self, frame: &ReadFrame, text: &str, now: Moment) -> bool {
         match frame {
             ReadFrame::Info => match reply::info(text) {
-                Ok(info) => return self.identify_process(&info, now),
+                Ok(info) => {
+                    let same = self.identify_process(&info, now);
+                    if same && self.down.is_none() {
+                        // As good as a poll.
+                        self.poll_at = now + self.timing.process_poll;
+                    }
+                    return same;
+                }
                 Err(bad) => {
                     self.not_haproxy(&bad, now);
                     return false;
