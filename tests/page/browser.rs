@@ -268,6 +268,11 @@ impl Browser {
 
     /// A picture of the whole page.
     pub(crate) async fn picture(&self, whole: bool) -> anyhow::Result<Vec<u8>> {
+        if whole {
+            // Rows far below the screen are laid out only when they come near it.
+            let all = "document.querySelectorAll('tr').forEach((row) => { row.style.contentVisibility = 'visible'; })";
+            self.script(all).await?;
+        }
         let parameters = json!({"format": "png", "captureBeyondViewport": whole});
         let picture = self.call("Page.captureScreenshot", parameters).await?;
         Ok(BASE64.decode(picture["data"].as_str().context("no picture")?)?)
