@@ -39,6 +39,9 @@ pub enum Holding {
     Sessions(u64),
     /// The baseline is not long enough: seconds that it has, and needs.
     Baseline(u64, u64),
+    /// In the baseline `from` itself fails more often than the SLO of the plan allows: its rate and the SLO, parts of 1. The
+    /// first step would only show that.
+    AboveSlo(f64, f64),
     /// Nodes have not applied the document.
     NotApplied(Vec<NodeName>),
     /// On nodes no server of `to` is usable.
@@ -90,6 +93,7 @@ impl Holding {
             Self::FromTooSmall(_) => "from_too_small",
             Self::Sessions(_) => "sessions",
             Self::Baseline(..) => "baseline",
+            Self::AboveSlo(..) => "above_slo",
             Self::NotApplied(_) => "not_applied",
             Self::Unusable(_) => "unusable",
             Self::Unwired(_) => "unwired",
@@ -130,6 +134,12 @@ impl fmt::Display for Holding {
             Self::FromTooSmall(why) => write!(f, "the old side cannot take all requests: {}", Escaped(why)),
             Self::Sessions(sessions) => write!(f, "the new side still has {sessions} sessions"),
             Self::Baseline(has, needs) => write!(f, "the baseline has {has} s of {needs} s"),
+            Self::AboveSlo(rate, slo) => write!(
+                f,
+                "the old side itself fails {:.3} % of the requests, and the SLO is {:.3} %",
+                100.0 * rate,
+                100.0 * slo
+            ),
             Self::NotApplied(nodes) => write!(f, "not applied on {}", names(nodes)),
             Self::Unusable(nodes) => write!(f, "no server of the new side is usable on {}", names(nodes)),
             Self::Unwired(nodes) => write!(f, "no request reaches the new side on {}", names(nodes)),
@@ -210,6 +220,11 @@ pub fn holding(rollout: &Rollout, seen: &Observations) -> Vec<Holding> {
         add(sessions > 0 && !memory.waited_for_sessions, Holding::Sessions(sessions));
         let needs = rollout.baseline_seconds();
         add(memory.good < needs, Holding::Baseline(memory.good, needs));
+        let baseline = memory.baseline();
+        let slo = rollout.spec.plan.errors.slo.filter(|_| memory.good >= needs && state.mode != Mode::Watch);
+        if let Some(slo) = slo.filter(|slo| baseline.is_above(*slo)) {
+            add(true, Holding::AboveSlo(baseline.error_rate(), slo));
+        }
         return reasons;
     }
     add(memory.no_control, Holding::NoControl);

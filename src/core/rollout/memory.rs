@@ -1,13 +1,14 @@
 //! What a leader knows of a rollout beside the state: the part that a new leader begins without, but for what the evidence
 //! keeps.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::{
     action::{Event, Transaction},
     blocks::Blocks,
     observe::Observations,
     shown::Shown,
+    start::Baseline,
     windows::Windows,
 };
 use crate::{desired::PatternShare, fleet::NodeName, judge::Cell, model::Moment};
@@ -24,6 +25,9 @@ pub struct Memory {
     pub(super) entered: Moment,
     /// Good seconds of this step; in preflight those of the baseline.
     pub(super) good: u64,
+    /// Requests of `from` and those that failed, in each block before `to` has a share: the last ones, as many as the
+    /// baseline has.
+    pub(super) before: VecDeque<(u64, u64)>,
     pub(super) blocks: Blocks,
     pub(super) windows: Windows,
     /// When the last raise was written, unix time; none before the first one.
@@ -117,6 +121,12 @@ impl Memory {
         self.good
     }
 
+    /// The requests of `from` in the baseline.
+    pub(super) fn baseline(&self) -> Baseline {
+        let (requests, errors) = self.before.iter().fold((0, 0), |(n, e), block| (n + block.0, e + block.1));
+        Baseline { requests, errors, ..Baseline::default() }
+    }
+
     /// The counting nodes on which at least 20 requests to `to` were expected in this step and none came.
     pub(super) fn unwired(&self, share: PatternShare, seen: &Observations) -> Vec<NodeName> {
         let unwired = seen.counting().filter(|(name, _)| {
@@ -130,6 +140,7 @@ impl Memory {
     /// A new step begins: nothing of the old one belongs to it.
     pub(super) fn begin_step(&mut self) {
         self.good = 0;
+        self.before.clear();
         self.first_block = None;
         self.reached.clear();
         self.source_cells.clear();

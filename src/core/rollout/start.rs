@@ -93,7 +93,7 @@ impl Baseline {
 
     /// Whether so many errors occur in less than 1 of 100 such samples of a service whose rate is `slo`.
     #[expect(clippy::cast_precision_loss, reason = "counts of some minutes")]
-    fn is_above(self, slo: f64) -> bool {
+    pub(super) fn is_above(self, slo: f64) -> bool {
         let mean = self.requests as f64 * slo;
         if self.errors as f64 <= mean {
             return false;

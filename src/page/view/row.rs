@@ -308,6 +308,7 @@ fn needs_a_person(word: &str) -> bool {
             | "not_split"
             | "protocol"
             | "from_too_small"
+            | "above_slo"
     )
 }
 
@@ -320,6 +321,7 @@ pub fn holding_word(word: &str) -> &str {
         "not_split" => "other shares in the document",
         "protocol" => "mode tcp in HAProxy",
         "from_too_small" => "the old side is too small",
+        "above_slo" => "the old side has too many errors",
         "dropped" => "late nodes",
         "unusable" => "no usable server",
         "unwired" => "no requests arrive",

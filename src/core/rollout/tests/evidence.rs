@@ -338,6 +338,27 @@ fn preflight_waits_for_what_it_needs() {
 }
 
 #[test]
+fn preflight_holds_while_the_old_side_itself_breaks_the_slo() {
+    // 0.5 %, where the SLO is 0.1 %: the first bake would end with a broken SLO.
+    let mut bench = Bench::new(Phase::Preflight, Mode::Auto);
+    bench.blocks(10, (0, 0), (1000, 5));
+    assert_eq!((bench.phase(), &*words(&bench)), (Phase::Preflight, &["above_slo"][..]));
+    bench.blocks(3, (0, 0), (1000, 5));
+    assert!(bench.was_told(EventKind::Holding));
+    // Only the last blocks count: it goes on when the cause is gone.
+    bench.blocks(8, (0, 0), (1000, 0));
+    assert_eq!(bench.phase(), Phase::Shift);
+    // Two errors in 18,000 requests are within the SLO, and few enough by chance are too.
+    let mut bench = Bench::new(Phase::Preflight, Mode::Auto);
+    bench.blocks(1, (0, 0), (1000, 2));
+    bench.blocks(8, (0, 0), (1000, 0));
+    assert_eq!(bench.phase(), Phase::Shift);
+    let mut bench = Bench::new(Phase::Preflight, Mode::Watch);
+    bench.blocks(8, (0, 0), (1000, 5));
+    assert_eq!(bench.phase(), Phase::Bake, "in mode watch nothing is at stake");
+}
+
+#[test]
 fn a_node_with_a_fast_clock_does_not_blind_the_windows() {
     let mut bench = baking();
     bench.slots(6, (20, 20), (180, 0));

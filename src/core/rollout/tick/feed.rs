@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::settle::first_block;
 use crate::{
     fleet::NodeName,
-    judge::{BLOCK_SECONDS, Cell, Judge, SLOT_SECONDS, cell::ordinary, verdict::Block},
+    judge::{BLOCK_SECONDS, Cell, ERRORS, Judge, SLOT_SECONDS, cell::ordinary, verdict::Block},
     rollout::{
         Mode, Now, Observations, Phase, Rollout,
         blocks::{Merged, ReadyBlock},
@@ -87,7 +87,7 @@ fn sources(rollout: &mut Rollout, seen: &Observations) {
     }
 }
 
-/// Before `to` has a share: the dispersion of the errors of `from`, and how long the baseline is.
+/// Before `to` has a share: the errors of `from`, their dispersion, and how long the baseline is.
 fn baseline(rollout: &mut Rollout, ready: &ReadyBlock) {
     if ready.parts.is_empty() {
         return;
@@ -100,6 +100,10 @@ fn baseline(rollout: &mut Rollout, ready: &ReadyBlock) {
             *sum = sum.plus(*cell);
         }
     }
+    let most = usize::try_from(rollout.baseline_seconds() / BLOCK_SECONDS).unwrap_or(usize::MAX).max(1);
+    let before = &mut rollout.memory.before;
+    before.push_back(sums.get(ERRORS).map_or((0, 0), |cell| (cell.from.n, cell.from.e)));
+    before.drain(..before.len().saturating_sub(most));
     for (check, cell) in sums {
         if cell.from.n > 0 {
             let errors = f64::from(u32::try_from(cell.from.e).unwrap_or(u32::MAX)).min(ordinary(cell.from.n));
@@ -141,7 +145,7 @@ fn judge(rollout: &mut Rollout, block: u64, mut merged: Merged, seen: &Observati
     let Rollout { judge, memory, .. } = rollout;
     let Memory { paid, raised, control, .. } = memory;
     let cells: Block<'_> = merged.cells.iter().map(|(name, cells)| (name.as_str(), cells.as_slice())).collect();
-    *control = cells.get(crate::judge::ERRORS).is_some_and(|cells| cells.iter().any(|cell| cell.from.n > 0));
+    *control = cells.get(ERRORS).is_some_and(|cells| cells.iter().any(|cell| cell.from.n > 0));
     for (check, cells) in &cells {
         shown::add(&mut memory.counted, check, cells);
     }

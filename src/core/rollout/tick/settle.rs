@@ -48,6 +48,7 @@ pub(super) fn settle(rollout: &mut Rollout, seen: &Observations, now: Now, actio
         }
         Effect::NewBaseline => {
             rollout.memory.good = 0;
+            rollout.memory.before.clear();
             rollout.memory.blocks.drop_merging();
         }
     }
