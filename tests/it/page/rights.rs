@@ -7,7 +7,7 @@ use reqwest::Method;
 
 use super::{reading::words, story};
 use crate::{
-    common::SOON,
+    common::{SOON, key},
     harness::{
         Consul,
         consul::Options,
@@ -59,6 +59,30 @@ async fn each_rule_of_the_policy_is_needed_and_none_writes() -> anyhow::Result<(
         })
         .await?;
         page.stop().await;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_application_that_is_written_later_is_there_for_who_may_see_it() -> anyhow::Result<()> {
+    let consul = Consul::start_with(Options { acl: true, ..Options::default() }).await?;
+    let person = consul.token().context("no token")?.to_owned();
+    consul.http().set_policy("page", &rules()?.join("\n")).await?;
+    let page = Page::start(&consul, Some(&consul.http().new_token("page").await?)).await?;
+    let ann = page.person(&person).await?;
+    for number in 0..3 {
+        // One key for each server, and one key for all.
+        consul.put(&format!("weightd/weights/leaves-{number}/blue"), "90").await?;
+        consul.put(&format!("weightd/weights/leaves-{number}/green"), "10").await?;
+        consul.put(&key(&format!("document-{number}")), r#"{"weights":{"blue":90}}"#).await?;
+        for name in [format!("leaves-{number}"), format!("document-{number}")] {
+            eventually(SOON, &name, async || {
+                let answer = ann.get(&format!("/app/{name}")).await?;
+                ensure!(answer.status == reqwest::StatusCode::OK, "{}", answer.status);
+                Ok(())
+            })
+            .await?;
+        }
     }
     Ok(())
 }
