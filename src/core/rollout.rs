@@ -94,7 +94,9 @@ impl Rollout {
         let judged = known.map_or(0, |evidence| evidence.block.min(current));
         memory.blocks = blocks::Blocks::after(judged.max(current.saturating_sub(1)));
         memory.raised = known.is_none_or(|known| known.raised || known.step != state.step);
-        memory.good = known.filter(|known| known.step == state.step).map_or(0, |known| known.good);
+        // The counts of a baseline are not kept: it starts anew.
+        let same = known.filter(|known| known.step == state.step && state.step > 0);
+        memory.good = same.map_or(0, |known| known.good);
         if state.phase.is_moving() {
             // The windows of the old leader are lost: they start now.
             memory.windows.want(state.share.percent(), wall);

@@ -270,7 +270,10 @@ impl Leader {
                 };
                 let nodes = known.backend();
                 if rollout.state.phase == Phase::Preflight {
-                    seen.not_split = known.not_split(&nodes, &rollout.spec, self.world.document(&backend));
+                    let heard = nodes.nodes.values().filter(|node| node.heard).count();
+                    let of = (seen.document.index, heard);
+                    let why = || known.not_split(&nodes, &rollout.spec, self.world.document(&backend));
+                    seen.not_split = tracked.shares.not_split(of, began, why);
                 }
                 seen.nodes = nodes.nodes;
                 seen.share_is_free = nodes.share_is_free;

@@ -1,10 +1,14 @@
 //! One rollout as the leader tracks it: which of Consul's values it stands for, and what is under way.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 use tracing::{info, warn};
 use weightd_core::{
+    judge::BLOCK_SECONDS,
     model::{BackendName, Escaped, Timestamp},
     rollout::{
         EventKind, Evidence, Now, Phase, Request, Rollout, Spec, State,
@@ -36,6 +40,8 @@ pub(super) struct Tracked {
     pub(super) state_index: u64,
     /// When it was written or read.
     state_at: Instant,
+    /// Whether a snapshot was restored: the evidence that this term began with is of later.
+    restored: bool,
     /// The transaction under way: its attempt, 0 for the first state.
     pub(super) under_way: Option<u64>,
     /// Nothing is tried before this.
@@ -45,12 +51,41 @@ pub(super) struct Tracked {
     /// What makes the nodes count; none while nobody needs the numbers.
     pub(super) observing: Option<Observing>,
     pub(super) log: Log,
+    /// Whether the document is a split of the two sides.
+    pub(super) shares: Shares,
     /// Why the rollout cannot be read; reported once.
     pub(super) unreadable: Option<String>,
     /// Evidence that waits to be written.
     pub(super) evidence: Option<Evidence>,
     /// Whether the log changed since it was written.
     pub(super) log_changed: bool,
+}
+
+/// Why the document is no split of the two sides, as it was computed last. That takes the shares of each server on each node, so
+/// that it is not done at each tick.
+#[derive(Debug, Default)]
+pub(super) struct Shares(Option<((u64, usize), Instant, Option<String>)>);
+
+impl Shares {
+    /// How often the nodes publish which servers they have.
+    const EVERY: Duration = Duration::from_secs(BLOCK_SECONDS);
+
+    /// The answer for `of`: the `ModifyIndex` of the document, and how many nodes were heard.
+    pub(super) fn not_split(
+        &mut self,
+        of: (u64, usize),
+        now: Instant,
+        compute: impl FnOnce() -> Option<String>,
+    ) -> Option<String> {
+        match &self.0 {
+            Some((known, at, why)) if *known == of && now.duration_since(*at) < Self::EVERY => why.clone(),
+            _ => {
+                let why = compute();
+                self.0 = Some((of, now, why.clone()));
+                why
+            }
+        }
+    }
 }
 
 impl Tracked {
@@ -63,11 +98,13 @@ impl Tracked {
             spec: None,
             state_index: 0,
             state_at: Instant::now(),
+            restored: false,
             under_way: None,
             not_before: None,
             answer: None,
             observing: None,
             log,
+            shares: Shares::default(),
             unreadable: None,
             evidence: None,
             log_changed: false,
@@ -126,8 +163,9 @@ impl Tracked {
     /// Reads the state. What this process knew goes on with it, as far as it is the same rollout. Of a restored snapshot, whose
     /// index is lower, it does not: it was learnt after that moment.
     fn load(&mut self, backend: &BackendName, stored: Option<&Value>, evidence: Option<&Evidence>, now: Now) {
-        let restored = stored.is_some_and(|value| value.index < self.state_index);
-        let (before, evidence) = (self.rollout.take().filter(|_| !restored), evidence.filter(|_| !restored));
+        let restored = stored.map_or(0, |value| value.index) < self.state_index;
+        self.restored |= restored;
+        let (before, evidence) = (self.rollout.take().filter(|_| !restored), evidence.filter(|_| !self.restored));
         if restored {
             info!(%backend, "Consul has an older state than before: it was restored; the evidence starts anew");
         }

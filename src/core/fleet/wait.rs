@@ -172,12 +172,24 @@ pub fn standing(
     }
 }
 
+/// The same where `has` says whether the node is known to have the backend, from elsewhere.
+pub fn standing_of(read: &NodeRead, backend: &BackendName, index: u64, has: bool) -> Standing {
+    match &read.report {
+        Err(bad) => Standing::Waiting(Waiting::Unreadable(bad.clone())),
+        Ok(report) => {
+            let only = Indexed::only(report, read.index, |name| name == backend);
+            let indexed = Indexed { has, ..only };
+            indexed.standing(backend, index, None, DocumentNow::NotRead)
+        }
+    }
+}
+
 /// A report with its lists by backend.
 pub(super) struct Indexed<'r> {
     report: &'r NodeReport,
     key: u64,
-    /// Whether the other lists may say how a document stands that was cut from `recent`.
-    recent_may_be_cut: bool,
+    /// Whether the node is known to have the backend, so that a cut `lacks` hides nothing.
+    has: bool,
     recent: BTreeMap<&'r BackendName, &'r Recent>,
     out: BTreeMap<&'r BackendName, &'r Out>,
     lacks: BTreeSet<&'r BackendName>,
@@ -185,21 +197,18 @@ pub(super) struct Indexed<'r> {
 
 impl<'r> Indexed<'r> {
     /// For a view of all documents. `key` is the `ModifyIndex` of the report's key.
-    ///
-    /// With long names, `recent` is cut on each node of a healthy fleet. `lacks` and `out` are cut before it. While they are
-    /// complete, they say how a document stands that is older than what is left of `recent`.
     pub(super) fn of(report: &'r NodeReport, key: u64) -> Self {
-        Self { recent_may_be_cut: true, ..Self::only(report, key, |_| true) }
+        Self::only(report, key, |_| true)
     }
 
-    /// For a wait, with questions about these backends only.
+    /// For questions about these backends only.
     fn only(report: &'r NodeReport, key: u64, asked: impl Fn(&BackendName) -> bool) -> Self {
         let recent = report.recent.iter().filter(|recent| asked(&recent.backend));
         let out = report.out.iter().filter(|out| asked(&out.backend));
         Self {
             report,
             key,
-            recent_may_be_cut: false,
+            has: false,
             recent: recent.map(|recent| (&recent.backend, recent)).collect(),
             out: out.map(|out| (&out.backend, out)).collect(),
             lacks: report.lacks.iter().filter(|backend| asked(backend)).collect(),
@@ -245,16 +254,15 @@ impl<'r> Indexed<'r> {
         }
     }
 
-    /// How a document stands that is older than all of `recent`: by what the lists do not say, if they are complete.
+    /// How a document stands that is older than all of `recent`: by what the other lists do not say, if they are complete.
+    /// `recent` itself may be cut, as it is on each node of a healthy fleet with long names.
     fn older_than_recent(&self, backend: &BackendName, index: u64, documents: Option<u64>) -> Standing {
         let report = self.report;
         let waiting = |why| Standing::Waiting(why);
         // While `recent` has room, it holds every document that the node has read.
         let oldest = report.recent.iter().map(|recent| recent.index).min();
-        match report.cut.recent {
-            0 if report.recent.len() < NodeReport::MAX_RECENT => return waiting(Waiting::NotRead),
-            1.. if !self.recent_may_be_cut => return waiting(Waiting::Cut),
-            _ => {}
+        if report.cut.recent == 0 && report.recent.len() < NodeReport::MAX_RECENT {
+            return waiting(Waiting::NotRead);
         }
         if oldest.is_none_or(|oldest| index >= oldest) || report.applied_index.is_none_or(|applied| applied < index) {
             return waiting(Waiting::NotRead);
@@ -265,7 +273,8 @@ impl<'r> Indexed<'r> {
         if report.filtered || documents.is_some_and(|documents| report.backends < documents) {
             return waiting(Waiting::NotRead);
         }
-        if !(Cut { recent: 0, ..report.cut }).is_none() {
+        let lacks = if self.has { 0 } else { report.cut.lacks };
+        if !(Cut { recent: 0, lacks, ..report.cut }).is_none() {
             return waiting(Waiting::Cut);
         }
         if let Some(down) = report.instances.iter().find(|instance| !instance.up) {

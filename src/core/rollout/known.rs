@@ -10,9 +10,9 @@ use super::{
 use crate::{
     desired::{Desired, Instruction, PatternShare, Published},
     fleet::{
-        CountersRead, DocumentNow, Fleet, Heard, Mode, NodeName, Standing, ViewId, Waiting,
+        CountersRead, Fleet, Heard, Mode, NodeName, Standing, ViewId, Waiting,
         counters::{Counted, Flag, Instance, Protocol},
-        standing,
+        standing_of,
     },
     model::BackendName,
 };
@@ -137,7 +137,8 @@ impl Known<'_> {
         if report.is_some_and(|report| report.lacks.contains(self.backend)) {
             return None;
         }
-        let standing = standing(read, self.backend, self.document, None, DocumentNow::NotRead);
+        let has = matches!(self.heard(name), Some(Heard::Has(_)));
+        let standing = standing_of(read, self.backend, self.document, has);
         let (applied, refuses) = match &standing {
             Standing::Done { has: false } => return None,
             Standing::Done { has: true } => (self.document, None),

@@ -105,6 +105,9 @@ impl Baseline {
         let (mut probability, mut below) = ((-mean).exp(), 0.0);
         for count in 0..self.errors {
             below += probability;
+            if below > 0.99 {
+                return true;
+            }
             probability *= mean / (count + 1) as f64;
         }
         1.0 - below < 0.01

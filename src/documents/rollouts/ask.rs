@@ -81,11 +81,13 @@ impl Documents {
     ) -> Result<Answer, DocumentsError> {
         let deadline = Instant::now() + limit;
         loop {
-            let answer = self.answer_now(backend, request).await?;
-            if answer != Answer::None || Instant::now() >= deadline {
-                return Ok(answer);
+            let answer = self.answer_now(backend, request).await;
+            let is_over = Instant::now() >= deadline;
+            match answer {
+                // An election of Consul's leader takes seconds.
+                Ok(Answer::None) | Err(_) if !is_over => sleep(PACE).await,
+                answer => return answer,
             }
-            sleep(PACE).await;
         }
     }
 
@@ -124,10 +126,12 @@ impl Documents {
             // A leader can have answered it before another request replaced it.
             KeyWrite::Superseded => return Ok(self.answer_now(backend, request).await?.or(Asked::Replaced)),
         };
-        match self.answer(backend, request, ANSWER).await? {
-            Answer::None if request.verb == Verb::Pause => self.stays(backend, request).await,
-            Answer::None => self.take_back(backend, request, written).await,
-            answer => Ok(answer.or(Asked::Stays)),
+        match self.answer(backend, request, ANSWER).await {
+            Ok(Answer::None) if request.verb == Verb::Pause => self.stays(backend, request).await,
+            // Where the answer cannot be read either, the request must not be done hours later.
+            Err(error) if request.verb == Verb::Pause => Err(error),
+            Ok(Answer::None) | Err(_) => self.take_back(backend, request, written).await,
+            Ok(answer) => Ok(answer.or(Asked::Stays)),
         }
     }
 

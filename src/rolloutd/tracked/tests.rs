@@ -1,4 +1,4 @@
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use serde_json::json;
 use tokio::time::advance;
@@ -65,6 +65,14 @@ async fn what_was_learnt_goes_on_with_a_newer_state_and_not_with_that_of_a_resto
     advance(Duration::from_secs(21)).await;
     look(&mut tracked, 40, true, Some(&evidence));
     assert_eq!((good(&tracked), tracked.state_index), (0, 40));
+    // The restored snapshot is from before the first state: the evidence of the begin of the term is of later, too.
+    let mut tracked = Tracked::new(None);
+    look(&mut tracked, 60, true, Some(&evidence));
+    advance(Duration::from_secs(21)).await;
+    look_at(&mut tracked, &Followed::default(), false, Some(&evidence));
+    assert!(tracked.rollout.is_none());
+    look(&mut tracked, 70, true, Some(&evidence));
+    assert_eq!((good(&tracked), tracked.state_index), (0, 70));
 }
 
 #[tokio::test(start_paused = true)]
@@ -99,4 +107,20 @@ async fn a_rollback_is_remembered_after_another_start_and_without_its_spec() {
     back["since"] = "2027-01-15T08:00:00Z".into();
     look_at(&mut tracked, &followed(50, &back), false, None);
     assert_eq!(tracked.taken_back(since), ["r1"].into());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_shares_are_computed_for_each_document_for_each_node_that_is_heard_and_once_in_a_block() {
+    let (mut shares, mut computed) = (Shares::default(), 0);
+    let mut ask = |of| {
+        let why = shares.not_split(of, Instant::now(), || {
+            computed += 1;
+            Some(format!("{computed}"))
+        });
+        why.unwrap()
+    };
+    assert_eq!((ask((7, 2)), ask((7, 2))), ("1".to_owned(), "1".to_owned()));
+    assert_eq!((ask((7, 3)), ask((8, 3))), ("2".to_owned(), "3".to_owned()));
+    advance(Duration::from_secs(11)).await;
+    assert_eq!(ask((8, 3)), "4");
 }

@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::{
     Levels, ProcessId, Reading, ServerReading, Wall,
@@ -19,8 +19,6 @@ pub struct BackendCount {
     current: Option<Process>,
     /// Processes that ended their service and still finish requests, while they are read to their end.
     leaving: Vec<Process>,
-    /// The servers with sessions in a process that was replaced and cannot be read.
-    unread: BTreeSet<ServerName>,
     last: Option<Reading>,
     views: Vec<ViewCount>,
 }
@@ -104,7 +102,9 @@ impl BackendCount {
             if leaving {
                 self.leaving.push(ended);
             } else {
-                self.unread.extend(ended.sessions.into_keys());
+                for view in &mut self.views {
+                    view.cannot_read(ended.sessions.keys());
+                }
             }
         }
         let process = self.current.get_or_insert_with(|| Process::since(&reading));
@@ -169,7 +169,7 @@ impl BackendCount {
         if last.sticky() {
             flags.push(Flag::Sticky);
         }
-        let mut earlier = Earlier { sessions: BTreeMap::new(), unread: &self.unread };
+        let mut earlier = Earlier { sessions: BTreeMap::new() };
         for (server, sessions) in self.leaving.iter().flat_map(|process| &process.sessions) {
             *earlier.sessions.entry(server.clone()).or_default() += sessions;
         }

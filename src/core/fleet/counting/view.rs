@@ -21,11 +21,9 @@ pub(super) struct Increment {
 }
 
 /// The sessions of processes that were replaced.
-pub(super) struct Earlier<'b> {
+pub(super) struct Earlier {
     /// Those of processes that are read to their end.
     pub(super) sessions: BTreeMap<ServerName, u64>,
-    /// The servers with sessions in a process that cannot be read.
-    pub(super) unread: &'b BTreeSet<ServerName>,
 }
 
 impl Increment {
@@ -80,6 +78,8 @@ pub(super) struct ViewCount {
     sides_before: [Sums; 2],
     failed: bool,
     closed: bool,
+    /// The servers with sessions in a process that was replaced since this view began, and cannot be read.
+    unread: BTreeSet<ServerName>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -112,11 +112,17 @@ impl ViewCount {
             sides_before: [Sums::default(); 2],
             failed: false,
             closed: false,
+            unread: BTreeSet::new(),
         }
     }
 
     pub(super) fn view(&self) -> &View {
         &self.view
+    }
+
+    /// Takes the servers with sessions in a process that cannot be read any more.
+    pub(super) fn cannot_read<'s>(&mut self, servers: impl Iterator<Item = &'s ServerName>) {
+        self.unread.extend(servers.cloned());
     }
 
     pub(super) fn take_failed(&mut self) -> bool {
@@ -256,7 +262,7 @@ impl ViewCount {
     }
 
     /// What is reported, with the servers as they were read last.
-    pub(super) fn report(&self, last: &Reading, earlier: &Earlier<'_>, at: Wall) -> Viewed {
+    pub(super) fn report(&self, last: &Reading, earlier: &Earlier, at: Wall) -> Viewed {
         let id = self.view.id();
         if let Some(error) = &self.error {
             let (now, blocks, slots) = (BTreeMap::new(), Vec::new(), Vec::new());
@@ -270,7 +276,7 @@ impl ViewCount {
     }
 
     /// The state of each row. A server that is gone has a row while it has sessions in an earlier process.
-    fn now(&self, last: &Reading, earlier: &Earlier<'_>) -> BTreeMap<String, Now> {
+    fn now(&self, last: &Reading, earlier: &Earlier) -> BTreeMap<String, Now> {
         let active = last.servers.iter().any(|server| server.now.usable() && !server.now.weight.is_zero());
         let weight = |server: &ServerReading| {
             let serves = if active { server.now.usable() } else { server.now.serves_as_backup() };
@@ -295,7 +301,7 @@ impl ViewCount {
             let Some(row) = self.row_of(server) else { continue };
             rows.entry(row).or_default().0.sessions += sessions;
         }
-        for server in earlier.unread {
+        for server in &self.unread {
             let Some(row) = self.row_of(server) else { continue };
             rows.entry(row).or_default().0.unread = true;
         }

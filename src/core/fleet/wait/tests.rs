@@ -136,10 +136,16 @@ fn early_end_3_a_report_that_is_cut_is_not_done() {
     assert_eq!(stands(200, down.clone()), Standing::Waiting(Waiting::Down("edge".into())));
     down.cut.out = 936;
     assert!(matches!(stands(200, down), Standing::Waiting(_)), "1,000 backends, HAProxy down");
+    // The names are long: what was cut from `recent` alone is known from the other lists.
     let mut shortened = full("a", 100);
     shortened.recent.truncate(40);
     shortened.cut.recent = 24;
-    assert_eq!(stands(200, shortened), Standing::Waiting(Waiting::Cut));
+    assert_eq!(stands(200, shortened.clone()), Standing::Done { has: true });
+    shortened.cut.lacks = 3;
+    assert_eq!(stands(200, shortened.clone()), Standing::Waiting(Waiting::Cut));
+    let read = NodeRead { index: 200, report: Ok(shortened) };
+    assert_eq!(standing_of(&read, &name("app"), 100, false), Standing::Waiting(Waiting::Cut));
+    assert_eq!(standing_of(&read, &name("app"), 100, true), Standing::Done { has: true }, "its counts say that it has it");
 }
 
 #[test]

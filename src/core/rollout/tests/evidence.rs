@@ -353,6 +353,12 @@ fn preflight_holds_while_the_old_side_itself_breaks_the_slo() {
     bench.blocks(1, (0, 0), (1000, 2));
     bench.blocks(8, (0, 0), (1000, 0));
     assert_eq!(bench.phase(), Phase::Shift);
+    // A new leader knows nothing of the baseline: it measures one.
+    let mut bench = Bench::new(Phase::Preflight, Mode::Auto);
+    bench.blocks(10, (0, 0), (1000, 5));
+    bench.new_leader();
+    bench.blocks(1, (0, 0), (1000, 5));
+    assert_eq!((bench.phase(), &*words(&bench)), (Phase::Preflight, &["baseline"][..]));
     let mut bench = Bench::new(Phase::Preflight, Mode::Watch);
     bench.blocks(8, (0, 0), (1000, 5));
     assert_eq!(bench.phase(), Phase::Bake, "in mode watch nothing is at stake");

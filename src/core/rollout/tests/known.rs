@@ -10,7 +10,10 @@ use serde_json::{Value, json};
 use super::bench::{names, spec};
 use crate::{
     desired::{Desired, Instruction, Published, Split},
-    fleet::{CountersRead, Fleet, Inventory, Mode as NodeMode, NodeName, Per, Sides, View, ViewId, counters::Counters},
+    fleet::{
+        CountersRead, Cut, Fleet, How, Inventory, Mode as NodeMode, NodeName, NodeRead, NodeReport, Per, Recent, Sides, View,
+        ViewId, counters::Counters,
+    },
     model::{BackendName, ServerName, Weight},
     rollout::{
         Mode,
@@ -146,4 +149,44 @@ fn who_stays_on_the_new_side_is_what_haproxy_has_in_the_backend() {
         let reported = Reported::of(&json!({ "flags": flags }), &[&servers, &servers]);
         assert_eq!(reported.seen(|_, seen| seen.stays.clone()).as_deref(), stays);
     }
+}
+
+#[test]
+fn a_node_whose_report_is_cut_has_applied_an_old_document_if_it_counts_the_backend() {
+    // 64 newer documents with long names, and many backends that it lacks.
+    let recent = (0..40).map(|n| Recent {
+        backend: BackendName::new(&format!("another-application-{n}")).unwrap(),
+        index: 100 + n,
+        how: How::Set,
+    });
+    let recent: Vec<_> = recent.collect();
+    let report = |cut: Cut| NodeReport {
+        node: NodeName::new("lb-1").unwrap(),
+        version: "1".to_owned(),
+        mode: NodeMode::Enforce,
+        machine: "m".to_owned(),
+        incarnation: "a".to_owned(),
+        instances: Vec::new(),
+        backends: 100,
+        filtered: false,
+        applied_index: Some(164),
+        recent: recent.clone(),
+        out: Vec::new(),
+        lacks: Vec::new(),
+        cut,
+    };
+    let applied = |cut: Cut, counted: bool| {
+        let mut reported = Reported::of(&json!({}), &[&[("blue-1", 100), ("green-1", 0)]]);
+        let name = NodeName::new("lb-1").unwrap();
+        reported.fleet.nodes.insert(name.clone(), NodeRead { index: 200, report: Ok(report(cut)) });
+        if !counted {
+            reported.counters.clear();
+        }
+        reported.seen(|_, seen| seen.nodes.get(&name).map(|node| node.applied))
+    };
+    let long = Cut { recent: 24, ..Cut::default() };
+    assert_eq!(applied(long, true), Some(7));
+    assert_eq!(applied(Cut { lacks: 60, ..long }, true), Some(7));
+    assert_eq!(applied(Cut { lacks: 60, ..long }, false), Some(0), "it may lack the backend");
+    assert_eq!(applied(Cut { out: 3, ..long }, true), Some(0), "it may have refused the document");
 }
