@@ -86,8 +86,7 @@ impl Leader {
                     && let Some(rollout) = &tracked.rollout
                 {
                     let entry = self.shared.teller.tell(backend, rollout, &event, now.wall);
-                    tracked.log = std::mem::take(&mut tracked.log).append(entry);
-                    tracked.log_changed = true;
+                    tracked.log(entry);
                 }
             }
         }

@@ -303,6 +303,10 @@ impl Leader {
             let document = |spec: &_| known::document(spec, published);
             let (evidence, asked) = (self.evidence.get(&backend), request(&requests, &backend));
             let first_or_last = tracked.look(&backend, (&specs, &states), document, evidence, asked.as_ref(), now);
+            if let Some((state, event)) = tracked.closed.take() {
+                let entry = self.shared.teller.notify(&backend, &state.id, state.share, &event, now.wall);
+                tracked.log(entry);
+            }
             if let Some(state) = first_or_last
                 && tracked.not_before.is_none_or(|at| at <= Instant::now())
             {

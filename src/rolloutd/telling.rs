@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tracing::{info, warn};
 use weightd_core::{
+    desired::PatternShare,
     model::{BackendName, Escaped, Timestamp},
     rollout::{Event, EventKind, Rollout, log::Entry},
 };
@@ -31,7 +32,6 @@ impl Teller {
 
     /// Tells an event of a rollout, and returns its entry in the rollout's own log.
     pub(super) fn tell(&self, backend: &BackendName, rollout: &Rollout, event: &Event, at: Timestamp) -> Entry {
-        self.metrics.event(event.kind);
         let (state, kind) = (&rollout.state, event.kind.as_str());
         let by = event.by.as_deref().unwrap_or("rolloutd");
         let evidence = format!("{:.2}", rollout.judge.total());
@@ -57,19 +57,32 @@ impl Teller {
         } else {
             line!(info);
         }
+        self.notify(backend, &rollout.spec.id, state.share, event, at)
+    }
+
+    /// Tells an event without a line in the log of the process. `rollout` is its id, `share` that of the new side.
+    pub(super) fn notify(
+        &self,
+        backend: &BackendName,
+        rollout: &str,
+        share: PatternShare,
+        event: &Event,
+        at: Timestamp,
+    ) -> Entry {
+        self.metrics.event(event.kind);
         self.webhooks.send(Message {
             kind: event.kind,
             backend: backend.clone(),
-            rollout: rollout.spec.id.clone(),
-            share: Some(state.share),
+            rollout: rollout.to_owned(),
+            share: Some(share),
             detail: event.detail.clone(),
             by: event.by.clone(),
             at,
         });
         Entry {
-            rollout: rollout.spec.id.clone(),
+            rollout: rollout.to_owned(),
             at,
-            what: kind.to_owned(),
+            what: event.kind.as_str().to_owned(),
             detail: event.detail.clone(),
             by: event.by.clone(),
         }

@@ -11,7 +11,7 @@ use weightd_core::{
     judge::BLOCK_SECONDS,
     model::{BackendName, Escaped, Timestamp},
     rollout::{
-        EventKind, Evidence, Now, Phase, Request, Rollout, Spec, State,
+        Event, EventKind, Evidence, Now, Phase, Request, Rollout, Spec, State,
         abort::close,
         begin, digest,
         log::{Entry, Log},
@@ -51,6 +51,8 @@ pub(super) struct Tracked {
     /// What makes the nodes count; none while nobody needs the numbers.
     pub(super) observing: Option<Observing>,
     pub(super) log: Log,
+    /// The end of a rollout without a spec, which people were not told yet.
+    pub(super) closed: Option<(State, Event)>,
     /// Whether the document is a split of the two sides.
     pub(super) shares: Shares,
     /// Why the rollout cannot be read; reported once.
@@ -104,6 +106,7 @@ impl Tracked {
             answer: None,
             observing: None,
             log,
+            closed: None,
             shares: Shares::default(),
             unreadable: None,
             evidence: None,
@@ -214,7 +217,11 @@ impl Tracked {
         let detail = state.why.clone().unwrap_or_default();
         let (event, share) = (kind.as_str(), state.share.percent());
         warn!(%backend, rollout = state.id, event, phase = state.phase.as_str(), share, "{}", Escaped(&detail));
-        let entry = Entry { rollout: state.id.clone(), at: state.since, what: event.to_owned(), detail, by: None };
+        self.closed = Some((state.clone(), Event::new(kind, detail)));
+    }
+
+    /// Adds an entry to the log of the rollouts of this backend.
+    pub(super) fn log(&mut self, entry: Entry) {
         self.log = std::mem::take(&mut self.log).append(entry);
         self.log_changed = true;
     }

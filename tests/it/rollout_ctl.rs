@@ -21,8 +21,12 @@ const REQUEST: &str = "weightd/rollouts/request/app1";
 const APPROVAL: &str = "weightd/rollouts/approval/app1";
 
 fn documents(consul: &Consul, token: Option<&str>) -> anyhow::Result<Documents> {
+    documents_at(&consul.address(), token)
+}
+
+fn documents_at(address: &str, token: Option<&str>) -> anyhow::Result<Documents> {
     let token = token.map(|secret| weightd::consul::TokenSource::Value(secret.to_owned().into()));
-    let settings = Layer { address: Some(consul.address().parse()?), token, ..Layer::default() }.settings()?;
+    let settings = Layer { address: Some(address.parse()?), token, ..Layer::default() }.settings()?;
     Ok(Documents::new(Client::new(settings)?, &Root::default()))
 }
 

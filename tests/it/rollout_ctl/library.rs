@@ -19,10 +19,13 @@ use weightd_core::{
     rollout::{Request, Spec, State, Verb, abort::WhyAsk, state::Answered},
 };
 
-use super::{APPROVAL, REQUEST, SPEC, STATE, app1, documents, spec, split, state, value};
+use super::{APPROVAL, REQUEST, SPEC, STATE, app1, documents, documents_at, spec, split, state, value};
 use crate::{
     common::{document, key},
-    harness::Consul,
+    harness::{
+        Consul,
+        gate::{Gate, Passage},
+    },
 };
 
 const NOW: Timestamp = Timestamp::from_seconds(1_795_000_000);
@@ -105,6 +108,29 @@ async fn a_request_that_nobody_answers_is_taken_back() -> anyhow::Result<()> {
         consul.put(key, r#"{"v":1,"id":"x","verb":"pause","rollout":"r1","at":7,"by":"bob"}"#).await?;
         ensure!(documents.take_back(&app1, &request, written).await? == Asked::Replaced);
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_request_is_taken_back_although_the_reads_of_its_answer_failed() -> anyhow::Result<()> {
+    let consul = Consul::start().await?;
+    let index = split(&consul, 10).await?;
+    consul.put(SPEC, spec("r1", "auto").to_string()).await?;
+    consul.put(REQUEST, "{}").await?;
+    consul.put(STATE, state("r1", "bake", "auto", 10, index).to_string()).await?;
+    let gate = Gate::open(&consul).await?;
+    let (documents, app1) = (documents_at(&gate.address(), None)?, app1()?);
+    let seen = documents.rollout(&app1).await?.request.index;
+    // An election of Consul's leader: 20 reads in a row fail.
+    let failed = std::sync::atomic::AtomicU32::new(0);
+    gate.rule(move |method, path| {
+        let reads_state = *method == Method::GET && path.contains("rollouts/state");
+        let fails = reads_state && failed.fetch_add(1, std::sync::atomic::Ordering::Relaxed) < 20;
+        if fails { Passage::Closed } else { Passage::Through }
+    });
+    let request = Request::new(new_id(), Verb::Promote, "r1".to_owned(), 7, "ada", None);
+    ensure!(documents.ask_and_wait(&app1, &request, seen).await? == Asked::TakenBack);
+    ensure!(consul.get(REQUEST).await? == Some(b"{}".to_vec()));
     Ok(())
 }
 
