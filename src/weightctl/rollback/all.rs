@@ -13,14 +13,14 @@ use weightd_core::{
 
 use super::{
     ATTEMPTS, Args, off_by_another,
-    side::{Side, of_orphan, of_rejected, orphans},
+    side::{Side, of_orphan, of_rejected, of_vanished_leaf, orphans},
 };
 use crate::{
     documents::{
         Context as Known, Documents, Optional, Written,
         changes::rollback_edit,
         edit::{Edit, Write},
-        stored::Everything,
+        stored::{Content, Everything},
         view::View,
     },
     weightctl::{
@@ -148,9 +148,16 @@ async fn backends(args: &Args, documents: &Documents) -> Result<Backends, Failur
     }
     match nodes {
         Ok(nodes) => {
-            let present = |backend: &BackendName| everything.backends.iter().any(|stored| stored.backend == *backend);
-            let orphans = orphans(&nodes, present);
-            backends.failed.extend(orphans.into_iter().map(|(name, nodes)| (name, refused(of_orphan(&nodes)))));
+            let leaves: BTreeMap<_, _> = everything
+                .backends
+                .iter()
+                .map(|stored| (&stored.backend, matches!(stored.content, Content::Leaves(_))))
+                .collect();
+            // A document says all that nodes enforce, and a rejected one is named already. Leaves do not show that one is gone.
+            for (name, nodes) in orphans(&nodes, |backend| leaves.get(backend) == Some(&false)) {
+                let why = if leaves.contains_key(&name) { of_vanished_leaf(&nodes) } else { of_orphan(&nodes) };
+                backends.failed.push((name, refused(why)));
+            }
         }
         Err(error) => {
             let Failure { error, hint, .. } = Failure::from(error);

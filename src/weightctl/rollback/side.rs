@@ -54,15 +54,15 @@ impl Side {
     }
 }
 
-/// The backends whose document is gone while nodes keep its last weights, with these nodes. `present` has a document.
+/// The backends of which nodes keep last weights because a key is gone, with these nodes. `complete` has no key that nodes lack.
 pub(super) fn orphans(
     nodes: &Nodes,
-    present: impl Fn(&BackendName) -> bool,
+    complete: impl Fn(&BackendName) -> bool,
 ) -> BTreeMap<BackendName, BTreeSet<NodeName>> {
     let mut orphans: BTreeMap<BackendName, BTreeSet<NodeName>> = BTreeMap::new();
     let reports = nodes.reports.iter().filter_map(|(node, read)| Some((node, read.report.as_ref().ok()?)));
     for (node, report) in reports.filter(|(_, report)| report.mode != Mode::Observe) {
-        let orphaned = report.out.iter().filter(|out| out.reason == "orphaned" && !present(&out.backend));
+        let orphaned = report.out.iter().filter(|out| out.reason == "orphaned" && !complete(&out.backend));
         for out in orphaned {
             orphans.entry(out.backend.clone()).or_default().insert(node.clone());
         }
@@ -74,6 +74,12 @@ pub(super) fn orphans(
 pub(super) fn of_orphan(nodes: &BTreeSet<NodeName>) -> String {
     let names = weightd_core::reasons::list(nodes.iter().map(NodeName::as_str));
     format!("it has no document any more, and these nodes keep its last weights: {names}")
+}
+
+/// Why a backend with leaves is not rolled back in full.
+pub(super) fn of_vanished_leaf(nodes: &BTreeSet<NodeName>) -> String {
+    let names = weightd_core::reasons::list(nodes.iter().map(NodeName::as_str));
+    format!("one of its leaves is gone, and these nodes keep its last weight: {names}")
 }
 
 /// Why a rejected document is not rolled back.

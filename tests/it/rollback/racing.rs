@@ -112,6 +112,29 @@ async fn what_cannot_be_judged_is_named_and_the_rest_is_rolled_back() -> anyhow:
 }
 
 #[tokio::test]
+async fn a_backend_whose_leaf_is_gone_is_named() -> anyhow::Result<()> {
+    let consul = Consul::start().await?;
+    steps(&consul, &["blue=100 green=0", "blue=0 green=100"]).await?;
+    for (leaf, weight) in [("leaf/blue", "50"), ("two/blue", "50"), ("two/green2", "0")] {
+        consul.put(&format!("weightd/weights/{leaf}"), weight).await?;
+    }
+    // Each has lost the leaf `green`. The document of `app` came back.
+    let out = r#"[["app","orphaned",null],["leaf","orphaned",null],["two","orphaned",null]]"#;
+    let report = r#"{"v":1,"node":"lb1","version":"0.1.0","mode":"enforce","machine":"m","incarnation":"i","instances":[],"applied_index":1,"backends":3,"recent":[],"out":"#;
+    consul.put("weightd/nodes/lb1", format!("{report}{out}}}")).await?;
+    let ended = ends(&consul, 7, "rollback --all --off green* --yes").await?;
+    for words in [
+        "not rolled back: leaf: one of its leaves is gone, and these nodes keep its last weight: lb1",
+        "not rolled back: two: one of its leaves is gone, and these nodes keep its last weight: lb1",
+        "not rolled back: 2 backends: leaf, two",
+    ] {
+        ensure!(ended.err.contains(words), "{words}: {}", ended.err);
+    }
+    assert_eq!(weights(&consul).await?, json!({"blue": 100, "green": 0}));
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_side_that_no_document_names_is_refused() -> anyhow::Result<()> {
     let consul = Consul::start().await?;
     steps(&consul, &["blue=100 green=0"]).await?;
