@@ -8,7 +8,7 @@ mod side;
 
 use weightd_core::{
     desired::Pattern,
-    history::Way,
+    history::{Entry, Way},
     model::{BackendName, Escaped},
     rollback::{Ask, Asked, Decision, Reach, Target, decide},
 };
@@ -94,16 +94,15 @@ pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Fail
     let documents = context.documents()?;
     let Some(backend) = &args.backend else { return all::run(args, &documents, context).await };
     let mut so_far = "nothing was written";
-    for attempt in 0..ATTEMPTS {
+    let mut planned: Option<Planned> = None;
+    for _ in 0..ATTEMPTS {
         let (known, serving) = tokio::join!(documents.context(backend), serving::of(context, backend));
         let known = known.map_err(|error| Failure::from(error).context(so_far))?;
         let Some(stored) = &known.stored else {
             return Err(no_such(&documents, backend, "`weightctl list` shows the backends").await);
         };
         let view = View::of(stored);
-        if attempt > 0
-            && let Some(done) = done_by_another(backend, &known, &view, args)
-        {
+        if let Some(done) = planned.and_then(|planned| done_by_another(backend, &known, &view, &args.off, &planned)) {
             output::message(&done);
             Outcome::unchanged(backend, &view, stored.index, &args.flags).print(context.format, &args.wait)?;
             return wait(context.format, &documents, backend, stored.index, &args.wait).await;
@@ -150,32 +149,44 @@ pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Fail
                 output::note(&format!("another writer changed {backend} meanwhile; the rollback is computed again"));
             }
         }
+        planned = Some(Planned { index: stored.index, after: edit.after.clone() });
     }
     Err(changed_by_another(&documents, backend, so_far).await)
 }
 
-/// What another writer has done meanwhile, if that is what is asked for. With --off, that is a document without traffic on
-/// these servers: another rollback may leave some there.
-fn done_by_another(backend: &BackendName, known: &Known, view: &View, args: &Args) -> Option<String> {
-    if args.off.is_empty() {
-        let done = rolled_back_by_another(known)?;
-        return Some(format!("another rollback of {backend} was faster: {done}"));
+/// A rollback that was not written, because another writer changed the backend.
+struct Planned {
+    /// `ModifyIndex` of the document that it would have replaced.
+    index: u64,
+    /// What it would have written.
+    after: View,
+}
+
+/// What another writer has done meanwhile, if that is what is asked for: it is not done a second time. With --off, a
+/// rollback of other servers does not count, but a document without traffic on these servers does, however it was written.
+fn done_by_another(
+    backend: &BackendName,
+    known: &Known,
+    view: &View,
+    off: &[Pattern],
+    planned: &Planned,
+) -> Option<String> {
+    // Only a freeze changed, or the history.
+    if view.index == Some(planned.index) {
+        return None;
     }
-    (Side::of(view, &args.off) == Side::NoTraffic).then(|| off_by_another(backend))
-}
-
-/// Another writer did what is asked for with --off.
-fn off_by_another(backend: &BackendName) -> String {
-    format!("another writer took {backend} off these servers")
-}
-
-/// The rollback that another writer has written; none if the present state is not a rollback.
-fn rolled_back_by_another(known: &Known) -> Option<String> {
-    let newest = known.entries().into_iter().next()?;
-    (newest.way == Way::Rollback).then(|| {
-        let by = newest.by.map(|by| format!(", by {}", Escaped(&by))).unwrap_or_default();
-        format!("{}{by}", summary(&newest.to))
-    })
+    let side = Side::of(view, off);
+    let newest = known.entries().into_iter().next();
+    let counts = |newest: &Entry| match off {
+        [] => newest.way == Way::Rollback,
+        off => side::is_off(newest, view, &planned.after, off),
+    };
+    if let Some(Entry { to, by, .. }) = newest.filter(counts) {
+        let by = by.map(|by| format!(", by {}", Escaped(&by))).unwrap_or_default();
+        let left = if side == Side::Traffic { "; it leaves traffic on these servers" } else { "" };
+        return Some(format!("another rollback of {backend} was faster: {}{by}{left}", summary(&to)));
+    }
+    (!off.is_empty() && side == Side::NoTraffic).then(|| format!("another writer took {backend} off these servers"))
 }
 
 /// Where the rollback goes; asks a person if the rule does not decide.

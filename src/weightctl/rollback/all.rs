@@ -12,7 +12,7 @@ use weightd_core::{
 };
 
 use super::{
-    ATTEMPTS, Args, off_by_another,
+    ATTEMPTS, Args, Planned, done_by_another,
     side::{Side, of_orphan, of_rejected, of_vanished_leaf, orphans},
 };
 use crate::{
@@ -46,7 +46,7 @@ struct Item {
     edit: Edit,
 }
 
-/// A backend that is rolled back, or has no traffic on the side any more.
+/// A backend that is rolled back, by this command or by another writer.
 enum Done {
     /// It was written.
     Written(Box<Edit>, u64),
@@ -54,7 +54,8 @@ enum Done {
     Unchanged(Box<Unchanged>),
 }
 
-/// A backend whose document names servers of the side, and gives them no traffic: a node may not have it yet.
+/// A backend that needs no write, because its document gives the side no traffic, or is the rollback of another writer: a node
+/// may not have it yet.
 struct Unchanged {
     view: View,
     index: u64,
@@ -267,7 +268,7 @@ async fn write(
     }
 }
 
-/// Writes one item. After a conflict, the rollback is computed again, unless the other write took the side off.
+/// Writes one item. After a conflict, the rollback is computed again, unless the other write did what is asked for.
 async fn write_one(item: Item, documents: &Documents, args: &Args, context: &Context<'_>) -> Result<Done, Failure> {
     let Item { backend, mut known, mut edit } = item;
     for _ in 0..ATTEMPTS {
@@ -280,18 +281,20 @@ async fn write_one(item: Item, documents: &Documents, args: &Args, context: &Con
             }
             Written::Conflict | Written::Superseded | Written::Frozen(_) => {}
         }
+        let planned =
+            Planned { index: known.stored.as_ref().map_or(0, |stored| stored.index), after: edit.after.clone() };
         known = documents.context(&backend).await?;
         let Some(stored) = &known.stored else {
             return Err(Failure::new(Exit::Conflict, "another writer deleted its document"));
         };
         let view = View::of(stored);
+        if let Some(done) = done_by_another(&backend, &known, &view, &args.off, &planned) {
+            output::message(&done);
+            return Ok(Done::Unchanged(Box::new(Unchanged { view, index: stored.index })));
+        }
         match Side::of(&view, &args.off) {
-            // A server that is not named keeps its weight: the rule decides, also after a rollback by another writer.
-            Side::Traffic | Side::NotNamed => {}
-            Side::NoTraffic => {
-                output::message(&off_by_another(&backend));
-                return Ok(Done::Unchanged(Box::new(Unchanged { view, index: stored.index })));
-            }
+            // The rule decides. A server that is not named keeps its weight.
+            Side::Traffic | Side::NotNamed | Side::NoTraffic => {}
             Side::Released => return Err(Failure::new(Exit::Conflict, "another writer released it")),
             Side::Rejected(why) => return Err(refused(of_rejected(&why))),
         }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use weightd_core::{
     desired::{Pattern, Split},
     fleet::{Mode, NodeName},
+    history::{Entry, Way},
     model::{BackendName, Escaped},
 };
 
@@ -52,6 +53,46 @@ impl Side {
             (false, false) => Self::NoTraffic,
         }
     }
+}
+
+/// What counts as no difference, in percentage points.
+const TOLERANCE: f64 = 0.05;
+
+/// Whether `newest`, the entry of the document `now`, is a rollback that did what `--off` asks for: it took traffic off the
+/// same servers, or leaves them no more of it than `planned` would.
+pub(super) fn is_off(newest: &Entry, now: &View, planned: &View, off: &[Pattern]) -> bool {
+    if newest.way != Way::Rollback {
+        return false;
+    }
+    let asked = named(now, off);
+    let same = !asked.is_empty() && asked == named(now, &newest.raised);
+    let enough = || match (traffic(now, off), traffic(planned, off)) {
+        (Some(now), Some(planned)) => now <= planned + TOLERANCE,
+        _ => false,
+    };
+    same || enough()
+}
+
+/// The servers that these patterns name, or the patterns of the split.
+fn named(view: &View, patterns: &[Pattern]) -> BTreeSet<Pattern> {
+    let servers = view.weights.iter().flatten().map(|(server, _)| Pattern::from(server));
+    let all = servers.chain(view.split.iter().flat_map(|split| split.shares().keys().cloned()));
+    all.filter(|own| patterns.iter().any(|pattern| pattern.overlaps(own))).collect()
+}
+
+/// The share of the servers that these patterns name, in percent; none if no server gets traffic.
+fn traffic(view: &View, patterns: &[Pattern]) -> Option<f64> {
+    let weights =
+        view.weights.iter().flatten().map(|(server, weight)| (Pattern::from(server), f64::from(weight.get())));
+    let shares = view.split.iter().flat_map(Split::shares).map(|(own, share)| (own.clone(), share.percent()));
+    let (mut side, mut all) = (0.0, 0.0);
+    for (own, share) in weights.chain(shares) {
+        all += share;
+        if patterns.iter().any(|pattern| pattern.overlaps(&own)) {
+            side += share;
+        }
+    }
+    (all > 0.0).then(|| side * 100.0 / all)
 }
 
 /// The backends of which nodes keep last weights because a key is gone, with these nodes. `complete` has no key that nodes lack.

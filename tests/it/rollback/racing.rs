@@ -31,7 +31,8 @@ fn put(consul: &str, key: &str, value: &str) -> std::io::Result<()> {
 }
 
 /// Green has 100 since the last write. The other writer's rollback to 50 comes right before the first write of this command.
-async fn after_the_rollback_of_bob(arguments: &str) -> anyhow::Result<(Consul, Ended)> {
+/// `raised` is the side that it took traffic off.
+async fn after_the_rollback_of_bob(raised: &str, arguments: &str) -> anyhow::Result<(Consul, Ended)> {
     let consul = Consul::start().await?;
     steps(&consul, &["blue=100 green=0", "blue=50 green=50", "blue=0 green=100"]).await?;
     let mut history: Value = serde_json::from_slice(&consul.get(HISTORY).await?.context("no history")?)?;
@@ -39,7 +40,7 @@ async fn after_the_rollback_of_bob(arguments: &str) -> anyhow::Result<(Consul, E
     entries[0]["index"] = json!(consul.index(KEY).await?);
     let target = entries[1]["index"].clone();
     let to = json!({"weights": {"blue": 50, "green": 50}});
-    entries.insert(0, json!({"by": "bob", "way": "rollback", "to": to, "target": target, "raised": ["green"]}));
+    entries.insert(0, json!({"by": "bob", "way": "rollback", "to": to, "target": target, "raised": [raised]}));
 
     let gate = Gate::open(&consul).await?;
     let (address, history, first) = (consul.address(), history.to_string(), AtomicBool::new(true));
@@ -64,9 +65,9 @@ async fn after_the_rollback_of_bob(arguments: &str) -> anyhow::Result<(Consul, E
 }
 
 #[tokio::test]
-async fn a_racing_rollback_that_leaves_traffic_on_the_side_does_not_count() -> anyhow::Result<()> {
+async fn a_racing_rollback_of_another_side_that_leaves_traffic_does_not_count() -> anyhow::Result<()> {
     for arguments in ["rollback app --off green --yes -o json", "rollback --all --off green --yes -o json"] {
-        let (consul, ended) = after_the_rollback_of_bob(arguments).await?;
+        let (consul, ended) = after_the_rollback_of_bob("gray", arguments).await?;
         ensure!(ended.code == 0, "{} {}", ended.code, ended.err);
         assert_eq!(weights(&consul).await?, json!({"blue": 100, "green": 0}), "{arguments}: {}", ended.err);
         let said: Value = serde_json::from_str(&ended.out)?;
@@ -77,8 +78,22 @@ async fn a_racing_rollback_that_leaves_traffic_on_the_side_does_not_count() -> a
 }
 
 #[tokio::test]
+async fn a_racing_rollback_of_the_same_side_is_the_result() -> anyhow::Result<()> {
+    for arguments in ["rollback app --off gre* --yes -o json", "rollback --all --off gre* --yes -o json"] {
+        let (consul, ended) = after_the_rollback_of_bob("green", arguments).await?;
+        let said = "another rollback of app was faster: blue=50 green=50, by bob; it leaves traffic on these servers";
+        ensure!(ended.code == 0 && ended.err.contains(said), "{} {}", ended.code, ended.err);
+        assert_eq!(weights(&consul).await?, json!({"blue": 50, "green": 50}), "{arguments}: {}", ended.err);
+        let outcome: Value = serde_json::from_str(&ended.out)?;
+        let outcome = outcome.get(0).unwrap_or(&outcome);
+        assert_eq!((&outcome["changed"], &outcome["index"]), (&json!(false), &json!(consul.index(KEY).await?)));
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_racing_rollback_is_the_result_of_a_rollback_without_a_side() -> anyhow::Result<()> {
-    let (consul, ended) = after_the_rollback_of_bob("rollback app --yes -o json").await?;
+    let (consul, ended) = after_the_rollback_of_bob("green", "rollback app --yes -o json").await?;
     ensure!(ended.code == 0 && ended.err.contains("another rollback of app was faster"), "{}", ended.err);
     assert_eq!(weights(&consul).await?, json!({"blue": 50, "green": 50}));
     let outcome: Value = serde_json::from_str(&ended.out)?;

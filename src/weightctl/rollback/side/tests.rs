@@ -20,6 +20,27 @@ fn a_document_gives_the_side_traffic_or_not_or_does_not_say() {
 }
 
 #[test]
+fn a_rollback_of_the_same_side_or_to_as_little_counts() {
+    let view = |document: &str| View::of(&stored(&[("app", document)]));
+    let patterns = |text: &str| -> Vec<_> { text.split(' ').map(|text| Pattern::new(text).unwrap()).collect() };
+    let counts = |way, raised: &str, now: &str, planned: &str| {
+        let entry = Entry { raised: patterns(raised), ..Entry::new(way, weightd_core::history::To::Gone) };
+        is_off(&entry, &view(now), &view(planned), &patterns("green*"))
+    };
+    let half = r#"{"weights":{"blue":50,"green":30,"green2":20}}"#;
+    let none = r#"{"weights":{"blue":1,"green":0}}"#;
+    let split = r#"{"split":{"blue*":90,"green-*":10}}"#;
+    assert!(counts(Way::Rollback, "green green2", half, none));
+    assert!(counts(Way::Rollback, "green-*", split, none));
+    assert!(counts(Way::Rollback, "blue", half, r#"{"split":{"blue*":50,"green*":50}}"#));
+    for (way, raised, now) in
+        [(Way::Set, "green*", half), (Way::Rollback, "green", half), (Way::Rollback, "blue", split)]
+    {
+        assert!(!counts(way, raised, now, none), "{raised} {now}");
+    }
+}
+
+#[test]
 fn an_orphan_is_what_a_node_enforces_without_a_document() {
     let name = |text| BackendName::new(text).unwrap();
     let out = |backend, reason: &str| Out { backend: name(backend), reason: reason.to_owned(), since: None };
