@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use weightd_core::{
     desired::Weights,
     fleet::NodeName,
-    model::{BackendName, ServerName},
+    model::{BackendName, Escaped, ServerName},
 };
 
 use super::{
@@ -15,7 +15,7 @@ use super::{
     output,
     set::{Assignment, unique},
 };
-use crate::documents::{Context as Known, Documents, view::weights_summary};
+use crate::documents::{Context as Known, Documents, Optional, view::weights_summary};
 
 /// The weights before the first document, as a person names them.
 #[derive(Debug, clap::Args)]
@@ -66,8 +66,13 @@ pub(super) async fn known(
     }
 }
 
-/// `known` with the weights that `by` names.
+/// `known` with the weights that `by` names. A history that cannot be read does not stop the write: it goes without them.
 fn named(backend: &BackendName, known: Known, weights: Weights, by: &str) -> Result<Known, Failure> {
+    if let (None, Optional::Off(why)) = (&known.stored, &known.history) {
+        let message = "no rollback goes back to before the first document: the history cannot be read";
+        output::note(&format!("{backend}: {message}: {}", Escaped(why)));
+        return Ok(known);
+    }
     if !known.is_new() {
         let message = format!("--from is for a first document, and `{backend}` has a document or a history");
         return Err(Failure::new(Exit::Refused, format!("{message}; nothing was written")).hint("remove --from"));

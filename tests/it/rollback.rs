@@ -213,6 +213,13 @@ async fn an_unreadable_history_blocks_no_write() -> anyhow::Result<()> {
         ends(&consul, 7, "rollback app --yes").await?;
         ends(&consul, 1, "history app").await?;
     }
+    // The same for a first document with the weights before it.
+    consul.put("weightd/history/app2", "garbage").await?;
+    let written = ends(&consul, 0, "set app2 blue=50 green=50 --create --from blue=100,green=0 --yes").await?;
+    let why = "app2: no rollback goes back to before the first document: the history cannot be read: ";
+    assert!(written.err.contains(why), "{}", written.err);
+    let refused = ends(&consul, 7, "set app2 blue=1 --create --from blue=100 --yes").await?;
+    assert!(refused.err.contains("--from is for a first document"), "{}", refused.err);
     Ok(())
 }
 
