@@ -15,7 +15,7 @@ use super::{
     output,
     set::{Assignment, unique},
 };
-use crate::documents::{Context as Known, Documents, Optional, view::weights_summary};
+use crate::documents::{Context as Known, Documents, Optional, fleet::Nodes, view::weights_summary};
 
 /// The weights before the first document, as a person names them.
 #[derive(Debug, clap::Args)]
@@ -81,9 +81,36 @@ fn named(backend: &BackendName, known: Known, weights: Weights, by: &str) -> Res
     Ok(known.with_first(weights, Some(by.to_owned())))
 }
 
+/// The nodes to ask about new backends.
+#[derive(Debug, Default)]
+pub(super) struct Asked {
+    /// Those that report and do not only observe.
+    nodes: BTreeSet<NodeName>,
+    /// Those that enforce weights and do not report, or not readably.
+    missing: BTreeSet<NodeName>,
+    /// Why it is not known which nodes are missing.
+    unknown: Option<String>,
+}
+
+impl Asked {
+    /// `inventory` are the nodes that enforce weights; none if the token may not read it.
+    fn of(nodes: &Nodes, inventory: Result<Option<BTreeSet<NodeName>>, String>) -> Self {
+        let unreadable = nodes.reports.iter().filter(|(_, read)| read.report.is_err()).map(|(node, _)| node.clone());
+        let (mut missing, mut unknown): (BTreeSet<_>, _) = (unreadable.collect(), None);
+        match inventory {
+            Ok(Some(all)) => missing.extend(all.into_iter().filter(|node| !nodes.reports.contains_key(node))),
+            Ok(None) => unknown = Some("the token may not read the inventory".to_owned()),
+            Err(why) => unknown = Some(why),
+        }
+        Self { nodes: observing::counting(nodes), missing, unknown }
+    }
+}
+
 /// The nodes to ask about new backends; empty if they cannot be read. What is said of the nodes says why.
-pub(super) async fn nodes(documents: &Documents) -> BTreeSet<NodeName> {
-    documents.nodes(None).await.map_or_else(|_| BTreeSet::new(), |nodes| observing::counting(&nodes))
+pub(super) async fn nodes(documents: &Documents) -> Asked {
+    let (nodes, inventory) = tokio::join!(documents.nodes(None), documents.inventory_in_view());
+    let inventory = inventory.map_err(|error| format!("{:#}", Failure::from(error).error));
+    nodes.map_or_else(|_| Asked::default(), |nodes| Asked::of(&nodes, inventory))
 }
 
 /// `known` with what all of these nodes have, if the backend is new, and their answers. `servers` are those of the new
@@ -92,17 +119,19 @@ pub(super) async fn observed(
     documents: &Documents,
     backend: &BackendName,
     known: Known,
-    asked: &BTreeSet<NodeName>,
+    asked: &Asked,
     servers: &BTreeSet<ServerName>,
     by: &str,
 ) -> (Known, Option<Answers>) {
     if !known.is_new() {
         return (known, None);
     }
-    let Some(answers) = observing::ask(documents, backend, asked, Some(by.to_owned())).await else {
+    let answers = observing::ask(documents, backend, &asked.nodes, Some(by.to_owned())).await;
+    // Without a node, and without an answer to the question, it is said elsewhere.
+    if answers.is_none() && (!asked.nodes.is_empty() || asked.missing.is_empty()) {
         return (known, None);
-    };
-    let known = match agreed(&answers, servers) {
+    }
+    let known = match agreed(answers.as_ref().unwrap_or(&Answers::default()), asked, servers) {
         Ok(weights) => {
             say(backend, &weights, "as all nodes report");
             known.with_first(weights, None)
@@ -113,7 +142,7 @@ pub(super) async fn observed(
             known
         }
     };
-    (known, Some(answers))
+    (known, answers)
 }
 
 fn say(backend: &BackendName, weights: &Weights, whence: &str) {
@@ -122,11 +151,14 @@ fn say(backend: &BackendName, weights: &Weights, whence: &str) {
 
 /// The weights that every HAProxy has; or why there are no such ones. A server that gets no traffic whatever its weight
 /// counts only if it is one of `servers`: it would change the shares.
-fn agreed(answers: &Answers, servers: &BTreeSet<ServerName>) -> Result<Weights, String> {
-    let names = |nodes: Vec<&NodeName>| weightd_core::reasons::list(nodes.into_iter().map(NodeName::as_str));
-    let silent: Vec<_> = answers.silent().chain(answers.no_data.keys()).collect();
+fn agreed(answers: &Answers, asked: &Asked, servers: &BTreeSet<ServerName>) -> Result<Weights, String> {
+    let names = |nodes: BTreeSet<&NodeName>| weightd_core::reasons::list(nodes.into_iter().map(NodeName::as_str));
+    let silent: BTreeSet<_> = answers.silent().chain(answers.no_data.keys()).chain(&asked.missing).collect();
     if !silent.is_empty() {
         return Err(format!("these nodes do not say what they have: {}", names(silent)));
+    }
+    if let Some(why) = &asked.unknown {
+        return Err(format!("which nodes are missing is not known: {why}"));
     }
     let mut agreed: Option<Weights> = None;
     for (node, instance) in answers.instances() {

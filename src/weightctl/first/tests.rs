@@ -19,7 +19,7 @@ fn answers(nodes: &[(&str, &str)]) -> Answers {
 
 fn weights(answers: &Answers) -> Result<String, String> {
     let servers = [ServerName::new("named").unwrap()].into();
-    agreed(answers, &servers).map(|weights| weights_summary(&weights))
+    agreed(answers, &Asked::default(), &servers).map(|weights| weights_summary(&weights))
 }
 
 const SERVERS: &str = r#""servers":[["blue",100,100,"up"],["green",0,100,"up"],["slot1",100,100,"up",["slot"]],["named",7,9,"down",["maint"]]]"#;
@@ -48,4 +48,20 @@ fn nodes_that_differ_or_do_not_say_record_nothing() {
     let zero = answers(&[("lb1", r#""servers":[["blue",0,100,"up"]]"#)]);
     assert_eq!(weights(&zero).unwrap_err(), "every server has weight 0");
     assert_eq!(weights(&answers(&[])).unwrap_err(), "no HAProxy of any node has it");
+}
+
+#[test]
+fn a_node_that_does_not_report_is_one_that_does_not_say_what_it_has() {
+    let all = answers(&[("lb1", SERVERS)]);
+    let none = Nodes { index: 1, reports: BTreeMap::new() };
+    let why = |inventory| {
+        let asked = Asked::of(&none, inventory);
+        agreed(&all, &asked, &BTreeSet::new()).map(|weights| weights_summary(&weights))
+    };
+    assert_eq!(why(Ok(Some(BTreeSet::new()))).as_deref(), Ok("blue=100 green=0"));
+    let missing = Ok(Some([node("lb9")].into()));
+    assert_eq!(why(missing).unwrap_err(), "these nodes do not say what they have: lb9");
+    let hidden = "which nodes are missing is not known: the token may not read the inventory";
+    assert_eq!(why(Ok(None)).unwrap_err(), hidden);
+    assert_eq!(why(Err("no leader".to_owned())).unwrap_err(), "which nodes are missing is not known: no leader");
 }

@@ -40,6 +40,14 @@ async fn a_rollback_goes_back_to_what_the_nodes_had_before_the_first_document() 
     let document: Value = serde_json::from_slice(&consul.get(&key("new4")).await?.context("no document")?)?;
     ensure!(document["split"] == json!({"blue": 100, "green": 0}), "{document}");
 
+    // A node that does not report may have other weights.
+    let missing = r#"{"v":1,"node":"lb9","machine":"m","mode":"enforce"}"#;
+    consul.put("weightd/inventory/lb9", missing).await?;
+    let said = run(&consul, "set new3 blue=50 green=50 --create --dry-run").await?;
+    let why = "the first document: these nodes do not say what they have: lb9; `weightctl set` with --from names";
+    said.expect(0, &[why])?;
+    run(&consul, "node forget lb9 --yes").await?.expect(0, &[])?;
+
     // Nodes that do not agree have no state before it, and a person can name one.
     let _second = Node::start_with(&consul, "lb2", &backend("new3", 90, 10), |settings| settings).await?;
     let said = run(&consul, "set new3 blue=50 green=50 --create --dry-run").await?;
