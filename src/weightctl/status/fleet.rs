@@ -75,10 +75,13 @@ async fn once(args: &Args, context: &Context<'_>) -> Result<Exit, Failure> {
     Sessions::default().show(&documents, args, &mut view, ANSWERS).await;
     let exit = if in_sync(&view, args) { view.exit() } else { Exit::NotConverged };
     context.format.data(&view, |view| text(view, args, documents.time()))?;
-    if let Some(backend) = args.backend.as_ref().filter(|_| context.format == Format::Table && !args.problems)
-        && let Some(stored) = documents.backend(backend).await?
-    {
-        observing::say_untrue(&documents, &View::of(&stored)).await;
+    if let Some(backend) = args.backend.as_ref().filter(|_| context.format == Format::Table && !args.problems) {
+        // The result is printed already: what fails from here on changes no exit code.
+        match documents.backend(backend).await {
+            Ok(Some(stored)) => observing::say_untrue(&documents, &View::of(&stored)).await,
+            Ok(None) => {}
+            Err(error) => observing::note(error),
+        }
     }
     Ok(exit)
 }

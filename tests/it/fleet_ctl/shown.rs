@@ -14,7 +14,12 @@ use tokio::{
 use super::{fleet, run};
 use crate::{
     common::SOON,
-    harness::{eventually, program, weightd::weightctl},
+    harness::{
+        eventually,
+        gate::{Gate, Passage},
+        program,
+        weightd::weightctl,
+    },
 };
 
 #[tokio::test]
@@ -101,6 +106,19 @@ async fn a_report_that_is_garbage_never_counts() -> anyhow::Result<()> {
     for text in [said.err, status.out, status.err] {
         ensure!(!text.contains('\u{1b}'), "text of a node reaches the terminal: {text:?}");
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_reading_that_is_lost_after_the_table_is_a_note() -> anyhow::Result<()> {
+    let (consul, _nodes) = fleet(1).await?;
+    let gate = Gate::open(&consul).await?;
+    gate.rule(|_, path| if path == "/v1/kv/weightd/weights/app1" { Passage::Closed } else { Passage::Through });
+    let address = gate.address();
+    let environment = [("CONSUL_HTTP_ADDR", address.as_str()), ("WEIGHTD_API", "http://127.0.0.1:1")];
+    let status = weightctl(&environment, &["status", "app1"]).await?;
+    let said = String::from_utf8_lossy(&status.stderr);
+    ensure!(status.status.code() == Some(0) && said.contains("note: what HAProxy has is not known"), "{status:?}");
     Ok(())
 }
 
