@@ -1,4 +1,4 @@
-use std::{fmt::Write as _, time::Duration};
+use std::{collections::BTreeSet, fmt::Write as _, time::Duration};
 
 use serde::Serialize;
 use weightd_core::{
@@ -88,15 +88,14 @@ pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Fail
             }
         }
     }
+    if args.backend.is_none() {
+        changes = newest_first(changes);
+    }
     if let Some(since) = args.since {
         // Consul's clock, as in the entries.
         let now = documents.time().map(Timestamp::seconds);
         let now = now.or_else(|| u64::try_from(jiff::Timestamp::now().as_second()).ok()).unwrap_or_default();
         changes = within(changes, now.saturating_sub(since.as_secs()));
-    }
-    if args.backend.is_none() {
-        // Consul counts its writes. A deletion has no index; it is the newest write of its backend.
-        changes.sort_by_key(|(_, entry)| std::cmp::Reverse(entry.index.unwrap_or(u64::MAX)));
     }
     let shown: Vec<_> = changes.iter().map(|(backend, entry)| Change { backend, entry }).collect();
     context.format.data(&shown, |changes| table(changes, args.backend.is_none(), output::columns()))?;
@@ -106,17 +105,35 @@ pub(super) async fn run(args: &Args, context: &Context<'_>) -> Result<Exit, Fail
     Ok(Exit::Ok)
 }
 
-/// The changes since `from`, in seconds since 1970. `changes` has the entries of each backend together, newest first. A write
-/// without weightctl may have no time: it counts unless a newer change of its backend is older than `from`.
+/// The changes of all backends in the order of Consul's indexes, newest first. `changes` has the entries of each backend
+/// together, newest first. A deletion has no index: it stands above the write before it. Entry 0 stands below the first write.
+fn newest_first(changes: Vec<(BackendName, Entry)>) -> Vec<(BackendName, Entry)> {
+    let index = |at: usize| changes.get(at).and_then(|(_, entry)| entry.index).filter(|index| *index > 0);
+    let rank = |at: usize| {
+        let own = |other: &usize| changes.get(*other).map(|(name, _)| name) == changes.get(at).map(|(name, _)| name);
+        let older = || (at..changes.len()).take_while(own).find_map(index);
+        let newer = || (0..at).rev().take_while(own).find_map(index);
+        let first = changes.get(at).is_some_and(|(_, entry)| entry.index == Some(0));
+        if first { newer() } else { older().or_else(newer) }
+    };
+    let ranks: Vec<_> = (0..changes.len()).map(rank).collect();
+    let mut ranked: Vec<_> = ranks.into_iter().zip(changes).collect();
+    // It keeps the order of entries with the same rank.
+    ranked.sort_by_key(|(rank, _)| std::cmp::Reverse(*rank));
+    ranked.into_iter().map(|(_, change)| change).collect()
+}
+
+/// The changes since `from`, in seconds since 1970. `changes` has the entries of each backend newest first. A write without
+/// weightctl may have no time: it counts unless a newer change of its backend is older than `from`.
 fn within(mut changes: Vec<(BackendName, Entry)>, from: u64) -> Vec<(BackendName, Entry)> {
-    let mut older: Option<BackendName> = None;
+    let mut older: BTreeSet<BackendName> = BTreeSet::new();
     changes.retain(|(backend, entry)| match entry.at {
         Some(at) if at.seconds() >= from => true,
         Some(_) => {
-            older = Some(backend.clone());
+            older.insert(backend.clone());
             false
         }
-        None => older.as_ref() != Some(backend),
+        None => !older.contains(backend),
     });
     changes
 }
