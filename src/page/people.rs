@@ -43,6 +43,8 @@ const MAX_STREAMS: usize = 30;
 pub struct Person {
     /// The documents, with the token of the person.
     pub documents: Documents,
+    /// Tells this person from the others: a digest of name and token.
+    pub id: String,
     name: String,
     seen: tokio::sync::Mutex<Option<(Instant, Arc<Seen>)>>,
     rights: Mutex<HashMap<Option<BackendName>, (Instant, Rights)>>,
@@ -129,6 +131,7 @@ impl People {
         let client = Client::new(consul::Settings { token, ..self.consul.clone() })?;
         let person = Arc::new(Person {
             documents: Documents::new(client, &self.root).with_tasks(&TaskTracker::new()),
+            id: key.clone(),
             name,
             seen: tokio::sync::Mutex::new(None),
             rights: Mutex::default(),

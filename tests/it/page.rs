@@ -1,6 +1,7 @@
 //! The page, with a real Consul, over plain HTTP.
 
 mod limits;
+mod names;
 mod process;
 mod reading;
 mod requests;

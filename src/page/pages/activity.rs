@@ -15,6 +15,7 @@ use super::{
     super::{
         shared::{Shared, Who},
         view::{
+            facts::Facts,
             moves::{Move, moves},
             words::{day, time},
         },
@@ -66,8 +67,10 @@ fn fits(filter: &Filter, each: &Move) -> bool {
 
 /// Everything that a person may see.
 fn all(world: &World, who: &Who, now: Timestamp) -> Vec<Move> {
+    let names_nodes = who.seen.sees.nodes;
+    let of = |facts: &Facts| if names_nodes { moves(facts, now) } else { moves(&facts.without_node_names(), now) };
     let mut all: Vec<_> =
-        visible(world, who).flat_map(|app| moves(&app.facts, now)).filter(|each| each.seconds.is_some()).collect();
+        visible(world, who).flat_map(|app| of(&app.facts)).filter(|each| each.seconds.is_some()).collect();
     all.sort_by_key(|each| std::cmp::Reverse(each.seconds));
     all
 }

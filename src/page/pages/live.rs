@@ -253,7 +253,7 @@ impl Tab {
             }
             Page::Start(name) => {
                 if let Some(app) = application::find(world, &self.who.clone(), &name) {
-                    for (id, html) in start::fragments(&shared, app, &self.plans) {
+                    for (id, html) in start::fragments(&shared, app, &self.who, &self.plans) {
                         self.send(&id, &html, false);
                     }
                 }

@@ -2,6 +2,7 @@
 
 mod begin;
 mod measured;
+mod named;
 mod offered;
 
 use std::sync::Arc;
@@ -130,7 +131,7 @@ fn measure(shared: &Arc<Shared>, who: &Who, app: &App) {
 /// The traffic of today, measured with the token of the person if nobody did. That takes 10 to 15 s.
 async fn today(shared: &Shared, who: &Who, backend: &BackendName, index: u64) -> Arc<Gathered> {
     let by = Some(who.seen.name.clone());
-    shared.measured.today(backend, who.person.documents.gather(backend, index, true, by)).await
+    shared.measured.today(backend, &who.person.id, who.person.documents.gather(backend, index, true, by)).await
 }
 
 async fn respond(
@@ -146,7 +147,7 @@ async fn respond(
     let frame = Frame::of(shared, headers, who, &shared.world(), format!("Start a rollout of {}", app.row.name))
         .at("applications", live);
     let plans = offered(who).await;
-    let template = of(shared, &frame, app, form, &refusals, &plans);
+    let template = of(shared, &frame, app, who, form, &refusals, &plans);
     page(shared, headers, status, &frame, &template)
 }
 
@@ -154,13 +155,16 @@ fn of<'a>(
     shared: &Shared,
     frame: &'a Frame,
     app: &'a App,
+    who: &Who,
     form: &'a StartForm,
     refusals: &[Refusal],
     plans: &[Offered],
 ) -> StartPage<'a> {
     let facts = &app.facts;
     let sides = Sides::of(facts.document.as_ref(), None);
-    let gathered = shared.measured.of(&facts.name);
+    let names_nodes = who.seen.sees.nodes;
+    let last = shared.measured.of(&facts.name, &who.person.id);
+    let gathered = last.as_ref().map(|(gathered, _)| &**gathered);
     let choices = sides_to_choose(facts);
     let wanted = if form.to.is_empty() {
         choices.iter().rev().find(|side| !side.3).map(|side| side.0.clone())
@@ -169,10 +173,10 @@ fn of<'a>(
     };
     let to: Vec<Pattern> = patterns(wanted.as_deref().unwrap_or_default()).unwrap_or_default();
     let is_from = |server: &str| !to.iter().any(|pattern| pattern.matches(server));
-    let sample = gathered.as_ref().and_then(|gathered| gathered.sample.as_ref());
+    let sample = gathered.and_then(|gathered| gathered.sample.as_ref());
     let baseline = sample.map(|sample| sample.baseline(is_from));
     let traffic = baseline.map(weightd_core::rollout::start::Baseline::traffic);
-    let protocol = gathered.as_ref().map_or(Protocol::Http, |gathered| start::protocol(&gathered.nodes));
+    let protocol = gathered.map_or(Protocol::Http, |gathered| start::protocol(&gathered.nodes));
     let views = plans.iter().map(|offered| {
         let name = &offered.name;
         plan_view(name, &offered.plan(protocol), traffic, offered.fits(), *name == form.plan)
@@ -191,7 +195,7 @@ fn of<'a>(
         }),
         refusals: refusals
             .iter()
-            .map(|refusal| (sentence_of(&refusal.to_string()), sentence_of(&refusal.remedy())))
+            .map(|refusal| (named::refusal(refusal, names_nodes), sentence_of(&refusal.remedy())))
             .collect(),
         sides: choices
             .into_iter()
@@ -203,8 +207,8 @@ fn of<'a>(
         other: &form.other,
         mode: &form.mode,
         plans: views.collect(),
-        measured: measured(gathered.as_deref(), baseline),
-        checks: checks(shared, facts, gathered.as_deref()),
+        measured: measured(gathered, last.as_ref().is_some_and(|(_, is_own)| *is_own), baseline),
+        checks: checks(shared, facts, gathered, names_nodes),
         ask_convert: facts.document.as_ref().is_some_and(|view| view.split.is_none()),
         convert: !form.convert.is_empty(),
         ask_slo: has(&|refusal| matches!(refusal, Refusal::AboveSlo { .. })),
@@ -213,9 +217,14 @@ fn of<'a>(
     }
 }
 
-fn measured(gathered: Option<&Gathered>, baseline: Option<start::Baseline>) -> String {
+/// What was measured. `is_own`: with the token of the person who reads this. A problem of another token is not for everybody.
+fn measured(gathered: Option<&Gathered>, is_own: bool, baseline: Option<start::Baseline>) -> String {
     match (gathered, baseline) {
         (None, _) => "The nodes count the traffic now. The numbers come within 25 s.".to_owned(),
+        (Some(Gathered { problem: Some(_), sample: None, .. }), _) if !is_own => {
+            "No numbers: somebody else measured, and it failed. Load the page again to measure with your token."
+                .to_owned()
+        }
         (Some(Gathered { problem: Some(problem), sample: None, .. }), _) => {
             format!("No numbers: {}.", crate::base::chain::Chain(problem))
         }
@@ -237,6 +246,7 @@ fn checks(
     shared: &Shared,
     facts: &Facts,
     gathered: Option<&Gathered>,
+    names_nodes: bool,
 ) -> Vec<(&'static str, &'static str, &'static str, String)> {
     let good =
         |is: bool, yes: String, no: String| if is { ("", "good", "check", yes) } else { ("att", "mind", "warn", no) };
@@ -264,8 +274,7 @@ fn checks(
         ));
     }
     if let Some(gathered) = gathered.filter(|gathered| !gathered.silent.is_empty()) {
-        let names = super::super::view::row::names(gathered.silent.iter().map(weightd_core::fleet::NodeName::as_str));
-        checks.push(("att", "mind", "warn", format!("These nodes did not say which servers they have: {names}")));
+        checks.push(("att", "mind", "warn", named::silent(&gathered.silent, names_nodes)));
     }
     checks
 }
@@ -276,12 +285,12 @@ fn patterns(text: &str) -> Result<Vec<Pattern>, String> {
 }
 
 /// What the plans of the form mean, for the stream of the page.
-pub fn fragments(shared: &Shared, app: &App, plans: &[Offered]) -> Vec<(String, String)> {
-    if shared.measured.of(&app.facts.name).is_none() {
+pub fn fragments(shared: &Shared, app: &App, who: &Who, plans: &[Offered]) -> Vec<(String, String)> {
+    if shared.measured.of(&app.facts.name, &who.person.id).is_none() {
         return Vec::new();
     }
     let (frame, form) = (Frame::bare(shared, ""), StartForm::default());
-    let page = of(shared, &frame, app, &form, &[], plans);
+    let page = of(shared, &frame, app, who, &form, &[], plans);
     let mut all: Vec<_> = page.plans.iter().map(|plan| (format!("plan-{}", plan.name), page.preview(plan))).collect();
     all.push(("measured".to_owned(), page.as_measured().render().unwrap_or_default()));
     all
@@ -306,3 +315,6 @@ pub async fn begin(
         Err(error) => finish(&shared, &headers, &who, &app.facts.name, "start", error.into()),
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! What is known of one application: the values of its keys, decoded.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use weightd_core::{
     fleet::{Frozen, NodeName},
@@ -9,7 +9,10 @@ use weightd_core::{
     rollout::{Phase, Request, Shown, Spec, State, log},
 };
 
-use super::chart::Sample;
+use super::{
+    chart::Sample,
+    row::{holding_word, lists_nodes},
+};
 use crate::documents::view::View;
 
 /// What is known of one application.
@@ -138,15 +141,30 @@ impl Facts {
         }
     }
 
-    /// The same for a person who may not read the names of nodes.
+    /// The same for a person who may not read the names of nodes: numbers in place of names, and no text of the controller that
+    /// lists nodes.
     #[must_use]
     pub fn without_node_names(&self) -> Self {
         let mut facts = self.clone();
-        for (number, node) in (1..).zip(&mut facts.nodes) {
-            if let Ok(name) = NodeName::new(&format!("node-{number}")) {
-                node.name = name;
+        let mut numbers = BTreeMap::new();
+        let mut rename = |name: &mut NodeName| {
+            let next = numbers.len() + 1;
+            let number = *numbers.entry(name.clone()).or_insert(next);
+            if let Ok(other) = NodeName::new(&format!("node-{number}")) {
+                *name = other;
+            }
+        };
+        facts.nodes.iter_mut().for_each(|node| rename(&mut node.name));
+        if let Some(rollout) = &mut facts.rollout {
+            if let Some(state) = rollout.state.as_mut().filter(|state| !state.late.is_empty()) {
+                Arc::make_mut(state).late.iter_mut().for_each(rename);
+            }
+            let holding = rollout.shown.iter_mut().flat_map(|shown| &mut shown.holding);
+            for held in holding.filter(|held| lists_nodes(&held.word)) {
+                held.text = holding_word(&held.word).to_owned();
             }
         }
+        facts.log = facts.log.iter().map(|event| log::Entry { detail: unnamed(event), ..event.clone() }).collect();
         facts
     }
 
@@ -160,5 +178,15 @@ impl Facts {
     /// The nodes that stand so.
     pub fn standing(&self, stand: Stand) -> impl Iterator<Item = &NodeStand> {
         self.nodes.iter().filter(move |node| node.stand == stand)
+    }
+}
+
+/// The detail of an event without lists of nodes.
+fn unnamed(event: &log::Entry) -> String {
+    match event.what.as_str() {
+        // The log does not say which reason it was, and most reasons list nodes.
+        "holding" => String::new(),
+        "rolled_back" => event.detail.split("; not applied on ").next().unwrap_or_default().to_owned(),
+        _ => event.detail.clone(),
     }
 }

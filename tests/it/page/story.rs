@@ -97,7 +97,7 @@ impl Told {
         }
     }
 
-    fn held(mut self, word: &str, text: &str) -> Self {
+    pub(super) fn held(mut self, word: &str, text: &str) -> Self {
         self.shown.holding.push(Held { word: word.to_owned(), text: text.to_owned() });
         self
     }

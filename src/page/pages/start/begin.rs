@@ -16,12 +16,11 @@ use super::{
     super::{
         super::{
             shared::{Shared, Who},
-            view::row::sentence_of,
             world::{self, App},
         },
         act::{Outcome, frozen_text, intent, mode, reason},
     },
-    StartForm, offered, patterns, today,
+    StartForm, named, offered, patterns, today,
 };
 use crate::{
     base::chain::Chain,
@@ -125,7 +124,8 @@ pub(super) async fn begin(shared: &Shared, who: &Who, app: &App, form: &StartFor
     };
     Ok(Begun::Ended(match started {
         Started::Yes(_) => {
-            let cautions = proposal.cautions.iter().map(|caution| format!(" {}", sentence_of(&caution.to_string())));
+            let names_nodes = who.seen.sees.nodes;
+            let cautions = proposal.cautions.iter().map(|caution| format!(" {}", named::caution(caution, names_nodes)));
             let cautions: String = cautions.collect();
             let leads = if controller.index == 0 { " No controller leads: it begins when one does." } else { "" };
             let unmeasured = today.as_deref().map(unmeasured).unwrap_or_default();

@@ -30,6 +30,8 @@ type Slot = Arc<tokio::sync::Mutex<Option<Measurement>>>;
 #[derive(Debug, Clone)]
 struct Measurement {
     ended: Instant,
+    /// The id of the person who measured.
+    by: String,
     gathered: Arc<Gathered>,
 }
 
@@ -42,10 +44,11 @@ impl Measurement {
 }
 
 impl Measured {
-    /// What the last measurement found; none before the first one has ended, and while the next one runs.
-    pub(super) fn of(&self, backend: &BackendName) -> Option<Arc<Gathered>> {
+    /// What the last measurement found, and whether the person with the id `person` measured; none before the first one has
+    /// ended, and while the next one runs.
+    pub(super) fn of(&self, backend: &BackendName, person: &str) -> Option<(Arc<Gathered>, bool)> {
         let last = self.last(backend)?;
-        (last.ended.elapsed() < MEASURED).then_some(last.gathered)
+        (last.ended.elapsed() < MEASURED).then(|| (last.gathered, last.by == person))
     }
 
     /// Whether [`Self::today`] would measure, and nobody does.
@@ -53,10 +56,12 @@ impl Measured {
         self.slot(backend).try_lock().is_ok_and(|last| last.as_ref().is_none_or(|last| !last.serves_all()))
     }
 
-    /// The traffic of today: what is known already, or else what `measure` finds. An application is measured once at a time.
+    /// The traffic of today: what is known already, or else what `measure` finds with the token of the person with the id
+    /// `by`. An application is measured once at a time.
     pub(super) async fn today(
         &self,
         backend: &BackendName,
+        by: &str,
         measure: impl Future<Output = Gathered> + Send,
     ) -> Arc<Gathered> {
         let slot = self.slot(backend);
@@ -65,7 +70,7 @@ impl Measured {
             return Arc::clone(&known.gathered);
         }
         let gathered = Arc::new(measure.await);
-        *last = Some(Measurement { ended: Instant::now(), gathered: Arc::clone(&gathered) });
+        *last = Some(Measurement { ended: Instant::now(), by: by.to_owned(), gathered: Arc::clone(&gathered) });
         gathered
     }
 

@@ -1,5 +1,8 @@
 use super::*;
-use crate::page::view::row::tests::{baking, held, now, stand, steady, with_state};
+use crate::page::view::row::{
+    Row,
+    tests::{baking, held, now, stand, steady, with_state},
+};
 
 fn plain(text: &str) -> String {
     text.replace('\u{a0}', " ")
@@ -88,4 +91,25 @@ fn nodes_are_named_only_to_those_who_may_read_them() {
     assert!(reach(&facts, true, 10).contains("lb-04"));
     let unnamed = reach(&facts, false, 10);
     assert!(unnamed.starts_with("3 of 4 nodes have it.") && !unnamed.contains("lb-04"), "{unnamed}");
+}
+
+#[test]
+fn the_reasons_of_the_controller_name_no_node_to_those_who_may_not_read_them() {
+    let said = |facts: &Facts| format!("{:?}", (Detail::of(facts, now()), Row::of(facts, now())));
+    for word in ["not_applied", "unusable", "unwired", "no_data", "dropped", "not_split", "from_too_small"] {
+        let facts = held(baking(), word, "something on lb-01");
+        assert!(said(&facts).contains("on lb-01"), "{word}");
+        let unnamed = said(&facts.without_node_names());
+        assert!(!unnamed.contains("lb-0") && unnamed.contains("Holds: "), "{word}: {unnamed}");
+    }
+    let late = with_state(baking(), |state| {
+        (state.phase, state.aborted) = (Phase::RolledBack, true);
+        state.late = vec![steady(0).nodes[2].name.clone()];
+    });
+    assert!(said(&late).contains("not applied on lb-03"));
+    let unnamed = said(&late.without_node_names());
+    assert!(unnamed.contains("not applied on node-3") && !unnamed.contains("lb-0"), "{unnamed}");
+    // A reason that lists no node keeps its text.
+    let window = held(baking(), "window", "the window is closed");
+    assert!(said(&window.without_node_names()).contains("the window is closed"));
 }
