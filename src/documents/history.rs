@@ -95,8 +95,8 @@ impl Documents {
     }
 
     /// Writes the freeze of a backend, or of all backends. Replaces a value that nobody can read, but none of a newer version.
-    /// `seen` is the `ModifyIndex` of the freeze that the person saw, 0 for none: another one is not replaced. Without it, the
-    /// freeze is replaced whatever it is.
+    /// `seen` is the `ModifyIndex` of the freeze that the person saw, 0 for none: another one is not replaced. A key that says
+    /// that nothing is frozen is no freeze, whatever its index. Without `seen`, the freeze is replaced whatever it is.
     ///
     /// # Errors
     /// [`DocumentsError`].
@@ -109,14 +109,15 @@ impl Documents {
         let keys = Keys(&self.root);
         let key = backend.map_or_else(|| keys.freeze_all(), |backend| keys.freeze(backend));
         for _ in 0..ATTEMPTS {
-            let index = match self.freeze_of(&key).await? {
+            let (index, replaces) = match self.freeze_of(&key).await? {
                 Some((Ok(present), _)) if present == *freeze => return Ok(Marked::Nothing),
                 Some((Err(newer @ BadValue::Version(_)), _)) => return Ok(Marked::Unreadable(newer.to_string())),
-                Some((Ok(_) | Err(_), index)) => index,
+                Some((Ok(present), index)) => (index, present.frozen.is_some()),
+                Some((Err(_), index)) => (index, true),
                 None if freeze.frozen.is_none() => return Ok(Marked::Nothing),
-                None => 0,
+                None => (0, false),
             };
-            if seen.is_some_and(|seen| seen != index) {
+            if replaces && seen.is_some_and(|seen| seen != index) {
                 return Ok(Marked::Conflict);
             }
             match self.put_one(&key, freeze.to_value(), index, "run the command again; that does no harm").await? {

@@ -111,3 +111,21 @@ async fn a_start_that_fails_after_the_conversion_says_what_was_written() -> anyh
     ensure!(document["split"]["green"] == 0, "{document}");
     Ok(())
 }
+
+#[tokio::test]
+async fn a_key_without_a_freeze_that_was_written_since_is_no_freeze() -> anyhow::Result<()> {
+    let consul = Consul::start().await?;
+    story::split(&consul, "app1", 10, "ann", "shift", 10).await?;
+    story::nodes(&consul, &[], &[]).await?;
+    let page = Page::start(&consul, None).await?;
+    let ann = page.named("ann").await?;
+    for (path, freeze) in [("/app/app1", "weightd/freeze/app1"), ("/fleet", "weightd/freeze")] {
+        // The first write of an application creates the key.
+        consul.put(freeze, "{}").await?;
+        let answer = ann.post(&format!("{path}/freeze"), &[("reason", "a move"), ("freeze", "0")]).await?;
+        ensure!(answer.status == StatusCode::SEE_OTHER, "{path}: {}: {}", answer.status, words(&answer.text));
+        let frozen: serde_json::Value = serde_json::from_slice(&consul.get(freeze).await?.context("no freeze")?)?;
+        ensure!(frozen["frozen"]["reason"] == "a move", "{path}: {frozen}");
+    }
+    Ok(())
+}
