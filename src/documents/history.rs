@@ -96,7 +96,8 @@ impl Documents {
 
     /// Writes the freeze of a backend, or of all backends. Replaces a value that nobody can read, but none of a newer version.
     /// `seen` is the `ModifyIndex` of the freeze that the person saw, 0 for none: another one is not replaced. A key that says
-    /// that nothing is frozen is no freeze, whatever its index. Without `seen`, the freeze is replaced whatever it is.
+    /// that nothing is frozen is no freeze, whatever its index. With `seen`, a freeze never replaces another freeze. Without it,
+    /// the freeze is replaced whatever it is.
     ///
     /// # Errors
     /// [`DocumentsError`].
@@ -112,6 +113,10 @@ impl Documents {
             let (index, replaces) = match self.freeze_of(&key).await? {
                 Some((Ok(present), _)) if present == *freeze => return Ok(Marked::Nothing),
                 Some((Err(newer @ BadValue::Version(_)), _)) => return Ok(Marked::Unreadable(newer.to_string())),
+                // The person who freezes saw that nothing was frozen.
+                Some((Ok(present), _)) if seen.is_some() && freeze.frozen.is_some() && present.frozen.is_some() => {
+                    return Ok(Marked::Conflict);
+                }
                 Some((Ok(present), index)) => (index, present.frozen.is_some()),
                 Some((Err(_), index)) => (index, true),
                 None if freeze.frozen.is_none() => return Ok(Marked::Nothing),

@@ -319,6 +319,22 @@ pub fn frozen_text(InForce { backend, frozen }: &InForce) -> String {
     format!("Nothing was written: {what} {}.", super::super::view::row::frozen_by(frozen))
 }
 
+/// What is true after a freeze was removed: another one may be in force.
+async fn unfrozen(who: &Who, backend: Option<&BackendName>) -> String {
+    let Some(backend) = backend else { return "Changes of all applications are possible again.".to_owned() };
+    let own = format!("{backend} has no freeze of its own now.");
+    let known = who.person.documents.context(backend).await;
+    let known = known.ok().filter(|known| !matches!(known.freeze_all, Optional::Off(_)));
+    match known.map(|known| known.frozen(backend)) {
+        None => format!("{own} Whether all changes are frozen is not known."),
+        Some(None) => format!("Changes of {backend} are possible again."),
+        Some(Some(InForce { backend: None, frozen })) => {
+            format!("{own} All changes are still frozen {}.", super::super::view::row::frozen_by(&frozen))
+        }
+        Some(Some(_)) => format!("{own} Somebody froze it again just after that."),
+    }
+}
+
 /// Freezes or unfreezes an application; without one, all.
 pub async fn freeze(who: &Who, backend: Option<&BackendName>, form: &ActionForm, on: bool) -> Outcome {
     let why = reason(&form.reason);
@@ -331,7 +347,7 @@ pub async fn freeze(who: &Who, backend: Option<&BackendName>, form: &ActionForm,
     match who.person.documents.set_freeze(backend, &freeze, Some(form.freeze)).await {
         Err(error) => error.into(),
         Ok(Marked::Yes) if on => Outcome::Done(format!("Frozen: {what}. Only a roll back passes."), 0),
-        Ok(Marked::Yes) => Outcome::Done(format!("Changes of {what} are possible again."), 0),
+        Ok(Marked::Yes) => Outcome::Done(unfrozen(who, backend).await, 0),
         Ok(Marked::Nothing) => Outcome::Done("Nothing to change: it was so already.".to_owned(), 0),
         Ok(Marked::Conflict) => Outcome::Changed("Somebody else changed the freeze.".to_owned()),
         Ok(Marked::Superseded) => {

@@ -262,16 +262,9 @@ fn checks(
         format!("{} leads: it begins within a second", leader.clone().unwrap_or_default()),
         "No controller leads: it begins when one does".to_owned(),
     ));
-    if let Some((_, frozen)) = &facts.frozen {
-        checks.push((
-            "att",
-            "mind",
-            "lock",
-            format!(
-                "Changes are frozen {}: it does not go on until that ends",
-                super::super::view::row::frozen_by(frozen)
-            ),
-        ));
+    if facts.is_frozen() {
+        let text = format!("Changes are frozen {}: it does not go on until that ends", facts.frozen_by());
+        checks.push(("att", "mind", "lock", text));
     }
     if let Some(gathered) = gathered.filter(|gathered| !gathered.silent.is_empty()) {
         checks.push(("att", "mind", "warn", named::silent(&gathered.silent, names_nodes)));

@@ -235,16 +235,27 @@ fn rollout(spec: &Spec, state: &State, sides: &Sides, may: May, seen: &Seen) -> 
 }
 
 fn freeze(facts: &Facts, seen: &Seen) -> Action {
-    if let Some((false, frozen)) = &facts.frozen {
-        let panel = Panel::new("unfreeze", "Allow changes again?", "Unfreeze", seen)
-            .line(frozen_line(frozen))
-            .saw("freeze", facts.freeze);
+    let all = facts.frozen_all.as_ref().map(super::row::frozen_by);
+    if let Some(frozen) = &facts.frozen {
+        let title = if all.is_some() { "Remove its own freeze?" } else { "Allow changes again?" };
+        let panel =
+            Panel::new("unfreeze", title, "Unfreeze", seen).line(frozen_line(frozen)).saw("freeze", facts.freeze);
+        let panel = match all {
+            Some(all) => panel.line(format!("All applications are frozen {all}. That freeze stays.")),
+            None => panel,
+        };
         return Action::panel("Unfreeze…", "lock", panel);
     }
     let panel = Panel::new("freeze", format!("Stop all changes of {}?", facts.name), "Freeze", seen)
         .line("Nobody can change its weights, and no rollout goes on, until somebody unfreezes it.")
         .small("A roll back passes, and a rollout still goes back by itself.")
         .saw("freeze", facts.freeze);
+    let panel = match all {
+        Some(all) => {
+            panel.small(format!("All applications are frozen {all} now. This freeze stays when that one ends."))
+        }
+        None => panel,
+    };
     Action::panel("Freeze…", "lock", Panel { needs_reason: true, ..panel })
 }
 

@@ -8,7 +8,7 @@ use weightd_core::{
 
 use super::{
     facts::{Facts, Stand},
-    row::{frozen_by, holding_word, latch_detail, latch_word, names},
+    row::{holding_word, latch_detail, latch_word, names},
     sides::Sides,
     words::{clock, count, counted, percent, percent_of, rate, when},
 };
@@ -176,8 +176,8 @@ fn approval(spec: &Spec, state: &State) -> Option<Gate> {
 }
 
 fn time(spec: &Spec, facts: &Facts, is_closed: bool) -> Gate {
-    if let Some((_, frozen)) = &facts.frozen {
-        let gate = Gate::new(Some(false), "Changes are frozen", frozen_by(frozen)).attention();
+    if facts.is_frozen() {
+        let gate = Gate::new(Some(false), "Changes are frozen", facts.frozen_by()).attention();
         return Gate { glyph: "lock", ..gate };
     }
     let Some(window) = &spec.plan.window else {

@@ -11,7 +11,7 @@ use weightd_core::{
 
 use super::{
     chart::Sample,
-    row::{holding_word, lists_nodes},
+    row::{frozen_by, holding_word, lists_nodes},
 };
 use crate::documents::view::View;
 
@@ -28,9 +28,11 @@ pub struct Facts {
     pub history: Arc<[history::Entry]>,
     /// What happened in its rollouts, oldest first.
     pub log: Arc<[log::Entry]>,
-    /// The freeze that stops changes of it; `true` if it is the freeze of all.
-    pub frozen: Option<(bool, Frozen)>,
-    /// The `ModifyIndex` of its own freeze; 0 if there is no such key.
+    /// Its own freeze.
+    pub frozen: Option<Frozen>,
+    /// The freeze of all applications.
+    pub frozen_all: Option<Frozen>,
+    /// The `ModifyIndex` of the key of its own freeze; 0 if there is no such key.
     pub freeze: u64,
     /// The nodes that have it, or should have it.
     pub nodes: Vec<NodeStand>,
@@ -139,6 +141,17 @@ impl Facts {
             Phase::TakenOver => true,
             _ => state.document.is_none_or(|document| document >= self.index()),
         }
+    }
+
+    /// Who froze it and why, in words: its own freeze, then that of all; empty if changes are possible.
+    pub fn frozen_by(&self) -> String {
+        let freezes: Vec<_> = self.frozen.iter().chain(&self.frozen_all).map(frozen_by).collect();
+        freezes.join("; ")
+    }
+
+    /// Whether a freeze stops changes of it.
+    pub const fn is_frozen(&self) -> bool {
+        self.frozen.is_some() || self.frozen_all.is_some()
     }
 
     /// The same for a person who may not read the names of nodes: numbers in place of names, and no text of the controller that

@@ -128,9 +128,8 @@ fn unwatched(facts: &Facts, now: Timestamp) -> Words {
     if facts.document.as_ref().is_some_and(|document| document.state == view::State::Released) {
         return Words::new(Group::Steady, "steady", "Released", "HAProxy keeps its weights");
     }
-    if let Some((all, frozen)) = &facts.frozen
-        && !all
-    {
+    // The freeze of all is on the page of the fleet.
+    if let Some(frozen) = &facts.frozen {
         return Words::new(Group::Steady, "lock", "Frozen", frozen_by(frozen));
     }
     Words::new(Group::Steady, "steady", "Steady", ended(facts, now))

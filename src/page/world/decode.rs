@@ -224,7 +224,6 @@ impl Decoded {
         let rollout = self.rollout(name);
         let samples = self.samples(name, rollout.as_ref());
         let known = self.documents.get(name);
-        let own = self.freeze.get(&format!("/{name}")).cloned().flatten();
         let history = self.history.get(name.as_str()).cloned().flatten().unwrap_or_default();
         let entries: Vec<history::Entry> =
             history.with_document(known.map(|(_, before)| before.clone())).entries().to_vec();
@@ -235,7 +234,8 @@ impl Decoded {
             samples,
             history: entries.into(),
             log: self.log.get(name.as_str()).cloned().unwrap_or_default(),
-            frozen: frozen_all.cloned().map(|frozen| (true, frozen)).or_else(|| own.map(|frozen| (false, frozen))),
+            frozen: self.freeze.get(&format!("/{name}")).cloned().flatten(),
+            frozen_all: frozen_all.cloned(),
             freeze: self.freeze.index(&format!("/{name}")),
             nodes,
         }

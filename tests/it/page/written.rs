@@ -113,6 +113,34 @@ async fn a_start_that_fails_after_the_conversion_says_what_was_written() -> anyh
 }
 
 #[tokio::test]
+async fn the_freeze_of_an_application_stays_below_a_freeze_of_all() -> anyhow::Result<()> {
+    let consul = Consul::start().await?;
+    story::split(&consul, "app1", 10, "ann", "shift", 10).await?;
+    story::nodes(&consul, &[], &[]).await?;
+    let (own, all) = ("weightd/freeze/app1", "weightd/freeze");
+    consul.put(own, json!({"v": 1, "frozen": {"by": "bob", "reason": "a fire"}}).to_string()).await?;
+    consul.put(all, json!({"v": 1, "frozen": {"by": "olga", "reason": "an upgrade"}}).to_string()).await?;
+    let bobs = consul.get(own).await?;
+    let index = consul.index(own).await?.to_string();
+    let page = Page::start(&consul, None).await?;
+    let ann = page.named("ann").await?;
+    let html = ann.page("/app/app1").await?;
+    let shown = words(&html);
+    ensure!(shown.contains("by bob: a fire") && shown.contains("by olga: an upgrade"), "{shown}");
+    ensure!(html.contains("/app/app1/unfreeze\"") && !html.contains("/app/app1/freeze\""), "{shown}");
+    let form = [("reason", "a move"), ("freeze", index.as_str())];
+    let answer = ann.post("/app/app1/freeze", &form).await?;
+    ensure!(answer.status == StatusCode::CONFLICT, "{}: {}", answer.status, words(&answer.text));
+    ensure!(consul.get(own).await? == bobs, "the freeze of bob was replaced");
+    let answer = ann.post("/app/app1/unfreeze", &form).await?;
+    ensure!(answer.status == StatusCode::SEE_OTHER, "{}: {}", answer.status, words(&answer.text));
+    let shown = words(&ann.page("/app/app1").await?);
+    ensure!(shown.contains("app1 has no freeze of its own now. All changes are still frozen by olga"), "{shown}");
+    ensure!(consul.get(own).await? != bobs, "the freeze of bob is still there");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_key_without_a_freeze_that_was_written_since_is_no_freeze() -> anyhow::Result<()> {
     let consul = Consul::start().await?;
     story::split(&consul, "app1", 10, "ann", "shift", 10).await?;

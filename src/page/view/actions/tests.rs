@@ -62,6 +62,25 @@ fn what_the_token_may_not_do_has_no_button() {
 }
 
 #[test]
+fn an_own_freeze_can_be_removed_and_never_replaced() {
+    let by = |who: &str| Some(Frozen { by: Some(who.to_owned()), reason: None, since: None });
+    let labels = |facts: &Facts| labels(facts, ALL).join(" ");
+    let own = Facts { frozen: by("bob"), freeze: 50, ..steady(0) };
+    let both = Facts { frozen_all: by("olga"), ..own.clone() };
+    for facts in [&own, &both] {
+        assert!(labels(facts).contains("Unfreeze…") && !labels(facts).contains("Freeze…"), "{}", labels(facts));
+        let all = actions(facts, ALL, now());
+        let panel = panel(&all, "Unfreeze…");
+        assert!(panel.lines.contains(&"It is frozen by bob.".to_owned()), "{:?}", panel.lines);
+        assert!(panel.hidden.contains(&("freeze", "50".to_owned())), "{:?}", panel.hidden);
+        assert_eq!(panel.lines.iter().any(|line| line.contains("by olga")), facts.frozen_all.is_some());
+    }
+    let all = Facts { frozen_all: by("olga"), ..steady(0) };
+    assert!(labels(&all).contains("Freeze…") && !labels(&all).contains("Unfreeze…"), "{}", labels(&all));
+    assert_eq!(both.frozen_by(), "by bob; by olga");
+}
+
+#[test]
 fn without_a_state_to_go_back_to_it_says_why() {
     let all = actions(&steady(0), ALL, now());
     let Some(Opens::Text(text)) = all.last().map(|action| &action.opens) else { panic!("{all:?}") };

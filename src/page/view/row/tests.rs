@@ -39,6 +39,7 @@ pub(crate) fn steady(green: u32) -> Facts {
         history: Vec::new().into(),
         log: Vec::new().into(),
         frozen: None,
+        frozen_all: None,
         freeze: 0,
         nodes: nodes.to_vec(),
         samples: Vec::new().into(),
@@ -192,7 +193,7 @@ fn nodes_that_refuse_are_named_and_those_that_say_nothing_are_only_counted() {
 #[test]
 fn a_frozen_or_released_application_is_steady() {
     let frozen = Frozen { by: Some("ann".to_owned()), reason: Some("database".to_owned()), since: None };
-    is(&Facts { frozen: Some((false, frozen)), ..steady(0) }, Group::Steady, "Frozen", "by ann: database");
+    is(&Facts { frozen: Some(frozen), ..steady(0) }, Group::Steady, "Frozen", "by ann: database");
     is(&steady(0), Group::Steady, "Steady", "");
 }
 
