@@ -145,7 +145,11 @@ fn early_end_3_a_report_that_is_cut_is_not_done() {
     assert_eq!(stands(200, shortened.clone()), Standing::Waiting(Waiting::Cut));
     let read = NodeRead { index: 200, report: Ok(shortened) };
     assert_eq!(standing_of(&read, &name("app"), 100, false), Standing::Waiting(Waiting::Cut));
-    assert_eq!(standing_of(&read, &name("app"), 100, true), Standing::Done { has: true }, "its counts say that it has it");
+    assert_eq!(
+        standing_of(&read, &name("app"), 100, true),
+        Standing::Done { has: true },
+        "its counts say that it has it"
+    );
 }
 
 #[test]

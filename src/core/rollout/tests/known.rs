@@ -11,8 +11,8 @@ use super::bench::{names, spec};
 use crate::{
     desired::{Desired, Instruction, Published, Split},
     fleet::{
-        CountersRead, Cut, Fleet, How, Inventory, Mode as NodeMode, NodeName, NodeRead, NodeReport, Per, Recent, Sides, View,
-        ViewId, counters::Counters,
+        CountersRead, Cut, Fleet, How, Inventory, Mode as NodeMode, NodeName, NodeRead, NodeReport, Per, Recent, Sides,
+        View, ViewId, counters::Counters,
     },
     model::{BackendName, ServerName, Weight},
     rollout::{
