@@ -43,7 +43,7 @@ servers:
 
 # Most tests wait for other programs most of the time, so more tests than
 # processors can run at once.
-THREADS = RUST_TEST_THREADS=$${RUST_TEST_THREADS:-$$(($$(nproc) * 6))}
+THREADS = RUST_TEST_THREADS=$${RUST_TEST_THREADS:-$$(($$(nproc) * 4))}
 
 # All tests, or the tests that ARGS selects.
 test: servers
