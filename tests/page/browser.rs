@@ -251,19 +251,30 @@ impl Browser {
         bail!("the focus does not reach {selector}")
     }
 
-    /// Touches the middle of an element.
+    /// Touches the middle of an element, once it stays where it is: rows are laid out when they come near the screen.
     pub(crate) async fn touch(&self, selector: &str) -> anyhow::Result<()> {
-        let place = self
-            .script(&format!(
-                "(() => {{ const e = document.querySelector({}); if (!e) return null; e.scrollIntoView({{block: 'center'}}); const r = e.getBoundingClientRect(); return [r.x + r.width / 2, r.y + r.height / 2]; }})()",
-                json!(selector)
-            ))
-            .await?;
+        let mut place = self.place(selector).await?;
+        for _ in 0..20 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            let now = self.place(selector).await?;
+            if std::mem::replace(&mut place, now.clone()) == now {
+                break;
+            }
+        }
         let (x, y) = (place[0].as_f64(), place[1].as_f64());
         let (Some(x), Some(y)) = (x, y) else { bail!("there is no {selector}") };
         let points = json!([{"x": x, "y": y}]);
         self.call("Input.dispatchTouchEvent", json!({"type": "touchStart", "touchPoints": points})).await?;
         self.call("Input.dispatchTouchEvent", json!({"type": "touchEnd", "touchPoints": []})).await.map(drop)
+    }
+
+    /// Scrolls to an element. The middle of it; null if there is none.
+    async fn place(&self, selector: &str) -> anyhow::Result<Value> {
+        self.script(&format!(
+                "(() => {{ const e = document.querySelector({}); if (!e) return null; e.scrollIntoView({{block: 'center'}}); const r = e.getBoundingClientRect(); return [r.x + r.width / 2, r.y + r.height / 2]; }})()",
+                json!(selector)
+            ))
+            .await
     }
 
     /// A picture of the whole page.
