@@ -112,7 +112,7 @@ impl Settings {
             program = program.env(name, value);
         }
         // No connection is kept: a benchmark blocks its runtime, and does not see that weightd closes one that is idle.
-        let http = super::http().timeout(Duration::from_secs(5)).pool_max_idle_per_host(0).build()?;
+        let http = super::http().timeout(PATIENCE).pool_max_idle_per_host(0).build()?;
         let mut weightd = Weightd { program, port, http, dir };
         weightd.write(&config.config.to_string())?;
         weightd.start_again().await?;

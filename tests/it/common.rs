@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::harness::{Consul, Haproxy, Weightd, always, config, eventually};
 
 /// The time limit for an immediate effect. It is generous: other tests load the machine.
-pub(crate) const SOON: Duration = Duration::from_secs(20);
+pub(crate) const SOON: Duration = Duration::from_secs(10);
 /// How long a test watches that something does not happen. Longer than two routine passes; each pass reads everything
 /// and corrects differences.
 pub(crate) const A_WHILE: Duration = Duration::from_millis(2500);
