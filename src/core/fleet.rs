@@ -25,6 +25,4 @@ pub use observations::{Observations, Observed};
 pub use observe::{BothSides, Observation, Per, Side, Sides, View, ViewId};
 pub use overview::{BackendView, Difference, Health, NodeView, Overview, Problem, overview};
 pub use report::{Answer, Identity, Report, Stand};
-pub use wait::{
-    DocumentNow, Fleet, Need, NodeRead, Overall, Standing, Verdict, Wait, Waiting, standing, standing_of, verdict,
-};
+pub use wait::{DocumentNow, Fleet, Need, NodeRead, Overall, Standing, Verdict, Wait, Waiting, standing, verdict};

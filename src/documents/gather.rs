@@ -8,9 +8,7 @@ use std::{
 
 use tokio::time::{Instant, sleep_until};
 use weightd_core::{
-    fleet::{
-        DocumentNow, Heard, Mode, NodeName, NodeRead, Per, Standing, View as Observed, counters::Counted, standing,
-    },
+    fleet::{Heard, Mode, NodeName, NodeRead, Per, Standing, View as Observed, counters::Counted, standing},
     model::{BackendName, Moment},
     rollout::start::Baseline,
     traffic::{Collector, NoNumbers, Source},
@@ -161,7 +159,7 @@ fn counts(read: &NodeRead, backend: &BackendName, document: u64) -> bool {
     if !read.report.as_ref().is_ok_and(|report| report.mode == Mode::Enforce) {
         return false;
     }
-    match standing(read, backend, document, None, DocumentNow::NotRead) {
+    match standing(read, backend, document, false) {
         Standing::Done { has: false } | Standing::DoesNotCount => false,
         Standing::Cannot(why) => !matches!(why.as_str(), "paused" | "overridden"),
         Standing::Done { has: true } | Standing::Waiting(_) => true,

@@ -155,32 +155,17 @@ pub enum Overall {
     NoNodes,
 }
 
-/// How one node stands with the document of a backend at `index`. `documents` is how many backends have one, `document`
-/// what a reading of it says.
-pub fn standing(
-    read: &NodeRead,
-    backend: &BackendName,
-    index: u64,
-    documents: Option<u64>,
-    document: DocumentNow,
-) -> Standing {
-    match &read.report {
-        Err(bad) => Standing::Waiting(Waiting::Unreadable(bad.clone())),
-        Ok(report) => {
-            Indexed::only(report, read.index, |name| name == backend).standing(backend, index, documents, document)
-        }
-    }
+/// How one node stands with the document of a backend at `index`, for a question that is no wait. `has` says whether the node is
+/// known to have the backend, from elsewhere.
+pub fn standing(read: &NodeRead, backend: &BackendName, index: u64, has: bool) -> Standing {
+    asked(read, backend, |indexed| Indexed { has, ..indexed }.standing(backend, index, None, DocumentNow::NotRead))
 }
 
-/// The same where `has` says whether the node is known to have the backend, from elsewhere.
-pub fn standing_of(read: &NodeRead, backend: &BackendName, index: u64, has: bool) -> Standing {
+/// What `of` says of a report, with its lists for one backend.
+fn asked(read: &NodeRead, backend: &BackendName, of: impl FnOnce(Indexed<'_>) -> Standing) -> Standing {
     match &read.report {
         Err(bad) => Standing::Waiting(Waiting::Unreadable(bad.clone())),
-        Ok(report) => {
-            let only = Indexed::only(report, read.index, |name| name == backend);
-            let indexed = Indexed { has, ..only };
-            indexed.standing(backend, index, None, DocumentNow::NotRead)
-        }
+        Ok(report) => of(Indexed::only(report, read.index, |name| name == backend)),
     }
 }
 
@@ -333,7 +318,9 @@ pub fn verdict(wait: &Wait<'_>, fleet: &Fleet) -> Verdict {
     let of = |node: &NodeName| {
         fleet.without_report(node).or_else(|| {
             let read = fleet.nodes.get(node)?;
-            Some(standing(read, wait.backend, wait.index, wait.documents, wait.document))
+            Some(asked(read, wait.backend, |indexed| {
+                indexed.standing(wait.backend, wait.index, wait.documents, wait.document)
+            }))
         })
     };
     let nodes: BTreeMap<NodeName, Standing> =

@@ -6,6 +6,7 @@ use super::{
     Rollout,
     observe::Observations,
     plan::Mode,
+    start::Refusal,
     state::{Latch, Phase},
 };
 use crate::{
@@ -130,16 +131,12 @@ impl fmt::Display for Holding {
             Self::Latched(why) => write!(f, "it waits for a person: {}", why.as_str()),
             Self::Queued => write!(f, "too many rollouts are active"),
             Self::NotSplit(why) => write!(f, "{}", Escaped(why)),
-            Self::Protocol => write!(f, "HAProxy has the backend in mode tcp, and the plan says http"),
+            // A start refuses the same two.
+            Self::Protocol => Refusal::Protocol.fmt(f),
             Self::FromTooSmall(why) => write!(f, "the old side cannot take all requests: {}", Escaped(why)),
             Self::Sessions(sessions) => write!(f, "the new side still has {sessions} sessions"),
             Self::Baseline(has, needs) => write!(f, "the baseline has {has} s of {needs} s"),
-            Self::AboveSlo(rate, slo) => write!(
-                f,
-                "the old side itself fails {:.3} % of the requests, and the SLO is {:.3} %",
-                100.0 * rate,
-                100.0 * slo
-            ),
+            Self::AboveSlo(rate, slo) => Refusal::AboveSlo { rate: *rate, slo: *slo }.fmt(f),
             Self::NotApplied(nodes) => write!(f, "not applied on {}", names(nodes)),
             Self::Unusable(nodes) => write!(f, "no server of the new side is usable on {}", names(nodes)),
             Self::Unwired(nodes) => write!(f, "no request reaches the new side on {}", names(nodes)),

@@ -12,7 +12,7 @@ use crate::{
     fleet::{
         CountersRead, Fleet, Heard, Mode, NodeName, Standing, ViewId, Waiting,
         counters::{Counted, Flag, Instance, Protocol},
-        standing_of,
+        standing,
     },
     model::BackendName,
 };
@@ -138,7 +138,7 @@ impl Known<'_> {
             return None;
         }
         let has = matches!(self.heard(name), Some(Heard::Has(_)));
-        let standing = standing_of(read, self.backend, self.document, has);
+        let standing = standing(read, self.backend, self.document, has);
         let (applied, refuses) = match &standing {
             Standing::Done { has: false } => return None,
             Standing::Done { has: true } => (self.document, None),

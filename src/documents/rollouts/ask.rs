@@ -69,10 +69,10 @@ impl Documents {
         self.put_request(backend, &request.verb, request.to_value(), seen).await
     }
 
-    /// Waits at most `limit` for the answer to a request.
+    /// Waits at most `limit` for the answer to a request. A read that fails is repeated until then.
     ///
     /// # Errors
-    /// [`DocumentsError::Read`].
+    /// [`DocumentsError::Read`], if the last read failed.
     pub async fn answer(
         &self,
         backend: &BackendName,
@@ -127,11 +127,10 @@ impl Documents {
             KeyWrite::Superseded => return Ok(self.answer_now(backend, request).await?.or(Asked::Replaced)),
         };
         match self.answer(backend, request, ANSWER).await {
-            Ok(Answer::None) if request.verb == Verb::Pause => self.stays(backend, request).await,
-            // Where the answer cannot be read either, the request must not be done hours later.
-            Err(error) if request.verb == Verb::Pause => Err(error),
-            Ok(Answer::None) | Err(_) => self.take_back(backend, request, written).await,
-            Ok(answer) => Ok(answer.or(Asked::Stays)),
+            // It must not be done hours later; also if its answer cannot be read.
+            Ok(Answer::None) | Err(_) if request.verb != Verb::Pause => self.take_back(backend, request, written).await,
+            Ok(Answer::None) => self.stays(backend, request).await,
+            answer => Ok(answer?.or(Asked::Stays)),
         }
     }
 

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use super::{
     Levels, ProcessId, Reading, ServerReading, Wall,
     formula::Formula,
-    view::{Earlier, Increment, ViewCount},
+    view::{Increment, ViewCount},
 };
 use crate::{
     fleet::{
@@ -169,9 +169,9 @@ impl BackendCount {
         if last.sticky() {
             flags.push(Flag::Sticky);
         }
-        let mut earlier = Earlier { sessions: BTreeMap::new() };
+        let mut leaving = BTreeMap::new();
         for (server, sessions) in self.leaving.iter().flat_map(|process| &process.sessions) {
-            *earlier.sessions.entry(server.clone()).or_default() += sessions;
+            *leaving.entry(server.clone()).or_default() += sessions;
         }
         Instance {
             down,
@@ -182,7 +182,7 @@ impl BackendCount {
             algorithm: last.algorithm.clone(),
             flags,
             servers: last.servers.iter().map(|server| server.now.clone()).collect(),
-            views: self.views.iter().map(|view| view.report(last, &earlier, at)).collect(),
+            views: self.views.iter().map(|view| view.report(last, &leaving, at)).collect(),
             ..Instance::unread(name)
         }
     }

@@ -20,12 +20,6 @@ pub(super) struct Increment {
     pub(super) lost: u64,
 }
 
-/// The sessions of processes that were replaced.
-pub(super) struct Earlier {
-    /// Those of processes that are read to their end.
-    pub(super) sessions: BTreeMap<ServerName, u64>,
-}
-
 impl Increment {
     /// Notes which servers changed between two readings.
     pub(super) fn note_changes(&mut self, before: Option<&Reading>, now: &Reading) {
@@ -261,8 +255,9 @@ impl ViewCount {
         self.closed = true;
     }
 
-    /// What is reported, with the servers as they were read last.
-    pub(super) fn report(&self, last: &Reading, earlier: &Earlier, at: Wall) -> Viewed {
+    /// What is reported, with the servers as they were read last. `leaving` are the sessions of processes that were replaced
+    /// and are read to their end.
+    pub(super) fn report(&self, last: &Reading, leaving: &BTreeMap<ServerName, u64>, at: Wall) -> Viewed {
         let id = self.view.id();
         if let Some(error) = &self.error {
             let (now, blocks, slots) = (BTreeMap::new(), Vec::new(), Vec::new());
@@ -272,11 +267,11 @@ impl ViewCount {
         let kept = (at / SLOT).saturating_sub(Counters::MAX_SLOTS as u64 - 1);
         let failing = fails(&total.1, total);
         let slots = self.slots.iter().filter(|slot| failing && slot.k >= kept).cloned().collect();
-        Viewed { id, error: None, now: self.now(last, earlier), blocks: self.blocks.iter().cloned().collect(), slots }
+        Viewed { id, error: None, now: self.now(last, leaving), blocks: self.blocks.iter().cloned().collect(), slots }
     }
 
     /// The state of each row. A server that is gone has a row while it has sessions in an earlier process.
-    fn now(&self, last: &Reading, earlier: &Earlier) -> BTreeMap<String, Now> {
+    fn now(&self, last: &Reading, leaving: &BTreeMap<ServerName, u64>) -> BTreeMap<String, Now> {
         let active = last.servers.iter().any(|server| server.now.usable() && !server.now.weight.is_zero());
         let weight = |server: &ServerReading| {
             let serves = if active { server.now.usable() } else { server.now.serves_as_backup() };
@@ -297,7 +292,7 @@ impl ViewCount {
                 *rates += server.rate + 1;
             }
         }
-        for (server, sessions) in &earlier.sessions {
+        for (server, sessions) in leaving {
             let Some(row) = self.row_of(server) else { continue };
             rows.entry(row).or_default().0.sessions += sessions;
         }

@@ -107,7 +107,9 @@ fn early_end_1_a_document_that_the_token_may_not_see_is_not_done() {
     let hidden = NodeReport { filtered: true, ..full("a", 100) };
     assert_eq!(stands(200, hidden), Standing::Waiting(Waiting::NotRead));
     let read = NodeRead { index: 200, report: Ok(full("a", 100)) };
-    let standing = |documents| standing(&read, &name("app"), 100, documents, DocumentNow::Index(100));
+    let app = name("app");
+    let standing =
+        |documents| asked(&read, &app, |report| report.standing(&app, 100, documents, DocumentNow::Index(100)));
     assert_eq!(standing(Some(101)), Standing::Waiting(Waiting::NotRead));
     assert_eq!(standing(Some(100)), Standing::Done { has: true });
 }
@@ -144,12 +146,8 @@ fn early_end_3_a_report_that_is_cut_is_not_done() {
     shortened.cut.lacks = 3;
     assert_eq!(stands(200, shortened.clone()), Standing::Waiting(Waiting::Cut));
     let read = NodeRead { index: 200, report: Ok(shortened) };
-    assert_eq!(standing_of(&read, &name("app"), 100, false), Standing::Waiting(Waiting::Cut));
-    assert_eq!(
-        standing_of(&read, &name("app"), 100, true),
-        Standing::Done { has: true },
-        "its counts say that it has it"
-    );
+    assert_eq!(standing(&read, &name("app"), 100, false), Standing::Waiting(Waiting::Cut));
+    assert_eq!(standing(&read, &name("app"), 100, true), Standing::Done { has: true }, "its counts say that it has it");
 }
 
 #[test]
