@@ -40,13 +40,7 @@ impl Side {
             State::Released => return Self::Released,
             State::Weights | State::Split => {}
         }
-        let weights = view.weights.iter().flatten();
-        let of_weights = weights
-            .map(|(server, weight)| (off.iter().any(|pattern| pattern.matches(server.as_str())), !weight.is_zero()));
-        let shares = view.split.iter().flat_map(Split::shares);
-        let of_split =
-            shares.map(|(own, share)| (off.iter().any(|pattern| pattern.overlaps(own)), share.thousandths() > 0));
-        let named: Vec<_> = of_weights.chain(of_split).filter_map(|(named, serves)| named.then_some(serves)).collect();
+        let named: Vec<_> = parts(view, off).filter_map(|(_, share, named)| named.then_some(share > 0.0)).collect();
         match (named.is_empty(), named.contains(&true)) {
             (true, _) => Self::NotNamed,
             (false, true) => Self::Traffic,
@@ -73,25 +67,25 @@ pub(super) fn is_off(newest: &Entry, now: &View, planned: &View, off: &[Pattern]
     same || enough()
 }
 
-/// The servers that these patterns name, or the patterns of the split.
+/// The servers of a document, or the patterns of its split, with their weights or shares, and whether `patterns` name them.
+fn parts(view: &View, patterns: &[Pattern]) -> impl Iterator<Item = (Pattern, f64, bool)> {
+    let weights = view.weights.iter().flatten();
+    let weights = weights.map(|(server, weight)| (Pattern::from(server), f64::from(weight.get())));
+    let shares = view.split.iter().flat_map(Split::shares).map(|(own, share)| (own.clone(), share.percent()));
+    weights.chain(shares).map(|(own, share)| {
+        let is_named = patterns.iter().any(|pattern| pattern.overlaps(&own));
+        (own, share, is_named)
+    })
+}
+
 fn named(view: &View, patterns: &[Pattern]) -> BTreeSet<Pattern> {
-    let servers = view.weights.iter().flatten().map(|(server, _)| Pattern::from(server));
-    let all = servers.chain(view.split.iter().flat_map(|split| split.shares().keys().cloned()));
-    all.filter(|own| patterns.iter().any(|pattern| pattern.overlaps(own))).collect()
+    parts(view, patterns).filter_map(|(own, _, is_named)| is_named.then_some(own)).collect()
 }
 
 /// The share of the servers that these patterns name, in percent; none if no server gets traffic.
 fn traffic(view: &View, patterns: &[Pattern]) -> Option<f64> {
-    let weights =
-        view.weights.iter().flatten().map(|(server, weight)| (Pattern::from(server), f64::from(weight.get())));
-    let shares = view.split.iter().flat_map(Split::shares).map(|(own, share)| (own.clone(), share.percent()));
-    let (mut side, mut all) = (0.0, 0.0);
-    for (own, share) in weights.chain(shares) {
-        all += share;
-        if patterns.iter().any(|pattern| pattern.overlaps(&own)) {
-            side += share;
-        }
-    }
+    let sum = |(side, all), (_, share, is_named)| (if is_named { side + share } else { side }, all + share);
+    let (side, all) = parts(view, patterns).fold((0.0, 0.0), sum);
     (all > 0.0).then(|| side * 100.0 / all)
 }
 
