@@ -253,16 +253,19 @@ impl Browser {
 
     /// Touches the middle of an element, once it stays where it is: rows are laid out when they come near the screen.
     pub(crate) async fn touch(&self, selector: &str) -> anyhow::Result<()> {
-        let mut place = self.place(selector).await?;
-        for _ in 0..20 {
-            tokio::time::sleep(Duration::from_millis(50)).await;
+        // Longer than two frames.
+        const SAME: u32 = 6;
+        let (mut last, mut same) = (Value::Null, 0);
+        let place = eventually(SOON, "an element stays where it is", async || {
             let now = self.place(selector).await?;
-            if std::mem::replace(&mut place, now.clone()) == now {
-                break;
-            }
-        }
+            same = if now.is_null() || now != last { 0 } else { same + 1 };
+            last = now.clone();
+            ensure!(same >= SAME, "{selector}: {now}");
+            Ok(now)
+        })
+        .await?;
         let (x, y) = (place[0].as_f64(), place[1].as_f64());
-        let (Some(x), Some(y)) = (x, y) else { bail!("there is no {selector}") };
+        let (Some(x), Some(y)) = (x, y) else { bail!("{selector} is nowhere: {place}") };
         let points = json!([{"x": x, "y": y}]);
         self.call("Input.dispatchTouchEvent", json!({"type": "touchStart", "touchPoints": points})).await?;
         self.call("Input.dispatchTouchEvent", json!({"type": "touchEnd", "touchPoints": []})).await.map(drop)

@@ -10,16 +10,27 @@ use tokio::time::timeout;
 use super::{reading::words, safety::token, story};
 use crate::{
     common::{SOON, key},
-    harness::{Consul, consul::Options, eventually, page::Page},
+    harness::{
+        Consul,
+        consul::Options,
+        eventually,
+        page::{Page, Visitor},
+    },
 };
 
-#[tokio::test]
-async fn nobody_has_a_document_that_the_page_has_not_seen() -> anyhow::Result<()> {
+/// An application whose new side has 10 %, five nodes, a page, and ann.
+async fn app1() -> anyhow::Result<(Consul, Page, Visitor)> {
     let consul = Consul::start().await?;
     story::split(&consul, "app1", 10, "ann", "shift", 10).await?;
     story::nodes(&consul, &[], &[]).await?;
     let page = Page::start(&consul, None).await?;
     let ann = page.named("ann").await?;
+    Ok((consul, page, ann))
+}
+
+#[tokio::test]
+async fn nobody_has_a_document_that_the_page_has_not_seen() -> anyhow::Result<()> {
+    let (consul, _page, ann) = app1().await?;
     for share in ["20", "30", "40"] {
         // All nodes have the document of now, and none will have the next one.
         story::nodes(&consul, &[], &[]).await?;
@@ -50,11 +61,7 @@ async fn nobody_has_a_document_that_the_page_has_not_seen() -> anyhow::Result<()
 
 #[tokio::test]
 async fn a_freeze_that_the_person_did_not_see_stays() -> anyhow::Result<()> {
-    let consul = Consul::start().await?;
-    story::split(&consul, "app1", 10, "ann", "shift", 10).await?;
-    story::nodes(&consul, &[], &[]).await?;
-    let page = Page::start(&consul, None).await?;
-    let ann = page.named("ann").await?;
+    let (consul, _page, ann) = app1().await?;
     for (path, freeze) in [("/app/app1", "weightd/freeze/app1"), ("/fleet", "weightd/freeze")] {
         let post = async |verb: &str, seen: &str| {
             let answer = ann.post(&format!("{path}/{verb}"), &[("reason", "a move"), ("freeze", seen)]).await?;
@@ -142,11 +149,7 @@ async fn the_freeze_of_an_application_stays_below_a_freeze_of_all() -> anyhow::R
 
 #[tokio::test]
 async fn a_key_without_a_freeze_that_was_written_since_is_no_freeze() -> anyhow::Result<()> {
-    let consul = Consul::start().await?;
-    story::split(&consul, "app1", 10, "ann", "shift", 10).await?;
-    story::nodes(&consul, &[], &[]).await?;
-    let page = Page::start(&consul, None).await?;
-    let ann = page.named("ann").await?;
+    let (consul, _page, ann) = app1().await?;
     for (path, freeze) in [("/app/app1", "weightd/freeze/app1"), ("/fleet", "weightd/freeze")] {
         // The first write of an application creates the key.
         consul.put(freeze, "{}").await?;

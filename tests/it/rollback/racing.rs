@@ -105,14 +105,23 @@ async fn a_racing_rollback_is_the_result_of_a_rollback_without_a_side() -> anyho
     Ok(())
 }
 
+/// The node lb1 reports that it keeps the last weights of these backends.
+async fn orphaned(consul: &Consul, backends: &[&str]) -> anyhow::Result<()> {
+    let out: Vec<_> = backends.iter().map(|backend| json!([backend, "orphaned", null])).collect();
+    let report = json!({
+        "v": 1, "node": "lb1", "version": "0.1.0", "mode": "enforce", "machine": "m", "incarnation": "i", "instances": [],
+        "applied_index": 1, "backends": backends.len(), "recent": [], "out": out,
+    });
+    consul.put("weightd/nodes/lb1", report.to_string()).await
+}
+
 #[tokio::test]
 async fn what_cannot_be_judged_is_named_and_the_rest_is_rolled_back() -> anyhow::Result<()> {
     let consul = Consul::start().await?;
     steps(&consul, &["blue=100 green=0", "blue=0 green=100"]).await?;
     consul.put("weightd/weights/app7", "garbage").await?;
     consul.put("weightd/weights/left", r#"{"release":true}"#).await?;
-    let report = r#"{"v":1,"node":"lb1","version":"0.1.0","mode":"enforce","machine":"m","incarnation":"i","instances":[],"applied_index":1,"backends":1,"recent":[],"out":[["gone","orphaned",null]]}"#;
-    consul.put("weightd/nodes/lb1", report).await?;
+    orphaned(&consul, &["gone"]).await?;
     let ended = ends(&consul, 7, "rollback --all --off green --yes -o json").await?;
     for words in [
         "not rolled back: app7: its document is rejected",
@@ -134,9 +143,7 @@ async fn a_backend_whose_leaf_is_gone_is_named() -> anyhow::Result<()> {
         consul.put(&format!("weightd/weights/{leaf}"), weight).await?;
     }
     // Each has lost the leaf `green`. The document of `app` came back.
-    let out = r#"[["app","orphaned",null],["leaf","orphaned",null],["two","orphaned",null]]"#;
-    let report = r#"{"v":1,"node":"lb1","version":"0.1.0","mode":"enforce","machine":"m","incarnation":"i","instances":[],"applied_index":1,"backends":3,"recent":[],"out":"#;
-    consul.put("weightd/nodes/lb1", format!("{report}{out}}}")).await?;
+    orphaned(&consul, &["app", "leaf", "two"]).await?;
     let ended = ends(&consul, 7, "rollback --all --off green* --yes").await?;
     for words in [
         "not rolled back: leaf: one of its leaves is gone, and these nodes keep its last weight: lb1",

@@ -19,7 +19,7 @@ use weightd_core::{
     rollout::{Request, Spec, State, Verb, abort::WhyAsk, state::Answered},
 };
 
-use super::{APPROVAL, REQUEST, SPEC, STATE, app1, documents, documents_at, spec, split, state, value};
+use super::{APPROVAL, REQUEST, SPEC, STATE, app1, baking, documents, documents_at, spec, split, state, value};
 use crate::{
     common::{document, key},
     harness::{
@@ -88,10 +88,7 @@ async fn a_value_that_cannot_be_read_is_reported_and_hides_nothing_else() -> any
 #[tokio::test]
 async fn a_request_that_nobody_answers_is_taken_back() -> anyhow::Result<()> {
     let consul = Consul::start().await?;
-    let index = split(&consul, 10).await?;
-    consul.put(SPEC, spec("r1", "auto").to_string()).await?;
-    consul.put(REQUEST, "{}").await?;
-    consul.put(STATE, state("r1", "bake", "auto", 10, index).to_string()).await?;
+    baking(&consul, "auto").await?;
     let (documents, app1) = (documents(&consul, None)?, app1()?);
     for (verb, key) in [(Verb::Promote, REQUEST), (Verb::Approve, APPROVAL)] {
         let read = documents.rollout(&app1).await?;
@@ -114,10 +111,7 @@ async fn a_request_that_nobody_answers_is_taken_back() -> anyhow::Result<()> {
 #[tokio::test]
 async fn a_request_is_taken_back_although_the_reads_of_its_answer_failed() -> anyhow::Result<()> {
     let consul = Consul::start().await?;
-    let index = split(&consul, 10).await?;
-    consul.put(SPEC, spec("r1", "auto").to_string()).await?;
-    consul.put(REQUEST, "{}").await?;
-    consul.put(STATE, state("r1", "bake", "auto", 10, index).to_string()).await?;
+    baking(&consul, "auto").await?;
     let gate = Gate::open(&consul).await?;
     let (documents, app1) = (documents_at(&gate.address(), None)?, app1()?);
     let seen = documents.rollout(&app1).await?.request.index;
@@ -142,10 +136,7 @@ async fn an_approval_that_was_taken_back_has_no_effect() -> anyhow::Result<()> {
     let session = session["ID"].as_str().context("no session")?.to_owned();
     let lock = format!("kv/weightd/controller?acquire={session}");
     ensure!(consul.http().request(Method::PUT, &lock).body("{}").send().await?.text().await?.trim() == "true");
-    let index = split(&consul, 10).await?;
-    consul.put(SPEC, spec("r1", "auto").to_string()).await?;
-    consul.put(REQUEST, "{}").await?;
-    consul.put(STATE, state("r1", "bake", "auto", 10, index).to_string()).await?;
+    baking(&consul, "auto").await?;
     let (documents, app1) = (documents(&consul, None)?, app1()?);
     let request = Request::new(new_id(), Verb::Approve, "r1".to_owned(), 7, "ada", None);
     let KeyWrite::Yes(written) = documents.ask_rollout(&app1, &request, 0).await? else { anyhow::bail!("not asked") };
@@ -201,11 +192,8 @@ async fn an_abort_takes_the_new_side_back_in_one_transaction_past_a_freeze() -> 
     for (mode, freeze) in
         [("auto", "weightd/freeze"), ("guard", "weightd/freeze/app1"), ("watch", "weightd/freeze/app1")]
     {
-        let index = split(&consul, 10).await?;
         consul.put(freeze, r#"{"v":1,"by":"bob","reason":"holidays"}"#).await?;
-        consul.put(SPEC, spec("r1", mode).to_string()).await?;
-        consul.put(REQUEST, "{}").await?;
-        consul.put(STATE, state("r1", "bake", mode, 10, index).to_string()).await?;
+        baking(&consul, mode).await?;
         let done = documents.abort_rollout(&app1, "ada", Some("no"), NOW).await?;
         let Aborted::Wrote { share, request, without, .. } = done else { anyhow::bail!("{done:?}") };
         ensure!(share.percent() == 0.0 && without.is_empty(), "{without:?}");
