@@ -35,6 +35,8 @@ async fn five_hundred_applications_are_small_and_soon_there() -> anyhow::Result<
     let paints = async |path: &str| -> anyhow::Result<Vec<f64>> {
         let mut paints = Vec::new();
         for _ in 0..7 {
+            // As after signing in, from a small page: a large one takes its time to go.
+            browser.open(&page.url("/keys")).await?;
             browser.open(&page.url(path)).await?;
             paints.push(browser.first_paint().await?);
         }

@@ -26,6 +26,8 @@ use super::{
 
 /// Steady applications that are shown without being asked for.
 const STEADY: usize = 100;
+/// Rows that the browser lays out together; the style of `.part` knows how high they are.
+const PART: usize = 10;
 
 /// One row.
 #[derive(Template)]
@@ -43,6 +45,13 @@ pub struct GroupView {
     count: usize,
     rows: Vec<Arc<str>>,
     more: usize,
+}
+
+impl GroupView {
+    /// The rows in parts: the browser lays out those near the screen.
+    fn parts(&self) -> std::slice::Chunks<'_, Arc<str>> {
+        self.rows.chunks(PART)
+    }
 }
 
 #[derive(Template)]
