@@ -4,11 +4,14 @@
 CARGO ?= cargo
 # The build directory of cargo.
 BUILD = $(or $(CARGO_TARGET_DIR),target)/debug
-# How the benchmark program and the programs under test are built. PROFILE=dev is as the tests are built: after the tests,
-# nothing is left to build, where the release builds each crate and each program again with fat LTO. Such programs are slow,
-# so it prints no ratios: it is for a check of the results.
+# How the benchmark program and the programs under test are built. PROFILE=dev takes them as the tests build them: after the
+# tests, nothing is left to build, where the release builds each crate and each program again with fat LTO. Such programs are
+# slow, so it prints no ratios: it is for a check of the results. Those of a release are built last and alone: together with
+# the benchmark they would get features that only tests need.
 BENCH_dev = $(CARGO) test --locked --workspace --bench sync
 BENCH_release = $(CARGO) bench --locked --bench sync
+ALONE_dev = true
+ALONE_release = $(CARGO) build --locked --release $(if $(filter one-change,$(CASE)),--bin weightd,--bins)
 PROGRAMS_dev = debug
 PROGRAMS_release = release
 PROFILE ?= release
@@ -31,7 +34,8 @@ help:
 	@echo 'make rollout-test   rollouts with real programs: each kind of failure, a crowd of healthy ones, leaders that die; 40 min'
 	@echo 'make judge-sim      simulate rollouts and print how the judge decides; some minutes'
 	@echo 'make metrics-test   ask a real Prometheus and a real VictoriaMetrics; needs Go'
-	@echo 'make page-test      test the page of rolloutd in a real browser; pictures of it are in target/page'
+	@echo 'make page-test      test the page of rolloutd in a real browser; pictures of it are in target/page;'
+	@echo '                    QUICK=1 leaves out what takes minutes'
 	@echo 'make coming         run docs/coming-from-consul-template.md with a real consul-template'
 	@echo 'make deb            build the Debian packages, target/debian/weightd_*.deb and rolloutd_*.deb'
 	@echo 'make package-test   install, upgrade, remove and purge the packages in a clean system; needs root'
@@ -61,26 +65,26 @@ demo: servers
 	$(BUILD)/examples/demo $(if $(filter 1,$(KEEP)),--keep) $(if $(STORY),--story $(STORY))
 
 # Not part of `make test`, because it needs a browser, which tests/browser.sh provides. The accessibility engine comes from
-# the npm registry where npm is there; without it that one test says so and checks nothing.
+# the npm registry where npm is there; without it that one test says so and checks nothing. QUICK=1 leaves out what takes
+# minutes.
 page-test: servers
 	@tests/browser.sh
 	@if command -v npm >/dev/null; then npm install --silent --no-audit --no-fund --ignore-scripts \
 		--prefix $(dir $(BUILD))axe axe-core@4.11; fi
-	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-2} $(CARGO) test --locked --test page $(ARGS) -- --nocapture
+	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-2} $(CARGO) test --locked --workspace --test page $(ARGS) -- \
+		--nocapture $(if $(QUICK),,--include-ignored)
 
 # Not part of `make test`, because it needs Docker: see tests/compose/run.sh.
 compose-test:
 	@tests/compose/run.sh
 
-# The programs under test are built last and alone, as they are released: together with the benchmark they would get features
-# that only tests need. CASE=micro measures the pure parts, without servers. It runs first.
+# CASE=micro measures the pure parts, without servers. It runs first.
 bench: $(if $(filter micro,$(CASE)),,servers)
 ifeq ($(filter-out micro,$(CASE))$(JSON),)
 	$(CARGO) bench --locked --bench micro
 endif
 ifneq ($(CASE),micro)
-	@bench=$$($(BENCH)) && \
-		$(CARGO) build --locked --profile $(PROFILE) $(if $(filter one-change,$(CASE)),--bin weightd,--bins) && \
+	@bench=$$($(BENCH)) && $(ALONE_$(PROFILE)) && \
 		TEST_PROGRAMS='$(or $(CARGO_TARGET_DIR),target)/$(PROGRAMS_$(PROFILE))' $$bench
 endif
 
