@@ -45,6 +45,9 @@ pub struct Shown {
     pub counting: usize,
     /// How many of those have the document.
     pub applied: usize,
+    /// The users who may stay on `to` when it goes back: words, such as "users that a cookie pins". None: no node says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stays: Option<String>,
 }
 
 /// A reason why a rollout does not go on.
@@ -124,6 +127,7 @@ impl Shown {
             paid: paid.collect(),
             counting,
             applied: counting.saturating_sub(seen.not_applied(rollout.document()).len()),
+            stays: seen.stays.clone(),
         }
     }
 

@@ -14,6 +14,9 @@ use super::{
     words::{counted, length, number, percent, when},
 };
 
+/// What is said where nobody knows which users stay.
+const PINNED: &str = "Users whom HAProxy pins by a cookie or a table stay on their side until they leave it.";
+
 /// What a token may do with one application.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a right of its own")]
@@ -302,8 +305,17 @@ fn of_rollout(facts: &Facts, sides: &Sides, may: May, seen: &Seen, now: Timestam
     let panel = Panel::new("abort", title, format!("Roll back to {from} {}", percent(100.0 - back)), seen)
         .line(format!("That is the state of {started}, before this rollout. {to} has {} now.", percent(share)))
         .line(format!("It changes {}, at once. No freeze stops it.", counted(facts.has().1, "node")))
-        .small("Users whom HAProxy pins by a cookie or a table stay on their side until they leave it.");
+        .small(stays(facts, to, now));
     Opens::Panel(Box::new(Panel { style: "stop", ..panel }))
+}
+
+/// Who stays on the new side `to` when it goes back: what HAProxy has in the backend, where the leader says it.
+fn stays(facts: &Facts, to: &str, now: Timestamp) -> String {
+    let shown = facts.rollout.as_ref().and_then(|rollout| rollout.shown.as_ref()).filter(|shown| shown.is_fresh(now));
+    match shown.and_then(|shown| shown.stays.as_ref()) {
+        Some(users) => format!("May stay on {to} until they leave it: {users}."),
+        None => PINNED.to_owned(),
+    }
 }
 
 fn of_document(facts: &Facts, sides: &Sides, may: May, seen: &Seen, now: Timestamp) -> Opens {
@@ -317,7 +329,7 @@ fn of_document(facts: &Facts, sides: &Sides, may: May, seen: &Seen, now: Timesta
             let panel = Panel::new("roll-back", title, format!("Roll back to {}", shares(&target, sides)), seen)
                 .line(of_state(&target, now))
                 .line(format!("It changes {}, at once. No freeze stops it.", counted(facts.has().1, "node")))
-                .small("Users whom HAProxy pins by a cookie or a table stay on their side until they leave it.");
+                .small(PINNED);
             Opens::Panel(Box::new(Panel { style: "stop", ..panel }))
         }
         Decision::Ask(ask) if !ask.states.is_empty() => {

@@ -156,6 +156,8 @@ fn going_back_names_the_users_that_stay() {
         for stays in [None, Some("users that a cookie pins".to_owned())] {
             let mut bench = still(Phase::Bake, Mode::Auto);
             bench.seen.stays.clone_from(&stays);
+            bench.tick();
+            assert_eq!(bench.rollout.memory.shown.stays, stays);
             goes(&mut bench);
             bench.commit();
             bench.settle();

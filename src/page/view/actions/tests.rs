@@ -38,6 +38,20 @@ fn a_rollout_can_be_paused_promoted_and_taken_back() {
 }
 
 #[test]
+fn a_confirmation_to_go_back_names_who_stays_if_the_leader_knows() {
+    let pinned = |stays: Option<&str>, age: u64| {
+        let mut facts = baking();
+        let shown = facts.rollout.as_mut().unwrap().shown.as_mut().unwrap();
+        shown.stays = stays.map(str::to_owned);
+        shown.at = Timestamp::from_seconds(now().seconds() - age);
+        panel(&actions(&facts, ALL, now()), "Roll back…").small.join(" ")
+    };
+    let users = Some("users that a cookie pins, chosen users");
+    assert_eq!(pinned(users, 5), "May stay on green until they leave it: users that a cookie pins, chosen users.");
+    assert_eq!((pinned(users, 600), pinned(None, 5)), (PINNED.to_owned(), PINNED.to_owned()));
+}
+
+#[test]
 fn an_approval_is_offered_before_its_step_and_only_then() {
     let mut facts = baking();
     let rollout = facts.rollout.as_mut().unwrap();
