@@ -115,6 +115,13 @@ pub fn back(history: &[Entry]) -> Option<Back> {
     }
 }
 
+/// The index of the newest entry with the shares of `to`: what a write of `to` goes back to. None where no entry is known to
+/// have them.
+pub fn entry_with(history: &[Entry], to: &To) -> Option<u64> {
+    let same = |entry: &&Entry| shares::moved(&entry.to, to).is_some_and(|moved| moved.deltas.is_empty());
+    history.iter().find(same)?.index
+}
+
 /// How long a state is in force until it counts as a resting point, in seconds: 7 days.
 const REST_SECONDS: u64 = 7 * 24 * 60 * 60;
 

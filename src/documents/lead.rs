@@ -5,9 +5,10 @@
 //! [`weightd_core::rollout::tick()`].
 
 use weightd_core::{
-    desired::PatternShare,
-    history::Way,
+    desired::{PatternShare, Split},
+    history::{To, Way},
     model::{BackendName, Timestamp},
+    rollback::entry_with,
     rollout::{Phase, Spec, State, Transaction, keys::RolloutKeys},
 };
 
@@ -22,6 +23,8 @@ use crate::consul::{
     session::SessionId,
 };
 
+/// Before the name of the person for whom a leader writes: the `by` of its documents.
+pub const ROLLOUTD: &str = "rolloutd for ";
 /// Attempts of a transaction that clashes on history or freeze alone.
 const ATTEMPTS: usize = 5;
 
@@ -158,8 +161,10 @@ impl Documents {
         if frozen || transaction.document.is_some_and(|document| document != index) {
             return Ok(None);
         }
-        let by = format!("rolloutd for {}", spec.by);
+        let by = format!("{ROLLOUTD}{}", spec.by);
         let intent = intent(by, reason(spec, transaction, share), at, &context);
+        let goes_back = transaction.state.phase == Phase::RollingBack;
+        let intent = if goes_back { going_back(intent, spec, &split) } else { intent };
         // Refused is only what no rollout starts with, so somebody changed the document.
         let Ok(edit) = edit::split(backend, context.stored.as_ref(), &split, &intent) else { return Ok(None) };
         let (Some(entry), Write::Document { .. }) = (&edit.entry, &edit.write) else { return Ok(None) };
@@ -244,6 +249,13 @@ pub(super) fn intent(by: String, reason: String, at: Timestamp, context: &Contex
         create: true,
         ..Intent::default()
     }
+}
+
+/// The same of a document that takes the new side back to `split`. It is a rollback in the history: a person who rolls back
+/// after it would bring back what it took away.
+pub(super) fn going_back(intent: Intent, spec: &Spec, split: &Split) -> Intent {
+    let target = entry_with(&intent.history, &To::Split(split.clone()));
+    Intent { way: Way::Rollback, target, raised: spec.to.clone(), ..intent }
 }
 
 /// The reason in the document.

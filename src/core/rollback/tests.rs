@@ -50,6 +50,15 @@ fn target(history: &[Entry], asked: &Asked) -> Target {
     }
 }
 
+#[test]
+fn the_entry_that_a_write_goes_back_to_is_the_newest_with_its_shares() {
+    let history = history(&["100/0", "90/10", "50/50", "90/10"]);
+    let with = |text: &str| entry_with(&history, &serde_json::from_str(text).unwrap());
+    assert_eq!(with(r#"{"split":{"blue":90,"green":10}}"#), Some(103));
+    assert_eq!(with(r#"{"split":{"blue":100,"green":0}}"#), Some(100));
+    assert_eq!(with(r#"{"split":{"blue":20,"green":80}}"#), None);
+}
+
 fn json(to: &To) -> String {
     serde_json::to_string(to).unwrap()
 }

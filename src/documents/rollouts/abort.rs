@@ -15,7 +15,7 @@ use crate::{
         Documents, DocumentsError,
         commit::{Commit, Failed, Without},
         edit::{self, Edit, Write},
-        lead::intent,
+        lead::{going_back, intent},
         may_have_happened, operations,
         single::KeyWrite,
     },
@@ -169,7 +169,7 @@ impl Documents {
             }
             let reason = by.reason.map(|reason| format!(": {reason}")).unwrap_or_default();
             let reason = format!("rollout {}: aborted{reason}", spec.id);
-            let intent = intent(by.name.to_owned(), reason, by.at, &context);
+            let intent = going_back(intent(by.name.to_owned(), reason, by.at, &context), spec, &split);
             let Ok(edit) = edit::split(backend, context.stored.as_ref(), &split, &intent) else { return Ok(None) };
             let Edit { write: write @ Write::Document { value, .. }, entry: Some(entry), .. } = &edit else {
                 // The document is there already: a leader or another person was faster.

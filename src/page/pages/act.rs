@@ -25,6 +25,7 @@ use super::{
     super::{
         session::Answer,
         shared::{Shared, Who},
+        view::words::when,
         world,
     },
     error::{self, Problem},
@@ -36,7 +37,7 @@ use crate::{
         Context, DocumentsError, InForce, Optional, Written,
         changes::rollback_edit,
         commit::Without,
-        edit::{Edit, Intent, Write},
+        edit::{Edit, EditError, Intent, Write},
         history::Marked,
     },
 };
@@ -67,8 +68,15 @@ pub struct ActionForm {
     reason: String,
     #[serde(default)]
     mode: String,
+    /// The entry of the history that the person chose to go back to.
     #[serde(default)]
     to: String,
+    /// The entry of the history that the question named.
+    #[serde(default)]
+    target: String,
+    /// Whether the question was to go further back.
+    #[serde(default)]
+    again: String,
 }
 
 /// What became of a write: what is said about it.
@@ -232,7 +240,8 @@ impl Outcome {
     }
 }
 
-/// Goes back to where the present shift began, or to a chosen state. It goes through, whatever changed meanwhile.
+/// Goes back to where the present shift began, or to a chosen state. It goes through although others changed the weights
+/// meanwhile, as long as it goes to the state that the question named.
 async fn roll_back(who: &Who, backend: &BackendName, form: &ActionForm) -> Outcome {
     try_roll_back(who, backend, form).await.unwrap_or_else(Outcome::from)
 }
@@ -240,7 +249,7 @@ async fn roll_back(who: &Who, backend: &BackendName, form: &ActionForm) -> Outco
 async fn try_roll_back(who: &Who, backend: &BackendName, form: &ActionForm) -> Result<Outcome, DocumentsError> {
     let documents = &who.person.documents;
     let reach = form.to.parse().map_or(Reach::Shift, Reach::To);
-    let asked = Asked { reach, ..Asked::default() };
+    let asked = Asked { reach, again: !form.again.is_empty(), ..Asked::default() };
     for _ in 0..ATTEMPTS {
         let known = documents.context(backend).await?;
         if known.stored.is_none() {
@@ -252,13 +261,25 @@ async fn try_roll_back(who: &Who, backend: &BackendName, form: &ActionForm) -> R
             && let Some(newest) = newest.filter(|newest| newest.way == Way::Rollback)
         {
             let by = newest.by.unwrap_or_else(|| "somebody".to_owned());
-            return Ok(Outcome::Done(format!("Nothing was written: {by} rolled it back already."), index));
+            let at = newest.at.map(|at| format!(", {}", when(at, world::now()))).unwrap_or_default();
+            return Ok(Outcome::Done(format!("Nothing was written: {by} rolled it back already{at}."), index));
         }
         let target = match target(&known, &asked) {
             Ok(target) => target,
             Err(why) => return Ok(Outcome::Not(why)),
         };
-        let edit = match rollback_edit(backend, &known, &target, intent(who, Way::Rollback, &form.reason)) {
+        if index != form.seen && reach == Reach::Shift && target.index != form.target.parse().ok() {
+            return Ok(Outcome::Changed("A roll back would now go to another state than the one you saw.".to_owned()));
+        }
+        let rollback = |why: &str| rollback_edit(backend, &known, &target, intent(who, Way::Rollback, why));
+        let (edit, note) = match rollback(&form.reason) {
+            // The way back is worth more than its reason.
+            Err(EditError::NoReason(_)) => {
+                (rollback(""), " Its weights are one key for each server, which store no reason.")
+            }
+            edit => (edit, ""),
+        };
+        let edit = match edit {
             Ok(edit) => edit,
             Err(error) => return Ok(Outcome::Not(format!("Nothing was written: {error}."))),
         };
@@ -270,7 +291,7 @@ async fn try_roll_back(who: &Who, backend: &BackendName, form: &ActionForm) -> R
             Written::Superseded => return Ok(Outcome::Not(SUPERSEDED.to_owned())),
             Written::Yes { index, without } => {
                 let without = notes(&without);
-                return Ok(Outcome::Done(format!("Rolled back: {}.{without}", edit.after.summary()), index));
+                return Ok(Outcome::Done(format!("Rolled back: {}.{without}{note}", edit.after.summary()), index));
             }
         }
     }

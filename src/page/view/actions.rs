@@ -4,7 +4,7 @@ use weightd_core::{
     fleet::Frozen,
     history::To,
     model::Timestamp,
-    rollback::{Asked, Decision, Target, decide},
+    rollback::{Asked, Decision, Refused, Target, decide},
     rollout::{Mode, Phase, Spec, State},
 };
 
@@ -271,13 +271,24 @@ pub fn frozen_line(frozen: &Frozen) -> String {
 fn back(facts: &Facts, sides: &Sides, may: May, seen: &Seen, now: Timestamp) -> Action {
     let there_is = sides.to_share().is_some_and(|share| share > 0.0) || facts.is_active();
     let style = if there_is { "stop" } else { "" };
-    let opens = if facts.is_active() {
+    let opens = if facts.is_active() && !is_foreign(facts, sides) {
         of_rollout(facts, sides, may, seen, now)
     } else {
         of_document(facts, sides, may, seen, now)
     };
     let style = if matches!(opens, Opens::Text(_)) { "" } else { style };
     Action { class: "back", style, key: "r", ..Action::new("Roll back…", "back", opens) }
+}
+
+/// Whether somebody else wrote the weights of a rollout in mode auto, and no controller has ended it yet: its end would not
+/// overwrite them, so going back is that of the document. The same as in [`weightd_core::rollout::abort::abort`].
+fn is_foreign(facts: &Facts, sides: &Sides) -> bool {
+    let Some(state) = facts.state().filter(|state| state.mode == Mode::Auto && facts.spec().is_some()) else {
+        return false;
+    };
+    let same = |share: f64| (share - state.share.percent()).abs() < 0.05;
+    let has_moved = matches!(state.phase, Phase::Shift | Phase::Bake);
+    has_moved && state.document != Some(facts.index()) && !sides.to_share().is_some_and(same)
 }
 
 fn of_rollout(facts: &Facts, sides: &Sides, may: May, seen: &Seen, now: Timestamp) -> Opens {
@@ -322,27 +333,54 @@ fn of_document(facts: &Facts, sides: &Sides, may: May, seen: &Seen, now: Timesta
     if !may.weights {
         return Opens::Text("Your token may not write the weights of this application.".to_owned());
     }
-    let asked = Asked::default();
-    match decide(&facts.history, &asked) {
+    match decide(&facts.history, &Asked::default()) {
         Decision::Target(target) => {
+            let began = target.at.map_or_else(
+                || "That is the state before the present shift.".to_owned(),
+                |at| format!("That is the state of {}, where the present shift began.", when(at, now)),
+            );
             let title = format!("Back to {}?", shares(&target, sides));
-            let panel = Panel::new("roll-back", title, format!("Roll back to {}", shares(&target, sides)), seen)
-                .line(of_state(&target, now))
-                .line(format!("It changes {}, at once. No freeze stops it.", counted(facts.has().1, "node")))
-                .small(PINNED);
-            Opens::Panel(Box::new(Panel { style: "stop", ..panel }))
+            Opens::Panel(Box::new(to_target(facts, &target, sides, seen, title).line(began)))
         }
         Decision::Ask(ask) if !ask.states.is_empty() => {
-            let choices = ask.states.iter().enumerate().filter_map(|(at, state)| {
-                let index = state.target.index?;
-                Some((index.to_string(), shares(&state.target, sides), of_state(&state.target, now), at == 0))
+            // None is chosen beforehand: what is written must be what a person wanted.
+            let choices = ask.states.iter().filter_map(|state| {
+                let (index, at) = (state.target.index?, state.target.at);
+                let by = state.by.as_deref().unwrap_or("somebody");
+                let of = at.map_or_else(String::new, |at| format!("The state of {}, by {by}.", when(at, now)));
+                Some((index.to_string(), shares(&state.target, sides), of, false))
             });
             let panel = Panel::new("roll-back", "Which state?", "Roll back to it", seen)
                 .line(super::row::sentence_of(&ask.reason.to_string()));
             Opens::Panel(Box::new(Panel { style: "stop", choice: "to", choices: choices.collect(), ..panel }))
         }
         Decision::Ask(ask) => Opens::Text(format!("Nothing to roll back: {}.", ask.reason)),
-        Decision::Refuse(reason) => Opens::Text(format!("Nothing to roll back: {reason}.")),
+        Decision::Refuse(reason) => further(facts, sides, seen, &reason),
+    }
+}
+
+/// The panel that goes back to `target`.
+fn to_target(facts: &Facts, target: &Target, sides: &Sides, seen: &Seen, title: String) -> Panel {
+    let mut panel = Panel::new("roll-back", title, format!("Roll back to {}", shares(target, sides)), seen)
+        .line(format!("It changes {}, at once. No freeze stops it.", counted(facts.has().1, "node")))
+        .small(PINNED);
+    panel.hidden.extend(target.index.map(|index| ("target", index.to_string())));
+    Panel { style: "stop", ..panel }
+}
+
+/// After a rollback that left some traffic on the new side: the way further back, if there is one.
+fn further(facts: &Facts, sides: &Sides, seen: &Seen, reason: &Refused) -> Opens {
+    let again = Asked { again: true, ..Asked::default() };
+    match (reason, decide(&facts.history, &again)) {
+        (Refused::AlreadyRolledBack { .. }, Decision::Target(target)) => {
+            let title = format!("Further back to {}?", shares(&target, sides));
+            let mut panel = to_target(facts, &target, sides, seen, title).line(super::row::sentence_of(&format!(
+                "{reason}, and some traffic is still on the side that had more"
+            )));
+            panel.hidden.push(("again", "yes".to_owned()));
+            Opens::Panel(Box::new(panel))
+        }
+        _ => Opens::Text(format!("Nothing to roll back: {reason}.")),
     }
 }
 
@@ -367,13 +405,6 @@ fn shares(target: &Target, sides: &Sides) -> String {
             .join(", ");
     }
     named.join(", ")
-}
-
-fn of_state(target: &Target, now: Timestamp) -> String {
-    target.at.map_or_else(
-        || "That is the state before the present shift.".to_owned(),
-        |at| format!("That is the state of {}, where the present shift began.", when(at, now)),
-    )
 }
 
 /// Which right is missing, for one line below the buttons; empty if none is.

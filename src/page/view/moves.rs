@@ -12,6 +12,7 @@ use super::{
     sides::{Side, Sides, of_split, of_weights},
     words::{percent, when},
 };
+use crate::documents::lead::ROLLOUTD;
 
 /// One line.
 #[derive(Debug, Clone, PartialEq)]
@@ -81,7 +82,8 @@ fn of_entry(facts: &Facts, sides: &Sides, entry: &Entry, before: Option<&Entry>,
         why,
         who: entry.by.clone().unwrap_or_else(|| "unknown".to_owned()),
         token: token.to_owned(),
-        by_person: !matches!(entry.way, Way::Rollout | Way::Observed),
+        by_person: !matches!(entry.way, Way::Rollout | Way::Observed)
+            && !entry.by.as_ref().is_some_and(|by| by.starts_with(ROLLOUTD)),
     }
 }
 

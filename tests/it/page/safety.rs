@@ -414,6 +414,7 @@ async fn what_the_person_did_not_see_is_not_overwritten() -> anyhow::Result<()> 
     let page = Page::start(&consul, None).await?;
     let ann = page.named("ann").await?;
     let seen = consul.index(&key("app1")).await?.to_string();
+    let target = hidden(&ann.page("/app/app1").await?, "roll-back", "target")?;
     story::split(&consul, "app1", 30, "m.keller", "shift", 1).await?;
     eventually(SOON, "the change is shown", async || {
         ensure!(words(&ann.page("/app/app1").await?).contains("green 30 %"));
@@ -429,12 +430,52 @@ async fn what_the_person_did_not_see_is_not_overwritten() -> anyhow::Result<()> 
     );
     let text = String::from_utf8_lossy(&consul.get(&key("app1")).await?.context("no key")?).into_owned();
     ensure!(text.contains("m.keller"), "{text}");
-    // Roll back goes through all the same.
-    let answer = ann.post("/app/app1/roll-back", &[("seen", &seen), ("reason", "worse")]).await?;
+    // Roll back goes through all the same: it goes to the same state.
+    let fields = [("seen", seen.as_str()), ("target", &target), ("reason", "worse")];
+    let answer = ann.post("/app/app1/roll-back", &fields).await?;
     ensure!(answer.status == StatusCode::SEE_OTHER, "{}", words(&answer.text));
     let after = words(&ann.page("/app/app1").await?);
     ensure!(after.contains("Rolled back: split blue-*=100% green-*=0%") || after.contains("Rolled back"), "{after}");
     let document: serde_json::Value = serde_json::from_slice(&consul.get(&key("app1")).await?.context("no key")?)?;
     ensure!(document["split"]["green-*"] == 0, "{document}");
+    Ok(())
+}
+
+/// The value of a hidden field in the form of a verb.
+fn hidden(page: &str, verb: &str, name: &str) -> anyhow::Result<String> {
+    let form = page.split_once(&format!("/{verb}\"")).with_context(|| format!("no {verb}: {}", words(page)))?.1;
+    let form = form.split("</form>").next().unwrap_or_default();
+    let value = form.split_once(&format!("name=\"{name}\" value=\"")).with_context(|| format!("no {name}: {form}"))?.1;
+    Ok(value.split('"').next().unwrap_or_default().to_owned())
+}
+
+#[tokio::test]
+async fn a_roll_back_to_another_state_than_the_one_that_was_shown_writes_nothing() -> anyhow::Result<()> {
+    const DAY: u64 = 24 * 60 * 60;
+    let consul = Consul::start().await?;
+    let entry = |index: Option<u64>, green: u32, by: &str, way: &str, seconds: u64| {
+        let to = json!({"split": {"blue-*": 100 - green, "green-*": green}});
+        json!({"index": index, "at": story::ago(seconds).to_string(), "by": by, "way": way, "to": to})
+    };
+    let write = async |green: u32, by: &str, entries: &[serde_json::Value]| {
+        let document = json!({"split": {"blue-*": 100 - green, "green-*": green}, "by": by});
+        consul.put(&key("app1"), document.to_string()).await?;
+        consul.put("weightd/history/app1", json!({"v": 1, "entries": entries}).to_string()).await
+    };
+    let first = entry(Some(1), 0, "ann", "create", 20 * DAY);
+    write(100, "ann", &[entry(None, 100, "ann", "shift", 10 * DAY), first.clone()]).await?;
+    let page = Page::start(&consul, None).await?;
+    let ann = page.named("ann").await?;
+    let seen = consul.index(&key("app1")).await?.to_string();
+    let target = hidden(&ann.page("/app/app1").await?, "roll-back", "target")?;
+    // Green fails, and bob is faster. A roll back of what he wrote would be green again.
+    let rest = entry(Some(2), 100, "ann", "shift", 10 * DAY);
+    write(0, "bob", &[entry(None, 0, "bob", "set", 1), rest, first]).await?;
+    let fields = [("seen", seen.as_str()), ("target", &target)];
+    let answer = ann.post("/app/app1/roll-back", &fields).await?;
+    ensure!(answer.status == StatusCode::CONFLICT, "{} {}", answer.status, words(&answer.text));
+    ensure!(words(&answer.text).contains("another state than the one you saw"), "{}", words(&answer.text));
+    let document: serde_json::Value = serde_json::from_slice(&consul.get(&key("app1")).await?.context("no key")?)?;
+    ensure!(document["split"]["green-*"] == 0 && document["by"] == "bob", "{document}");
     Ok(())
 }

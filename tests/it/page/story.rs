@@ -29,7 +29,7 @@ pub(super) fn now() -> Timestamp {
     Timestamp::from_seconds(u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or_default())
 }
 
-fn ago(seconds: u64) -> Timestamp {
+pub(super) fn ago(seconds: u64) -> Timestamp {
     Timestamp::from_seconds(now().seconds() - seconds)
 }
 
@@ -179,11 +179,13 @@ pub(super) async fn split(
         json!({"split": {"blue-*": 100 - green, "green-*": green}, "by": by, "at": ago(seconds).to_string()});
     consul.put(&key(name), document.to_string()).await?;
     let entry = |green: u32, by: &str, way: &str, at: u64, why: Value| json!({"at": ago(at).to_string(), "by": by, "way": way, "to": {"split": {"blue-*": 100 - green, "green-*": green}}, "why": why});
-    let history = json!({"v": 1, "entries": [
+    let mut entries = [
         entry(green, by, way, seconds, Value::Null),
         entry(green / 2, "l.martin", "shift", seconds + 1800, json!("a first look")),
         entry(0, "l.martin", "create", seconds + 90_000, Value::Null),
-    ]});
+    ];
+    (entries[1]["index"], entries[2]["index"]) = (json!(2), json!(1));
+    let history = json!({"v": 1, "entries": entries});
     consul.put(&format!("weightd/history/{name}"), history.to_string()).await
 }
 

@@ -16,6 +16,7 @@ use weightd::{
 };
 use weightd_core::{
     model::Timestamp,
+    rollback::{Decision, Refused, decide},
     rollout::{Request, Spec, State, Verb, abort::WhyAsk, state::Answered},
 };
 
@@ -203,7 +204,11 @@ async fn an_abort_takes_the_new_side_back_in_one_transaction_past_a_freeze() -> 
         let asked = value(&consul, REQUEST).await?;
         ensure!(asked["verb"] == "abort" && asked["wrote"] == true && asked["id"] == request.id, "{asked}");
         let history = value(&consul, "weightd/history/app1").await?;
-        ensure!(history["entries"][0]["way"] == "rollout" && history["entries"][0]["by"] == "ada", "{history}");
+        let newest = &history["entries"][0];
+        ensure!(newest["way"] == "rollback" && newest["by"] == "ada" && newest["raised"][0] == "green", "{history}");
+        // Whoever rolls back now would bring green back.
+        let decided = decide(&documents.context(&app1).await?.entries(), &weightd_core::rollback::Asked::default());
+        ensure!(matches!(decided, Decision::Refuse(Refused::AlreadyRolledBack { .. })), "{decided:?}");
         consul.delete(freeze).await?;
     }
     Ok(())

@@ -52,7 +52,7 @@ pub(super) async fn written(consul: &Consul, backend: &str, to: &str) -> anyhow:
     let value = read(consul, "history", backend).await?;
     let history: Value = serde_json::from_slice(&value)?;
     let entries = history["entries"].as_array().with_context(|| history.to_string())?;
-    let steps = entries.iter().rev().filter(|entry| entry["way"] == "rollout");
+    let steps = entries.iter().rev().filter(|entry| entry["way"] == "rollout" || entry["way"] == "rollback");
     let share = |entry: &Value| entry["to"]["split"][to].as_u64();
     let shares: Vec<_> = steps.map(share).collect();
     shares.into_iter().collect::<Option<_>>().with_context(|| history.to_string())

@@ -2,7 +2,7 @@
 
 use weightd_core::{
     model::BackendName,
-    rollout::{Phase, Request, Verb, abort::WhyAsk},
+    rollout::{Phase, Request, Spec, State, Verb, abort::WhyAsk},
 };
 
 use super::{
@@ -82,7 +82,7 @@ fn did(verb: &Verb) -> String {
     }
 }
 
-/// Takes the new side of a rollout back at once. It goes through, whatever changed meanwhile.
+/// Takes the new side of the rollout that the person saw back at once. It goes through, whatever changed in it meanwhile.
 pub(super) async fn abort(who: &Who, backend: &BackendName, form: &ActionForm) -> Outcome {
     try_abort(who, backend, form).await.unwrap_or_else(Outcome::from)
 }
@@ -90,6 +90,13 @@ pub(super) async fn abort(who: &Who, backend: &BackendName, form: &ActionForm) -
 async fn try_abort(who: &Who, backend: &BackendName, form: &ActionForm) -> Result<Outcome, DocumentsError> {
     let documents = &who.person.documents;
     let why = reason(&form.reason);
+    let is_another = |id: &str| !form.rollout.is_empty() && id != form.rollout;
+    match documents.rollout(backend).await?.standing() {
+        Standing::Active(State { id, .. }) | Standing::Pending(Spec { id, .. }) if is_another(id) => {
+            return Ok(Outcome::Changed("Another rollout was started meanwhile.".to_owned()));
+        }
+        _ => {}
+    }
     Ok(match documents.abort_rollout(backend, &who.seen.name, why.as_deref(), world::now()).await? {
         Aborted::Nothing => Outcome::Not("There is no rollout any more.".to_owned()),
         Aborted::Ended(state) => {

@@ -1,3 +1,8 @@
+use weightd_core::{
+    desired::Pattern,
+    history::{Entry, Way},
+};
+
 use super::*;
 use crate::page::view::row::tests::{baking, now, steady, with_state};
 
@@ -49,6 +54,65 @@ fn a_confirmation_to_go_back_names_who_stays_if_the_leader_knows() {
     let users = Some("users that a cookie pins, chosen users");
     assert_eq!(pinned(users, 5), "May stay on green until they leave it: users that a cookie pins, chosen users.");
     assert_eq!((pinned(users, 600), pinned(None, 5)), (PINNED.to_owned(), PINNED.to_owned()));
+}
+
+/// A history with these shares of green, newest first: the first one is in force.
+fn moved(facts: Facts, states: &[(u32, Way)]) -> Facts {
+    let entry = |(at, (green, way)): (usize, &(u32, Way))| {
+        let to = format!(r#"{{"split":{{"blue-*":{},"green-*":{green}}}}}"#, 100 - green);
+        let index = 10 - u64::try_from(at).unwrap();
+        let raised = if *way == Way::Rollback { vec![Pattern::new("green-*").unwrap()] } else { Vec::new() };
+        // It went back to the entry before the one that it took away.
+        let target = (*way == Way::Rollback).then(|| index - 2);
+        let seconds = now().seconds() - 3600 * (u64::try_from(at).unwrap() + 1);
+        Entry {
+            index: Some(index),
+            at: Some(Timestamp::from_seconds(seconds)),
+            by: Some("bob".to_owned()),
+            raised,
+            target,
+            ..Entry::new(way.clone(), serde_json::from_str(&to).unwrap())
+        }
+    };
+    Facts { history: states.iter().enumerate().map(entry).collect(), ..facts }
+}
+
+fn back(facts: &Facts) -> Opens {
+    actions(facts, ALL, now()).pop().unwrap().opens
+}
+
+#[test]
+fn after_a_rollback_nothing_brings_back_what_it_took_away() {
+    let states = [(0, Way::Rollback), (50, Way::Rollout), (0, Way::Create)];
+    let Opens::Text(text) = back(&moved(steady(0), &states)) else { panic!("a panel") };
+    assert!(text.starts_with("Nothing to roll back: the present state is a rollback already, by bob"), "{text}");
+    // Some traffic is left: further back is another question.
+    let states = [(10, Way::Rollback), (50, Way::Shift), (10, Way::Shift), (0, Way::Create)];
+    let Opens::Panel(panel) = back(&moved(steady(10), &states)) else { panic!("no panel") };
+    assert_eq!(panel.title.replace('\u{a0}', " "), "Further back to blue 100 %, green 0 %?");
+    assert!(panel.hidden.contains(&("again", "yes".to_owned())) && panel.hidden.contains(&("target", "7".to_owned())));
+}
+
+#[test]
+fn a_person_chooses_among_several_states_and_none_is_chosen_beforehand() {
+    let states = [(10, Way::Shift), (50, Way::Shift), (20, Way::Shift), (0, Way::Create)];
+    let Opens::Panel(panel) = back(&moved(steady(10), &states)) else { panic!("no panel") };
+    assert!(panel.choices.len() > 1 && panel.choices.iter().all(|choice| !choice.3), "{:?}", panel.choices);
+    assert!(panel.choices.iter().all(|choice| choice.2.ends_with("by bob.")), "{:?}", panel.choices);
+}
+
+#[test]
+fn the_roll_back_of_weights_that_somebody_else_wrote_in_mode_auto_is_that_of_the_document() {
+    let states = [(50, Way::Set), (10, Way::Rollout), (0, Way::Create)];
+    let other = |facts: Facts| moved(Facts { document: steady(50).document, ..facts }, &states);
+    let verb = |facts: &Facts| match back(facts) {
+        Opens::Panel(panel) => panel.verb,
+        other => panic!("{other:?}"),
+    };
+    let auto = with_state(other(baking()), |state| state.document = Some(9));
+    assert_eq!(verb(&auto), "roll-back");
+    assert_eq!(verb(&with_state(auto.clone(), |state| state.mode = Mode::Guard)), "abort", "there people move it");
+    assert_eq!(verb(&with_state(auto, |state| state.document = Some(10))), "abort", "its own");
 }
 
 #[test]
