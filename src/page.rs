@@ -18,6 +18,7 @@
 //! | [`metrics`] | what it counts |
 
 pub mod assets;
+pub mod finish;
 pub mod guard;
 pub mod metrics;
 pub mod pages;
@@ -69,8 +70,8 @@ use crate::{
 const LIMITS: Limits = Limits { connections: 4096, lifetime: Duration::from_secs(3600) };
 /// Limits of the metrics.
 const METRICS_LIMITS: Limits = Limits { connections: 32, lifetime: Duration::from_secs(60) };
-/// Time for the tasks to stop.
-const STOP_DEADLINE: Duration = Duration::from_secs(5);
+/// Time for the tasks to stop: a write may wait [`crate::documents::rollouts::ANSWER`] for a controller, and takes it back then.
+const STOP_DEADLINE: Duration = Duration::from_secs(8);
 /// Consul is asked for the datacenter again after this time.
 const ASK_PLACE: Duration = Duration::from_secs(5);
 
@@ -136,7 +137,7 @@ pub async fn start(settings: Settings, tasks: &Tasks) -> anyhow::Result<Listenin
         place,
         instance,
     });
-    let router = pages::router(Arc::clone(&shared));
+    let router = pages::router(Arc::clone(&shared), tasks);
     let stop = tasks.stop_token();
     match tls {
         Some(config) => tasks.spawn(serve(tls::TlsListener::new(listener, config), router, LIMITS, stop)),

@@ -23,10 +23,11 @@ use axum::{
     routing::{get, post},
 };
 
-use super::{assets, guard, shared::Shared};
+use super::{assets, finish::finish, guard, shared::Shared};
+use crate::base::shutdown::Tasks;
 
 /// All paths, below the base path.
-pub fn router(shared: Arc<Shared>) -> Router {
+pub fn router(shared: Arc<Shared>, tasks: &Tasks) -> Router {
     let pages = Router::new()
         .route("/", get(list::show))
         .route("/sign-in", get(sign_in::show).post(sign_in::enter))
@@ -46,6 +47,7 @@ pub fn router(shared: Arc<Shared>) -> Router {
     let missing = get(missing).post(missing);
     router
         .fallback_service(missing.with_state(Arc::clone(&shared)))
+        .layer(from_fn_with_state(tasks.clone(), finish))
         .layer(from_fn_with_state(Arc::clone(&shared), guard::guard))
         .with_state(shared)
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use reqwest::StatusCode;
 use serde_json::Value;
 use weightd_core::rollout::Phase;
@@ -12,7 +12,7 @@ use super::{
     story::{self, Told},
 };
 use crate::{
-    common::key,
+    common::{SOON, key},
     harness::{
         Consul, eventually,
         page::{Page, Visitor},
@@ -104,4 +104,26 @@ async fn an_end_that_no_controller_has_answered_is_no_good_news() -> anyhow::Res
     ensure!(text.contains(expected) && html.contains("note bad") && !html.contains("note done"), "{text}");
     ensure!(request(&consul).await?["wrote"] != true && consul.index(&key("checkout")).await? == before);
     Ok(())
+}
+
+#[tokio::test]
+async fn a_request_is_taken_back_although_the_person_has_left() -> anyhow::Result<()> {
+    let (consul, page) = stage(Told::new("checkout")).await?;
+    let ann = page.named("ann").await?;
+    let written = eventually(SOON, "the request is written", async || {
+        let request = request(&consul).await?;
+        ensure!(request["verb"] == "promote", "{request}");
+        Ok(())
+    });
+    let form = [("rollout", "checkout-1"), ("at", "7")];
+    tokio::select! {
+        answer = ann.post("/app/checkout/promote", &form) => bail!("answered: {}", words(&answer?.text)),
+        written = written => written?,
+    }
+    // The tab is closed, and the controller that starts hours later must not promote.
+    eventually(SOON, "it is taken back", async || {
+        ensure!(request(&consul).await? == serde_json::json!({}), "it stays");
+        Ok(())
+    })
+    .await
 }
