@@ -16,7 +16,7 @@ use axum::{
 };
 use serde::Deserialize;
 use weightd_core::{
-    desired::Pattern,
+    desired::{Pattern, PatternShare, Split},
     model::BackendName,
     rollout::{
         plan::Protocol,
@@ -36,8 +36,8 @@ use super::{
             facts::Facts,
             plans::{PlanView, plan_view, sides_to_choose},
             row::sentence_of,
-            sides::{Bar, Sides},
-            words::{counted, number, percent_of},
+            sides::{Bar, Sides, shares},
+            words::{counted, number, percent, percent_of},
         },
         world::App,
     },
@@ -55,6 +55,8 @@ struct StartPage<'a> {
     bar: Bar,
     traffic: String,
     refusals: Vec<(String, String)>,
+    review: Vec<(String, String, String)>,
+    sure: String,
     sides: Vec<(String, String, String, bool, bool)>,
     other: &'a str,
     mode: &'a str,
@@ -64,6 +66,7 @@ struct StartPage<'a> {
     ask_convert: bool,
     convert: bool,
     ask_slo: bool,
+    slo: bool,
     reason: &'a str,
     seen: u64,
 }
@@ -99,8 +102,26 @@ pub struct StartForm {
     convert: String,
     #[serde(default)]
     slo: String,
+    /// The split that the person has seen, as [`begin::sure`] says it.
+    #[serde(default)]
+    sure: String,
     #[serde(default)]
     seen: u64,
+}
+
+/// What is said above the form that was sent.
+#[derive(Debug, Default)]
+struct Told {
+    /// Why it cannot begin, and what to do.
+    problems: Vec<(String, String)>,
+    /// The split that is written first: pattern, share now, share then.
+    review: Vec<(String, String, String)>,
+    /// The same as [`begin::sure`] says it.
+    sure: String,
+    /// Whether a split of the sides was missing.
+    needs_split: bool,
+    /// Whether the old side fails more often than the plan allows.
+    is_above_slo: bool,
 }
 
 /// The page.
@@ -115,7 +136,7 @@ pub async fn show(
     let (who, _, app) = open(&shared, &headers, &name, &format!("/app/{name}/start")).await?;
     measure(&shared, &who, &app);
     let form = StartForm { plan: "careful".to_owned(), ..StartForm::default() };
-    Ok(respond(&shared, &headers, &who, &app, &form, Vec::new(), StatusCode::OK).await)
+    Ok(respond(&shared, &headers, &who, &app, &form, Told::default(), StatusCode::OK).await)
 }
 
 /// Begins to measure the traffic, with the token of the person, unless it is known or somebody measures it.
@@ -140,14 +161,14 @@ async fn respond(
     who: &Who,
     app: &App,
     form: &StartForm,
-    refusals: Vec<Refusal>,
+    told: Told,
     status: StatusCode,
 ) -> Response {
     let live = format!("/app/{}/start", app.row.name);
     let frame = Frame::of(shared, headers, who, &shared.world(), format!("Start a rollout of {}", app.row.name))
         .at("applications", live);
     let plans = offered(who).await;
-    let template = of(shared, &frame, app, who, form, &refusals, &plans);
+    let template = of(shared, &frame, app, who, form, told, &plans);
     page(shared, headers, status, &frame, &template)
 }
 
@@ -157,7 +178,7 @@ fn of<'a>(
     app: &'a App,
     who: &Who,
     form: &'a StartForm,
-    refusals: &[Refusal],
+    told: Told,
     plans: &[Offered],
 ) -> StartPage<'a> {
     let facts = &app.facts;
@@ -181,7 +202,6 @@ fn of<'a>(
         let name = &offered.name;
         plan_view(name, &offered.plan(protocol), traffic, offered.fits(), *name == form.plan)
     });
-    let has = |is: &dyn Fn(&Refusal) -> bool| refusals.iter().any(is);
     StartPage {
         frame,
         name: &app.row.name,
@@ -193,10 +213,9 @@ fn of<'a>(
                 counted(facts.has().1, "node")
             )
         }),
-        refusals: refusals
-            .iter()
-            .map(|refusal| (named::refusal(refusal, names_nodes), sentence_of(&refusal.remedy())))
-            .collect(),
+        refusals: told.problems,
+        review: told.review,
+        sure: told.sure,
         sides: choices
             .into_iter()
             .map(|(value, name, what, all)| {
@@ -209,12 +228,42 @@ fn of<'a>(
         plans: views.collect(),
         measured: measured(gathered, last.as_ref().is_some_and(|(_, is_own)| *is_own), baseline),
         checks: checks(shared, facts, gathered, names_nodes),
-        ask_convert: facts.document.as_ref().is_some_and(|view| view.split.is_none()),
+        ask_convert: told.needs_split
+            || !form.convert.is_empty()
+            || facts.document.as_ref().is_some_and(|view| view.split.is_none()),
         convert: !form.convert.is_empty(),
-        ask_slo: has(&|refusal| matches!(refusal, Refusal::AboveSlo { .. })),
+        ask_slo: told.is_above_slo || !form.slo.is_empty(),
+        slo: !form.slo.is_empty(),
         reason: &form.reason,
         seen: facts.index(),
     }
+}
+
+impl Told {
+    fn refused(refusals: &[Refusal], names_nodes: bool) -> Self {
+        let problem = |refusal| (named::refusal(refusal, names_nodes), sentence_of(&named::remedy(refusal)));
+        Self {
+            problems: refusals.iter().map(problem).collect(),
+            needs_split: refusals.iter().any(|refusal| matches!(refusal, Refusal::Leaves | Refusal::Differs(_))),
+            is_above_slo: refusals.iter().any(|refusal| matches!(refusal, Refusal::AboveSlo { .. })),
+            ..Self::default()
+        }
+    }
+}
+
+/// What a split changes: each of its patterns, with the share now and then. The shares of now are those of the document.
+fn review(facts: &Facts, split: &Split) -> Vec<(String, String, String)> {
+    let now = facts.document.as_ref().and_then(shares);
+    let now_of = |pattern: &Pattern| {
+        let is = |name: &String| pattern.as_str() == name || pattern.matches(name);
+        let known: f64 = now.as_ref()?.iter().filter(|(name, _)| is(name)).map(|(_, share)| share).sum();
+        Some(percent(known))
+    };
+    let row = |(pattern, share): (&Pattern, &PatternShare)| {
+        let now = now_of(pattern).unwrap_or_else(|| "not known".to_owned());
+        (pattern.to_string(), now, percent(share.percent()))
+    };
+    split.shares().iter().map(row).collect()
 }
 
 /// What was measured. `is_own`: with the token of the person who reads this. A problem of another token is not for everybody.
@@ -283,7 +332,7 @@ pub fn fragments(shared: &Shared, app: &App, who: &Who, plans: &[Offered]) -> Ve
         return Vec::new();
     }
     let (frame, form) = (Frame::bare(shared, ""), StartForm::default());
-    let page = of(shared, &frame, app, who, &form, &[], plans);
+    let page = of(shared, &frame, app, who, &form, Told::default(), plans);
     let mut all: Vec<_> = page.plans.iter().map(|plan| (format!("plan-{}", plan.name), page.preview(plan))).collect();
     all.push(("measured".to_owned(), page.as_measured().render().unwrap_or_default()));
     all
@@ -302,7 +351,16 @@ pub async fn begin(
     let (who, _, app) = open(&shared, &headers, &name, &format!("/app/{name}/start")).await?;
     Ok(match begin::begin(&shared, &who, &app, &form).await {
         Ok(Begun::Refused(refusals)) => {
-            respond(&shared, &headers, &who, &app, &form, refusals, StatusCode::UNPROCESSABLE_ENTITY).await
+            let told = Told::refused(&refusals, who.seen.sees.nodes);
+            respond(&shared, &headers, &who, &app, &form, told, StatusCode::UNPROCESSABLE_ENTITY).await
+        }
+        Ok(Begun::Not(why)) => {
+            let told = Told { problems: vec![(why, String::new())], ..Told::default() };
+            respond(&shared, &headers, &who, &app, &form, told, StatusCode::UNPROCESSABLE_ENTITY).await
+        }
+        Ok(Begun::Review(split)) => {
+            let told = Told { review: review(&app.facts, &split), sure: begin::sure(&split), ..Told::default() };
+            respond(&shared, &headers, &who, &app, &form, told, StatusCode::OK).await
         }
         Ok(Begun::Ended(outcome)) => finish(&shared, &headers, &who, &app.facts.name, "start", outcome),
         Err(error) => finish(&shared, &headers, &who, &app.facts.name, "start", error.into()),

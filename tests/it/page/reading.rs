@@ -1,6 +1,6 @@
 //! What the page shows.
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use reqwest::StatusCode;
 
 use super::story;
@@ -8,6 +8,15 @@ use crate::{
     common::SOON,
     harness::{Consul, eventually, page::Page},
 };
+
+/// The value of a hidden field in the form of a verb.
+pub(super) fn hidden(page: &str, verb: &str, name: &str) -> anyhow::Result<String> {
+    let of_verb = |form: &&str| form.split('>').next().is_some_and(|tag| tag.contains(&format!("/{verb}\"")));
+    let form = page.split("<form ").skip(1).find(of_verb).with_context(|| format!("no {verb}: {}", words(page)))?;
+    let form = form.split("</form>").next().unwrap_or_default();
+    let value = form.split_once(&format!("name=\"{name}\" value=\"")).with_context(|| format!("no {name}: {form}"))?.1;
+    Ok(value.split('"').next().unwrap_or_default().to_owned())
+}
 
 /// Without tags.
 pub(super) fn words(html: &str) -> String {

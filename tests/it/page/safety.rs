@@ -11,7 +11,10 @@ use tokio::{
     time::timeout,
 };
 
-use super::{reading::words, story};
+use super::{
+    reading::{hidden, words},
+    story,
+};
 use crate::{
     common::{SOON, key},
     harness::{
@@ -439,14 +442,6 @@ async fn what_the_person_did_not_see_is_not_overwritten() -> anyhow::Result<()> 
     let document: serde_json::Value = serde_json::from_slice(&consul.get(&key("app1")).await?.context("no key")?)?;
     ensure!(document["split"]["green-*"] == 0, "{document}");
     Ok(())
-}
-
-/// The value of a hidden field in the form of a verb.
-fn hidden(page: &str, verb: &str, name: &str) -> anyhow::Result<String> {
-    let form = page.split_once(&format!("/{verb}\"")).with_context(|| format!("no {verb}: {}", words(page)))?.1;
-    let form = form.split("</form>").next().unwrap_or_default();
-    let value = form.split_once(&format!("name=\"{name}\" value=\"")).with_context(|| format!("no {name}: {form}"))?.1;
-    Ok(value.split('"').next().unwrap_or_default().to_owned())
 }
 
 #[tokio::test]

@@ -7,7 +7,11 @@ use reqwest::{Method, StatusCode};
 use serde_json::json;
 use tokio::time::timeout;
 
-use super::{reading::words, safety::token, story};
+use super::{
+    reading::{hidden, words},
+    safety::token,
+    story,
+};
 use crate::{
     common::{SOON, key},
     harness::{
@@ -106,9 +110,10 @@ async fn a_start_that_fails_after_the_conversion_says_what_was_written() -> anyh
     let rules = format!("key_prefix \"weightd/\" {{ policy = \"read\" }}\n{}", rules.join("\n"));
     let eve = page.person(&token(&consul, "without-spec", &rules).await?).await?;
     let form = eve.page("/app/app3/start").await?;
-    let seen =
-        form.split("name=\"seen\" value=\"").nth(1).and_then(|rest| rest.split('"').next()).context("no seen")?;
-    let form = [("to", "green"), ("mode", "watch"), ("plan", "careful"), ("convert", "yes"), ("seen", seen)];
+    let seen = hidden(&form, "start", "seen")?;
+    let mut form = vec![("to", "green"), ("mode", "watch"), ("plan", "careful"), ("convert", "yes"), ("seen", &seen)];
+    let sure = hidden(&eve.post("/app/app3/start", &form).await?.text, "start", "sure")?;
+    form.push(("sure", &sure));
     let answer = eve.post("/app/app3/start", &form).await?;
     let text = words(&answer.text);
     ensure!(answer.status == StatusCode::FORBIDDEN, "{}: {text}", answer.status);
@@ -158,5 +163,41 @@ async fn a_key_without_a_freeze_that_was_written_since_is_no_freeze() -> anyhow:
         let frozen: serde_json::Value = serde_json::from_slice(&consul.get(freeze).await?.context("no freeze")?)?;
         ensure!(frozen["frozen"]["reason"] == "a move", "{path}: {frozen}");
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_start_shows_the_shares_that_it_writes_first() -> anyhow::Result<()> {
+    let (consul, page, _) = app1().await?;
+    for (server, weight) in [("blue", "95"), ("gray", "5"), ("green", "0")] {
+        consul.put(&format!("weightd/weights/app3/{server}"), weight).await?;
+    }
+    let ann = page.named("ann").await?;
+    let form = eventually(SOON, "the application is shown", async || ann.page("/app/app3/start").await).await?;
+    let seen = hidden(&form, "start", "seen")?;
+    let mut fields = vec![("to", "green"), ("mode", "watch"), ("plan", "careful"), ("convert", "yes"), ("seen", &seen)];
+    // What was chosen and typed stays in a form that is refused.
+    let mut bad = fields.clone();
+    bad.extend([("other", "green *"), ("reason", "the new side")]);
+    let refused = ann.post("/app/app3/start", &bad).await?;
+    ensure!(refused.status == StatusCode::UNPROCESSABLE_ENTITY, "{}", words(&refused.text));
+    for kept in ["value=\"the new side\"", "value=\"green *\"", "value=\"watch\" required checked"] {
+        ensure!(refused.text.contains(kept), "{kept}: {}", refused.text);
+    }
+    let review = ann.post("/app/app3/start", &fields).await?;
+    let text = words(&review.text);
+    // Gray would get ten times as much as it has.
+    ensure!(text.contains("gray: 5 % now, 50 % then") && text.contains("blue: 95 % now, 50 % then"), "{text}");
+    ensure!(consul.get(&key("app3")).await?.is_none(), "it was written");
+    let sure = hidden(&review.text, "start", "sure")?;
+    fields.push(("sure", &sure));
+    let started = ann.post("/app/app3/start", &fields).await?;
+    ensure!(started.status == StatusCode::SEE_OTHER, "{}", words(&started.text));
+    let document: serde_json::Value = serde_json::from_slice(&consul.get(&key("app3")).await?.context("no document")?)?;
+    ensure!(document["split"] == json!({"blue": 50, "gray": 50, "green": 0}), "{document}");
+    // Mode auto can follow later: the spec has the steps of the plan.
+    let spec: serde_json::Value =
+        serde_json::from_slice(&consul.get("weightd/rollouts/spec/app3").await?.context("no spec")?)?;
+    ensure!(spec["plan"]["step"].as_array().is_some_and(|steps| !steps.is_empty()), "{spec}");
     Ok(())
 }

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use weightd_core::{
+    desired::Split,
     history::Way,
     model::BackendName,
     rollout::{
         Mode,
-        plan::Plan,
         start::{self, Known, Proposal, Refusal, Wish},
     },
 };
@@ -16,6 +16,7 @@ use super::{
     super::{
         super::{
             shared::{Shared, Who},
+            view::row::sentence_of,
             world::{self, App},
         },
         act::{Outcome, frozen_text, intent, mode, reason},
@@ -39,6 +40,10 @@ const CONVERTED: &str = "The document has shares by side now, and the rollout wa
 pub(super) enum Begun {
     /// It cannot begin: every reason.
     Refused(Vec<Refusal>),
+    /// It cannot begin with what the form says.
+    Not(String),
+    /// First it would write this split, which the person has not seen.
+    Review(Split),
     /// It began, or it did not: what is said about it.
     Ended(Outcome),
 }
@@ -48,18 +53,18 @@ pub(super) enum Begun {
 /// # Errors
 /// [`DocumentsError`]: nothing was written.
 pub(super) async fn begin(shared: &Shared, who: &Who, app: &App, form: &StartForm) -> Result<Begun, DocumentsError> {
-    let not = |why: String| Begun::Ended(Outcome::Not(format!("Nothing was written: {why}")));
+    let not = |why: String| Begun::Not(why);
     let (backend, documents) = (&app.facts.name, &who.person.documents);
-    let Some(mode) = mode(&form.mode) else { return Ok(not("choose a mode.".to_owned())) };
+    let Some(mode) = mode(&form.mode) else { return Ok(not("Choose a mode.".to_owned())) };
     let text = if form.other.trim().is_empty() { &form.to } else { &form.other };
     let to = match patterns(text) {
         Ok(to) if !to.is_empty() => to,
-        Ok(_) => return Ok(not("choose the side to move to.".to_owned())),
-        Err(why) => return Ok(not(format!("{why}."))),
+        Ok(_) => return Ok(not("Choose the side to move to.".to_owned())),
+        Err(why) => return Ok(not(sentence_of(&why))),
     };
     let plans = offered(who).await;
     let Some(offered) = plans.iter().find(|offered| offered.name == form.plan) else {
-        return Ok(not("choose a plan.".to_owned()));
+        return Ok(not("Choose a plan.".to_owned()));
     };
     let (seen, controller) = tokio::try_join!(documents.rollout(backend), documents.controller())?;
     match seen.standing() {
@@ -67,7 +72,7 @@ pub(super) async fn begin(shared: &Shared, who: &Who, app: &App, form: &StartFor
         Standing::Active(_) | Standing::Pending(_) => {
             return Ok(Begun::Ended(Outcome::Changed("Another rollout was started meanwhile.".to_owned())));
         }
-        Standing::Unreadable(key, bad) => return Ok(not(format!("the {key} of the rollout cannot be read: {bad}."))),
+        Standing::Unreadable(key, bad) => return Ok(not(format!("The {key} of the rollout cannot be read: {bad}."))),
     }
     let known = documents.context(backend).await?;
     let index = known.stored.as_ref().map_or(0, |stored| stored.index);
@@ -75,7 +80,7 @@ pub(super) async fn begin(shared: &Shared, who: &Who, app: &App, form: &StartFor
         return Ok(Begun::Ended(Outcome::Changed("Somebody changed the weights while you were here.".to_owned())));
     }
     if let Some(frozen) = known.frozen(backend).filter(|_| !form.convert.is_empty()) {
-        return Ok(Begun::Ended(Outcome::Not(frozen_text(&frozen))));
+        return Ok(not(frozen_text(&frozen)));
     }
     // In mode watch nothing is moved, and nothing depends on the traffic before.
     let today = if known.stored.is_some() && (mode != Mode::Watch || !form.slo.is_empty()) {
@@ -102,7 +107,8 @@ pub(super) async fn begin(shared: &Shared, who: &Who, app: &App, form: &StartFor
         to: to.clone(),
         from: None,
         mode,
-        plan: if mode == Mode::Auto { plan } else { Plan { steps: Vec::new(), ..plan } },
+        // In the other modes nothing follows the steps, until a person sets mode auto.
+        plan,
         fit: offered.fits(),
         convert: !form.convert.is_empty(),
         slo_from_baseline: !form.slo.is_empty(),
@@ -111,6 +117,9 @@ pub(super) async fn begin(shared: &Shared, who: &Who, app: &App, form: &StartFor
         Ok(proposal) => proposal,
         Err(refusals) => return Ok(Begun::Refused(refusals)),
     };
+    if let Some(split) = proposal.convert.as_ref().filter(|split| form.sure != sure(split)) {
+        return Ok(Begun::Review(split.clone()));
+    }
     let converted = match convert(who, backend, &known, &proposal).await? {
         Ok(converted) => converted,
         Err(outcome) => return Ok(Begun::Ended(outcome)),
@@ -142,6 +151,12 @@ pub(super) async fn begin(shared: &Shared, who: &Who, app: &App, form: &StartFor
         }
         Started::Invalid(bad) => Outcome::Not(format!("{written} No controller could read it: {bad}.")),
     }))
+}
+
+/// Says in the form which split the person has seen.
+pub(super) fn sure(split: &Split) -> String {
+    let shares = split.shares().iter().map(|(pattern, share)| format!("{pattern}={}", share.percent()));
+    shares.collect::<Vec<_>>().join(" ")
 }
 
 /// What could not be compared with the traffic; empty if it was measured.

@@ -22,6 +22,24 @@ pub(super) fn refusal(refusal: &Refusal, names_nodes: bool) -> String {
     sentence_of(&text)
 }
 
+/// What to do about it on this page.
+pub(super) fn remedy(refusal: &Refusal) -> String {
+    let text = match refusal {
+        Refusal::Leaves | Refusal::Differs(_) => {
+            "choose \u{201c}Write shares by side first\u{201d} below; it shows the shares before it writes them"
+        }
+        Refusal::NoFrom => "give the servers of the old side some traffic first, with Set weights",
+        Refusal::NoSteps => "choose a plan with steps",
+        Refusal::Blind => "use a plan with a named check of a metrics system, or mode watch",
+        Refusal::TooFewRequests(_) => "use a plan with larger shares and longer bakes, or mode watch",
+        Refusal::AboveSlo { .. } => {
+            "correct the errors first, raise `slo` in the plan, or choose \u{201c}Allow twice the errors\u{201d} below"
+        }
+        _ => return refusal.remedy(),
+    };
+    text.to_owned()
+}
+
 /// What a person should know before a rollout begins, as a sentence.
 pub(super) fn caution(caution: &Caution, names_nodes: bool) -> String {
     let text = match caution {
