@@ -47,7 +47,7 @@ const SHARES: [&str; 8] = ["0", "1", "5", "10", "25", "50", "75", "100"];
 struct WeightsPage<'a> {
     frame: &'a Frame,
     name: &'a str,
-    to: &'a str,
+    to: String,
     rollout_note: String,
     shares: Vec<(&'static str, bool)>,
     other: String,
@@ -200,8 +200,6 @@ fn refused(error: &EditError) -> String {
 fn of<'a>(frame: &'a Frame, app: &'a App, fields: &Fields, computed: Computed) -> WeightsPage<'a> {
     let facts = &app.facts;
     let sides = Sides::of(facts.document.as_ref(), facts.spec());
-    let to = sides.to.as_ref().map_or("the new side", |_| "");
-    let to = if to.is_empty() { app.row.bar.parts.get(1).map_or("the new side", |(_, name, _)| name) } else { to };
     let share = field(fields, "share");
     let (review, problem) = match computed {
         None => (None, String::new()),
@@ -212,7 +210,7 @@ fn of<'a>(frame: &'a Frame, app: &'a App, fields: &Fields, computed: Computed) -
     WeightsPage {
         frame,
         name: &app.row.name,
-        to,
+        to: sides.to_name().to_owned(),
         rollout_note: rollout_note(facts),
         shares: SHARES.into_iter().map(|each| (each, each == share)).collect(),
         other: field(fields, "other").to_owned(),
@@ -252,7 +250,8 @@ fn rollout_note(facts: &Facts) -> String {
 
 fn review(facts: &Facts, known: &Context, edit: &Edit, fields: &Fields) -> Review {
     let before = known.stored.as_ref().map(View::of);
-    let (now, then) = (Sides::of(before.as_ref(), facts.spec()), Sides::of(Some(&edit.after), facts.spec()));
+    let now = Sides::of(before.as_ref(), facts.spec());
+    let then = now.at(&edit.after);
     let value = |view: Option<&View>| -> BTreeMap<String, String> {
         let Some(view) = view else { return BTreeMap::new() };
         if let Some(split) = &view.split {
@@ -267,7 +266,6 @@ fn review(facts: &Facts, known: &Context, edit: &Edit, fields: &Fields) -> Revie
     let rows = new
         .iter()
         .map(|(name, then)| (name.clone(), old.get(name).cloned().unwrap_or_else(|| "–".to_owned()), then.clone()));
-    let share = |sides: &Sides| sides.to_share().map(number).unwrap_or_default();
     let mut hidden: Vec<(String, String)> =
         fields.iter().filter(|(key, _)| !matches!(key.as_str(), "seen" | "rollout")).cloned().collect();
     hidden.push(("seen".to_owned(), known.stored.as_ref().map_or(0, |stored| stored.index).to_string()));
@@ -281,7 +279,12 @@ fn review(facts: &Facts, known: &Context, edit: &Edit, fields: &Fields) -> Revie
         then: then.bar(None),
         rows: rows.collect(),
         note: format!("It goes to {} at once; {has} have what is there now.", counted(all, "node")),
-        button: format!("Write: {} from {} to {}\u{a0}%", then.to_name(), share(&now), share(&then)),
+        button: match (now.to_share(), then.to_share()) {
+            (Some(before), Some(after)) => {
+                format!("Write: {} from {} to {}\u{a0}%", now.to_name(), number(before), number(after))
+            }
+            _ => "Write these weights".to_owned(),
+        },
         hidden,
     }
 }
@@ -320,7 +323,8 @@ async fn written(who: &Who, facts: &Facts, known: &Context, edit: &Edit, fields:
     if edit.write == Write::Nothing {
         return Outcome::Done("Nothing to change: it has these weights already.".to_owned(), index);
     }
-    let then = Sides::of(Some(&edit.after), facts.spec());
+    let before = known.stored.as_ref().map(View::of);
+    let then = Sides::of(before.as_ref(), facts.spec()).at(&edit.after);
     let did = then.to_share().map_or_else(
         || format!("Written: {}.", edit.after.summary()),
         |share| format!("Written: {} has {}.", then.to_name(), percent(share)),

@@ -129,6 +129,24 @@ impl Sides {
         Self { from, to, other }
     }
 
+    /// The same sides with the shares of another document of the application: names and colours stay.
+    #[must_use]
+    pub fn at(&self, document: &View) -> Self {
+        let shares = shares(document);
+        let with = |side: &Option<Side>| {
+            let side = side.as_ref()?;
+            let is = |name: &String| side.patterns.iter().any(|each| each.as_str() == name || each.matches(name));
+            let of = |shares: &BTreeMap<String, f64>| {
+                shares.iter().filter(|(name, _)| is(name)).map(|(_, share)| share).sum()
+            };
+            Some(Side { share: shares.as_ref().map(of), ..side.clone() })
+        };
+        let (from, to) = (with(&self.from), with(&self.to));
+        let known = |side: &Option<Side>| side.as_ref().and_then(|side| side.share).unwrap_or_default();
+        let other = if shares.is_some() { rest(known(&from) + known(&to)) } else { 0.0 };
+        Self { from, to, other }
+    }
+
     /// The bar.
     pub fn bar(&self, real: Option<f64>) -> Bar {
         let part = |side: &Side| Some((side.hue.class(), side.name.clone(), side.share?));

@@ -46,3 +46,13 @@ fn the_bar_is_numbers_and_a_small_share_stays_visible() {
     assert!(svg.contains("width=\"1.97%\"") || svg.contains("width=\"1.96%\""), "{svg}");
     assert_eq!(Sides::default().bar(None).named(), Vec::new());
 }
+
+#[test]
+fn the_sides_of_another_document_keep_their_names_and_colours() {
+    let now = sides(r#"{"weights":{"old":90,"new":10}}"#);
+    let then = now.at(&view(r#"{"weights":{"old":40,"new":60}}"#));
+    assert_eq!(names(&now), [("b", "old".to_owned(), 90.0), ("g", "new".to_owned(), 10.0)]);
+    assert_eq!(names(&then), [("b", "old".to_owned(), 40.0), ("g", "new".to_owned(), 60.0)]);
+    let more = now.at(&view(r#"{"weights":{"old":40,"new":40,"third":20}}"#));
+    assert_eq!(names(&more).last().unwrap(), &("o", "other".to_owned(), 20.0));
+}
