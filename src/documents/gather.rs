@@ -11,6 +11,7 @@ use weightd_core::{
     fleet::{Heard, Mode, NodeName, NodeRead, Per, Standing, View as Observed, counters::Counted, standing},
     model::{BackendName, Moment},
     rollout::start::Baseline,
+    shift::{NodeServers, Reported},
     traffic::{Collector, NoNumbers, Source},
 };
 
@@ -35,6 +36,17 @@ pub struct Gathered {
     pub sample: Option<Sample>,
     /// Why less is known.
     pub problem: Option<DocumentsError>,
+}
+
+impl Gathered {
+    /// The servers as a shift takes them.
+    pub fn reported(&self) -> Reported {
+        let all =
+            || self.nodes.iter().flat_map(|(node, counted)| counted.instances.iter().map(move |each| (node, each)));
+        let servers = all().filter_map(|(node, instance)| NodeServers::of(node.as_str(), instance));
+        let complete = self.silent.is_empty() && self.problem.is_none() && all().all(|(_, each)| each.down.is_none());
+        Reported { nodes: servers.collect(), complete }
+    }
 }
 
 /// The traffic of one block.

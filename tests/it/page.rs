@@ -7,5 +7,6 @@ mod reading;
 mod requests;
 mod rights;
 mod safety;
+mod servers;
 mod story;
 mod written;

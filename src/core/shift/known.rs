@@ -2,6 +2,7 @@
 
 use crate::{
     desired::Weights,
+    fleet::counters::{Instance, ServerNow},
     model::{ServerName, Weight},
 };
 
@@ -18,6 +19,13 @@ pub struct KnownServer {
     pub counts: bool,
 }
 
+impl From<&ServerNow> for KnownServer {
+    fn from(server: &ServerNow) -> Self {
+        let (name, counts) = (server.name.clone(), server.counts());
+        Self { name, configured: server.initial, weight: server.weight, counts }
+    }
+}
+
 /// The servers of one HAProxy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeServers {
@@ -28,6 +36,13 @@ pub struct NodeServers {
 }
 
 impl NodeServers {
+    /// The servers of a HAProxy that was read just now; none if it was not, or if it has none.
+    pub fn of(node: &str, instance: &Instance) -> Option<Self> {
+        let is_read = instance.down.is_none() && !instance.servers.is_empty();
+        let servers = || instance.servers.iter().map(KnownServer::from).collect();
+        is_read.then(|| Self { node: node.to_owned(), servers: servers() })
+    }
+
     /// Whether this HAProxy has the server, and it counts for a share.
     pub(super) fn counts(&self, name: &ServerName) -> bool {
         self.servers.iter().any(|server| server.name == *name && server.counts)

@@ -12,7 +12,7 @@ use axum::{
 use weightd_core::{
     desired::Weights,
     history::Way,
-    model::{BackendName, ServerName, Weight},
+    model::{ServerName, Weight},
     rollout::Mode,
     shift::{Reported, Wanted},
 };
@@ -32,11 +32,15 @@ use super::{
     application::open,
     frame::{Frame, page},
 };
-use crate::documents::{
-    Context,
-    changes::{How, ShiftError, shift_edit},
-    edit::{self, Edit, EditError, Write},
-    view::View,
+use crate::{
+    base::chain::Chain,
+    documents::{
+        Context,
+        changes::{How, ShiftError, shift_edit},
+        edit::{self, Edit, EditError, Write},
+        gather::Gathered,
+        view::View,
+    },
 };
 
 /// Shares to choose from, in percent.
@@ -137,7 +141,15 @@ pub async fn show(
 }
 
 /// What would be written, or why nothing can be; none if nothing was chosen.
-type Computed = Option<Result<(Context, Edit), String>>;
+type Computed = Option<Result<Planned, String>>;
+
+/// A write that a person can look at.
+struct Planned {
+    known: Context,
+    edit: Edit,
+    /// Which servers it was computed for; empty where it names all itself.
+    servers: String,
+}
 
 async fn compute(who: &Who, app: &App, fields: &Fields) -> Result<Computed, Outcome> {
     let chosen = match chosen(fields) {
@@ -146,20 +158,42 @@ async fn compute(who: &Who, app: &App, fields: &Fields) -> Result<Computed, Outc
         chosen => chosen,
     };
     let backend = &app.facts.name;
-    let known = who.person.documents.context(backend).await?;
-    let edit = edit_of(who, backend, &app.facts, &known, &chosen, field(fields, "reason"));
-    Ok(Some(edit.map(|edit| (known, edit))))
+    let documents = &who.person.documents;
+    let known = documents.context(backend).await?;
+    // Each node computes the weights of a split for its own servers; those of a document must fit all of them.
+    let has_weights = known.stored.as_ref().is_some_and(|stored| View::of(stored).weights.is_some());
+    let gathered = if matches!(chosen, Chosen::Share(_)) && has_weights {
+        let index = known.stored.as_ref().map_or(0, |stored| stored.index);
+        Some(documents.gather(backend, index, false, Some(who.seen.name.clone())).await)
+    } else {
+        None
+    };
+    let reported = gathered.as_ref().map(Gathered::reported).unwrap_or_default();
+    let edit = edit_of(who, &app.facts, &known, &chosen, &reported, field(fields, "reason"));
+    Ok(Some(edit.map(|edit| Planned { edit, known, servers: gathered.as_ref().map(servers).unwrap_or_default() })))
+}
+
+/// Which servers the weights were computed for: a sentence.
+fn servers(gathered: &Gathered) -> String {
+    let (asked, has) = (gathered.silent.len() + gathered.nodes.len(), gathered.nodes.len());
+    match &gathered.problem {
+        None if has > 0 => {
+            format!("Computed for the servers of the nodes; {has} of {} answered.", counted(asked, "node"))
+        }
+        None => "Computed for the servers of the document: no node said which it has.".to_owned(),
+        Some(problem) => format!("Computed for the servers of the document: {}.", Chain(problem)),
+    }
 }
 
 fn edit_of(
     who: &Who,
-    backend: &BackendName,
     facts: &Facts,
     known: &Context,
     chosen: &Chosen,
+    reported: &Reported,
     why: &str,
 ) -> Result<Edit, String> {
-    let stored = known.stored.as_ref();
+    let (backend, stored) = (&facts.name, known.stored.as_ref());
     match chosen {
         Chosen::Servers(weights) => {
             let intent = known.intent(intent(who, Way::Set, why));
@@ -176,7 +210,7 @@ fn edit_of(
             let parts = super::super::view::words::float(patterns.len() as u64);
             let asked: Vec<_> = patterns.into_iter().map(|pattern| (pattern, Wanted::Share(*share / parts))).collect();
             let intent = known.intent(intent(who, Way::Shift, why));
-            let shifted = shift_edit(backend, stored, &asked, &Reported::default(), How::default(), &intent);
+            let shifted = shift_edit(backend, stored, &asked, reported, How::default(), &intent);
             shifted.map(|shifted| shifted.edit).map_err(|error| match error {
                 ShiftError::Edit(error) => refused(&error),
                 ShiftError::NotClose(shift) => {
@@ -204,7 +238,7 @@ fn of<'a>(frame: &'a Frame, app: &'a App, fields: &Fields, computed: Computed) -
     let (review, problem) = match computed {
         None => (None, String::new()),
         Some(Err(why)) => (None, why),
-        Some(Ok((known, edit))) => (Some(review(facts, &known, &edit, fields)), String::new()),
+        Some(Ok(planned)) => (Some(review(facts, &planned, fields)), String::new()),
     };
     let servers = facts.document.as_ref().and_then(|view| view.weights.as_ref());
     WeightsPage {
@@ -248,7 +282,7 @@ fn rollout_note(facts: &Facts) -> String {
     }
 }
 
-fn review(facts: &Facts, known: &Context, edit: &Edit, fields: &Fields) -> Review {
+fn review(facts: &Facts, Planned { known, edit, servers }: &Planned, fields: &Fields) -> Review {
     let before = known.stored.as_ref().map(View::of);
     let now = Sides::of(before.as_ref(), facts.spec());
     let then = now.at(&edit.after);
@@ -267,8 +301,9 @@ fn review(facts: &Facts, known: &Context, edit: &Edit, fields: &Fields) -> Revie
         .iter()
         .map(|(name, then)| (name.clone(), old.get(name).cloned().unwrap_or_else(|| "–".to_owned()), then.clone()));
     let mut hidden: Vec<(String, String)> =
-        fields.iter().filter(|(key, _)| !matches!(key.as_str(), "seen" | "rollout")).cloned().collect();
+        fields.iter().filter(|(key, _)| !matches!(key.as_str(), "seen" | "rollout" | "sure")).cloned().collect();
     hidden.push(("seen".to_owned(), known.stored.as_ref().map_or(0, |stored| stored.index).to_string()));
+    hidden.push(("sure".to_owned(), edit.after.summary()));
     if let Some(spec) = facts.spec().filter(|_| facts.is_active()) {
         hidden.push(("rollout".to_owned(), spec.id.clone()));
     }
@@ -278,7 +313,7 @@ fn review(facts: &Facts, known: &Context, edit: &Edit, fields: &Fields) -> Revie
         now: now.bar(None),
         then: then.bar(None),
         rows: rows.collect(),
-        note: format!("It goes to {} at once; {has} have what is there now.", counted(all, "node")),
+        note: format!("It goes to {} at once; {has} have what is there now. {servers}", counted(all, "node")),
         button: match (now.to_share(), then.to_share()) {
             (Some(before), Some(after)) => {
                 format!("Write: {} from {} to {}\u{a0}%", now.to_name(), number(before), number(after))
@@ -301,7 +336,7 @@ pub async fn write(
 ) -> Result<Response, Response> {
     let (who, _, app) = open(&shared, &headers, &name, &format!("/app/{name}/weights")).await?;
     let outcome = match compute(&who, &app, &fields).await {
-        Ok(Some(Ok((known, edit)))) => written(&who, &app.facts, &known, &edit, &fields).await,
+        Ok(Some(Ok(planned))) => written(&who, &app.facts, &planned, &fields).await,
         Ok(Some(Err(why))) => Outcome::Not(format!("Nothing was written. {why}")),
         Ok(None) => Outcome::Not("Nothing was written: nothing was chosen.".to_owned()),
         Err(outcome) => outcome,
@@ -309,12 +344,19 @@ pub async fn write(
     Ok(finish(&shared, &headers, &who, &app.facts.name, "weights", outcome))
 }
 
-async fn written(who: &Who, facts: &Facts, known: &Context, edit: &Edit, fields: &Fields) -> Outcome {
+async fn written(who: &Who, facts: &Facts, Planned { known, edit, .. }: &Planned, fields: &Fields) -> Outcome {
     let backend = &facts.name;
     let index = known.stored.as_ref().map_or(0, |stored| stored.index);
     if field(fields, "seen").parse() != Ok(index) {
         let by = known.entries().first().and_then(|entry| entry.by.clone()).unwrap_or_else(|| "Somebody".to_owned());
         return Outcome::Changed(format!("{by} changed the weights while you were here."));
+    }
+    // The nodes may have other servers by now.
+    let sure = field(fields, "sure");
+    if !sure.is_empty() && sure != edit.after.summary() {
+        return Outcome::Changed(
+            "The nodes have other servers than while you looked, so other weights fit.".to_owned(),
+        );
     }
     // A person who did not see the rollout did not agree to end it.
     if facts.is_active() && facts.spec().is_none_or(|spec| spec.id != field(fields, "rollout")) {

@@ -5,12 +5,9 @@ use std::collections::BTreeSet;
 use futures_util::future::join_all;
 use weightd_core::{
     desired::Kind,
-    fleet::{
-        NodeName,
-        counters::{Instance, ServerNow},
-    },
+    fleet::{NodeName, counters::Instance},
     model::BackendName,
-    shift::{KnownServer, NodeServers, Reported},
+    shift::{NodeServers, Reported},
 };
 
 use crate::{
@@ -95,25 +92,21 @@ impl Servers {
 
     /// Whether a HAProxy has said which servers it has.
     pub(super) fn are_reported(&self) -> bool {
-        self.instances().next().is_some()
+        self.servers().next().is_some()
     }
 
-    fn instances(&self) -> impl Iterator<Item = (&NodeName, &Instance)> {
+    fn servers(&self) -> impl Iterator<Item = NodeServers> {
         let all = self.answers.iter().flat_map(Answers::instances);
-        all.filter(|(_, instance)| instance.down.is_none() && !instance.servers.is_empty())
+        all.filter_map(|(node, instance)| NodeServers::of(node.as_str(), instance))
     }
 
     /// The servers as the arithmetic takes them.
     pub(super) fn reported(&self) -> Reported {
-        let nodes = self.instances().map(|(node, instance)| NodeServers {
-            node: node.to_string(),
-            servers: instance.servers.iter().map(known_server).collect(),
-        });
         let complete = self.answers.as_ref().is_some_and(|answers| {
             let read = |(_, instance): (&NodeName, &Instance)| instance.down.is_none();
             answers.silent().next().is_none() && answers.no_data.is_empty() && answers.instances().all(read)
         });
-        Reported { nodes: nodes.collect(), complete }
+        Reported { nodes: self.servers().collect(), complete }
     }
 
     /// Where the servers come from, as the end of a sentence.
@@ -135,9 +128,4 @@ fn has_weights(known: &Known) -> bool {
         Some(Content::Leaves(_)) => true,
         Some(Content::Rejected(_)) | None => false,
     }
-}
-
-fn known_server(server: &ServerNow) -> KnownServer {
-    let (name, counts) = (server.name.clone(), server.counts());
-    KnownServer { name, configured: server.initial, weight: server.weight, counts }
 }

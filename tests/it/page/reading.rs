@@ -11,7 +11,9 @@ use crate::{
 
 /// The value of a hidden field in the form of a verb.
 pub(super) fn hidden(page: &str, verb: &str, name: &str) -> anyhow::Result<String> {
-    let of_verb = |form: &&str| form.split('>').next().is_some_and(|tag| tag.contains(&format!("/{verb}\"")));
+    let of_verb = |form: &&str| {
+        form.split('>').next().is_some_and(|tag| tag.contains("post") && tag.contains(&format!("/{verb}\"")))
+    };
     let form = page.split("<form ").skip(1).find(of_verb).with_context(|| format!("no {verb}: {}", words(page)))?;
     let form = form.split("</form>").next().unwrap_or_default();
     let value = form.split_once(&format!("name=\"{name}\" value=\"")).with_context(|| format!("no {name}: {form}"))?.1;
