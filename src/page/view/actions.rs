@@ -5,7 +5,7 @@ use weightd_core::{
     history::To,
     model::Timestamp,
     rollback::{Asked, Decision, Refused, Target, decide},
-    rollout::{Mode, Phase, Spec, State},
+    rollout::{Latch, Mode, Phase, Spec, State},
 };
 
 use super::{
@@ -196,7 +196,8 @@ fn rollout(spec: &Spec, state: &State, sides: &Sides, may: May, seen: &Seen) -> 
     if !may.request || state.phase == Phase::RollingBack {
         return actions;
     }
-    if state.paused.is_some() || state.latched.is_some() {
+    // With another spec it does not go on; the controller refuses it.
+    if (state.paused.is_some() || state.latched.is_some()) && state.latched != Some(Latch::SpecChanged) {
         let panel = Panel::new("resume", format!("Go on at {share}?"), format!("Resume at {share}"), seen)
             .line("It goes on with its plan. What the checks saw so far still counts.")
             .small("After a stop for a worse side, the evidence starts anew.");

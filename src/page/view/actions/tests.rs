@@ -35,6 +35,9 @@ fn a_rollout_can_be_paused_promoted_and_taken_back() {
         state.paused = Some(weightd_core::rollout::state::Paused { by: "bob".to_owned(), reason: None });
     });
     assert_eq!(labels(&paused, ALL)[0], "Resume…");
+    let stopped = |latch| with_state(baking(), |state| state.latched = Some(latch));
+    assert_eq!(labels(&stopped(Latch::Slo), ALL)[0], "Resume…");
+    assert_ne!(labels(&stopped(Latch::SpecChanged), ALL)[0], "Resume…", "the controller refuses it");
     let all = actions(&baking(), ALL, now());
     let back = panel(&all, "Roll back…");
     assert_eq!((back.verb, back.button.replace('\u{a0}', " ")), ("abort", "Roll back to blue 100 %".to_owned()));
