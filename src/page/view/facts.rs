@@ -38,6 +38,8 @@ pub struct Facts {
     pub nodes: Vec<NodeStand>,
     /// What the page has seen of its errors, oldest first.
     pub samples: Arc<[Sample]>,
+    /// The name of the controller that leads.
+    pub controller: Option<String>,
 }
 
 /// A rollout as its keys say.
@@ -126,6 +128,15 @@ impl Facts {
         let rollout = self.rollout.as_ref()?;
         let state = rollout.state.as_ref()?;
         rollout.shown.as_ref().filter(|shown| state.phase.is_final() || shown.is_fresh(now))
+    }
+
+    /// Since when no controller says anything of a rollout that is under way; none while one may still speak: what it said is
+    /// not old, or the rollout has just got where it is.
+    pub fn silent_since(&self, now: Timestamp) -> Option<Timestamp> {
+        let rollout = self.rollout.as_ref()?;
+        let state = rollout.state.as_ref().filter(|state| !state.phase.is_final())?;
+        let said = rollout.shown.as_ref().map_or(state.since, |shown| shown.at.max(state.since));
+        (now.seconds_since(said) > Shown::FRESH_SECONDS).then_some(said)
     }
 
     /// Whether a rollout has not ended.

@@ -167,9 +167,13 @@ fn rollout(facts: &Facts, sides: &Sides, now: Timestamp) -> Option<Words> {
     let rollout = facts.rollout.as_ref()?;
     let Some(state) = rollout.state.as_deref() else {
         let waits = now.seconds_since(rollout.spec.at);
-        let group = if waits > LATE_SECONDS { Group::Person } else { Group::UnderWay };
-        let detail = if waits > LATE_SECONDS { "no controller leads" } else { "a controller takes it in a moment" };
-        return Some(Words::new(group, "bake", "Starts", detail));
+        return Some(match &facts.controller {
+            _ if waits <= LATE_SECONDS => {
+                Words::new(Group::UnderWay, "bake", "Starts", "a controller takes it in a moment")
+            }
+            Some(leader) => Words::new(Group::Person, "bake", "Starts", format!("{leader} leads and has not begun it")),
+            None => Words::new(Group::Person, "bake", "Starts", "no controller leads"),
+        });
     };
     let spec = &*rollout.spec;
     let is_new = now.seconds_since(state.since) < NEWS_SECONDS && facts.is_last_word();
@@ -194,11 +198,33 @@ fn rollout(facts: &Facts, sides: &Sides, now: Timestamp) -> Option<Words> {
             Words::new(Group::Person, "taken", format!("Taken over{share}"), why(state, now))
         }
         Phase::RollingBack => {
-            Words { tone: Tone::Bad, ..Words::new(Group::Person, "back", "Rolling back", applied(facts)) }
+            let silent = silent(facts, now).map_or_else(String::new, |(who, since)| format!("; {who} since {since}"));
+            let detail = format!("{}{silent}", applied(facts));
+            Words { tone: Tone::Bad, ..Words::new(Group::Person, "back", "Rolling back", detail) }
         }
-        Phase::Queued => Words::new(Group::UnderWay, "bake", "Queued", "many rollouts are active; it starts by itself"),
-        Phase::Preflight | Phase::Shift | Phase::Bake => active(facts, spec, state, now),
+        Phase::Queued if facts.silent_since(now).is_none() => {
+            Words::new(Group::UnderWay, "bake", "Queued", "many rollouts are active; it starts by itself")
+        }
+        Phase::Queued | Phase::Preflight | Phase::Shift | Phase::Bake => active(facts, spec, state, now),
     })
+}
+
+/// Who should speak of a rollout and does not, and since when; none while a controller speaks.
+fn silent(facts: &Facts, now: Timestamp) -> Option<(String, String)> {
+    let since = when(facts.silent_since(now)?, now);
+    let who =
+        facts.controller.as_ref().map_or_else(|| "no controller".to_owned(), |name| format!("no word from {name}"));
+    Some((who, since))
+}
+
+/// What does not happen while no controller speaks; none where people watch and move it alone.
+fn missed(state: &State) -> Option<&'static str> {
+    match (state.phase, state.mode) {
+        (Phase::Shift | Phase::Bake, Mode::Watch) => None,
+        (Phase::Shift | Phase::Bake, Mode::Guard) => Some("people move it, and nothing takes it back by itself"),
+        (Phase::Shift | Phase::Bake, Mode::Auto) => Some("nothing moves it or takes it back by itself"),
+        _ => Some("it does not begin"),
+    }
 }
 
 /// A rollout that is under way.
@@ -206,6 +232,10 @@ fn active(facts: &Facts, spec: &Spec, state: &State, now: Timestamp) -> Words {
     let shown = facts.fresh(now).filter(|shown| shown.seq == state.seq);
     if let Some(latch) = state.latched {
         return Words::new(Group::Person, "hold", format!("Stopped: {}", latch_word(latch)), latch_detail(latch));
+    }
+    if let (Some((who, since)), Some(missed)) = (silent(facts, now), missed(state)) {
+        let paused = state.paused.as_ref().map_or_else(String::new, |paused| format!("; {} paused it", paused.by));
+        return Words::new(Group::Person, "hold", format!("Holds: {who}"), format!("since {since}: {missed}{paused}"));
     }
     if let Some(paused) = &state.paused {
         let why = paused.reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
@@ -228,9 +258,13 @@ fn active(facts: &Facts, spec: &Spec, state: &State, now: Timestamp) -> Words {
         Phase::Preflight => Words::new(Group::UnderWay, "bake", "Checks before it starts", baked(shown, spec, state)),
         Phase::Shift => Words::new(Group::UnderWay, "move", format!("Moves to {share}"), applied(facts)),
         _ if state.mode != Mode::Auto => {
-            let does = if state.mode == Mode::Guard { "takes it back" } else { "only tells" };
             let title = format!("Mode {} at {share}", state.mode.as_str());
-            Words::new(Group::UnderWay, "eye", title, format!("people move it, rolloutd {does}"))
+            let does = match (silent(facts, now), state.mode) {
+                (Some((who, since)), _) => format!("{who} since {since}: nobody watches it"),
+                (None, Mode::Guard) => "rolloutd takes it back".to_owned(),
+                (None, _) => "rolloutd only tells".to_owned(),
+            };
+            Words::new(Group::UnderWay, "eye", title, format!("people move it, {does}"))
         }
         _ => {
             if let Some(held) = held.iter().find(|held| matches!(held.word.as_str(), "window" | "frozen")) {

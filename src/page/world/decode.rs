@@ -238,6 +238,7 @@ impl Decoded {
             frozen_all: frozen_all.cloned(),
             freeze: self.freeze.index(&format!("/{name}")),
             nodes,
+            controller: self.controller.get("").cloned().flatten(),
         }
     }
 
@@ -263,7 +264,8 @@ impl Decoded {
         // The state of an earlier rollout says nothing of a new one; that of one which still runs does.
         let state = state.filter(|state| state.id == spec.id || !state.phase.is_final());
         let shown = self.evidence.get(name.as_str()).cloned().flatten();
-        let shown = shown.filter(|(id, _)| *id == spec.id).map(|(_, shown)| shown);
+        let id = state.as_ref().map_or(&spec.id, |state| &state.id);
+        let shown = shown.filter(|(of, _)| of == id).map(|(_, shown)| shown);
         let request = self.request.get(name.as_str()).cloned().flatten();
         let request = request.filter(|request| is_open(request, &spec, state.as_deref()));
         Some(RolloutFacts { spec, state, shown, request })

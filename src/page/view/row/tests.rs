@@ -43,6 +43,7 @@ pub(crate) fn steady(green: u32) -> Facts {
         freeze: 0,
         nodes: nodes.to_vec(),
         samples: Vec::new().into(),
+        controller: Some("ctl-1".to_owned()),
     }
 }
 
@@ -199,10 +200,62 @@ fn a_frozen_or_released_application_is_steady() {
 
 #[test]
 fn what_the_leader_said_long_ago_is_not_shown_as_now() {
-    let mut facts = baking();
+    assert_eq!(Row::of(&silent(baking()), now()).errors, Vec::new());
+}
+
+/// The same, after the last word of a controller is ten minutes old.
+fn silent(mut facts: Facts) -> Facts {
     facts.rollout.as_mut().unwrap().shown.as_mut().unwrap().at = Timestamp::from_seconds(NOW - 600);
-    let row = Row::of(&facts, now());
-    assert_eq!((row.detail.as_str(), row.errors), ("no word from the controller yet", Vec::new()));
+    facts.controller = None;
+    facts
+}
+
+#[test]
+fn a_rollout_that_no_controller_watches_needs_a_person() {
+    let since = when(Timestamp::from_seconds(NOW - 600), now());
+    let stops = format!("since {since}: nothing moves it or takes it back by itself");
+    let auto = silent(baking());
+    is(&auto, Group::Person, "Holds: no controller", &stops);
+    let led = Facts { controller: Some("ctl-1".to_owned()), ..auto.clone() };
+    is(&led, Group::Person, "Holds: no word from ctl-1", &stops);
+    let guard = with_state(auto.clone(), |state| state.mode = Mode::Guard);
+    let stops = format!("since {since}: people move it, and nothing takes it back by itself");
+    is(&guard, Group::Person, "Holds: no controller", &stops);
+    let paused = |state: &mut State| state.paused = Some(Paused { by: "bob".to_owned(), reason: None });
+    let row = Row::of(&with_state(guard, paused), now());
+    assert!(row.group == Group::Person && row.detail.ends_with("; bob paused it"), "{row:?}");
+    for phase in [Phase::Queued, Phase::Preflight] {
+        let waits = with_state(auto.clone(), |state| (state.phase, state.mode) = (phase, Mode::Watch));
+        is(&waits, Group::Person, "Holds: no controller", &format!("since {since}: it does not begin"));
+    }
+    let back = with_state(auto, |state| state.phase = Phase::RollingBack);
+    is(&back, Group::Person, "Rolling back", &format!("3 of 3 nodes have it; no controller since {since}"));
+}
+
+#[test]
+fn mode_watch_without_a_controller_says_that_nobody_watches() {
+    let watch = with_state(silent(baking()), |state| state.mode = Mode::Watch);
+    let since = when(Timestamp::from_seconds(NOW - 600), now());
+    let nobody = format!("people move it, no controller since {since}: nobody watches it");
+    is(&watch, Group::UnderWay, "Mode watch at 10 %", &nobody);
+}
+
+#[test]
+fn a_rollout_of_which_nothing_can_be_known_yet_does_not_alarm() {
+    let mut young = with_state(silent(baking()), |state| state.since = Timestamp::from_seconds(NOW - 30));
+    is(&young, Group::UnderWay, "Bakes at 10 %", "no word from the controller yet");
+    young.rollout.as_mut().unwrap().shown = None;
+    is(&young, Group::UnderWay, "Bakes at 10 %", "no word from the controller yet");
+    let began = |facts: &Facts, seconds: u64| {
+        let mut facts = facts.clone();
+        let rollout = facts.rollout.as_mut().unwrap();
+        rollout.state = None;
+        Arc::make_mut(&mut rollout.spec).at = Timestamp::from_seconds(NOW - seconds);
+        facts
+    };
+    is(&began(&young, 20), Group::UnderWay, "Starts", "a controller takes it in a moment");
+    is(&began(&young, 120), Group::Person, "Starts", "no controller leads");
+    is(&began(&baking(), 120), Group::Person, "Starts", "ctl-1 leads and has not begun it");
 }
 
 #[test]
