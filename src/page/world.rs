@@ -67,6 +67,8 @@ pub struct World {
     pub freeze: u64,
     /// Who leads: the name of the controller.
     pub controller: Option<String>,
+    /// Since when this process sees no controller that leads; none while one does, and until everything was read.
+    pub unled_since: Option<Timestamp>,
     /// Whether everything was read once.
     pub is_complete: bool,
     /// Since when Consul does not answer, and why.
@@ -115,6 +117,22 @@ pub struct Fragment {
     pub id: String,
     /// The element.
     pub html: String,
+}
+
+impl App {
+    /// An application with its row, in the world `seq`.
+    pub fn new(facts: Facts, now: Timestamp, seq: u64) -> Self {
+        let row = Row::of(&facts, now);
+        Self { facts, row, row_changed: seq, changed: seq, row_html: Default::default(), fragments: Default::default() }
+    }
+
+    /// The same after another world: what reads the same keeps its HTML.
+    fn after(self, known: Option<&Self>) -> Self {
+        match known.filter(|known| known.row == self.row) {
+            Some(known) => Self { row_changed: known.row_changed, row_html: known.row_html.clone(), ..self },
+            None => self,
+        }
+    }
 }
 
 impl World {

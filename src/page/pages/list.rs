@@ -29,6 +29,11 @@ const STEADY: usize = 100;
 /// Rows that the browser lays out together; the style of `.part` knows how high they are.
 const PART: usize = 10;
 
+/// No controller leads for so long before that is a fault, in seconds.
+const UNLED_SECONDS: u64 = 20;
+/// A rollout that was started since has just begun, in seconds.
+const YOUNG_SECONDS: u64 = 60;
+
 /// One row.
 #[derive(Template)]
 #[template(path = "row.html")]
@@ -61,6 +66,7 @@ struct ListPage<'a> {
     headline: String,
     sum: String,
     note: String,
+    unled: String,
     total: usize,
     q: &'a str,
     states: Vec<(&'static str, &'static str, bool)>,
@@ -165,6 +171,7 @@ fn of<'a>(frame: &'a Frame, world: &World, who: &Who, filter: &'a Filter, with_r
         },
         sum: sum.collect::<Vec<_>>().join(", "),
         note: note(world, who),
+        unled: unled(world, &all),
         total,
         q,
         states: states.into_iter().skip(1).map(|(id, text)| (id, text, id == filter.state)).collect(),
@@ -210,6 +217,26 @@ fn note(world: &World, who: &Who) -> String {
     }
 }
 
+/// That no controller leads while rollouts are under way, said once. A controller that restarts is back before that is said, and a
+/// rollout that has just been started waits for its first one.
+fn unled(world: &World, apps: &[&Arc<App>]) -> String {
+    let Some(since) = world.unled_since else { return String::new() };
+    if world.at.seconds_since(since) < UNLED_SECONDS {
+        return String::new();
+    }
+    let waits = |app: &&&Arc<App>| {
+        app.facts.is_active() && app.facts.spec().is_some_and(|spec| world.at.seconds_since(spec.at) > YOUNG_SECONDS)
+    };
+    let what = match apps.iter().filter(waits).count() {
+        0 => return String::new(),
+        1 => "the rollout that is under way, and nothing takes it back by itself".to_owned(),
+        more => {
+            format!("the {} rollouts that are under way, and nothing takes them back by itself", count(more as u64))
+        }
+    };
+    format!("No controller leads: nobody watches {what}. Is rolloutd running?")
+}
+
 /// Why there is nothing, what to do, and a command.
 fn empty(world: &World, who: &Who, total: usize, q: &str) -> (String, String, String) {
     if total > 0 {
@@ -243,3 +270,6 @@ fn empty(world: &World, who: &Who, total: usize, q: &str) -> (String, String, St
         format!("key_prefix \"{}\" {{ policy = \"read\" }}", who.person.documents.prefix()),
     )
 }
+
+#[cfg(test)]
+mod tests;

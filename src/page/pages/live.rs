@@ -100,6 +100,12 @@ struct AwayTemplate<'a> {
     away: Option<&'a (String, String, String)>,
 }
 
+#[derive(Template)]
+#[template(path = "leader.html")]
+struct LeaderTemplate<'a> {
+    leader: Option<&'a String>,
+}
+
 /// The stream of a tab.
 pub async fn events(State(shared): State<Arc<Shared>>, Query(asked): Query<Asked>, headers: HeaderMap) -> Response {
     let who = match shared.who(&headers).await {
@@ -217,6 +223,8 @@ impl Tab {
         let shown = world.away.as_ref().map(away);
         let banner = AwayTemplate { away: shown.as_ref() }.render().unwrap_or_default();
         self.send("away", &banner, first && shown.is_none());
+        let leader = LeaderTemplate { leader: world.controller.as_ref() }.render().unwrap_or_default();
+        self.send("leader", leader.trim_end(), false);
         let shared = Arc::clone(&self.shared);
         match self.page.clone() {
             Page::List => {

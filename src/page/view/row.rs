@@ -447,4 +447,4 @@ pub fn names<'n>(names: impl Iterator<Item = &'n str>) -> String {
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+pub(in crate::page) mod tests;

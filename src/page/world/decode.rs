@@ -24,7 +24,6 @@ use super::{
         chart::Sample,
         facts::{Facts, NodeStand, RolloutFacts, Stand},
         fleet::fleet,
-        row::Row,
     },
     App, Sources, World,
 };
@@ -125,21 +124,21 @@ impl Decoded {
         for name in names {
             let stands = overview.backends.get(&name).map(|view| stands(view, &overview.nodes)).unwrap_or_default();
             let facts = self.facts(&name, stands, frozen.as_ref());
-            let row = Row::of(&facts, now);
+            let app = App::new(facts, now, seq);
             let app = match last.apps.get(&name) {
                 // Ages in the words of the page are as old as the world: the same facts may still be another page.
-                Some(known) if known.facts == facts && known.row == row && !facts.is_active() => Arc::clone(known),
-                known => {
-                    let same = known.filter(|known| known.row == row);
-                    let row_html = same.map(|known| known.row_html.clone()).unwrap_or_default();
-                    let row_changed = same.map_or(seq, |known| known.row_changed);
-                    Arc::new(App { facts, row, row_changed, changed: seq, row_html, fragments: Default::default() })
+                Some(known) if known.facts == app.facts && known.row == app.row && !app.facts.is_active() => {
+                    Arc::clone(known)
                 }
+                known => Arc::new(app.after(known.map(|known| &**known))),
             };
             apps.insert(name, app);
         }
         let fleet = fleet(&overview, &nodes, now);
         let fleet_changed = if last.fleet == fleet && last.frozen == frozen { last.fleet_changed } else { seq };
+        let controller = self.controller.get("").cloned().flatten();
+        let is_complete = sources.all().into_iter().all(|source| source.borrow().keys.is_some());
+        let is_unled = is_complete && controller.is_none();
         World {
             seq,
             at: now,
@@ -148,8 +147,9 @@ impl Decoded {
             fleet_changed,
             frozen,
             freeze: self.freeze.index(""),
-            controller: self.controller.get("").cloned().flatten(),
-            is_complete: sources.all().into_iter().all(|source| source.borrow().keys.is_some()),
+            unled_since: is_unled.then(|| last.unled_since.unwrap_or(now)),
+            controller,
+            is_complete,
             away: None,
             names_at: None,
         }
