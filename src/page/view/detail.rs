@@ -117,7 +117,7 @@ impl Detail {
         moves.truncate(MOVES);
         let (checks, total) = checks::checks(facts, now);
         let is_active = facts.is_active();
-        let about_rollout = is_active || facts.is_last_word();
+        let about_rollout = facts.unreadable().is_none() && (is_active || facts.is_last_word());
         let (lead, why) = if about_rollout { lead(facts, &sides) } else { Default::default() };
         let say = headline(facts, &sides, &words.title, now);
         let glyph = if words.tone == Tone::Calm && is_active { "" } else { words.glyph };

@@ -6,7 +6,7 @@ use weightd_core::{
     fleet::{Frozen, NodeName},
     history,
     model::{BackendName, Timestamp},
-    rollout::{Phase, Request, Shown, Spec, State, log},
+    rollout::{BadValue, Phase, Request, Shown, Spec, State, log},
 };
 
 use super::{
@@ -40,6 +40,8 @@ pub struct Facts {
     pub samples: Arc<[Sample]>,
     /// The name of the controller that leads.
     pub controller: Option<String>,
+    /// Which key of its rollout cannot be read, and why.
+    pub unreadable: Option<String>,
 }
 
 /// A rollout as its keys say.
@@ -107,6 +109,20 @@ impl Stand {
     }
 }
 
+/// Which key of a rollout cannot be read, and why; none if spec and state can be read, or if nothing runs that needs them.
+pub fn unreadable(
+    spec: Option<&Result<Arc<Spec>, BadValue>>,
+    state: Option<&Result<Arc<State>, BadValue>>,
+) -> Option<String> {
+    let (key, why) = match (state, spec) {
+        (Some(Err(bad)), _) => ("state", bad.to_string()),
+        (_, Some(Err(bad))) => ("spec", bad.to_string()),
+        (Some(Ok(state)), None) if !state.phase.is_final() => ("spec", "the key was deleted".to_owned()),
+        _ => return None,
+    };
+    Some(format!("the {key} of the rollout cannot be read: {why}"))
+}
+
 impl Facts {
     /// The index of the document; 0 without one.
     pub fn index(&self) -> u64 {
@@ -128,6 +144,12 @@ impl Facts {
         let rollout = self.rollout.as_ref()?;
         let state = rollout.state.as_ref()?;
         rollout.shown.as_ref().filter(|shown| state.phase.is_final() || shown.is_fresh(now))
+    }
+
+    /// Which key of its rollout cannot be read, and why; none if all that says where it stands can be read. What is known of the
+    /// rollout is then not enough to start, steer or withdraw one.
+    pub fn unreadable(&self) -> Option<&str> {
+        self.unreadable.as_deref()
     }
 
     /// Since when no controller says anything of a rollout that is under way; none while one may still speak: what it said is
@@ -214,3 +236,6 @@ fn unnamed(event: &log::Entry) -> String {
         _ => event.detail.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests;

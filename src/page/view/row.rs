@@ -109,6 +109,9 @@ pub fn words(facts: &Facts, sides: &Sides, now: Timestamp) -> Words {
     if let Some(rejected) = facts.document.as_ref().and_then(|document| document.rejected.as_ref()) {
         return Words::new(Group::Person, "warn", "Document rejected", &rejected.reason);
     }
+    if let Some(why) = facts.unreadable() {
+        return Words::new(Group::Person, "warn", "Rollout cannot be read", why);
+    }
     if let Some(words) = rollout(facts, sides, now) {
         return words;
     }

@@ -16,13 +16,13 @@ use weightd_core::{
     },
     history::{self, Before, History},
     model::{BackendName, Root, Timestamp},
-    rollout::{Evidence, Request, Shown, Spec, State, log},
+    rollout::{BadValue, Evidence, Request, Shown, Spec, State, log},
 };
 
 use super::{
     super::view::{
         chart::Sample,
-        facts::{Facts, NodeStand, RolloutFacts, Stand},
+        facts::{Facts, NodeStand, RolloutFacts, Stand, unreadable},
         fleet::fleet,
     },
     App, Sources, World,
@@ -81,8 +81,8 @@ pub(super) struct Decoded {
     nodes: Cache<Option<(NodeName, NodeRead)>>,
     inventory: Cache<Option<Result<Inventory, weightd_core::fleet::BadValue>>>,
     expect: Cache<Option<u64>>,
-    spec: Cache<Option<Arc<Spec>>>,
-    state: Cache<Option<Arc<State>>>,
+    spec: Cache<Result<Arc<Spec>, BadValue>>,
+    state: Cache<Result<Arc<State>, BadValue>>,
     evidence: Cache<Option<(String, Shown)>>,
     log: Cache<Arc<[log::Entry]>>,
     request: Cache<Option<Request>>,
@@ -168,8 +168,8 @@ impl Decoded {
         self.inventory
             .update(&sources.inventory, |tail, value| NodeName::new(tail).ok().map(|_| Inventory::parse(&value.bytes)));
         self.expect.update(&sources.expect, |_, value| Expect::parse(&value.bytes).ok().map(|expect| expect.nodes));
-        self.spec.update(&sources.spec, |_, value| Spec::parse(&value.bytes).ok().map(Arc::new));
-        self.state.update(&sources.state, |_, value| State::parse(&value.bytes, value.index).ok().map(Arc::new));
+        self.spec.update(&sources.spec, |_, value| Spec::parse(&value.bytes).map(Arc::new));
+        self.state.update(&sources.state, |_, value| State::parse(&value.bytes, value.index).map(Arc::new));
         self.evidence.update(&sources.evidence, |_, value| {
             Evidence::parse(&value.bytes).ok().map(|evidence| (evidence.rollout, evidence.shown))
         });
@@ -239,6 +239,7 @@ impl Decoded {
             freeze: self.freeze.index(&format!("/{name}")),
             nodes,
             controller: self.controller.get("").cloned().flatten(),
+            unreadable: unreadable(self.spec.get(name.as_str()), self.state.get(name.as_str())),
         }
     }
 
@@ -259,8 +260,8 @@ impl Decoded {
     }
 
     fn rollout(&self, name: &BackendName) -> Option<RolloutFacts> {
-        let spec = self.spec.get(name.as_str())?.clone()?;
-        let state = self.state.get(name.as_str()).cloned().flatten();
+        let spec = self.spec.get(name.as_str())?.clone().ok()?;
+        let state = self.state.get(name.as_str()).and_then(|state| state.clone().ok());
         // The state of an earlier rollout says nothing of a new one; that of one which still runs does.
         let state = state.filter(|state| state.id == spec.id || !state.phase.is_final());
         let shown = self.evidence.get(name.as_str()).cloned().flatten();

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, ensure};
 use reqwest::StatusCode;
 
-use super::story;
+use super::story::{self, Told};
 use crate::{
     common::SOON,
     harness::{Consul, eventually, page::Page},
@@ -71,6 +71,39 @@ async fn every_state_has_its_words() -> anyhow::Result<()> {
     ensure!(fleet.contains("2 of 5 nodes in sync") && fleet.contains("lb-05 Missing"), "{fleet}");
     let activity = words(&ann.page("/activity").await?);
     ensure!(activity.contains("Rolled back") && activity.contains("green 5 → 10 %"), "{activity}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_rollout_whose_keys_cannot_be_read_needs_a_person() -> anyhow::Result<()> {
+    let consul = Consul::start().await?;
+    for name in ["checkout", "search", "epg"] {
+        Told::new(name).write(&consul).await?;
+    }
+    let page = Page::start(&consul, None).await?;
+    let ann = page.named("ann").await?;
+    consul.put("weightd/rollouts/state/checkout", r#"{"v":2}"#).await?;
+    consul.put("weightd/rollouts/spec/search", "no").await?;
+    consul.delete("weightd/rollouts/spec/epg").await?;
+    let bad = [
+        ("checkout", "the state of the rollout cannot be read: the value has version 2; this program reads version 1"),
+        ("search", "the spec of the rollout cannot be read: the value is malformed"),
+        ("epg", "the spec of the rollout cannot be read: the key was deleted"),
+    ];
+    eventually(SOON, "the list says it", async || {
+        let list = words(&ann.page("/").await?);
+        ensure!(list.contains("3 need a person"), "{list}");
+        for (_, why) in bad {
+            ensure!(list.contains(&format!("Rollout cannot be read {why}")), "{list}");
+        }
+        Ok(())
+    })
+    .await?;
+    for (name, why) in bad {
+        let own = words(&ann.page(&format!("/app/{name}")).await?);
+        let why = format!("T{}", &why[1..]);
+        ensure!(own.contains("Rollout cannot be read") && own.contains(&why), "{own}");
+    }
     Ok(())
 }
 

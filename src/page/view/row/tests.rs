@@ -44,6 +44,7 @@ pub(crate) fn steady(green: u32) -> Facts {
         nodes: nodes.to_vec(),
         samples: Vec::new().into(),
         controller: Some("ctl-1".to_owned()),
+        unreadable: None,
     }
 }
 
@@ -230,6 +231,14 @@ fn a_rollout_that_no_controller_watches_needs_a_person() {
     }
     let back = with_state(auto, |state| state.phase = Phase::RollingBack);
     is(&back, Group::Person, "Rolling back", &format!("3 of 3 nodes have it; no controller since {since}"));
+}
+
+#[test]
+fn a_rollout_that_cannot_be_read_needs_a_person() {
+    let why = "the spec of the rollout cannot be read: the key was deleted";
+    for facts in [steady(10), baking()] {
+        is(&Facts { unreadable: Some(why.to_owned()), ..facts }, Group::Person, "Rollout cannot be read", why);
+    }
 }
 
 #[test]
