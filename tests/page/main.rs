@@ -16,6 +16,7 @@ mod access;
 mod acts;
 mod browser;
 mod figures;
+mod live;
 mod pictures;
 
 /// What the story and the stage need of the other tests.

@@ -25,7 +25,7 @@ use super::{
 };
 
 #[derive(Template)]
-#[template(path = "fleet.html", blocks = ["sum", "freeze"])]
+#[template(path = "fleet.html", blocks = ["headline", "sum", "freeze"])]
 struct FleetPage<'a> {
     frame: &'a Frame,
     view: &'a FleetView,
@@ -66,7 +66,7 @@ pub async fn show(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Resp
         };
         return error::show(&shared, &headers, StatusCode::FORBIDDEN, &frame, &problem);
     }
-    frame.title.clone_from(&world.fleet.headline);
+    frame.title = title(&world, &who);
     let rows = world.fleet.nodes.iter().map(row).collect();
     let actions = actions(&shared, &who, &world).await;
     let template = of(&frame, &world, &who, rows, &actions);
@@ -133,6 +133,11 @@ async fn actions(shared: &Shared, who: &Who, world: &World) -> String {
     template.render().unwrap_or_default()
 }
 
+/// The title of the page: how many nodes are in sync, for those who may read it.
+pub fn title(world: &World, who: &Who) -> String {
+    if who.seen.sees.nodes { world.fleet.headline.clone() } else { "Fleet".to_owned() }
+}
+
 /// The parts of the page that change.
 pub fn fragments(shared: &Shared, world: &World, who: &Who) -> Vec<(String, String)> {
     if !who.seen.sees.nodes {
@@ -141,6 +146,7 @@ pub fn fragments(shared: &Shared, world: &World, who: &Who) -> Vec<(String, Stri
     let frame = Frame::bare(shared, "");
     let page = of(&frame, world, who, Vec::new(), "");
     let mut all = vec![
+        ("headline".to_owned(), page.as_headline().render().unwrap_or_default()),
         ("sum".to_owned(), page.as_sum().render().unwrap_or_default()),
         ("freeze".to_owned(), page.as_freeze().render().unwrap_or_default()),
     ];

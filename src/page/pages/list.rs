@@ -60,7 +60,7 @@ impl GroupView {
 }
 
 #[derive(Template)]
-#[template(path = "applications.html", blocks = ["fleetnote", "sum"])]
+#[template(path = "applications.html", blocks = ["fleetnote", "headline", "sum"])]
 struct ListPage<'a> {
     frame: &'a Frame,
     headline: String,
@@ -69,6 +69,7 @@ struct ListPage<'a> {
     unled: String,
     total: usize,
     q: &'a str,
+    state: &'a str,
     states: Vec<(&'static str, &'static str, bool)>,
     groups: Vec<GroupView>,
     empty: (String, String, String),
@@ -118,6 +119,7 @@ pub fn other_fragments(shared: &Shared, world: &World, who: &Who) -> Vec<(String
     let render = |rendered: askama::Result<String>| rendered.unwrap_or_default();
     vec![
         ("fleet-note".to_owned(), render(page.as_fleetnote().render())),
+        ("headline".to_owned(), render(page.as_headline().render())),
         ("sum".to_owned(), render(page.as_sum().render())),
     ]
 }
@@ -174,6 +176,7 @@ fn of<'a>(frame: &'a Frame, world: &World, who: &Who, filter: &'a Filter, with_r
         unled: unled(world, &all),
         total,
         q,
+        state: &filter.state,
         states: states.into_iter().skip(1).map(|(id, text)| (id, text, id == filter.state)).collect(),
         groups,
         empty: empty(world, who, total, q),
@@ -184,17 +187,13 @@ fn of<'a>(frame: &'a Frame, world: &World, who: &Who, filter: &'a Filter, with_r
 fn groups(all: &[&Arc<App>], filter: &Filter, q: &str, base: &str, names_nodes: bool) -> Vec<GroupView> {
     let lower = q.to_lowercase();
     let found = |app: &App| q.is_empty() || app.row.name.to_lowercase().contains(&lower);
-    let kinds = [
-        (Group::Person, "person", "Needs a person"),
-        (Group::UnderWay, "moves", "Under way"),
-        (Group::Steady, "steady", "Steady"),
-    ];
-    let wanted = kinds.into_iter().filter(|(_, id, _)| filter.state.is_empty() || filter.state == *id);
-    let group = |(group, id, title)| {
+    let kinds = [(Group::Person, "Needs a person"), (Group::UnderWay, "Under way"), (Group::Steady, "Steady")];
+    let wanted = kinds.into_iter().filter(|(group, _)| filter.state.is_empty() || filter.state == group.id());
+    let group = |(group, title): (Group, _)| {
         let apps: Vec<_> = all.iter().filter(|app| app.row.group == group && found(app)).collect();
         let most = if group == Group::Steady && q.is_empty() && filter.all.is_empty() { STEADY } else { usize::MAX };
         let rows: Vec<_> = apps.iter().take(most).map(|app| row_html(app, base, names_nodes)).collect();
-        GroupView { id, title, count: apps.len(), more: apps.len() - rows.len(), rows }
+        GroupView { id: group.id(), title, count: apps.len(), more: apps.len() - rows.len(), rows }
     };
     wanted.map(group).filter(|group| group.count > 0).collect()
 }

@@ -258,6 +258,7 @@ impl Tab {
                 for (id, html) in fleet::fragments(&shared, world, &self.who.clone()) {
                     self.send(&id, &html, same);
                 }
+                self.title(&fleet::title(world, &self.who));
             }
             Page::Start(name) => {
                 if let Some(app) = application::find(world, &self.who.clone(), &name) {

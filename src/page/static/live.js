@@ -11,15 +11,28 @@
       text && getSelection().containsNode(el, true);
   };
   const waiting = new Map();
+  // Rows never move, and none is added, while somebody looks: those that belong elsewhere by now are counted.
+  const unseen = $('unseen');
+  const elsewhere = new Set();
+  const count = (old, row) => {
+    if (!unseen || row.localName !== 'tr') return;
+    const { group } = row.dataset, { q, state } = unseen.dataset;
+    // Not all steady applications are on the page.
+    const belongs = !group || group !== 'steady' && (!state || state === group) && row.id.slice(4).toLowerCase().includes(q.toLowerCase());
+    if (old ? group && !old.closest('.g-' + group) : belongs) elsewhere.add(row.id); else elsewhere.delete(row.id);
+    unseen.hidden = !elsewhere.size;
+    unseen.querySelector('b').textContent = elsewhere.size;
+  };
   const swap = (id, html) => {
     const old = $(id);
-    if (!old) return;
-    if (busy(old)) { waiting.set(id, html); return; }
-    waiting.delete(id);
     const t = document.createElement('template');
     t.innerHTML = html; // rendered and escaped by the server, like the page itself
     const now = t.content.firstElementChild;
     if (!now || now.id !== id) return;
+    count(old, now);
+    if (!old) return;
+    if (busy(old)) { waiting.set(id, html); return; }
+    waiting.delete(id);
     for (const d of old.querySelectorAll('details[open][id]')) { const n = now.querySelector('#' + CSS.escape(d.id)); if (n) n.open = true; }
     old.replaceWith(now);
   };

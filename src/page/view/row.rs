@@ -32,6 +32,17 @@ pub enum Group {
     Steady,
 }
 
+impl Group {
+    /// Its name in addresses, classes and scripts.
+    pub const fn id(self) -> &'static str {
+        match self {
+            Self::Person => "person",
+            Self::UnderWay => "moves",
+            Self::Steady => "steady",
+        }
+    }
+}
+
 /// One application in the list.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row {
