@@ -11,7 +11,7 @@ use std::{
 use askama::Template;
 use axum::{
     extract::{Query, State},
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, Uri, header},
     response::{
         IntoResponse as _, Response,
         sse::{Event, Sse},
@@ -23,7 +23,6 @@ use tokio::{
     sync::watch,
     time::{Interval, MissedTickBehavior, interval},
 };
-use weightd_core::model::Timestamp;
 
 use super::{
     super::{
@@ -47,8 +46,27 @@ enum Page {
     List,
     Application(String),
     Fleet,
-    Activity,
+    Activity(activity::Filter),
     Start(String),
+}
+
+impl Page {
+    /// The page at this address; none if it has no stream.
+    fn of(address: &str) -> Option<Self> {
+        let uri: Uri = address.parse().ok()?;
+        Some(match uri.path() {
+            "/" => Self::List,
+            "/fleet" => Self::Fleet,
+            "/activity" => Self::Activity(Query::try_from_uri(&uri).ok()?.0),
+            other => {
+                let rest = other.strip_prefix("/app/")?;
+                match rest.strip_suffix("/start") {
+                    Some(name) => Self::Start(name.to_owned()),
+                    None => Self::Application(rest.to_owned()),
+                }
+            }
+        })
+    }
 }
 
 /// What the tab asks for.
@@ -77,7 +95,6 @@ struct Tab {
     seq: u64,
     /// What it has, by id: a hash of the HTML.
     sent: HashMap<String, u64>,
-    since: Timestamp,
     queue: VecDeque<Event>,
     beat: Interval,
     is_over: bool,
@@ -116,16 +133,7 @@ pub async fn events(State(shared): State<Arc<Shared>>, Query(asked): Query<Asked
         }
         Err(NotIn::Away(_)) => return StatusCode::SERVICE_UNAVAILABLE.into_response(),
     };
-    let page = match asked.page.as_str() {
-        "/" => Page::List,
-        "/fleet" => Page::Fleet,
-        "/activity" => Page::Activity,
-        other => match other.strip_prefix("/app/").map(|rest| (rest, rest.strip_suffix("/start"))) {
-            Some((_, Some(name))) => Page::Start(name.to_owned()),
-            Some((name, None)) => Page::Application(name.to_owned()),
-            None => return StatusCode::NO_CONTENT.into_response(),
-        },
-    };
+    let Some(page) = Page::of(&asked.page) else { return StatusCode::NO_CONTENT.into_response() };
     let Some(guard) = who.person.stream() else {
         return (StatusCode::TOO_MANY_REQUESTS, "429: too many open tabs\n").into_response();
     };
@@ -149,7 +157,6 @@ pub async fn events(State(shared): State<Arc<Shared>>, Query(asked): Query<Asked
         plans,
         seq,
         sent: HashMap::new(),
-        since: world::now(),
         queue: VecDeque::new(),
         beat,
         is_over: false,
@@ -267,8 +274,8 @@ impl Tab {
                     }
                 }
             }
-            Page::Activity => {
-                for (id, html) in activity::fragments(&shared, world, &self.who.clone(), self.since) {
+            Page::Activity(filter) => {
+                for (id, html) in activity::fragments(&shared, world, &self.who.clone(), &filter) {
                     self.send(&id, &html, false);
                 }
             }
@@ -322,3 +329,6 @@ fn hash(text: &str) -> u64 {
     text.hash(&mut hasher);
     hasher.finish()
 }
+
+#[cfg(test)]
+mod tests;
