@@ -20,6 +20,30 @@ use crate::{
     reasons::list,
 };
 
+/// The words of the reasons whose sentences never name nodes: all but those of [`Holding::names_nodes`].
+const NAMELESS: [&str; 20] = [
+    "paused",
+    "latched",
+    "queued",
+    "protocol",
+    "sessions",
+    "baseline",
+    "above_slo",
+    "flapping",
+    "source",
+    "unmeasured",
+    "window",
+    "frozen",
+    "approval",
+    "breaker",
+    "share",
+    "no_control",
+    "requests",
+    "grey",
+    "calm",
+    "not_excluded",
+];
+
 /// A reason.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Holding {
@@ -114,6 +138,44 @@ impl Holding {
             Self::Calm(_) => "calm",
             Self::NotExcluded => "not_excluded",
         }
+    }
+
+    /// Whether its sentence can name nodes, which not everybody may read.
+    pub const fn names_nodes(&self) -> bool {
+        match self {
+            Self::NotSplit(_)
+            | Self::FromTooSmall(_)
+            | Self::NotApplied(_)
+            | Self::Unusable(_)
+            | Self::Unwired(_)
+            | Self::NoData(_)
+            | Self::Dropped(_) => true,
+            Self::Paused(_)
+            | Self::Latched(_)
+            | Self::Queued
+            | Self::Protocol
+            | Self::Sessions(_)
+            | Self::Baseline(..)
+            | Self::AboveSlo(..)
+            | Self::Flapping
+            | Self::Source(..)
+            | Self::Unmeasured(_)
+            | Self::Window
+            | Self::Frozen(_)
+            | Self::Approval(_)
+            | Self::Breaker
+            | Self::Share(..)
+            | Self::NoControl
+            | Self::Requests(_)
+            | Self::Grey(_)
+            | Self::Calm(_)
+            | Self::NotExcluded => false,
+        }
+    }
+
+    /// The same of a reason of which only the stable word is known; true for a word that this program does not know.
+    pub fn word_names_nodes(word: &str) -> bool {
+        !NAMELESS.contains(&word)
     }
 
     /// Whether it is a lack of evidence. While any other reason holds, good seconds stop at the length of the bake, so that
@@ -256,3 +318,6 @@ fn evidence(bake: &Bake, add: &mut impl FnMut(bool, Holding)) {
     add(bake.total < GREY && bake.calm < CALM_SECONDS.min(bake.bake), Holding::Calm(bake.calm));
     add(!is_proven(bake), Holding::NotExcluded);
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,12 +6,12 @@ use weightd_core::{
     fleet::{Frozen, NodeName},
     history,
     model::{BackendName, Timestamp},
-    rollout::{BadValue, Phase, Request, Shown, Spec, State, log},
+    rollout::{BadValue, Holding, Phase, Request, Shown, Spec, State, log},
 };
 
 use super::{
     chart::Sample,
-    row::{frozen_by, holding_word, lists_nodes},
+    row::{frozen_by, holding_word},
 };
 use crate::documents::view::View;
 
@@ -206,7 +206,7 @@ impl Facts {
                 Arc::make_mut(state).late.iter_mut().for_each(rename);
             }
             let holding = rollout.shown.iter_mut().flat_map(|shown| &mut shown.holding);
-            for held in holding.filter(|held| lists_nodes(&held.word)) {
+            for held in holding.filter(|held| Holding::word_names_nodes(&held.word)) {
                 held.text = holding_word(&held.word).to_owned();
             }
         }

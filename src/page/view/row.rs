@@ -382,11 +382,6 @@ pub fn holding_word(word: &str) -> &str {
     }
 }
 
-/// Whether the text of a reason lists nodes.
-pub fn lists_nodes(word: &str) -> bool {
-    matches!(word, "not_applied" | "unusable" | "unwired" | "no_data" | "dropped" | "not_split" | "from_too_small")
-}
-
 /// Why it stopped, in a few words.
 pub const fn latch_word(latch: Latch) -> &'static str {
     match latch {
