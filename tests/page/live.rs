@@ -3,30 +3,46 @@
 use anyhow::ensure;
 use serde_json::json;
 
-use crate::{pictures::at_the_desk, story::Told};
+use crate::{browser::Look, pictures::at_the_desk, story::Told};
 
 /// How many rows the open page says that it lacks; empty while it lacks none.
 const LACKS: &str = "unseen.hidden ? '' : unseen.querySelector('b').textContent";
+
+/// The rows, and where they are.
+const ROWS: &str =
+    "[...document.querySelectorAll('.apps th a')].map((a) => a.text + a.getBoundingClientRect().top).join()";
 
 #[tokio::test]
 async fn what_belongs_elsewhere_by_now_is_counted_and_no_row_moves() -> anyhow::Result<()> {
     let (consul, page, browser) = at_the_desk().await?;
     browser.open(&page.url("/?state=person")).await?;
     browser.shows("Live").await?;
-    let rows = browser.script("document.querySelectorAll('.apps th a').length").await?;
+    let rows = browser.script(ROWS).await?;
     ensure!(browser.script(LACKS).await? == "", "it lacks nothing");
     // One that is not on the page needs a person, and what is on it does not any more.
     Told::new("checkout").held("no_data", "no counts from lb-05").write(&consul).await?;
     Told::new("search").write(&consul).await?;
     browser.shows("not on this page: 2. Show").await?;
-    ensure!(browser.script("document.querySelectorAll('.apps th a').length").await? == rows, "a row moved");
+    ensure!(browser.script(ROWS).await? == rows, "a row moved");
     // One comes back.
     Told::new("search").held("no_data", "no counts from lb-05").write(&consul).await?;
     browser.shows("not on this page: 1. Show").await?;
+    // On a telephone nothing moves either.
+    browser.look(Look::PHONE).await?;
+    browser.open(&page.url("/?state=person")).await?;
+    browser.shows("Live").await?;
+    let rows = browser.script(ROWS).await?;
+    Told::new("search").write(&consul).await?;
+    browser.shows("not on this page: 1. Show").await?;
+    ensure!(browser.script(ROWS).await? == rows, "a row moved");
     browser.touch("#unseen a").await?;
     browser.loaded().await?;
     browser.shows("Live").await?;
     ensure!(browser.script(LACKS).await? == "" && browser.text().await?.contains("checkout"), "it is shown");
+    // The controller goes.
+    browser.shows("ctl-1 leads").await?;
+    consul.delete("weightd/controller").await?;
+    browser.shows("no controller leads").await?;
     // A node that is not on the page.
     browser.open(&page.url("/fleet")).await?;
     browser.shows("Live").await?;
