@@ -241,9 +241,13 @@ pub fn follow(client: &Arc<Client>, root: &Root, tasks: &Tasks) -> watch::Receiv
     worlds
 }
 
+/// The time of day of a moment that is over.
+fn at(instant: Instant) -> Timestamp {
+    Timestamp::from_seconds(now().seconds().saturating_sub(instant.elapsed().as_secs()))
+}
+
 /// Since when reads fail.
 fn away(sources: &Sources) -> Option<Away> {
-    let at = |instant: Instant| Timestamp::from_seconds(now().seconds().saturating_sub(instant.elapsed().as_secs()));
     let failed =
         sources.all().into_iter().filter_map(|source| source.borrow().failed.clone()).min_by_key(|(since, _)| *since);
     let (since, why) = failed?;

@@ -40,6 +40,8 @@ pub struct Facts {
     pub samples: Arc<[Sample]>,
     /// The name of the controller that leads.
     pub controller: Option<String>,
+    /// Of when the word of the controller is, where Consul does not give a newer one; none while it answers.
+    pub heard_until: Option<Timestamp>,
     /// Which key of its rollout cannot be read, and why.
     pub unreadable: Option<String>,
 }
@@ -153,12 +155,18 @@ impl Facts {
     }
 
     /// Since when no controller says anything of a rollout that is under way; none while one may still speak: what it said is
-    /// not old, or the rollout has just got where it is.
+    /// not old, or the rollout has just got where it is. While a rollout is queued or goes back a controller writes nothing of
+    /// what it sees: then only one that does not lead is silent.
     pub fn silent_since(&self, now: Timestamp) -> Option<Timestamp> {
         let rollout = self.rollout.as_ref()?;
         let state = rollout.state.as_ref().filter(|state| !state.phase.is_final())?;
+        if !matches!(state.phase, Phase::Preflight | Phase::Shift | Phase::Bake) && self.controller.is_some() {
+            return None;
+        }
         let said = rollout.shown.as_ref().map_or(state.since, |shown| shown.at.max(state.since));
-        (now.seconds_since(said) > Shown::FRESH_SECONDS).then_some(said)
+        // What the page cannot read may have been said.
+        let until = self.heard_until.map_or(now, |until| until.min(now));
+        (until.seconds_since(said) > Shown::FRESH_SECONDS).then_some(said)
     }
 
     /// Whether a rollout has not ended.

@@ -212,8 +212,8 @@ fn rollout(facts: &Facts, sides: &Sides, now: Timestamp) -> Option<Words> {
             Words::new(Group::Person, "taken", format!("Taken over{share}"), why(state, now))
         }
         Phase::RollingBack => {
-            let silent = silent(facts, now).map_or_else(String::new, |(who, since)| format!("; {who} since {since}"));
-            let detail = format!("{}{silent}", applied(facts));
+            let unled = if facts.silent_since(now).is_some() { "; no controller leads" } else { "" };
+            let detail = format!("{}{unled}", applied(facts));
             Words { tone: Tone::Bad, ..Words::new(Group::Person, "back", "Rolling back", detail) }
         }
         Phase::Queued if facts.silent_since(now).is_none() => {
@@ -223,22 +223,24 @@ fn rollout(facts: &Facts, sides: &Sides, now: Timestamp) -> Option<Words> {
     })
 }
 
-/// Who should speak of a rollout and does not, and since when; none while a controller speaks.
-fn silent(facts: &Facts, now: Timestamp) -> Option<(String, String)> {
+/// Title and detail of a rollout of which no controller speaks; none while one does.
+fn silent(facts: &Facts, state: &State, now: Timestamp) -> Option<(String, String)> {
     let since = when(facts.silent_since(now)?, now);
-    let who =
-        facts.controller.as_ref().map_or_else(|| "no controller".to_owned(), |name| format!("no word from {name}"));
-    Some((who, since))
-}
-
-/// What does not happen while no controller speaks; none where people watch and move it alone.
-fn missed(state: &State) -> Option<&'static str> {
-    match (state.phase, state.mode) {
-        (Phase::Shift | Phase::Bake, Mode::Watch) => None,
-        (Phase::Shift | Phase::Bake, Mode::Guard) => Some("people move it, and nothing takes it back by itself"),
-        (Phase::Shift | Phase::Bake, Mode::Auto) => Some("nothing moves it or takes it back by itself"),
-        _ => Some("it does not begin"),
+    if let Some(leader) = &facts.controller {
+        return Some((
+            format!("No word from {leader}"),
+            format!("since {since}: nobody knows whether it watches the rollout"),
+        ));
     }
+    let missed = match (state.phase, state.mode) {
+        (Phase::Shift | Phase::Bake, Mode::Watch) => "people move it, and nobody watches it",
+        (Phase::Shift | Phase::Bake, Mode::Guard) => "people move it, and nothing takes it back by itself",
+        (Phase::Shift | Phase::Bake, Mode::Auto) => "nothing moves it or takes it back by itself",
+        (Phase::Preflight, _) => "it does not begin",
+        // No controller writes anything of it, so the time of the last word is not known.
+        _ => return Some(("Holds: no controller".to_owned(), "it does not begin".to_owned())),
+    };
+    Some(("Holds: no controller".to_owned(), format!("no word since {since}: {missed}")))
 }
 
 /// A rollout that is under way.
@@ -247,9 +249,11 @@ fn active(facts: &Facts, spec: &Spec, state: &State, now: Timestamp) -> Words {
     if let Some(latch) = state.latched {
         return Words::new(Group::Person, "hold", format!("Stopped: {}", latch_word(latch)), latch_detail(latch));
     }
-    if let (Some((who, since)), Some(missed)) = (silent(facts, now), missed(state)) {
+    let silent = silent(facts, state, now);
+    let only_told = state.mode == Mode::Watch && matches!(state.phase, Phase::Shift | Phase::Bake);
+    if let Some((title, detail)) = silent.as_ref().filter(|_| !only_told) {
         let paused = state.paused.as_ref().map_or_else(String::new, |paused| format!("; {} paused it", paused.by));
-        return Words::new(Group::Person, "hold", format!("Holds: {who}"), format!("since {since}: {missed}{paused}"));
+        return Words::new(Group::Person, "hold", title, format!("{detail}{paused}"));
     }
     if let Some(paused) = &state.paused {
         let why = paused.reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
@@ -273,12 +277,12 @@ fn active(facts: &Facts, spec: &Spec, state: &State, now: Timestamp) -> Words {
         Phase::Shift => Words::new(Group::UnderWay, "move", format!("Moves to {share}"), applied(facts)),
         _ if state.mode != Mode::Auto => {
             let title = format!("Mode {} at {share}", state.mode.as_str());
-            let does = match (silent(facts, now), state.mode) {
-                (Some((who, since)), _) => format!("{who} since {since}: nobody watches it"),
-                (None, Mode::Guard) => "rolloutd takes it back".to_owned(),
-                (None, _) => "rolloutd only tells".to_owned(),
+            let does = if state.mode == Mode::Guard { "takes it back" } else { "only tells" };
+            let detail = match silent {
+                Some((_, detail)) => detail,
+                None => format!("people move it, rolloutd {does}"),
             };
-            Words::new(Group::UnderWay, "eye", title, format!("people move it, {does}"))
+            Words::new(Group::UnderWay, "eye", title, detail)
         }
         _ => {
             if let Some(held) = held.iter().find(|held| matches!(held.word.as_str(), "window" | "frozen")) {

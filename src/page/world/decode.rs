@@ -25,7 +25,7 @@ use super::{
         facts::{Facts, NodeStand, RolloutFacts, Stand, unreadable},
         fleet::fleet,
     },
-    App, Sources, World,
+    App, Sources, World, at,
 };
 use crate::{
     consul::follow::{Followed, Keys, Value},
@@ -87,6 +87,8 @@ pub(super) struct Decoded {
     log: Cache<Arc<[log::Entry]>>,
     request: Cache<Option<Request>>,
     controller: Cache<Option<String>>,
+    /// Of when the evidence is, where Consul does not give it any more, or has not yet.
+    heard_until: Option<Timestamp>,
     /// What the leaders said of each rollout, since this process runs.
     samples: BTreeMap<BackendName, Vec<Sample>>,
 }
@@ -109,6 +111,7 @@ impl Decoded {
             log: Cache::default(),
             request: Cache::default(),
             controller: Cache::default(),
+            heard_until: None,
             samples: BTreeMap::new(),
         }
     }
@@ -176,6 +179,9 @@ impl Decoded {
         self.log.update(&sources.log, |_, value| {
             log::Log::parse(&value.bytes).map(|log| log.events).unwrap_or_default().into()
         });
+        let evidence = sources.evidence.borrow().clone();
+        let is_heard = evidence.failed.is_none() && evidence.keys.is_some();
+        self.heard_until = (!is_heard).then(|| evidence.read_at.map(at).unwrap_or_default());
         self.request.update(&sources.request, |_, value| Request::parse(&value.bytes).ok().flatten());
         self.controller.update(&sources.controller, |tail, value| {
             // The key has its name in its value; a newer version may say more.
@@ -239,6 +245,7 @@ impl Decoded {
             freeze: self.freeze.index(&format!("/{name}")),
             nodes,
             controller: self.controller.get("").cloned().flatten(),
+            heard_until: self.heard_until,
             unreadable: unreadable(self.spec.get(name.as_str()), self.state.get(name.as_str())),
         }
     }

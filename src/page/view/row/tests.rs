@@ -44,6 +44,7 @@ pub(crate) fn steady(green: u32) -> Facts {
         nodes: nodes.to_vec(),
         samples: Vec::new().into(),
         controller: Some("ctl-1".to_owned()),
+        heard_until: None,
         unreadable: None,
     }
 }
@@ -214,23 +215,20 @@ fn silent(mut facts: Facts) -> Facts {
 #[test]
 fn a_rollout_that_no_controller_watches_needs_a_person() {
     let since = when(Timestamp::from_seconds(NOW - 600), now());
-    let stops = format!("since {since}: nothing moves it or takes it back by itself");
+    let stops = format!("no word since {since}: nothing moves it or takes it back by itself");
     let auto = silent(baking());
     is(&auto, Group::Person, "Holds: no controller", &stops);
     let led = Facts { controller: Some("ctl-1".to_owned()), ..auto.clone() };
-    is(&led, Group::Person, "Holds: no word from ctl-1", &stops);
+    let unknown = format!("since {since}: nobody knows whether it watches the rollout");
+    is(&led, Group::Person, "No word from ctl-1", &unknown);
     let guard = with_state(auto.clone(), |state| state.mode = Mode::Guard);
-    let stops = format!("since {since}: people move it, and nothing takes it back by itself");
+    let stops = format!("no word since {since}: people move it, and nothing takes it back by itself");
     is(&guard, Group::Person, "Holds: no controller", &stops);
     let paused = |state: &mut State| state.paused = Some(Paused { by: "bob".to_owned(), reason: None });
     let row = Row::of(&with_state(guard, paused), now());
     assert!(row.group == Group::Person && row.detail.ends_with("; bob paused it"), "{row:?}");
-    for phase in [Phase::Queued, Phase::Preflight] {
-        let waits = with_state(auto.clone(), |state| (state.phase, state.mode) = (phase, Mode::Watch));
-        is(&waits, Group::Person, "Holds: no controller", &format!("since {since}: it does not begin"));
-    }
-    let back = with_state(auto, |state| state.phase = Phase::RollingBack);
-    is(&back, Group::Person, "Rolling back", &format!("3 of 3 nodes have it; no controller since {since}"));
+    let waits = with_state(auto.clone(), |state| (state.phase, state.mode) = (Phase::Preflight, Mode::Watch));
+    is(&waits, Group::Person, "Holds: no controller", &format!("no word since {since}: it does not begin"));
 }
 
 #[test]
@@ -242,11 +240,35 @@ fn a_rollout_that_cannot_be_read_needs_a_person() {
 }
 
 #[test]
+fn a_controller_that_leads_is_not_silent_where_it_writes_nothing() {
+    let phase = |facts: &Facts, phase: Phase| with_state(facts.clone(), |state| state.phase = phase);
+    let unled = silent(baking());
+    let led = Facts { controller: Some("ctl-1".to_owned()), ..unled.clone() };
+    let queued = "many rollouts are active; it starts by itself";
+    is(&phase(&led, Phase::Queued), Group::UnderWay, "Queued", queued);
+    is(&phase(&unled, Phase::Queued), Group::Person, "Holds: no controller", "it does not begin");
+    is(&phase(&led, Phase::RollingBack), Group::Person, "Rolling back", "3 of 3 nodes have it");
+    let back = "3 of 3 nodes have it; no controller leads";
+    is(&phase(&unled, Phase::RollingBack), Group::Person, "Rolling back", back);
+}
+
+#[test]
+fn a_controller_that_the_page_cannot_hear_is_not_silent() {
+    let heard = |until: u64| Facts { heard_until: Some(Timestamp::from_seconds(until)), ..silent(baking()) };
+    is(&heard(NOW - 590), Group::UnderWay, "Bakes at 10 %", "no word from the controller yet");
+    is(&heard(0), Group::UnderWay, "Bakes at 10 %", "no word from the controller yet");
+    assert_eq!(Row::of(&heard(NOW - 100), now()).group, Group::Person);
+}
+
+#[test]
 fn mode_watch_without_a_controller_says_that_nobody_watches() {
     let watch = with_state(silent(baking()), |state| state.mode = Mode::Watch);
     let since = when(Timestamp::from_seconds(NOW - 600), now());
-    let nobody = format!("people move it, no controller since {since}: nobody watches it");
+    let nobody = format!("no word since {since}: people move it, and nobody watches it");
     is(&watch, Group::UnderWay, "Mode watch at 10 %", &nobody);
+    let led = Facts { controller: Some("ctl-1".to_owned()), ..watch };
+    let unknown = format!("since {since}: nobody knows whether it watches the rollout");
+    is(&led, Group::UnderWay, "Mode watch at 10 %", &unknown);
 }
 
 #[test]
