@@ -153,6 +153,8 @@ pub fn actions(facts: &Facts, may: May, now: Timestamp) -> Vec<Action> {
     };
     let mut actions = Vec::new();
     match (facts.spec(), facts.state()) {
+        // Where it stands is not known, so there is nothing to start, steer or withdraw.
+        _ if facts.unreadable().is_some() => {}
         (Some(spec), Some(state)) if !state.phase.is_final() => {
             actions.extend(rollout(spec, state, &sides, may, &seen));
         }
@@ -272,7 +274,7 @@ pub fn frozen_line(frozen: &Frozen) -> String {
 fn back(facts: &Facts, sides: &Sides, may: May, seen: &Seen, now: Timestamp) -> Action {
     let there_is = sides.to_share().is_some_and(|share| share > 0.0) || facts.is_active();
     let style = if there_is { "stop" } else { "" };
-    let opens = if facts.is_active() && !is_foreign(facts, sides) {
+    let opens = if facts.is_active() && facts.unreadable().is_none() && !is_foreign(facts, sides) {
         of_rollout(facts, sides, may, seen, now)
     } else {
         of_document(facts, sides, may, seen, now)

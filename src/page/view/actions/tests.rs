@@ -105,6 +105,19 @@ fn a_person_chooses_among_several_states_and_none_is_chosen_beforehand() {
 }
 
 #[test]
+fn a_rollout_that_cannot_be_read_is_not_steered_and_its_weights_still_go_back() {
+    let states = [(10, Way::Rollout), (0, Way::Create)];
+    let facts = Facts { unreadable: Some("the state of the rollout cannot be read: version 2".to_owned()), ..baking() };
+    let facts = moved(facts, &states);
+    assert_eq!(labels(&facts, ALL), ["Set weights…", "Freeze…", "Roll back…"]);
+    let Opens::Panel(panel) = back(&facts) else { panic!("no panel") };
+    assert_eq!(
+        (panel.verb, panel.button.replace('\u{a0}', " ")),
+        ("roll-back", "Roll back to blue 100 %, green 0 %".to_owned())
+    );
+}
+
+#[test]
 fn the_roll_back_of_weights_that_somebody_else_wrote_in_mode_auto_is_that_of_the_document() {
     let states = [(50, Way::Set), (10, Way::Rollout), (0, Way::Create)];
     let other = |facts: Facts| moved(Facts { document: steady(50).document, ..facts }, &states);
