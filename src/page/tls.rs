@@ -84,17 +84,26 @@ pub enum Tls {
     Handshake(Box<Accept<TcpStream>>),
     /// The data.
     Open(Box<TlsStream<TcpStream>>),
+    /// The handshake failed. It must not be polled again: that panics.
+    Failed,
 }
 
 impl Tls {
     fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Pin<&mut TlsStream<TcpStream>>>> {
         if let Self::Handshake(accept) = self {
-            let stream = ready!(Pin::new(accept.as_mut()).poll(cx))?;
-            *self = Self::Open(Box::new(stream));
+            match ready!(Pin::new(accept.as_mut()).poll(cx)) {
+                Ok(stream) => *self = Self::Open(Box::new(stream)),
+                Err(error) => {
+                    *self = Self::Failed;
+                    return Poll::Ready(Err(error));
+                }
+            }
         }
         match self {
             Self::Open(stream) => Poll::Ready(Ok(Pin::new(stream.as_mut()))),
             Self::Handshake(_) => Poll::Pending,
+            // The server flushes and writes also after a read failed.
+            Self::Failed => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
     }
 }
@@ -117,8 +126,45 @@ impl AsyncWrite for Tls {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut *self {
             // There is nothing to end.
-            Self::Handshake(_) => Poll::Ready(Ok(())),
+            Self::Handshake(_) | Self::Failed => Poll::Ready(Ok(())),
             Self::Open(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    fn config() -> Arc<ServerConfig> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name| dir.path().join(name);
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+        fs::write(path("cert"), params.self_signed(&key).unwrap().pem()).unwrap();
+        fs::write(path("key"), key.serialize_pem()).unwrap();
+        read(&PageTls { cert_file: path("cert"), key_file: path("key") }).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_failed_handshake_stays_failed() {
+        let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = tcp.local_addr().unwrap();
+        let listener = TlsListener::new(tcp, config());
+        for sent in ["", "GET / HTTP/1.1\r\nhost: localhost\r\n\r\n"] {
+            let mut client = TcpStream::connect(address).await.unwrap();
+            client.write_all(sent.as_bytes()).await.unwrap();
+            client.shutdown().await.unwrap();
+            let (mut stream, _) = listener.accept().await.unwrap();
+            assert!(stream.read(&mut [0; 16]).await.is_err(), "{sent}");
+            // What hyper does after that.
+            assert!(stream.flush().await.is_err(), "{sent}");
+            assert!(stream.write(b"x").await.is_err(), "{sent}");
+            assert!(stream.read(&mut [0; 16]).await.is_err(), "{sent}");
+            stream.shutdown().await.unwrap();
         }
     }
 }

@@ -78,6 +78,11 @@ pub struct Process {
 impl Process {
     /// A page for this Consul, which reads with this token.
     pub async fn start(consul: &Consul, token: Option<&str>) -> anyhow::Result<Self> {
+        Self::start_with(consul, token, "").await
+    }
+
+    /// A page with these lines more at the end of its configuration.
+    pub async fn start_with(consul: &Consul, token: Option<&str>, more: &str) -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new().prefix("page-").tempdir()?;
         let path = |name: &str| dir.path().join(name);
         let (port, metrics) = (Port::free()?, Port::free()?);
@@ -92,6 +97,7 @@ impl Process {
             fs::write(path("token"), token)?;
             writeln!(config, "token_file = \"{}\"", path("token").display())?;
         }
+        config.push_str(more);
         fs::write(path("rolloutd.toml"), config)?;
         let program = Program::new("page", program::binary("rolloutd")?, dir.path())
             .args(["page".as_ref(), "--config".as_ref(), path("rolloutd.toml").as_os_str()])
