@@ -17,7 +17,7 @@ use std::sync::Arc;
 use axum::{
     Router,
     extract::{Path, State},
-    http::{HeaderMap, StatusCode},
+    http::{HeaderMap, StatusCode, Uri},
     middleware::from_fn_with_state,
     response::{IntoResponse as _, Response},
     routing::{get, post},
@@ -29,7 +29,6 @@ use crate::base::shutdown::Tasks;
 /// All paths, below the base path.
 pub fn router(shared: Arc<Shared>, tasks: &Tasks) -> Router {
     let pages = Router::new()
-        .route("/", get(list::show))
         .route("/sign-in", get(sign_in::show).post(sign_in::enter))
         .route("/sign-out", post(sign_in::leave))
         .route("/app/{name}", get(application::show))
@@ -43,7 +42,19 @@ pub fn router(shared: Arc<Shared>, tasks: &Tasks) -> Router {
         .route("/events", get(live::events))
         .route("/static/{name}", get(file));
     let base = shared.settings.base_path.clone();
-    let router = if base.is_empty() { pages } else { Router::new().nest(&base, pages) };
+    // The list is at `/base/`, where all links go and the cookie is sent. A nested `/` would be at `/base` only.
+    let list = format!("{base}/");
+    let router = if base.is_empty() {
+        pages
+    } else {
+        let to_list = list.clone();
+        let without_slash = async move |uri: Uri| {
+            let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+            error::see_other(&format!("{to_list}{query}"))
+        };
+        Router::new().nest(&base, pages).route(&base, get(without_slash))
+    };
+    let router = router.route(&list, get(list::show));
     let missing = get(missing).post(missing);
     router
         .fallback_service(missing.with_state(Arc::clone(&shared)))

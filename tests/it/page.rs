@@ -1,5 +1,6 @@
 //! The page, with a real Consul, over plain HTTP.
 
+mod base_path;
 mod encrypted;
 mod limits;
 mod names;

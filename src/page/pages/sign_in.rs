@@ -59,10 +59,18 @@ pub struct Typed {
     to: String,
 }
 
-/// A path of this page, and of nothing else.
+/// A path of this page, and of nothing else. `..` would lead out of the base path; browsers read `%2e` as a dot too.
 fn is_own(to: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-:?=&%+~".contains(&byte);
-    to.starts_with('/') && !to.starts_with("//") && to.len() <= 512 && to.bytes().all(plain)
+    let path = to.split('?').next().unwrap_or_default();
+    let up = |segment: &str| segment.to_ascii_lowercase().replace("%2e", ".") == "..";
+    to.starts_with('/') && !to.starts_with("//") && to.len() <= 512 && to.bytes().all(plain) && !path.split('/').any(up)
+}
+
+/// What the browser forgets at the end of a session. Storage is of the whole origin: below a base path, other applications
+/// keep theirs there too.
+fn forgotten(base_path: &str) -> HeaderValue {
+    HeaderValue::from_static(if base_path.is_empty() { "\"cache\", \"storage\"" } else { "\"cache\"" })
 }
 
 /// To the page for signing in.
@@ -175,7 +183,7 @@ pub async fn leave(State(shared): State<Arc<Shared>>) -> Response {
         response.headers_mut().append(header::SET_COOKIE, cookie);
     }
     // The browser forgets the pages of the person too.
-    response.headers_mut().insert("clear-site-data", HeaderValue::from_static("\"cache\", \"storage\""));
+    response.headers_mut().insert("clear-site-data", forgotten(&shared.settings.base_path));
     response
 }
 
@@ -218,7 +226,9 @@ mod tests {
 
     #[test]
     fn only_paths_of_this_page_are_gone_to() {
-        for own in ["/", "/app/checkout", "/app/a:1.b_c-d/start?to=green%2A", "/activity?q=x&kind=by"] {
+        for own in
+            ["/", "/app/checkout", "/app/a:1.b_c-d/start?to=green%2A", "/activity?q=x&kind=by", "/?q=..", "/app/a..b"]
+        {
             assert!(is_own(own), "{own}");
         }
         for other in
@@ -226,5 +236,14 @@ mod tests {
         {
             assert!(!is_own(other), "{other}");
         }
+        for up in ["/..", "/../other", "/app/../../other", "/%2e%2e/other", "/.%2E/other?x", "/%2E./other"] {
+            assert!(!is_own(up), "{up}");
+        }
+    }
+
+    #[test]
+    fn the_storage_of_other_applications_stays() {
+        assert_eq!(forgotten(""), "\"cache\", \"storage\"");
+        assert_eq!(forgotten("/rollouts"), "\"cache\"");
     }
 }
