@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use super::{
     Client, ConsulError,
     client::{MAX_TXN, Operation},
-    error::error_of_status,
+    error::{error_of_status, start_of},
     txn,
 };
 
@@ -51,6 +51,11 @@ struct Policy {
     name: String,
 }
 
+/// Whether a 401 is Consul's own, which says that it has no ACLs. A proxy in front of it answers 401 for its own reasons.
+fn says_no_acls(body: &[u8]) -> bool {
+    start_of(body).contains("ACL support disabled")
+}
+
 impl Client {
     /// Returns the address of Consul's leader; none if there is no leader. Needs no permission.
     ///
@@ -88,8 +93,7 @@ impl Client {
                     policies: policies.into_iter().map(|policy| policy.name).collect(),
                 })
             }
-            // "ACL support disabled".
-            StatusCode::UNAUTHORIZED => Ok(Identity::NoAcls),
+            StatusCode::UNAUTHORIZED if says_no_acls(&body) => Ok(Identity::NoAcls),
             StatusCode::FORBIDDEN => Ok(Identity::Unknown),
             other => Err(error_of_status(other, &body)),
         }
@@ -137,6 +141,19 @@ impl Client {
             serde_json::from_slice(&body).map_err(ConsulError::Json)
         } else {
             Err(error_of_status(status, &body))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_consul_says_that_there_are_no_acls() {
+        assert!(says_no_acls(b"ACL support disabled") && says_no_acls(b"ACL support disabled\n"));
+        for other in ["", "Unauthorized", "<html><h1>401 Authorization Required</h1></html>"] {
+            assert!(!says_no_acls(other.as_bytes()), "{other}");
         }
     }
 }
