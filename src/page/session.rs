@@ -12,6 +12,10 @@ use crate::consul::TokenSource;
 pub const MAX_SECONDS: u64 = 12 * 3600;
 /// How long an answer waits for the page that shows it, in seconds.
 const ANSWER_SECONDS: u64 = 60;
+/// How far the clock of the page that made a cookie may be ahead, in seconds.
+const MAX_AHEAD: u64 = 60;
+/// The longest cookie with its attributes, in bytes. Browsers drop one of more than 4,096.
+const MAX_COOKIE: usize = 4000;
 /// The most cookies of one request that are tried.
 const MAX_COOKIES: usize = 20;
 /// The longest name of a person where ACLs are off, in characters.
@@ -62,6 +66,17 @@ pub struct Cookies {
     is_secure: bool,
 }
 
+/// The age of a cookie, in seconds; none if it is of the future: with a clock that was wrong, it would last too long.
+fn age(at: u64, now: Timestamp) -> Option<u64> {
+    (at <= now.seconds().saturating_add(MAX_AHEAD)).then(|| now.seconds().saturating_sub(at))
+}
+
+/// The start of a text, at most so many bytes, with an ellipsis.
+fn start_of(text: &str, bytes: usize) -> String {
+    let end = (0..=bytes.min(text.len())).rev().find(|at| text.is_char_boundary(*at));
+    format!("{}\u{2026}", end.and_then(|end| text.get(..end)).unwrap_or_default().trim_end())
+}
+
 const SESSION: &str = "rollouts";
 const ANSWER: &str = "rollouts-answer";
 const KEYS_OFF: &str = "rollouts-keys";
@@ -99,7 +114,7 @@ impl Cookies {
     pub fn session(&self, ring: &Ring, headers: &HeaderMap, now: Timestamp) -> Option<Session> {
         let read = |sealed: &str| {
             let sealed: Sealed = serde_json::from_str(&ring.open(SESSION, sealed)?).ok()?;
-            let age = now.seconds().saturating_sub(sealed.at);
+            let age = age(sealed.at, now)?;
             let token = match sealed.token {
                 Some(token) => match TokenSource::value(&token).ok()? {
                     TokenSource::Value(token) => Some(token),
@@ -129,15 +144,25 @@ impl Cookies {
     pub fn answer(&self, ring: &Ring, headers: &HeaderMap, now: Timestamp) -> Option<Answer> {
         let read = |sealed: &str| {
             let answer: Answer = serde_json::from_str(&ring.open(ANSWER, sealed)?).ok()?;
-            (now.seconds().saturating_sub(answer.at) <= ANSWER_SECONDS).then_some(answer)
+            (age(answer.at, now)? <= ANSWER_SECONDS).then_some(answer)
         };
         self.values(headers, ANSWER).into_iter().find_map(read)
     }
 
-    /// Keeps an answer for the next page.
+    /// Keeps an answer for the next page. A text that does not fit into a cookie is cut.
     pub fn keep_answer(&self, ring: &Ring, answer: &Answer) -> Option<HeaderValue> {
-        let value = ring.seal(ANSWER, serde_json::to_string(answer).ok()?);
-        self.header(ANSWER, &value, &format!("; Max-Age={ANSWER_SECONDS}"))
+        let sealed = |answer: &Answer| {
+            let value = ring.seal(ANSWER, serde_json::to_string(answer).ok()?);
+            self.header(ANSWER, &value, &format!("; Max-Age={ANSWER_SECONDS}"))
+        };
+        let mut cookie = sealed(answer)?;
+        let mut bytes = answer.text.len().min(MAX_COOKIE);
+        while cookie.len() > MAX_COOKIE && bytes > 0 {
+            // One character can become six bytes of JSON, so the length says little.
+            bytes -= (bytes / 8).max(1);
+            cookie = sealed(&Answer { text: start_of(&answer.text, bytes), ..answer.clone() })?;
+        }
+        Some(cookie)
     }
 
     /// The answer was shown.
@@ -185,6 +210,7 @@ mod tests {
         let open = at(1000 + MAX_SECONDS - 1).unwrap();
         assert_eq!((open.token.unwrap().expose_secret(), open.name.as_deref()), ("a-token", Some("ann")));
         assert!(at(1000 + MAX_SECONDS).is_none());
+        assert!(at(940).is_some() && at(939).is_none(), "a cookie of the future");
         assert!(cookies.session(&Ring::generate(), &sent(&set), Timestamp::from_seconds(1000)).is_none());
     }
 
@@ -216,5 +242,19 @@ mod tests {
         assert_eq!(cookies.answer(&ring, &sent(&set), Timestamp::from_seconds(1060)), Some(answer));
         assert_eq!(cookies.answer(&ring, &sent(&set), Timestamp::from_seconds(1061)), None);
         assert!(cookies.session(&ring, &sent(&set), Timestamp::from_seconds(1000)).is_none());
+    }
+
+    #[test]
+    fn an_answer_always_fits_into_a_cookie() {
+        let (ring, cookies) = (Ring::generate(), Cookies::new("/rollouts", true));
+        for text in ["x".repeat(9000), "\u{20ac}".repeat(3000), "\u{1}".repeat(5000)] {
+            let answer = Answer { of: "app".to_owned(), text, is_bad: true, index: 7, at: 1000 };
+            let set = cookies.keep_answer(&ring, &answer).unwrap();
+            assert!(set.len() <= MAX_COOKIE, "{}", set.len());
+            let shown = cookies.answer(&ring, &sent(&set), Timestamp::from_seconds(1000)).unwrap();
+            let kept = shown.text.strip_suffix('\u{2026}').unwrap();
+            assert!(answer.text.starts_with(kept) && kept.len() > 300, "{}", kept.len());
+            assert_eq!(Answer { text: answer.text.clone(), ..shown }, answer);
+        }
     }
 }
