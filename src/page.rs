@@ -12,6 +12,7 @@
 //! | [`guard`] | what every request must pass, and what every answer carries |
 //! | [`session`], [`ring`] | the cookies, and the keys that encrypt them |
 //! | [`people`] | the signed-in people: what their tokens see and may write |
+//! | [`kept`] | answers of Consul that are kept, and for how long |
 //! | [`pages`] | the pages; their templates are in `src/page/templates` |
 //! | [`assets`] | style, script and icon, in `src/page/static` |
 //! | [`tls`] | the listener with TLS |
@@ -20,6 +21,7 @@
 pub mod assets;
 pub mod finish;
 pub mod guard;
+pub mod kept;
 pub mod metrics;
 pub mod pages;
 pub mod people;

@@ -1,10 +1,11 @@
 //! The signed-in people: for each token a client of its own, and what the token sees and may write.
 //!
 //! Every read that decides what a person is shown, and every write, is made with the person's own token. What Consul said is
-//! believed for half a minute.
+//! believed for half a minute, and longer while Consul does not answer.
 
 use std::{
     collections::HashMap,
+    convert::Infallible,
     net::{IpAddr, Ipv6Addr},
     sync::{
         Arc, Mutex, PoisonError,
@@ -21,14 +22,15 @@ use weightd_core::{
     rollout::{begin::digest, keys::RolloutKeys},
 };
 
-use super::session::Session;
+use super::{
+    kept::{Failed, Kept},
+    session::Session,
+};
 use crate::{
     consul::{self, Client, ConsulError, TokenSource, rights::Identity},
     documents::{Documents, DocumentsError, TaskTracker, sees::Sees},
 };
 
-/// For how long Consul's answer is believed.
-const BELIEVED: Duration = Duration::from_secs(30);
 /// Consul is asked at most once in this time, however often names change.
 const AT_MOST_EVERY: Duration = Duration::from_secs(1);
 /// A person who did nothing for so long is forgotten; the cookie stays.
@@ -46,10 +48,18 @@ pub struct Person {
     /// Tells this person from the others: a digest of name and token.
     pub id: String,
     name: String,
-    seen: tokio::sync::Mutex<Option<(Instant, Arc<Seen>)>>,
-    rights: Mutex<HashMap<Option<BackendName>, (Instant, Rights)>>,
+    seen: Arc<Kept<Arc<Seen>>>,
+    /// By application; none: of all.
+    rights: Mutex<HashMap<Option<BackendName>, KeptRights>>,
     used: Mutex<Instant>,
     streams: AtomicUsize,
+}
+
+/// What a token may write, and when somebody wanted to know.
+#[derive(Debug)]
+struct KeptRights {
+    used: Instant,
+    kept: Arc<Kept<Rights>>,
 }
 
 /// What Consul said of a token.
@@ -133,7 +143,7 @@ impl People {
             documents: Documents::new(client, &self.root).with_tasks(&TaskTracker::new()),
             id: key.clone(),
             name,
-            seen: tokio::sync::Mutex::new(None),
+            seen: Arc::default(),
             rights: Mutex::default(),
             used: Mutex::new(now),
             streams: AtomicUsize::new(0),
@@ -163,36 +173,24 @@ impl Person {
     ///
     /// # Errors
     /// [`Refused`].
-    pub async fn seen(&self, names: Option<Instant>) -> Result<Arc<Seen>, Refused> {
-        let mut seen = self.seen.lock().await;
-        let is_older = |at: Instant| names.is_some_and(|names| at < names && at.elapsed() > AT_MOST_EVERY);
-        if let Some((at, known)) = &*seen
-            && at.elapsed() < BELIEVED
-            && !is_older(*at)
-        {
-            return Ok(Arc::clone(known));
-        }
-        let began = Instant::now();
-        match self.ask().await {
-            Ok(new) => {
-                let new = Arc::new(new);
-                *seen = Some((began, Arc::clone(&new)));
-                Ok(new)
-            }
-            Err(Refused::Away(why)) => match &*seen {
-                Some((_, known)) => Ok(Arc::clone(known)),
-                None => Err(Refused::Away(why)),
-            },
-            Err(refused) => {
-                *seen = None;
-                Err(refused)
-            }
-        }
+    pub async fn seen(self: &Arc<Self>, names: Option<Instant>) -> Result<Arc<Seen>, Refused> {
+        let is_old = |at: Instant| names.is_some_and(|names| at < names && at.elapsed() > AT_MOST_EVERY);
+        let person = Arc::clone(self);
+        let ask = || async move {
+            person.ask().await.map(Arc::new).map_err(|refused| match refused {
+                Refused::Away(why) => Failed::Away(why),
+                over => Failed::Over(over),
+            })
+        };
+        self.seen.get(is_old, ask).await.map_err(|failed| match failed {
+            Failed::Away(why) => Refused::Away(why),
+            Failed::Over(refused) => refused,
+        })
     }
 
     /// Asks Consul anew the next time: what it said may no longer be true.
-    pub async fn forget(&self) {
-        *self.seen.lock().await = None;
+    pub fn forget(&self) {
+        self.seen.forget();
         self.rights.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
@@ -217,14 +215,27 @@ impl Person {
         Ok(Seen { sees, name, policies, acls })
     }
 
-    /// What the token may write of an application; without one, of all. None if Consul does not say.
-    pub async fn rights(&self, backend: Option<&BackendName>) -> Option<Rights> {
-        let key = backend.cloned();
-        if let Some((at, rights)) = self.rights.lock().unwrap_or_else(PoisonError::into_inner).get(&key)
-            && at.elapsed() < BELIEVED
-        {
-            return Some(*rights);
-        }
+    /// What the token may write of an application; without one, of all. While Consul does not answer, its last answer stays;
+    /// none if there is none.
+    pub async fn rights(self: &Arc<Self>, backend: Option<&BackendName>) -> Option<Rights> {
+        let (person, backend) = (Arc::clone(self), backend.cloned());
+        let kept = self.kept_rights(backend.as_ref(), Instant::now());
+        let ask = || async move {
+            let rights = person.ask_rights(backend.as_ref()).await;
+            rights.map_err(|error| Failed::<Infallible>::Away(error.to_string()))
+        };
+        kept.get(|_| false, ask).await.ok()
+    }
+
+    fn kept_rights(&self, backend: Option<&BackendName>, now: Instant) -> Arc<Kept<Rights>> {
+        let mut known = self.rights.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|_, rights| now.duration_since(rights.used) < FORGOTTEN);
+        let rights = known.entry(backend.cloned()).or_insert_with(|| KeptRights { used: now, kept: Arc::default() });
+        rights.used = now;
+        Arc::clone(&rights.kept)
+    }
+
+    async fn ask_rights(&self, backend: Option<&BackendName>) -> Result<Rights, ConsulError> {
         let root = self.documents.root();
         let (fleet, rollouts) = (Keys(root), RolloutKeys(root));
         let keys = match backend {
@@ -238,18 +249,14 @@ impl Person {
             ],
             None => vec![fleet.freeze_all()],
         };
-        let may = self.documents.may_write(&keys).await.ok()?;
+        let may = self.documents.may_write(&keys).await?;
         let at = |position: usize| may.get(position).copied().unwrap_or_default();
-        let rights = match backend {
+        Ok(match backend {
             Some(_) => {
                 Rights { weights: at(0), history: at(1), spec: at(2), request: at(3), approval: at(4), freeze: at(5) }
             }
             None => Rights { freeze: at(0), ..Rights::default() },
-        };
-        let mut known = self.rights.lock().unwrap_or_else(PoisonError::into_inner);
-        known.retain(|_, (at, _)| at.elapsed() < BELIEVED);
-        known.insert(key, (Instant::now(), rights));
-        Some(rights)
+        })
     }
 
     /// Counts a stream until the guard is dropped; none if there are too many.

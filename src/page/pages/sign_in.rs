@@ -136,7 +136,7 @@ pub async fn enter(
         Err(error) => return error::away(&shared, &headers, &error.to_string()),
     };
     // A person who signs in wants to know what is true now.
-    person.forget().await;
+    person.forget();
     match person.seen(None).await {
         Ok(seen) => {
             shared.metrics.signed_in();
