@@ -133,6 +133,7 @@ pub async fn start(settings: Settings, tasks: &Tasks) -> anyhow::Result<Listenin
         reader,
         ring,
         worlds,
+        acls: Arc::default(),
         limiter: Limiter::default(),
         measured: pages::start::Measured::default(),
         metrics: PageMetrics::default(),

@@ -6,6 +6,7 @@ use axum::http::{HeaderMap, StatusCode};
 use tokio::sync::watch;
 
 use super::{
+    kept::Kept,
     metrics::PageMetrics,
     pages::start::Measured,
     people::{Limiter, People, Person, Refused, Seen},
@@ -33,6 +34,8 @@ pub struct Shared {
     pub worlds: watch::Receiver<Arc<World>>,
     /// The traffic of applications, for the preview of plans.
     pub measured: Measured,
+    /// Whether Consul has ACLs.
+    pub acls: Arc<Kept<bool>>,
     /// How often people may try to sign in.
     pub limiter: Limiter,
     /// The metrics.

@@ -1,6 +1,6 @@
 //! Sign in and out, and the switch of the keys.
 
-use std::sync::Arc;
+use std::{convert::Infallible, sync::Arc};
 
 use askama::Template;
 use axum::{
@@ -17,6 +17,7 @@ use weightd_core::model::Escaped;
 use super::{
     super::{
         guard,
+        kept::Failed,
         people::Refused,
         session::{MAX_NAME, Session},
         shared::Shared,
@@ -94,18 +95,41 @@ pub async fn show(State(shared): State<Arc<Shared>>, Query(wanted): Query<Wanted
         "over" => "Consul does not take your token any more. It may have expired, or somebody deleted it.",
         _ => "",
     };
-    form(&shared, &headers, StatusCode::OK, problem, &wanted.to).await
+    asked_form(&shared, &headers, StatusCode::OK, problem, &wanted.to).await
 }
 
-async fn form(shared: &Shared, headers: &HeaderMap, status: StatusCode, problem: &str, to: &str) -> Response {
-    // The reader's own token says whether there are tokens at all.
-    let acls = match shared.reader.identity().await {
-        Ok(identity) => identity != Identity::NoAcls,
-        Err(error) => return error::away(shared, headers, &error.to_string()),
+/// Whether Consul has ACLs. Everybody may ask for the form, so Consul is not asked for each.
+async fn has_acls(shared: &Shared) -> Result<bool, Failed<Infallible>> {
+    let reader = Arc::clone(&shared.reader);
+    let ask = || async move {
+        // The reader's own token says whether there are tokens at all.
+        let identity = reader.identity().await.map_err(|error| Failed::Away(error.to_string()))?;
+        Ok(identity != Identity::NoAcls)
     };
+    shared.acls.get(|_| false, ask).await
+}
+
+async fn asked_form(shared: &Shared, headers: &HeaderMap, status: StatusCode, problem: &str, to: &str) -> Response {
+    match has_acls(shared).await {
+        Ok(acls) => form(shared, headers, status, problem, to, acls),
+        Err(Failed::Away(why)) => error::away(shared, headers, &why),
+        Err(Failed::Over(never)) => match never {},
+    }
+}
+
+fn form(shared: &Shared, headers: &HeaderMap, status: StatusCode, problem: &str, to: &str, acls: bool) -> Response {
     let frame = Frame::bare(shared, "Sign in");
     let to = if is_own(to) { to } else { "/" };
     page(shared, headers, status, &frame, &SignInPage { frame: &frame, problem, to, acls })
+}
+
+/// Too many want to sign in. Consul is not asked, also not for the form.
+fn busy(shared: &Shared, headers: &HeaderMap, problem: &str, to: &str) -> Response {
+    shared.metrics.sign_in_refused();
+    let acls = shared.acls.last().unwrap_or(true);
+    let mut response = form(shared, headers, StatusCode::TOO_MANY_REQUESTS, problem, to, acls);
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+    response
 }
 
 /// Signs in: asks Consul who the token is.
@@ -117,15 +141,11 @@ pub async fn enter(
 ) -> Response {
     let from = guard::client(&shared, peer, &headers);
     if !shared.limiter.may_try(from, Instant::now()) {
-        shared.metrics.sign_in_refused();
-        let problem = "Too many tries. Wait a few seconds, and try again.";
-        let mut response = form(&shared, &headers, StatusCode::TOO_MANY_REQUESTS, problem, &typed.to).await;
-        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
-        return response;
+        return busy(&shared, &headers, "Too many tries. Wait a few seconds, and try again.", &typed.to);
     }
     let refuse = async |status, problem: &str| {
         shared.metrics.sign_in_refused();
-        form(&shared, &headers, status, problem, &typed.to).await
+        asked_form(&shared, &headers, status, problem, &typed.to).await
     };
     let session = match session(&typed) {
         Ok(session) => session,

@@ -1,6 +1,12 @@
 //! What a client cannot use up: tries, time, memory; and paths that lead nowhere else.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use anyhow::{Context as _, ensure};
 use reqwest::StatusCode;
@@ -14,7 +20,11 @@ use super::{
     safety::{raw, with_acls},
     story,
 };
-use crate::harness::{Consul, page::Page};
+use crate::harness::{
+    Consul,
+    gate::{Gate, Passage},
+    page::{Page, Settings, settings},
+};
 
 #[tokio::test]
 async fn sign_ins_are_limited_and_the_others_still_get_in() -> anyhow::Result<()> {
@@ -29,6 +39,28 @@ async fn sign_ins_are_limited_and_the_others_still_get_in() -> anyhow::Result<()
     }
     ensure!(asked <= 40 && limited >= 160, "{asked} reached Consul");
     let _ = consul;
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_form_does_not_ask_consul_each_time() -> anyhow::Result<()> {
+    let consul = Consul::start().await?;
+    let gate = Gate::open(&consul).await?;
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&asked);
+    gate.rule(move |_, path| {
+        counter.fetch_add(usize::from(path.ends_with("/acl/token/self")), Ordering::Relaxed);
+        Passage::Through
+    });
+    let address = gate.address().parse()?;
+    let own = settings(&consul, None)?;
+    let page =
+        Page::with(Settings { consul: weightd::consul::Settings { address, ..own.consul.clone() }, ..own }).await?;
+    let nobody = page.nobody()?;
+    for _ in 0..50 {
+        ensure!(nobody.page("/sign-in").await?.contains("Your name"));
+    }
+    ensure!(asked.load(Ordering::Relaxed) == 1, "asked {} times", asked.load(Ordering::Relaxed));
     Ok(())
 }
 
