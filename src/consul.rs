@@ -25,6 +25,6 @@ pub use access::Access;
 pub use address::Address;
 pub use client::{Client, ConsulError};
 pub use file::{Connection, Section};
-pub use settings::{Env, Layer, Settings};
+pub use settings::{Env, Idle, Layer, Settings};
 pub use tls::{Tls, TlsLayer};
 pub use token::TokenSource;

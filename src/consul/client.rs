@@ -137,10 +137,10 @@ impl CachedToken {
 }
 
 impl ClientState {
-    fn transport(&mut self, address: &Address) -> Result<Arc<Transport>, ConsulError> {
+    fn transport(&mut self, settings: &Settings) -> Result<Arc<Transport>, ConsulError> {
         let transport = match self.transport.take() {
             Some(transport) => transport,
-            None => Arc::new(Transport::new(address, &self.access.tls)?),
+            None => Arc::new(Transport::new(settings, &self.access.tls)?),
         };
         Ok(Arc::clone(self.transport.insert(transport)))
     }
@@ -163,11 +163,8 @@ impl Client {
     pub fn new(settings: Settings) -> Result<Self, ConsulError> {
         let access = Access::of(&settings);
         // Without TLS the transport needs no file, so an error now is permanent.
-        let transport = if settings.address.is_tls() {
-            None
-        } else {
-            Some(Arc::new(Transport::new(&settings.address, &access.tls)?))
-        };
+        let transport =
+            if settings.address.is_tls() { None } else { Some(Arc::new(Transport::new(&settings, &access.tls)?)) };
         Ok(Self {
             settings,
             state: Mutex::new(ClientState { access, transport, token: None }),
@@ -211,7 +208,7 @@ impl Client {
         let token = CachedToken::read(&access)?;
         let mut state = self.lock();
         if self.settings.address.is_tls() {
-            state.transport = Some(Arc::new(Transport::new(&self.settings.address, &access.tls)?));
+            state.transport = Some(Arc::new(Transport::new(&self.settings, &access.tls)?));
         }
         (state.access, state.token) = (access, Some(token));
         drop(state);
@@ -398,7 +395,7 @@ impl Client {
     ) -> Result<RequestBuilder, ConsulError> {
         let (transport, token, auth) = {
             let mut state = self.lock();
-            (state.transport(&self.settings.address)?, state.token()?, state.access.auth.clone())
+            (state.transport(&self.settings)?, state.token()?, state.access.auth.clone())
         };
         let text = format!("{}{path}", transport.base);
         // The configuration validates both parts, so this should not fail.

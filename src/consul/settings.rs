@@ -31,16 +31,29 @@ pub struct Settings {
     pub partition: Option<String>,
     /// The certificates, for an address with TLS.
     pub tls: Tls,
+    /// How many connections stay open without a request.
+    pub idle: Idle,
+}
+
+/// How many connections of a client stay open without a request. An agent limits the connections of one host.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Idle {
+    /// All, for 90 s: for a client that asks without end.
+    #[default]
+    All,
+    /// A few, for some seconds: for a client that is one of many.
+    Few,
 }
 
 impl PartialEq for Settings {
     fn eq(&self, other: &Self) -> bool {
-        let Self { address, token: _, auth: _, datacenter, namespace, partition, tls: _ } = self;
+        let Self { address, token: _, auth: _, datacenter, namespace, partition, tls: _, idle } = self;
         *address == other.address
             && Access::of(self) == Access::of(other)
             && *datacenter == other.datacenter
             && *namespace == other.namespace
             && *partition == other.partition
+            && *idle == other.idle
     }
 }
 
@@ -186,6 +199,7 @@ impl Layer {
             namespace: self.namespace,
             partition: self.partition,
             tls,
+            idle: Idle::default(),
         })
     }
 }

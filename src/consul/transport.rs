@@ -8,10 +8,14 @@ use reqwest::{
     redirect::Policy,
 };
 
-use super::{Address, ConsulError, Tls, tls};
+use super::{Address, ConsulError, Idle, Settings, Tls, tls};
 
 /// Deadline of a connect.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(3);
+/// The connections of a client with [`Idle::Few`] that wait for its next request.
+const MAX_IDLE: usize = 2;
+/// For how long they wait.
+const IDLE_DEADLINE: Duration = Duration::from_secs(5);
 
 /// An HTTP client for one address.
 #[derive(Debug)]
@@ -24,11 +28,12 @@ pub(super) struct Transport {
 }
 
 impl Transport {
-    /// Creates the HTTP client. If the address needs TLS, reads all certificate files of `tls`.
+    /// Creates the HTTP client for the address in `settings`. If it needs TLS, reads all certificate files of `tls`.
     ///
     /// # Errors
     /// [`ConsulError::Tls`] and [`ConsulError::Setup`].
-    pub(super) fn new(address: &Address, tls: &Tls) -> Result<Self, ConsulError> {
+    pub(super) fn new(settings: &Settings, tls: &Tls) -> Result<Self, ConsulError> {
+        let address = &settings.address;
         let (config, handshake) = if address.is_tls() {
             tls::client_config(tls).map_err(|source| ConsulError::Tls { address: address.clone(), source })?
         } else {
@@ -42,6 +47,9 @@ impl Transport {
             .tls_backend_preconfigured(config)
             .connect_timeout(CONNECT_DEADLINE)
             .user_agent(concat!("weightd/", env!("CARGO_PKG_VERSION")));
+        if settings.idle == Idle::Few {
+            builder = builder.pool_max_idle_per_host(MAX_IDLE).pool_idle_timeout(IDLE_DEADLINE);
+        }
         let base = match (address, &tls.server_name) {
             (Address::Unix(path), _) => {
                 builder = builder.unix_socket(path.as_path());
