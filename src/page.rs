@@ -13,6 +13,7 @@
 //! | [`session`], [`ring`] | the cookies, and the keys that encrypt them |
 //! | [`people`] | the signed-in people: what their tokens see and may write |
 //! | [`kept`] | answers of Consul that are kept, and for how long |
+//! | [`limiter`] | how often people may try to sign in |
 //! | [`pages`] | the pages; their templates are in `src/page/templates` |
 //! | [`assets`] | style, script and icon, in `src/page/static` |
 //! | [`tls`] | the listener with TLS |
@@ -22,6 +23,7 @@ pub mod assets;
 pub mod finish;
 pub mod guard;
 pub mod kept;
+pub mod limiter;
 pub mod metrics;
 pub mod pages;
 pub mod people;
@@ -33,7 +35,11 @@ pub mod tls;
 pub mod view;
 pub mod world;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use axum::{
@@ -51,11 +57,7 @@ use tokio::{
 use tracing::info;
 
 use self::{
-    metrics::PageMetrics,
-    people::{Limiter, People},
-    ring::Ring,
-    session::Cookies,
-    settings::Settings,
+    limiter::Limiter, metrics::PageMetrics, people::People, ring::Ring, session::Cookies, settings::Settings,
     shared::Shared,
 };
 use crate::{
@@ -135,6 +137,7 @@ pub async fn start(settings: Settings, tasks: &Tasks) -> anyhow::Result<Listenin
         worlds,
         acls: Arc::default(),
         limiter: Limiter::default(),
+        told_no_client: AtomicBool::new(false),
         measured: pages::start::Measured::default(),
         metrics: PageMetrics::default(),
         place,

@@ -1,6 +1,10 @@
 //! What every request must pass, and what every answer carries.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    net::IpAddr,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use axum::{
     body::{Body, Bytes},
@@ -11,6 +15,7 @@ use axum::{
 };
 use futures_util::StreamExt as _;
 use tokio::time::timeout;
+use tracing::warn;
 
 use super::{pages::error, shared::Shared};
 use crate::base::serve::Peer;
@@ -139,9 +144,20 @@ pub fn client(shared: &Shared, peer: ConnectInfo<Peer>, headers: &HeaderMap) -> 
     if !shared.settings.behind_proxy {
         return address;
     }
-    let last = headers.get_all("x-forwarded-for").iter().next_back();
-    let forwarded = last.and_then(|line| line.to_str().ok()?.rsplit(',').next()?.trim().parse().ok());
+    let forwarded = forwarded(headers);
+    if forwarded.is_none() && !shared.told_no_client.swap(true, Ordering::Relaxed) {
+        warn!(
+            "a sign-in came without a usable X-Forwarded-For, although behind_proxy is set: the limit of sign-ins of one address \
+             holds for all people together; let the proxy set the header"
+        );
+    }
     forwarded.or(address)
+}
+
+/// The last address in `X-Forwarded-For`.
+fn forwarded(headers: &HeaderMap) -> Option<IpAddr> {
+    let last = headers.get_all("x-forwarded-for").iter().next_back()?;
+    last.to_str().ok()?.rsplit(',').next()?.trim().parse().ok()
 }
 
 /// Whether the client takes gzip.
@@ -151,4 +167,23 @@ pub fn takes_gzip(headers: &HeaderMap) -> bool {
         let mut parts = word.split(';').map(str::trim);
         parts.next() == Some("gzip") && !parts.any(|weight| matches!(weight, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_forwarded_address_counts() {
+        let forwarded = |lines: &[&'static str]| {
+            let lines = lines.iter().map(|line| HeaderValue::from_static(line));
+            super::forwarded(&lines.map(|line| (header::HeaderName::from_static("x-forwarded-for"), line)).collect())
+        };
+        let address = |text: &str| Some(text.parse().unwrap());
+        assert_eq!(forwarded(&["192.0.2.1, 192.0.2.2"]), address("192.0.2.2"));
+        assert_eq!(forwarded(&["192.0.2.1", "2001:db8::1"]), address("2001:db8::1"));
+        for other in [&[][..], &[""], &["unknown"], &["192.0.2.1, unknown"], &["192.0.2.1", ""]] {
+            assert_eq!(forwarded(other), None, "{other:?}");
+        }
+    }
 }

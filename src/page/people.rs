@@ -6,7 +6,6 @@
 use std::{
     collections::HashMap,
     convert::Infallible,
-    net::{IpAddr, Ipv6Addr},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -115,7 +114,8 @@ pub struct People {
 impl People {
     /// Nobody is signed in yet. The token in `consul` is not used.
     pub fn new(consul: consul::Settings, root: Root) -> Self {
-        let consul = consul::Settings { token: TokenSource::None, ..consul };
+        // Consul limits the connections of one host, and each person has a client.
+        let consul = consul::Settings { token: TokenSource::None, idle: consul::Idle::Few, ..consul };
         Self { consul, root, known: Mutex::default() }
     }
 
@@ -150,6 +150,17 @@ impl People {
         });
         known.insert(key, Arc::clone(&person));
         Ok(person)
+    }
+
+    /// Forgets a person who was not let in, with the connections to Consul. One with open streams stays, and so does their
+    /// number.
+    pub fn remove(&self, person: &Arc<Person>) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if person.streams.load(Ordering::Relaxed) == 0
+            && known.get(&person.id).is_some_and(|same| Arc::ptr_eq(same, person))
+        {
+            known.remove(&person.id);
+        }
     }
 
     /// How many people are known.
@@ -277,93 +288,30 @@ impl Drop for StreamGuard {
     }
 }
 
-/// How often one address, and all of them, may try to sign in. A token cannot be guessed: this keeps Consul from being asked
-/// without end.
-#[derive(Debug, Default)]
-pub struct Limiter {
-    known: Mutex<(Bucket, HashMap<IpAddr, Bucket>)>,
-}
-
-/// The most tries at once, and the seconds until one more is free: of one address, and of all.
-const OF_ONE: (f64, f64) = (10.0, 3.0);
-/// See [`OF_ONE`].
-const OF_ALL: (f64, f64) = (60.0, 0.2);
-/// The most addresses that are remembered.
-const MAX_ADDRESSES: usize = 10_000;
-
-#[derive(Debug, Clone, Copy)]
-struct Bucket {
-    used: f64,
-    at: Instant,
-}
-
-impl Default for Bucket {
-    fn default() -> Self {
-        Self { used: 0.0, at: Instant::now() }
-    }
-}
-
-impl Bucket {
-    fn take(&mut self, (most, seconds): (f64, f64), now: Instant) -> bool {
-        self.used = (self.used - now.duration_since(self.at).as_secs_f64() / seconds).max(0.0);
-        self.at = now;
-        let free = self.used + 1.0 <= most;
-        if free {
-            self.used += 1.0;
-        }
-        free
-    }
-}
-
-impl Limiter {
-    /// Whether this address may try now.
-    pub fn may_try(&self, from: Option<IpAddr>, now: Instant) -> bool {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let (all, by_address) = &mut *known;
-        if by_address.len() >= MAX_ADDRESSES {
-            by_address.retain(|_, bucket| now.duration_since(bucket.at) < Duration::from_secs(60));
-            if by_address.len() >= MAX_ADDRESSES {
-                by_address.clear();
-            }
-        }
-        let own = from.is_none_or(|from| by_address.entry(network(from)).or_default().take(OF_ONE, now));
-        // An address that is over its own limit takes nothing from the others.
-        own && all.take(OF_ALL, now)
-    }
-}
-
-/// One home has one network of IPv6.
-fn network(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(v6) => {
-            let [a, b, c, d, ..] = v6.segments();
-            let home = Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0);
-            v6.to_ipv4_mapped().map_or(IpAddr::V6(home), IpAddr::V4)
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use secrecy::SecretString;
+
     use super::*;
+    use crate::page::world;
 
     #[test]
-    fn one_address_cannot_use_up_the_tries_of_the_others() {
-        let (limiter, now) = (Limiter::default(), Instant::now());
-        let address = |text: &str| Some(text.parse().unwrap());
-        let tries = |from, now| (0..1000).filter(|_| limiter.may_try(from, now)).count();
-        assert_eq!(tries(address("192.0.2.1"), now), 10);
-        assert_eq!(tries(address("192.0.2.2"), now), 10);
-        assert_eq!(tries(address("2001:db8::1"), now), 10);
-        assert_eq!(tries(address("2001:db8::2"), now), 0, "one network");
-        assert_eq!(tries(address("192.0.2.1"), now + Duration::from_secs(31)), 10);
-    }
-
-    #[test]
-    fn all_addresses_together_have_a_limit() {
-        let (limiter, now) = (Limiter::default(), Instant::now());
-        let from = |n: u32| Some(IpAddr::V4(std::net::Ipv4Addr::from(n)));
-        assert_eq!((0..20_000).filter(|n| limiter.may_try(from(*n), now)).count(), 60);
+    fn who_is_not_let_in_is_forgotten() {
+        let people = People::new(consul::Settings::default(), "weightd".parse().unwrap());
+        let session = |token: &str| Session { token: Some(SecretString::from(token)), name: None, since: world::now() };
+        let (wrong, other) = (people.of(&session("wrong")).unwrap(), people.of(&session("other")).unwrap());
+        assert!(Arc::ptr_eq(&people.of(&session("wrong")).unwrap(), &wrong));
+        people.remove(&wrong);
+        assert_eq!(people.count(), 1);
+        // The other one came again meanwhile, or looks at a page.
+        let again = people.of(&session("wrong")).unwrap();
+        people.remove(&wrong);
+        let stream = other.stream();
+        people.remove(&other);
+        assert_eq!(people.count(), 2);
+        drop(stream);
+        people.remove(&other);
+        people.remove(&again);
+        assert_eq!(people.count(), 0);
     }
 }

@@ -1,15 +1,16 @@
 //! What all requests share.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicBool};
 
 use axum::http::{HeaderMap, StatusCode};
 use tokio::sync::watch;
 
 use super::{
     kept::Kept,
+    limiter::Limiter,
     metrics::PageMetrics,
     pages::start::Measured,
-    people::{Limiter, People, Person, Refused, Seen},
+    people::{People, Person, Refused, Seen},
     ring::Ring,
     session::{Cookies, Session},
     settings::Settings,
@@ -38,6 +39,8 @@ pub struct Shared {
     pub acls: Arc<Kept<bool>>,
     /// How often people may try to sign in.
     pub limiter: Limiter,
+    /// Whether the log says already that the proxy does not name its clients.
+    pub told_no_client: AtomicBool,
     /// The metrics.
     pub metrics: PageMetrics,
     /// The datacenter, once Consul said it.

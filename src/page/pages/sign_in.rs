@@ -10,7 +10,7 @@ use axum::{
     response::Response,
 };
 use serde::Deserialize;
-use tokio::time::Instant;
+use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 use tracing::info;
 use weightd_core::model::Escaped;
 
@@ -18,7 +18,7 @@ use super::{
     super::{
         guard,
         kept::Failed,
-        people::Refused,
+        people::{Person, Refused},
         session::{MAX_NAME, Session},
         shared::Shared,
         world,
@@ -151,31 +151,53 @@ pub async fn enter(
         Ok(session) => session,
         Err(problem) => return refuse(StatusCode::UNPROCESSABLE_ENTITY, problem).await,
     };
+    let Some(turn) = shared.limiter.turn().await else {
+        let problem = "Many people sign in now, and Consul is slow. Wait a few seconds, and try again.";
+        return busy(&shared, &headers, problem, &typed.to);
+    };
     let person = match shared.people.of(&session) {
         Ok(person) => person,
         Err(error) => return error::away(&shared, &headers, &error.to_string()),
     };
-    // A person who signs in wants to know what is true now.
-    person.forget();
-    match person.seen(None).await {
-        Ok(seen) => {
-            shared.metrics.signed_in();
-            info!(person = %Escaped(&seen.name), "signed in");
-        }
-        Err(Refused::Gone) => {
+    match ask(&shared, person, turn).await {
+        Ok(()) => {}
+        Err(Refused::Away(why)) => return error::away(&shared, &headers, &why),
+        Err(_) => {
             let problem = "Consul does not know this token. It may have expired, or belong to another datacenter.";
             return refuse(StatusCode::UNAUTHORIZED, problem).await;
         }
-        // The next page says what is missing.
-        Err(Refused::Listing(_)) => shared.metrics.signed_in(),
-        Err(Refused::Away(why)) => return error::away(&shared, &headers, &why),
     }
+    shared.metrics.signed_in();
+    shared.limiter.signed_in(from, Instant::now());
     let to = if is_own(&typed.to) { typed.to.as_str() } else { "/" };
     let mut response = error::see_other(&format!("{}{to}", shared.settings.base_path));
     if let Some(cookie) = shared.cookies.sign_in(&shared.ring, &session) {
         response.headers_mut().append(header::SET_COOKIE, cookie);
     }
     response
+}
+
+/// Asks Consul whether this person is let in. It is a task of its own, so that the turn ends with the question, also if the
+/// browser does not wait for the answer.
+async fn ask(shared: &Arc<Shared>, person: Arc<Person>, turn: OwnedSemaphorePermit) -> Result<(), Refused> {
+    let shared = Arc::clone(shared);
+    let asked = tokio::spawn(async move {
+        // A person who signs in wants to know what is true now.
+        person.forget();
+        let seen = person.seen(None).await;
+        drop(turn);
+        match seen {
+            Ok(seen) => info!(person = %Escaped(&seen.name), "signed in"),
+            // The next page says what is missing.
+            Err(Refused::Listing(_)) => {}
+            Err(refused) => {
+                shared.people.remove(&person);
+                return Err(refused);
+            }
+        }
+        Ok(())
+    });
+    asked.await.unwrap_or_else(|error| Err(Refused::Away(error.to_string())))
 }
 
 fn session(typed: &Typed) -> Result<Session, &'static str> {
