@@ -1,22 +1,35 @@
 //! Serves a router within limits, so that no local user can exhaust descriptors, memory or CPU time.
 //!
-//! At most [`Limits::connections`] are open. A new connection beyond the limit closes the connection that was idle for
-//! the longest time. A client that opens many connections and sends nothing loses them first. A request in progress is
-//! never cut off.
+//! At most [`Limits::connections`] are open. A new connection beyond the limit closes the oldest idle one, so a client that
+//! opens many connections and sends nothing loses them first. If none is idle, it closes the oldest one of those that are
+//! sending an answer: an event stream, or a client that reads slowly. A handler at work is cut off only by
+//! [`Limits::lifetime`].
 
 use std::{
     collections::VecDeque,
     io,
     net::IpAddr,
+    pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicU8, Ordering},
     },
+    task::{Context, Poll},
     time::Duration,
 };
 
-use axum::{Extension, Router, extract::ConnectInfo, extract::Request, response::Response};
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use axum::{
+    Extension, Router,
+    body::{Body, Bytes},
+    extract::ConnectInfo,
+    extract::Request,
+    response::Response,
+};
+use hyper::{
+    body::{Frame, Incoming, SizeHint},
+    server::conn::http1,
+    service::service_fn,
+};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
@@ -89,8 +102,60 @@ impl Listen for UnixListener {
 /// An open connection.
 struct Open {
     task: AbortHandle,
-    /// Whether a request is in progress.
-    busy: Arc<AtomicBool>,
+    phase: Arc<Phase>,
+}
+
+/// What a connection does now.
+#[derive(Debug, Default)]
+struct Phase(AtomicU8);
+
+/// It waits for a request.
+const IDLE: u8 = 0;
+/// It hands out the body of an answer.
+const SENDING: u8 = 1;
+/// A handler is at work.
+const WORKING: u8 = 2;
+
+impl Phase {
+    fn set(&self, phase: u8) {
+        self.0.store(phase, Ordering::Relaxed);
+    }
+
+    fn is(&self, phase: u8) -> bool {
+        self.0.load(Ordering::Relaxed) == phase
+    }
+}
+
+/// The body of an answer. The connection is idle again when it is dropped: at its end.
+struct Sending {
+    body: Body,
+    phase: Arc<Phase>,
+}
+
+impl hyper::body::Body for Sending {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        self.phase.set(IDLE);
+    }
 }
 
 /// Serves `router` until `stop`. Handlers get the [`Peer`] through [`ConnectInfo`].
@@ -121,14 +186,14 @@ pub async fn serve<L: Listen>(listener: L, router: Router, limits: Limits, stop:
             Ok((stream, peer)) => {
                 failing = false;
                 open.retain(|open| !open.task.is_finished());
-                if open.len() >= limits.connections && !close_longest_idle(&mut open) {
-                    // Each of them has a request in progress: drop the new connection; the client can retry.
+                if open.len() >= limits.connections && !close_one(&mut open) {
+                    // A handler is at work for each of them: drop the new connection; the client can retry.
                     continue;
                 }
-                let busy = Arc::new(AtomicBool::new(false));
+                let phase = Arc::new(Phase::default());
                 let task =
-                    tasks.spawn(serve_connection(stream, router.clone(), peer, Arc::clone(&busy), limits.lifetime));
-                open.push_back(Open { task, busy });
+                    tasks.spawn(serve_connection(stream, router.clone(), peer, Arc::clone(&phase), limits.lifetime));
+                open.push_back(Open { task, phase });
             }
             Err(error) => {
                 if !std::mem::replace(&mut failing, true) {
@@ -140,10 +205,11 @@ pub async fn serve<L: Listen>(listener: L, router: Router, limits: Limits, stop:
     }
 }
 
-/// Closes the connection that was idle for the longest time. Returns false if no connection is idle.
-fn close_longest_idle(open: &mut VecDeque<Open>) -> bool {
-    let idle = open.iter().position(|open| !open.busy.load(Ordering::Relaxed));
-    let closed = idle.and_then(|at| open.remove(at));
+/// Closes the oldest connection that is idle, or else the oldest one that is sending. Returns false if a handler is at work
+/// for each.
+fn close_one(open: &mut VecDeque<Open>) -> bool {
+    let oldest = |phase| open.iter().position(|open| open.phase.is(phase));
+    let closed = oldest(IDLE).or_else(|| oldest(SENDING)).and_then(|at| open.remove(at));
     if let Some(closed) = &closed {
         closed.task.abort();
     }
@@ -154,17 +220,17 @@ async fn serve_connection(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     router: Router,
     peer: Peer,
-    busy: Arc<AtomicBool>,
+    phase: Arc<Phase>,
     lifetime: Duration,
 ) {
     let router = TowerToHyperService::new(router.layer(Extension(ConnectInfo(peer))));
     let service = service_fn(move |request: Request<Incoming>| {
-        let (router, busy) = (router.clone(), Arc::clone(&busy));
+        let (router, phase) = (router.clone(), Arc::clone(&phase));
         async move {
-            busy.store(true, Ordering::Relaxed);
+            phase.set(WORKING);
             let response: Result<Response, _> = hyper::service::Service::call(&router, request).await;
-            busy.store(false, Ordering::Relaxed);
-            response
+            phase.set(SENDING);
+            response.map(|response| response.map(|body| Body::new(Sending { body, phase })))
         }
     });
     let connection = http1::Builder::new()
@@ -174,4 +240,59 @@ async fn serve_connection(
         .serve_connection(TokioIo::new(stream), service);
     // An aborted or slow connection needs neither an answer nor a log line.
     let _ = timeout(lifetime, connection).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use futures_util::{StreamExt as _, stream};
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpStream,
+    };
+
+    use super::*;
+
+    /// Connects, asks, and reads the answer up to the last byte that is sent at once.
+    async fn ask(to: std::net::SocketAddr, path: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(to).await.unwrap();
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: h\r\n\r\n").as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        while !answer.contains("body") {
+            let mut chunk = [0; 1024];
+            let read = timeout(Duration::from_secs(5), stream.read(&mut chunk)).await.unwrap().unwrap();
+            assert!(read > 0, "{path} is closed: {answer}");
+            answer.push_str(&String::from_utf8_lossy(&chunk[..read]));
+        }
+        stream
+    }
+
+    async fn is_closed(stream: &mut TcpStream) -> bool {
+        timeout(Duration::from_millis(200), stream.read(&mut [0; 16])).await.is_ok()
+    }
+
+    #[tokio::test]
+    async fn idle_connections_go_before_those_that_are_sending() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let to = listener.local_addr().unwrap();
+        let endless = async || {
+            let first = stream::iter([Ok::<_, io::Error>("body")]);
+            Body::from_stream(first.chain(stream::pending()))
+        };
+        let router = Router::new().route("/", get(async || "body")).route("/stream", get(endless));
+        let stop = CancellationToken::new();
+        let limits = Limits { connections: 2, lifetime: Duration::from_secs(60) };
+        let server = tokio::spawn(serve(listener, router, limits, stop.clone()));
+
+        let mut first = ask(to, "/stream").await;
+        let mut idle = ask(to, "/").await;
+        let mut second = ask(to, "/stream").await;
+        assert!(is_closed(&mut idle).await && !is_closed(&mut first).await);
+        // None is idle: the oldest stream goes.
+        let mut third = ask(to, "/").await;
+        assert!(is_closed(&mut first).await);
+        assert!(!is_closed(&mut second).await && !is_closed(&mut third).await);
+        stop.cancel();
+        server.await.unwrap();
+    }
 }
