@@ -63,10 +63,9 @@ struct StartPage<'a> {
     plans: Vec<PlanView>,
     measured: String,
     checks: Vec<(&'static str, &'static str, &'static str, String)>,
-    ask_convert: bool,
-    convert: bool,
-    ask_slo: bool,
-    slo: bool,
+    /// Whether the box is ticked; none without a box.
+    convert: Option<bool>,
+    slo: Option<bool>,
     reason: &'a str,
     seen: u64,
 }
@@ -228,12 +227,11 @@ fn of<'a>(
         plans: views.collect(),
         measured: measured(gathered, last.as_ref().is_some_and(|(_, is_own)| *is_own), baseline),
         checks: checks(shared, facts, gathered, names_nodes),
-        ask_convert: told.needs_split
+        convert: (told.needs_split
             || !form.convert.is_empty()
-            || facts.document.as_ref().is_some_and(|view| view.split.is_none()),
-        convert: !form.convert.is_empty(),
-        ask_slo: told.is_above_slo || !form.slo.is_empty(),
-        slo: !form.slo.is_empty(),
+            || facts.document.as_ref().is_some_and(|view| view.split.is_none()))
+        .then_some(!form.convert.is_empty()),
+        slo: (told.is_above_slo || !form.slo.is_empty()).then_some(!form.slo.is_empty()),
         reason: &form.reason,
         seen: facts.index(),
     }
