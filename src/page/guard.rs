@@ -147,8 +147,8 @@ pub fn client(shared: &Shared, peer: ConnectInfo<Peer>, headers: &HeaderMap) -> 
     let forwarded = forwarded(headers);
     if forwarded.is_none() && !shared.told_no_client.swap(true, Ordering::Relaxed) {
         warn!(
-            "a sign-in came without a usable X-Forwarded-For, although behind_proxy is set: the limit of sign-ins of one address \
-             holds for all people together; let the proxy set the header"
+            hint = "the limit of sign-ins of one address holds for all people together; let the proxy set the header",
+            "a sign-in came without a usable X-Forwarded-For"
         );
     }
     forwarded.or(address)

@@ -221,7 +221,8 @@ fn session(typed: &Typed) -> Result<Session, &'static str> {
 /// Signs out.
 pub async fn leave(State(shared): State<Arc<Shared>>) -> Response {
     let mut response = error::see_other(&format!("{}/sign-in", shared.settings.base_path));
-    if let Some(cookie) = shared.cookies.sign_out() {
+    // An answer that waits for its page is not for the next person.
+    for cookie in [shared.cookies.sign_out(), shared.cookies.drop_answer()].into_iter().flatten() {
         response.headers_mut().append(header::SET_COOKIE, cookie);
     }
     // The browser forgets the pages of the person too.
