@@ -20,11 +20,13 @@ BENCH = $(BENCH_$(PROFILE)) --no-run --message-format=json | \
 	sed -n 's/.*"executable":"\([^"]*\/sync-[^"]*\)".*/\1/p'
 
 .DEFAULT_GOAL := help
-.PHONY: help servers test matrix demo compose-test bench lint coming deb package-test judge-sim rollout-test metrics-test page-test
+.PHONY: help servers browser test matrix demo compose-test bench lint coming deb package-test judge-sim rollout-test metrics-test \
+	page-test
 
 # The list of targets.
 help:
 	@echo 'make servers        provide haproxy, consul, prometheus and systemd-analyze at target/servers/bin/'
+	@echo 'make browser        provide what page-test needs: a Chromium, and an accessibility engine where npm is there'
 	@echo 'make test           run all tests; ARGS="..." goes to cargo test'
 	@echo 'make matrix         run the integration tests on HAProxy 2.2, 2.6, 3.0 and 3.2'
 	@echo 'make demo           run the demo; with KEEP=1 it runs until Ctrl-C; STORY=rollout shows rollouts, 4 min'
@@ -64,13 +66,15 @@ demo: servers
 	$(CARGO) build --locked --bins --example demo
 	$(BUILD)/examples/demo $(if $(filter 1,$(KEEP)),--keep) $(if $(STORY),--story $(STORY))
 
-# Not part of `make test`, because it needs a browser, which tests/browser.sh provides. The accessibility engine comes from
-# the npm registry where npm is there; without it that one test says so and checks nothing. QUICK=1 leaves out what takes
-# minutes.
-page-test: servers
+# What `make page-test` needs: a browser, and where npm is there an accessibility engine from its registry.
+browser: servers
 	@tests/browser.sh
 	@if command -v npm >/dev/null; then npm install --silent --no-audit --no-fund --ignore-scripts \
 		--prefix $(dir $(BUILD))axe axe-core@4.11; fi
+
+# Not part of `make test`, because it needs a browser. Without npm the test of the accessibility says so and checks nothing.
+# QUICK=1 leaves out what takes minutes.
+page-test: browser
 	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-2} $(CARGO) test --locked --workspace --test page $(ARGS) -- \
 		--nocapture $(if $(QUICK),,--include-ignored)
 
