@@ -67,10 +67,12 @@ demo: servers
 	$(BUILD)/examples/demo $(if $(filter 1,$(KEEP)),--keep) $(if $(STORY),--story $(STORY))
 
 # What `make page-test` needs: a browser, and where npm is there an accessibility engine from its registry.
+AXE = 4.11
+AXE_DIR = $(dir $(BUILD))axe
 browser: servers
 	@tests/browser.sh
-	@if command -v npm >/dev/null; then npm install --silent --no-audit --no-fund --ignore-scripts \
-		--prefix $(dir $(BUILD))axe axe-core@4.11; fi
+	@if command -v npm >/dev/null && ! grep -qs '"version": "$(AXE)\.' $(AXE_DIR)/node_modules/axe-core/package.json; then \
+		npm install --silent --no-audit --no-fund --ignore-scripts --prefix $(AXE_DIR) axe-core@$(AXE); fi
 
 # Not part of `make test`, because it needs a browser. Without npm the test of the accessibility says so and checks nothing.
 # QUICK=1 leaves out what takes minutes.
