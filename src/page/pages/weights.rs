@@ -303,7 +303,7 @@ fn review(facts: &Facts, Planned { known, edit, servers }: &Planned, fields: &Fi
     let mut hidden: Vec<(String, String)> =
         fields.iter().filter(|(key, _)| !matches!(key.as_str(), "seen" | "rollout" | "sure")).cloned().collect();
     hidden.push(("seen".to_owned(), known.stored.as_ref().map_or(0, |stored| stored.index).to_string()));
-    hidden.push(("sure".to_owned(), edit.after.summary()));
+    hidden.push(("sure".to_owned(), sure(edit)));
     if let Some(spec) = facts.spec().filter(|_| facts.is_active()) {
         hidden.push(("rollout".to_owned(), spec.id.clone()));
     }
@@ -322,6 +322,12 @@ fn review(facts: &Facts, Planned { known, edit, servers }: &Planned, fields: &Fi
         },
         hidden,
     }
+}
+
+/// Says in the form which weights the person has seen: all of them, where a summary has the first ones.
+fn sure(edit: &Edit) -> String {
+    let weights = edit.after.weights.iter().flatten().map(|(server, weight)| format!("{server}={weight}"));
+    weights.collect::<Vec<_>>().join(" ")
 }
 
 /// Writes what was reviewed.
@@ -352,8 +358,8 @@ async fn written(who: &Who, facts: &Facts, Planned { known, edit, .. }: &Planned
         return Outcome::Changed(format!("{by} changed the weights while you were here."));
     }
     // The nodes may have other servers by now.
-    let sure = field(fields, "sure");
-    if !sure.is_empty() && sure != edit.after.summary() {
+    let seen = field(fields, "sure");
+    if !seen.is_empty() && seen != sure(edit) {
         return Outcome::Changed(
             "The nodes have other servers than while you looked, so other weights fit.".to_owned(),
         );
