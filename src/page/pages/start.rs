@@ -36,7 +36,7 @@ use super::{
             facts::Facts,
             plans::{PlanView, plan_view, sides_to_choose},
             row::sentence_of,
-            sides::{Bar, Sides, shares},
+            sides::{Bar, Sides, shares, sum},
             words::{counted, number, percent, percent_of},
         },
         world::App,
@@ -252,14 +252,9 @@ impl Told {
 /// What a split changes: each of its patterns, with the share now and then. The shares of now are those of the document.
 fn review(facts: &Facts, split: &Split) -> Vec<(String, String, String)> {
     let now = facts.document.as_ref().and_then(shares);
-    let now_of = |pattern: &Pattern| {
-        let is = |name: &String| pattern.as_str() == name || pattern.matches(name);
-        let known: f64 = now.as_ref()?.iter().filter(|(name, _)| is(name)).map(|(_, share)| share).sum();
-        Some(percent(known))
-    };
     let row = |(pattern, share): (&Pattern, &PatternShare)| {
-        let now = now_of(pattern).unwrap_or_else(|| "not known".to_owned());
-        (pattern.to_string(), now, percent(share.percent()))
+        let now = now.as_ref().map(|now| percent(sum(now, std::slice::from_ref(pattern))));
+        (pattern.to_string(), now.unwrap_or_else(|| "not known".to_owned()), percent(share.percent()))
     };
     split.shares().iter().map(row).collect()
 }

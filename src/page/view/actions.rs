@@ -2,7 +2,6 @@
 
 use weightd_core::{
     fleet::Frozen,
-    history::To,
     model::Timestamp,
     rollback::{Asked, Decision, Refused, Target, decide},
     rollout::{Latch, Mode, Phase, Spec, State},
@@ -10,7 +9,7 @@ use weightd_core::{
 
 use super::{
     facts::Facts,
-    sides::{Sides, of_split, of_weights},
+    sides::{Sides, shares_of, sum},
     words::{counted, length, number, percent, when},
 };
 
@@ -389,16 +388,10 @@ fn further(facts: &Facts, sides: &Sides, seen: &Seen, reason: &Refused) -> Opens
 
 /// `blue 100 %, green 0 %`.
 fn shares(target: &Target, sides: &Sides) -> String {
-    let shares = match &target.document {
-        To::Weights(weights) => of_weights(weights),
-        To::Split(split) => of_split(split),
-        _ => return "the weights that HAProxy is configured with".to_owned(),
+    let Some(shares) = shares_of(&target.document) else {
+        return "the weights that HAProxy is configured with".to_owned();
     };
-    let of = |side: &super::sides::Side| {
-        let is = |name: &String| side.patterns.iter().any(|pattern| pattern.as_str() == name || pattern.matches(name));
-        let share: f64 = shares.iter().filter(|(name, _)| is(name)).map(|(_, share)| share).sum();
-        format!("{} {}", side.name, percent(share))
-    };
+    let of = |side: &super::sides::Side| format!("{} {}", side.name, percent(sum(&shares, &side.patterns)));
     let named: Vec<_> = sides.from.iter().chain(&sides.to).map(of).collect();
     if named.is_empty() {
         return shares

@@ -9,7 +9,7 @@ use weightd_core::{
 use super::{
     Tone,
     facts::Facts,
-    sides::{Side, Sides, of_split, of_weights},
+    sides::{Side, Sides, shares_of, sum},
     words::{percent, when},
 };
 use crate::documents::lead::ROLLOUTD;
@@ -118,13 +118,7 @@ fn change(sides: &Sides, to: &To, before: Option<&To>) -> String {
 }
 
 fn share(side: &Side, to: &To) -> Option<f64> {
-    let shares = match to {
-        To::Weights(weights) => of_weights(weights),
-        To::Split(split) => of_split(split),
-        _ => return None,
-    };
-    let of = |name: &String| side.patterns.iter().any(|pattern| pattern.as_str() == name || pattern.matches(name));
-    Some(shares.iter().filter(|(name, _)| of(name)).map(|(_, share)| share).sum())
+    shares_of(to).map(|shares| sum(&shares, &side.patterns))
 }
 
 fn summary(to: &To) -> String {

@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, fmt::Write as _};
 
 use weightd_core::{
     desired::{Pattern, Split, Weights},
+    history::To,
     rollout::Spec,
 };
 
@@ -79,11 +80,7 @@ impl Sides {
     }
 
     fn named(spec: &Spec, shares: Option<&BTreeMap<String, f64>>) -> Self {
-        let sum = |patterns: &[Pattern]| {
-            let shares = shares?;
-            let of = |name: &String| patterns.iter().any(|pattern| pattern.as_str() == name || pattern.matches(name));
-            Some(shares.iter().filter(|(name, _)| of(name)).map(|(_, share)| share).sum::<f64>())
-        };
+        let sum = |patterns: &[Pattern]| shares.map(|shares| sum(shares, patterns));
         let (from, to) = (sum(&spec.from), sum(&spec.to));
         let names = (name_of(&spec.from), name_of(&spec.to));
         let hues = hues(&names.0, &names.1);
@@ -135,11 +132,7 @@ impl Sides {
         let shares = shares(document);
         let with = |side: &Option<Side>| {
             let side = side.as_ref()?;
-            let is = |name: &String| side.patterns.iter().any(|each| each.as_str() == name || each.matches(name));
-            let of = |shares: &BTreeMap<String, f64>| {
-                shares.iter().filter(|(name, _)| is(name)).map(|(_, share)| share).sum()
-            };
-            Some(Side { share: shares.as_ref().map(of), ..side.clone() })
+            Some(Side { share: shares.as_ref().map(|shares| sum(shares, &side.patterns)), ..side.clone() })
         };
         let (from, to) = (with(&self.from), with(&self.to));
         let known = |side: &Option<Side>| side.as_ref().and_then(|side| side.share).unwrap_or_default();
@@ -239,6 +232,21 @@ pub fn shares(view: &View) -> Option<BTreeMap<String, f64>> {
         return Some(of_split(split));
     }
     view.weights.as_ref().map(of_weights)
+}
+
+/// The shares that an entry of the history gives, in percent; none if it gives no shares.
+pub fn shares_of(to: &To) -> Option<BTreeMap<String, f64>> {
+    match to {
+        To::Weights(weights) => Some(of_weights(weights)),
+        To::Split(split) => Some(of_split(split)),
+        _ => None,
+    }
+}
+
+/// The share of all servers and patterns that `patterns` name.
+pub fn sum(shares: &BTreeMap<String, f64>, patterns: &[Pattern]) -> f64 {
+    let is = |name: &String| patterns.iter().any(|pattern| pattern.as_str() == name || pattern.matches(name));
+    shares.iter().filter(|(name, _)| is(name)).map(|(_, share)| share).sum()
 }
 
 /// The shares of a split, in percent.

@@ -53,18 +53,17 @@ pub(super) enum Begun {
 /// # Errors
 /// [`DocumentsError`]: nothing was written.
 pub(super) async fn begin(shared: &Shared, who: &Who, app: &App, form: &StartForm) -> Result<Begun, DocumentsError> {
-    let not = |why: String| Begun::Not(why);
     let (backend, documents) = (&app.facts.name, &who.person.documents);
-    let Some(mode) = mode(&form.mode) else { return Ok(not("Choose a mode.".to_owned())) };
+    let Some(mode) = mode(&form.mode) else { return Ok(Begun::Not("Choose a mode.".to_owned())) };
     let text = if form.other.trim().is_empty() { &form.to } else { &form.other };
     let to = match patterns(text) {
         Ok(to) if !to.is_empty() => to,
-        Ok(_) => return Ok(not("Choose the side to move to.".to_owned())),
-        Err(why) => return Ok(not(sentence_of(&why))),
+        Ok(_) => return Ok(Begun::Not("Choose the side to move to.".to_owned())),
+        Err(why) => return Ok(Begun::Not(sentence_of(&why))),
     };
     let plans = offered(who).await;
     let Some(offered) = plans.iter().find(|offered| offered.name == form.plan) else {
-        return Ok(not("Choose a plan.".to_owned()));
+        return Ok(Begun::Not("Choose a plan.".to_owned()));
     };
     let (seen, controller) = tokio::try_join!(documents.rollout(backend), documents.controller())?;
     match seen.standing() {
@@ -72,7 +71,9 @@ pub(super) async fn begin(shared: &Shared, who: &Who, app: &App, form: &StartFor
         Standing::Active(_) | Standing::Pending(_) => {
             return Ok(Begun::Ended(Outcome::Changed("Another rollout was started meanwhile.".to_owned())));
         }
-        Standing::Unreadable(key, bad) => return Ok(not(format!("The {key} of the rollout cannot be read: {bad}."))),
+        Standing::Unreadable(key, bad) => {
+            return Ok(Begun::Not(format!("The {key} of the rollout cannot be read: {bad}.")));
+        }
     }
     let known = documents.context(backend).await?;
     let index = known.stored.as_ref().map_or(0, |stored| stored.index);
@@ -80,7 +81,7 @@ pub(super) async fn begin(shared: &Shared, who: &Who, app: &App, form: &StartFor
         return Ok(Begun::Ended(Outcome::Changed("Somebody changed the weights while you were here.".to_owned())));
     }
     if let Some(frozen) = known.frozen(backend).filter(|_| !form.convert.is_empty()) {
-        return Ok(not(frozen_text(&frozen)));
+        return Ok(Begun::Not(frozen_text(&frozen)));
     }
     // In mode watch nothing is moved, and nothing depends on the traffic before.
     let today = if known.stored.is_some() && (mode != Mode::Watch || !form.slo.is_empty()) {
